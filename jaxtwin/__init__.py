@@ -1,0 +1,1 @@
+"""From a non-invasive measurement to a patient's simulated physiology."""

@@ -1,0 +1,1 @@
+"""What a twin's numbers are worth: metrics, identifiability, familiarity."""

@@ -1,0 +1,1 @@
+"""Clips and cohorts: phantoms, EchoNet-Dynamic folders and single recordings."""

@@ -1,0 +1,1 @@
+"""Ways to learn a patient's parameters, siblings behind one interface."""

@@ -1,0 +1,1 @@
+"""Models of physiology and the ways to solve them."""
