@@ -1,0 +1,209 @@
+"""Every clip of a data set decoded once, to one file that is mapped into memory."""
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from jaxtwin.data.base import ClipFormat, Recording, UnreadableClipError, resample
+from jaxtwin.data.echonet import Record, Skipped, check_split
+from jaxtwin.data.recording import read_recording
+
+CACHE_VERSION = 1  # raise it when the same clips come to be decoded to other arrays
+# Above this share of unreadable clips something is wrong with the copy, not with some clips.
+MOST_UNREADABLE = 0.05
+# A clip with a smaller share of its listed frames than this was cut short on its way.
+LEAST_COMPLETE = 0.9
+# Clips decoded ahead of the writer: enough for every core, few enough to hold in memory.
+DECODED_AHEAD = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipCache:
+    """Every readable clip of a data set at the fixed rate and size, in one file on disk.
+
+    Attributes:
+        records: The readable clips, in the order in which they were given.
+        skipped: The unreadable ones.
+        format: The clips' format.
+        frames: All clips' frames one after the other, mapped from disk.
+        offsets: Clip i is `frames[offsets[i]:offsets[i + 1]]`.
+    """
+
+    records: tuple[Record, ...]
+    skipped: tuple[Skipped, ...]
+    format: ClipFormat
+    frames: UInt8[np.ndarray, "total size size"]
+    offsets: Int[np.ndarray, " boundaries"]
+
+    @classmethod
+    def build(
+        cls,
+        records: Sequence[Record],
+        format: ClipFormat,
+        folder: str | Path,
+        progress: Callable[[Iterable], Iterable] = lambda clips: clips,
+    ) -> Self:
+        """Decodes the records' clips, or opens what an earlier call decoded.
+
+        The cache is known by its clips' names, sizes and modification times and by the format's
+        rate and size: where any of these changed, it is built anew in the old one's place. A
+        build that was interrupted leaves nothing behind.
+
+        Args:
+            records: What to decode. Their measurements are not cached.
+            format: Rate and size to decode to. Its length matters only once clips are drawn.
+            folder: Where the cache lies; made if it does not exist. It holds one cache.
+            progress: Wraps the iterable of decoded clips, for instance `tqdm`.
+
+        Raises:
+            ValueError: More than 5% of the clips are unreadable, or there are none.
+            OSError: The cache cannot be written, for instance to a full disk.
+        """
+        if not records:
+            raise ValueError("no clips to decode: expected at least one record")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"clips-{_fingerprint(records, format)}"
+        cache = cls._open(records, format, folder / stem)
+        if cache is None:
+            _write(records, format, folder, stem, progress)
+            cache = cls._open(records, format, folder / stem)
+            if cache is None:
+                raise OSError(f"the cache in {folder} changed while it was read: run this again")
+            for stale in folder.glob("clips-*"):
+                if stale.stem != stem:
+                    stale.unlink(missing_ok=True)
+        return cache
+
+    @classmethod
+    def _open(cls, records: Sequence[Record], format: ClipFormat, stem: Path) -> Self | None:
+        """The cache in `stem`.npy and `stem`.json, if it is there and whole."""
+        try:
+            index = json.loads(stem.with_suffix(".json").read_text())
+            frames = np.load(stem.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            return None
+        skipped = {int(i): reason for i, reason in index["skipped"].items()}
+        return cls(
+            tuple(record for i, record in enumerate(records) if i not in skipped),
+            tuple(Skipped(records[i].name, reason) for i, reason in skipped.items()),
+            format,
+            frames,
+            np.array(index["offsets"]),
+        )
+
+    def split(self, name: str) -> Int[np.ndarray, " indices"]:
+        """Which clips belong to a split, TRAIN, VAL or TEST: indices into `records`."""
+        name = check_split(name)
+        return np.flatnonzero([record.split == name for record in self.records])
+
+    def clip(self, index: int) -> UInt8[np.ndarray, "time size size"]:
+        """One clip over its whole length."""
+        return self.frames[self.offsets[index] : self.offsets[index + 1]]
+
+
+def _fingerprint(records: Sequence[Record], format: ClipFormat) -> str:
+    """What the cached arrays depend on."""
+    digest = hashlib.sha256(f"{CACHE_VERSION} {format.rate} {format.size}".encode())
+    for record in records:
+        try:
+            file = record.path.stat()
+            state = f"{file.st_size} {file.st_mtime_ns}"
+        except OSError:
+            state = "missing"
+        digest.update(f"\n{record.name} {record.fps} {record.frames} {state}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _write(
+    records: Sequence[Record],
+    format: ClipFormat,
+    folder: Path,
+    stem: str,
+    progress: Callable[[Iterable], Iterable],
+) -> None:
+    """Decodes the clips into `folder`; whatever happens, no half cache is left there."""
+    offsets, skipped = [0], {}
+    with (
+        tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as building,
+        contextlib.closing(_decode_all(records, format)) as decoded,
+    ):
+        clips, index = Path(building) / "clips.npy", Path(building) / "clips.json"
+        try:
+            with clips.open("wb") as file:
+                _write_header(file, 0, format.size)
+                for i, frames in enumerate(progress(decoded)):
+                    if isinstance(frames, UnreadableClipError):
+                        skipped[i] = frames.reason
+                        continue
+                    file.write(frames.data)
+                    offsets.append(offsets[-1] + len(frames))
+                _check_losses(records, skipped)
+                file.seek(0)
+                _write_header(file, offsets[-1], format.size)
+            index.write_text(json.dumps({"offsets": offsets, "skipped": skipped}))
+            clips.replace(folder / f"{stem}.npy")
+            index.replace(folder / f"{stem}.json")  # last: its presence says that all is there
+        except OSError as error:
+            written = offsets[-1] * format.size**2 / 1e9
+            error.add_note(
+                f"The clip cache in {folder} was not finished ({written:.1f} GB were written and "
+                "are removed again): make room there or choose another folder, and run this again."
+            )
+            raise
+
+
+def _write_header(file: BinaryIO, total: int, size: int) -> None:
+    """The .npy header, which NumPy pads such that its length is the same for any `total`."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (total, size, size)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _decode_all(
+    records: Sequence[Record], format: ClipFormat
+) -> Generator[UInt8[np.ndarray, "time size size"] | UnreadableClipError]:
+    """Each record's clip or what is wrong with it, in order, decoded on all cores."""
+    with ThreadPoolExecutor() as pool:
+        for first in range(0, len(records), DECODED_AHEAD):
+            chunk = records[first : first + DECODED_AHEAD]
+            yield from pool.map(_decode, chunk, itertools.repeat(format))
+
+
+def _decode(
+    record: Record, format: ClipFormat
+) -> UInt8[np.ndarray, "time size size"] | UnreadableClipError:
+    try:
+        frames = read_recording(record.path).frames
+        if len(frames) < LEAST_COMPLETE * record.frames:
+            raise UnreadableClipError(
+                f"cut short: {len(frames)} of {record.frames} listed frames; copy the file again"
+            )
+        # The table's rate, not the file's: who made the table knew the scanner's, while a file
+        # that was written again may state any.
+        times = np.arange(len(frames)) / record.fps
+        return resample(Recording(frames, times), format)
+    except UnreadableClipError as error:
+        return error
+
+
+def _check_losses(records: Sequence[Record], skipped: dict[int, str]) -> None:
+    if len(skipped) <= MOST_UNREADABLE * len(records):
+        return
+    first = "".join(
+        f"\n  {records[i].name}: {reason}" for i, reason in itertools.islice(skipped.items(), 5)
+    )
+    raise ValueError(
+        f"{len(skipped)} of {len(records)} listed clips cannot be read, more than "
+        f"{MOST_UNREADABLE:.0%}; the first:{first}\n"
+        "Copy the data set's Videos folder again, or remove these clips' rows from FileList.csv."
+    )

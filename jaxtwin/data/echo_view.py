@@ -1,0 +1,153 @@
+"""How one phantom clip is taken: the patient's build, the probe's place, the scanner's settings.
+
+These are the nuisances: an encoder has to see past all of them to the beat.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxtwin.data.heart_shape import Beat, Heart, end_diastolic_size
+
+# Frame rates and lengths as in EchoNet-Dynamic: mostly 50 frames/s, 18 to 138.
+COMMON_FRAME_RATE = 50.0
+FRAME_RATES = (18.0, 138.0)
+DURATIONS = (0.7, 6.0)
+SHADOWS = 3  # ribs and lung edges in one view, at most
+
+
+class View(NamedTuple):
+    """All nuisances of one clip. Lengths in cm, angles in rad, levels in dB, times in s.
+
+    Attributes:
+        heart: The patient's heart at end diastole.
+        depth: Image depth, probe to the lower arc.
+        half_angle: Half of the sector's opening angle.
+        aspect: Width of a pixel over its height.
+        apex_x, apex_y: The ventricle's apex in the image, from the probe.
+        tilt: Angle between the ventricle's long axis and the image's vertical.
+        bend: Sideways bow of the long axis at its middle.
+        foreshortening: Part of the long axis that is lost because the plane misses the apex.
+        frame_rate: Frames a second [1/s], a multiple of 0.01.
+        duration: Length of the clip.
+        start_phase: Where in the cycle the clip starts, 0 to 1.
+        drift, drift_period, drift_phase: Breathing: the heart's travel, its period, its start.
+        gain: Added to every echo.
+        dynamic_range: Levels between black and white.
+        attenuation: Error of the depth compensation at full depth.
+        lateral_loss: Loss at the sector's edges.
+        drop_out: Loss of walls that run along the beam.
+        haze: Level of the reverberations in the near field.
+        noise: Level of the thermal noise at full depth.
+        contrast: Exponent of the grey map: above 1, dim echoes are darker.
+        shadow_angle, shadow_width, shadow_loss: Shadows of ribs and lung.
+    """
+
+    heart: Heart
+    depth: Float[Array, ""]
+    half_angle: Float[Array, ""]
+    aspect: Float[Array, ""]
+    apex_x: Float[Array, ""]
+    apex_y: Float[Array, ""]
+    tilt: Float[Array, ""]
+    bend: Float[Array, ""]
+    foreshortening: Float[Array, ""]
+    frame_rate: Float[Array, ""]
+    duration: Float[Array, ""]
+    start_phase: Float[Array, ""]
+    drift: Float[Array, ""]
+    drift_period: Float[Array, ""]
+    drift_phase: Float[Array, ""]
+    gain: Float[Array, ""]
+    dynamic_range: Float[Array, ""]
+    attenuation: Float[Array, ""]
+    lateral_loss: Float[Array, ""]
+    drop_out: Float[Array, ""]
+    haze: Float[Array, ""]
+    noise: Float[Array, ""]
+    contrast: Float[Array, ""]
+    shadow_angle: Float[Array, " shadow"]
+    shadow_width: Float[Array, " shadow"]
+    shadow_loss: Float[Array, " shadow"]
+
+
+class _Draws:
+    """Float32 draws, each from its own key, in the order in which they are asked for."""
+
+    def __init__(self, key: PRNGKeyArray):
+        self.key = key
+        self.count = 0
+
+    def _next(self) -> PRNGKeyArray:
+        self.count += 1
+        return jax.random.fold_in(self.key, self.count)
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
+        return jax.random.uniform(self._next(), shape, jnp.float32, low, high)
+
+    def normal(self, mean: float, spread: float) -> Array:
+        """A normal draw, cut at two and a half spreads so that no clip is absurd."""
+        draw = jax.random.truncated_normal(self._next(), -2.5, 2.5, (), jnp.float32)
+        return mean + spread * draw
+
+
+@jax.jit
+def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
+    """Draw one clip's nuisances.
+
+    Depth follows the size of the heart, as a sonographer would set it, but only in part: the
+    size of the ventricle in the image keeps most of what it says about its volume.
+    """
+    beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
+    draw = _Draws(key)
+    volume = jnp.max(beat.V_lv)
+    # Dilated ventricles are rounder: radius/length grows by a tenth when the volume doubles.
+    sphericity = 0.285 * (volume / 100.0) ** 0.14 * jnp.exp(draw.normal(0.0, 0.07))
+    length, radius = end_diastolic_size(volume, sphericity)
+    heart = Heart(
+        length=length,
+        radius=radius,
+        wall=draw.normal(0.9, 0.12),
+        atrium_length=length * draw.normal(0.42, 0.05),
+        atrium_bulge=draw.uniform(1.2, 3.2),
+        right_width=radius * draw.normal(1.15, 0.15),
+    )
+    apex_y = draw.normal(2.5, 0.3)
+    extent = apex_y + length + heart.atrium_length
+    depth = jnp.clip(16.5 + 0.65 * (extent - 14.5) + draw.normal(0.0, 0.5), 12.0, 22.0)
+    other_rate = jnp.exp(draw.uniform(*np.log(FRAME_RATES).tolist()))
+    is_common = draw.uniform(0.0, 1.0) < 0.7
+    frame_rate = jnp.where(is_common, COMMON_FRAME_RATE, jnp.clip(other_rate, *FRAME_RATES))
+    duration = jnp.clip(2.5 * jnp.exp(draw.normal(0.0, 0.4)), *DURATIONS)
+    return View(
+        heart=heart,
+        depth=depth,
+        half_angle=draw.uniform(0.62, 0.78),
+        aspect=draw.normal(1.0, 0.02),
+        apex_x=draw.normal(0.9, 0.35),
+        apex_y=apex_y,
+        tilt=draw.normal(-0.02, 0.08),
+        bend=draw.normal(0.15, 0.12),
+        foreshortening=jnp.abs(draw.normal(0.0, 0.04)),
+        frame_rate=jnp.round(frame_rate * 100) / 100,
+        # A reader needs one whole beat to find end diastole and end systole.
+        duration=jnp.minimum(jnp.maximum(duration, 1.05 * beat.period), DURATIONS[1]),
+        start_phase=draw.uniform(0.0, 1.0),
+        drift=draw.uniform(0.0, 0.4),
+        drift_period=draw.uniform(3.0, 6.0),
+        drift_phase=draw.uniform(0.0, 1.0),
+        gain=draw.normal(0.0, 3.0),
+        dynamic_range=draw.uniform(50.0, 60.0),
+        attenuation=draw.normal(2.0, 4.0),
+        lateral_loss=draw.uniform(4.0, 22.0),
+        drop_out=draw.uniform(3.0, 12.0),
+        haze=draw.normal(-32.0, 4.0),
+        noise=draw.normal(-56.0, 4.0),
+        contrast=draw.uniform(1.1, 1.6),
+        shadow_angle=draw.uniform(-0.75, 0.75, (SHADOWS,)),
+        shadow_width=draw.uniform(0.03, 0.10, (SHADOWS,)),
+        shadow_loss=draw.uniform(-12.0, 18.0, (SHADOWS,)),
+    )

@@ -1,0 +1,217 @@
+"""EchoNet-Dynamic's folder layout: a table of volumes beside a folder of clips.
+
+Phantom cohorts are written in the same layout and come through the same reader.
+"""
+
+import csv
+import dataclasses
+import math
+from pathlib import Path
+
+from jaxtwin.data.base import FASTEST_RATE, SLOWEST_RATE, UnreadableClipError
+
+SPLITS = ("TRAIN", "VAL", "TEST")
+COLUMNS = ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")
+# Rounded volumes move EF by a point or two; beyond this one of the three numbers is a slip, and
+# nothing tells which.
+EF_TOLERANCE = 10.0  # [points]
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One clip of a data set, and what a reader measured on it.
+
+    Attributes:
+        name: The clip's name, without suffix.
+        path: Its file.
+        edv: End-diastolic volume [mL].
+        esv: End-systolic volume [mL].
+        ef: Ejection fraction [%].
+        fps: Frames a second [1/s].
+        frames: Number of frames.
+        split: TRAIN, VAL or TEST.
+    """
+
+    name: str
+    path: Path
+    edv: float
+    esv: float
+    ef: float
+    fps: float
+    frames: int
+    split: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """A listed clip that cannot be used.
+
+    Attributes:
+        name: The clip's name, without suffix.
+        reason: Why not, and what would help.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class EchoNet:
+    """A data set as its table lists it; the clips themselves are not opened.
+
+    Attributes:
+        records: The usable rows, in the table's order.
+        skipped: The other rows.
+    """
+
+    records: tuple[Record, ...]
+    skipped: tuple[Skipped, ...]
+
+    def split(self, name: str) -> tuple[Record, ...]:
+        """The records of one split, TRAIN, VAL or TEST, in upper or lower case."""
+        name = check_split(name)
+        return tuple(record for record in self.records if record.split == name)
+
+
+def check_split(name: str) -> str:
+    """The split's name in upper case.
+
+    Raises:
+        ValueError: There is no such split.
+    """
+    if name.upper() not in SPLITS:
+        raise ValueError(f"no split {name!r}: choose one of {', '.join(SPLITS)}")
+    return name.upper()
+
+
+def read_echonet(folder: str | Path) -> EchoNet:
+    """Reads the table of a data set in EchoNet-Dynamic's layout.
+
+    A row is skipped, with its reason, where its numbers are missing or impossible, where its
+    ejection fraction contradicts its volumes, or where its clip was listed before (perhaps in
+    another split).
+
+    Args:
+        folder: Holds `FileList.csv` and `Videos/`.
+
+    Raises:
+        FileNotFoundError: The folder, the table or `Videos/` is missing.
+        ValueError: The table lacks a column or is no table, no row is usable, or a row names a
+            file outside the folder.
+    """
+    folder = Path(folder)
+    videos = folder / "Videos"
+    rows = _read_table(folder / "FileList.csv", COLUMNS)
+    if not videos.is_dir():
+        raise FileNotFoundError(f"{videos} is missing: expected the listed clips there")
+    # A link from the data folder to a disk that holds the clips is the user's own.
+    roots = (folder.resolve(), videos.resolve())
+    records: dict[str, Record] = {}
+    skipped = []
+    for row in rows:
+        name = _clip_name(row)
+        path = videos / f"{name}.avi"
+        if not any(path.resolve().is_relative_to(root) for root in roots):
+            raise ValueError(
+                f"FileList.csv names {row['FileName']!r}, which leads outside of {folder}; nothing "
+                "was read. Do not use this copy of the data set before you know who changed it"
+            )
+        try:
+            if name in records:
+                raise UnreadableClipError("listed before: a clip counts once, in one split")
+            records[name] = _parse_row(name, path, row)
+        except UnreadableClipError as error:
+            skipped.append(Skipped(name, error.reason))
+    if not records:
+        first = f"; the first: {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+        raise ValueError(f"{folder / 'FileList.csv'} lists no usable clip{first}")
+    return EchoNet(tuple(records.values()), tuple(skipped))
+
+
+def read_theta(folder: str | Path) -> dict[str, dict[str, float]]:
+    """Reads the parameters behind a phantom cohort, which no method may see.
+
+    Args:
+        folder: Holds `Theta.csv`, as phantom cohorts do and real data sets do not.
+
+    Returns:
+        For each clip's name, each parameter's value, in the parameters' own units.
+
+    Raises:
+        FileNotFoundError: The folder or its `Theta.csv` is missing.
+        ValueError: The table has no column FileName, or holds something else than numbers.
+    """
+    path = Path(folder) / "Theta.csv"
+    theta = {}
+    for row in _read_table(path, ("FileName",)):
+        name = _clip_name(row)
+        try:
+            theta[name] = {key: float(row[key]) for key in row if key != "FileName"}
+        except (TypeError, ValueError):
+            raise ValueError(f"{path}: {name} has a parameter that is no number") from None
+    return theta
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """A CSV file's rows; columns beyond those needed are allowed."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent}: expected one that holds {path.name}")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: expected a data set in EchoNet-Dynamic's layout; "
+            "give the folder that holds it"
+        )
+    try:
+        # Spreadsheets put a byte-order mark in front, which would become part of a column's name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            found = table.fieldnames or ()
+            rows = list(table)
+    except (csv.Error, UnicodeDecodeError):
+        raise ValueError(f"{path} is not a comma-separated text table: copy it again") from None
+    if missing := [column for column in columns if column not in found]:
+        raise ValueError(
+            f"{path} lacks the column {', '.join(missing)}: expected {', '.join(columns)}, "
+            f"found {', '.join(found) or 'none'}"
+        )
+    return rows
+
+
+def _clip_name(row: dict[str, str]) -> str:
+    name = (row["FileName"] or "").strip()
+    return name[:-4] if name.lower().endswith(".avi") else name
+
+
+def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
+    """Checks one row's numbers; raises UnreadableClipError where they cannot be used."""
+    if not name:
+        raise UnreadableClipError("no FileName: expected the clip's name")
+    edv, esv, ef, fps, frames = (
+        _number(row, column) for column in ("EDV", "ESV", "EF", "FPS", "NumberOfFrames")
+    )
+    if not 0 < esv < edv:
+        raise UnreadableClipError(f"ESV {esv:g} and EDV {edv:g} mL: expected 0 < ESV < EDV")
+    from_volumes = 100 * (edv - esv) / edv
+    if abs(ef - from_volumes) > EF_TOLERANCE:
+        raise UnreadableClipError(
+            f"EF {ef:g} % contradicts its volumes, which give {from_volumes:.1f} %: "
+            "one of the three is wrong"
+        )
+    if not SLOWEST_RATE <= fps <= FASTEST_RATE:
+        raise UnreadableClipError(f"FPS {fps:g}: expected {SLOWEST_RATE:g} to {FASTEST_RATE:g}")
+    if frames < 2:
+        raise UnreadableClipError(f"NumberOfFrames {frames:g}: a still shows no heartbeat")
+    split = (row["Split"] or "").strip().upper()
+    if split not in SPLITS:
+        raise UnreadableClipError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+    return Record(name, path, edv, esv, ef, fps, int(frames), split)
+
+
+def _number(row: dict[str, str], column: str) -> float:
+    try:
+        value = float(row[column])
+    except (TypeError, ValueError):  # a short row has None in its last columns
+        value = math.nan
+    if not math.isfinite(value):
+        raise UnreadableClipError(f"{column} is {row[column]!r}: expected a number")
+    return value

@@ -1,0 +1,89 @@
+"""Initial-value problems, through Diffrax."""
+
+from typing import Any, NamedTuple
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..parameters import AbstractParameters
+from .base import AbstractSystem
+
+
+class Trajectory(NamedTuple):
+    """A solution at chosen times.
+
+    Attributes:
+        times: When [s], as given.
+        states: The state at each time, [time] on every leaf.
+        outputs: What can be observed at each time, [time] on every leaf.
+        succeeded: Whether the solver reached the last time; where not, entries it did not
+            reach are infinite.
+    """
+
+    times: Float[Array, " time"]
+    states: Any
+    outputs: Any
+    succeeded: Bool[Array, ""]
+
+
+def ode_term(system: AbstractSystem) -> dfx.ODETerm:
+    """The system as Diffrax takes it, with its parameters as `args`."""
+
+    def vector_field(t: Any, state: Any, p: Any) -> Any:
+        return system.vector_field(t, state, p)
+
+    return dfx.ODETerm(vector_field)
+
+
+def simulate(
+    system: AbstractSystem,
+    p: AbstractParameters,
+    times: Float[Array, " time"],
+    *,
+    state: Any = None,
+    solver: dfx.AbstractSolver | None = None,
+    stepsize_controller: dfx.AbstractStepSizeController | None = None,
+    adjoint: dfx.AbstractAdjoint | None = None,
+    max_steps: int = 100_000,
+    throw: bool = True,
+) -> Trajectory:
+    """Solve a system from t = 0 with an adaptive stiff solver.
+
+    Arguments:
+        system: The model.
+        p: All its parameters.
+        times: When the solution is wanted [s], increasing, from 0 on.
+        state: The state at t = 0; by default `system.initial_state(p)`.
+        solver: Kvaerno5 by default.
+        stepsize_controller: By default a PID controller with rtol and atol 1e-6 in float64,
+            1e-4 in float32.
+        adjoint: How to differentiate; Diffrax's recursive checkpointing by default.
+        max_steps: After so many steps the solution has failed.
+        throw: Whether a failure raises; otherwise it is reported in `succeeded`.
+    """
+    times = jnp.asarray(times, float)
+    y0 = system.initial_state(p) if state is None else state
+    y0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, times.dtype), y0)
+    tolerance = 1e-6 if times.dtype == jnp.float64 else 1e-4
+    solution = dfx.diffeqsolve(
+        ode_term(system),
+        dfx.Kvaerno5() if solver is None else solver,
+        t0=0.0,
+        t1=times[-1],
+        dt0=None,
+        y0=y0,
+        args=p,
+        saveat=dfx.SaveAt(ts=times),
+        stepsize_controller=(
+            dfx.PIDController(rtol=tolerance, atol=tolerance)
+            if stepsize_controller is None
+            else stepsize_controller
+        ),
+        adjoint=dfx.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        max_steps=max_steps,
+        throw=throw,
+    )
+    outputs = jax.vmap(system.outputs, in_axes=(0, 0, None))(times, solution.ys, p)
+    return Trajectory(times, solution.ys, outputs, solution.result == dfx.RESULTS.successful)
