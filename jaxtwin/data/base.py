@@ -8,6 +8,8 @@ from jaxtyping import Float, Float32, UInt8
 # Below, no heartbeat can be followed; above, no scanner takes whole pictures of the heart.
 SLOWEST_RATE = 5.0  # [1/s]
 FASTEST_RATE = 500.0  # [1/s]
+# A file with a smaller share of the frames that it should have was cut short on its way.
+LEAST_COMPLETE = 0.9
 
 
 class UnreadableClipError(ValueError):

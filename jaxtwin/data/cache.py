@@ -9,20 +9,18 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from jaxtwin.data.base import ClipFormat, Recording, UnreadableClipError, resample
+from jaxtwin.data.base import LEAST_COMPLETE, ClipFormat, Recording, UnreadableClipError, resample
 from jaxtwin.data.echonet import Record, Skipped, check_split
 from jaxtwin.data.recording import read_recording
 
 CACHE_VERSION = 1  # raise it when the same clips come to be decoded to other arrays
 # Above this share of unreadable clips something is wrong with the copy, not with some clips.
 MOST_UNREADABLE = 0.05
-# A clip with a smaller share of its listed frames than this was cut short on its way.
-LEAST_COMPLETE = 0.9
 # Clips decoded ahead of the writer: enough for every core, few enough to hold in memory.
 DECODED_AHEAD = 64
 
@@ -52,7 +50,7 @@ class ClipCache:
         format: ClipFormat,
         folder: str | Path,
         progress: Callable[[Iterable], Iterable] = lambda clips: clips,
-    ) -> Self:
+    ) -> "ClipCache":
         """Decodes the records' clips, or opens what an earlier call decoded.
 
         The cache is known by its clips' names, sizes and modification times and by the format's
@@ -86,7 +84,7 @@ class ClipCache:
         return cache
 
     @classmethod
-    def _open(cls, records: Sequence[Record], format: ClipFormat, stem: Path) -> Self | None:
+    def _open(cls, records: Sequence[Record], format: ClipFormat, stem: Path) -> "ClipCache | None":
         """The cache in `stem`.npy and `stem`.json, if it is there and whole."""
         try:
             index = json.loads(stem.with_suffix(".json").read_text())
@@ -171,7 +169,7 @@ def _write_header(file: BinaryIO, total: int, size: int) -> None:
 
 def _decode_all(
     records: Sequence[Record], format: ClipFormat
-) -> Generator[UInt8[np.ndarray, "time size size"] | UnreadableClipError]:
+) -> Generator[UInt8[np.ndarray, "time size size"] | UnreadableClipError, None, None]:
     """Each record's clip or what is wrong with it, in order, decoded on all cores."""
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(records), DECODED_AHEAD):

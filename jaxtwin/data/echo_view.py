@@ -40,6 +40,7 @@ class View(NamedTuple):
         attenuation: Error of the depth compensation at full depth.
         lateral_loss: Loss at the sector's edges.
         drop_out: Loss of walls that run along the beam.
+        leaflets: Level of the mitral leaflets.
         haze: Level of the reverberations in the near field.
         noise: Level of the thermal noise at full depth.
         contrast: Exponent of the grey map: above 1, dim echoes are darker.
@@ -66,6 +67,7 @@ class View(NamedTuple):
     attenuation: Float[Array, ""]
     lateral_loss: Float[Array, ""]
     drop_out: Float[Array, ""]
+    leaflets: Float[Array, ""]
     haze: Float[Array, ""]
     noise: Float[Array, ""]
     contrast: Float[Array, ""]
@@ -75,23 +77,24 @@ class View(NamedTuple):
 
 
 class _Draws:
-    """Float32 draws, each from its own key, in the order in which they are asked for."""
+    """Float32 draws, handed out one after the other from a single call to the generator."""
 
     def __init__(self, key: PRNGKeyArray):
-        self.key = key
-        self.count = 0
+        self._stock = jax.random.uniform(key, (64,), jnp.float32)
+        # Cut at 2.5 spreads, so that no clip is absurd.
+        tail = 0.0062
+        self._normals = jax.scipy.special.ndtri(tail + (1 - 2 * tail) * self._stock)
+        self._used = 0
 
-    def _next(self) -> PRNGKeyArray:
-        self.count += 1
-        return jax.random.fold_in(self.key, self.count)
+    def _next(self) -> int:
+        self._used += 1
+        return self._used - 1
 
-    def uniform(self, low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
-        return jax.random.uniform(self._next(), shape, jnp.float32, low, high)
+    def uniform(self, low: float, high: float) -> Float[Array, ""]:
+        return low + (high - low) * self._stock[self._next()]
 
-    def normal(self, mean: float, spread: float) -> Array:
-        """A normal draw, cut at two and a half spreads so that no clip is absurd."""
-        draw = jax.random.truncated_normal(self._next(), -2.5, 2.5, (), jnp.float32)
-        return mean + spread * draw
+    def normal(self, mean: float, spread: float) -> Float[Array, ""]:
+        return mean + spread * self._normals[self._next()]
 
 
 @jax.jit
@@ -139,15 +142,16 @@ def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
         drift=draw.uniform(0.0, 0.4),
         drift_period=draw.uniform(3.0, 6.0),
         drift_phase=draw.uniform(0.0, 1.0),
-        gain=draw.normal(0.0, 3.0),
+        gain=draw.normal(3.0, 3.0),
         dynamic_range=draw.uniform(50.0, 60.0),
         attenuation=draw.normal(2.0, 4.0),
         lateral_loss=draw.uniform(4.0, 22.0),
-        drop_out=draw.uniform(3.0, 12.0),
-        haze=draw.normal(-32.0, 4.0),
-        noise=draw.normal(-56.0, 4.0),
+        drop_out=draw.uniform(4.0, 16.0),
+        leaflets=draw.normal(-19.0, 3.0),
+        haze=draw.normal(-29.0, 4.0),
+        noise=draw.normal(-60.0, 3.0),
         contrast=draw.uniform(1.1, 1.6),
-        shadow_angle=draw.uniform(-0.75, 0.75, (SHADOWS,)),
-        shadow_width=draw.uniform(0.03, 0.10, (SHADOWS,)),
-        shadow_loss=draw.uniform(-12.0, 18.0, (SHADOWS,)),
+        shadow_angle=jnp.stack([draw.uniform(-0.75, 0.75) for _ in range(SHADOWS)]),
+        shadow_width=jnp.stack([draw.uniform(0.03, 0.10) for _ in range(SHADOWS)]),
+        shadow_loss=jnp.stack([draw.uniform(-12.0, 18.0) for _ in range(SHADOWS)]),
     )

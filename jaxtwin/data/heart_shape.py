@@ -261,7 +261,7 @@ def outline(heart: Heart, x: Float[Array, "*shape"], z: Float[Array, "*shape"]) 
     # Right atrium: an ellipse beside the left one, the atrial septum between them.
     half_width = 0.52 * heart.right_width + 0.3
     half_length = 0.55 * heart.atrium_length + 0.2
-    centre_x = -(heart.annulus_radius + 0.55 + half_width)
+    centre_x = -(1.12 * heart.annulus_radius + 0.6 + half_width)
     centre_z = tricuspid + 0.8 * half_length
     u, v = (x - centre_x) / half_width, (z - centre_z) / half_length
     distance = jnp.sqrt(u * u + v * v)

@@ -10,6 +10,9 @@ from jaxtyping import Float32, Int, UInt8
 from jaxtwin.data.base import window
 from jaxtwin.data.cache import ClipCache
 
+# Epochs that no run reaches. Grain's own endless repetition overflows for batches of one.
+ENDLESS = 2**31
+
 
 class Batch(NamedTuple):
     """Clips and what was measured on them: the encoder's input and its training signal.
@@ -59,7 +62,7 @@ def batches(
         grain.MapDataset.source(indices.tolist())
         .seed(seed)
         .shuffle()
-        .repeat()
+        .repeat(ENDLESS)
         .random_map(draw)
         .batch(batch_size)
     )
@@ -79,7 +82,8 @@ def ordered_batches(
     mean, at the price of one more compilation.
     """
     for first in range(0, len(indices), batch_size):
-        examples = [_example(cache, index, 0) for index in indices[first : first + batch_size]]
+        some = indices[first : first + batch_size].tolist()
+        examples = [_example(cache, index, 0) for index in some]
         yield Batch(*(np.stack(values) for values in zip(*examples, strict=True)))
 
 

@@ -137,7 +137,7 @@ def _write_clip(
         | {key: f"{value:.4f}" for key, value in zip(("X1", "Y1", "X2", "Y2"), line, strict=True)}
         | {"Frame": int(frame)}
         for frame in (volumes.argmax(), volumes.argmin())
-        for line in chords(beat, view, times[frame])
+        for line in chords(beat, view, float(times[frame]))
     ]
     return row, tracings
 

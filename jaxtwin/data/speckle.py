@@ -23,6 +23,11 @@ SINE_STEP = 2 * SINE_LIMIT / SINE_CELLS
 PULSE_LENGTH = 0.06  # cm
 BEAM_WIDTH = 0.014  # in sine of the angle: 1.4 mm at 10 cm
 
+# A pixel of the frame covers about three cells each way.
+PIXEL_AVERAGE = np.full(3, 1 / 3)
+NEAR_FIELD = 3.0  # cm
+APERTURE_AVERAGE = np.full(11, 1 / 11)
+
 # Echo levels [dB] below white, at a neutral gain.
 MUSCLE, SEPTUM_EXTRA, BLOOD = -21.0, 5.0, -62.0
 PERICARDIUM, CRUX_EXTRA = -6.0, 8.0
@@ -46,9 +51,14 @@ def from_probe(
     return depth, across / depth
 
 
+def _depths() -> Float[Array, "depth 1"]:
+    """Depths of the texture's rows [cm]."""
+    return (jnp.arange(DEPTH_CELLS, dtype=jnp.float32) + 0.5)[:, None] * DEPTH_STEP
+
+
 def _beam_grid(view: View) -> tuple[Float[Array, "depth sine"], Float[Array, "depth sine"]]:
     """Points (x, z) [cm] of the heart's plane at which the texture is drawn."""
-    depth = (jnp.arange(DEPTH_CELLS, dtype=jnp.float32) + 0.5)[:, None] * DEPTH_STEP
+    depth = _depths()
     sine = (jnp.arange(SINE_CELLS, dtype=jnp.float32) + 0.5)[None, :] * SINE_STEP - SINE_LIMIT
     across = depth * sine - view.apex_x
     down = depth * jnp.sqrt(1 - sine * sine) - view.apex_y
@@ -79,6 +89,8 @@ def tissue_level(
     facing = jnp.abs(lines.normal_x * beam_sine + lines.normal_z * beam_cosine)
     lateral = jax.nn.sigmoid(x / 0.3)
     muscle = MUSCLE + SEPTUM_EXTRA * (1 - lateral) - view.drop_out * lateral * (1 - facing)
+    right_wall = jax.nn.sigmoid((lines.left - wall - 0.6) / 0.2)
+    muscle = muscle - 0.7 * view.drop_out * right_wall * (1 - lateral)
     # Fibrous, hence bright: the crux with the atrial septum, and the lateral annulus.
     crux = jnp.square((x + heart.annulus_radius + 0.35) / 0.45)
     crux = crux + jnp.square((z - heart.length - 0.4) / 0.9)
@@ -95,9 +107,9 @@ def tissue_level(
     chest_wall = jax.nn.sigmoid(-(z + 0.3) / 0.3)
     surroundings = surroundings + chest_wall * (MUSCLE - 6.0 - surroundings)
 
-    level = surroundings + (muscle - surroundings) * jax.nn.sigmoid(-outside / 0.12)
-    left = lines.left + (0.04 + 0.10 * in_atrium) * ragged
-    in_cavity = jax.nn.sigmoid(-jnp.minimum(left, lines.right + 0.15 * ragged) / SOFT_EDGE)
+    level = surroundings + (muscle - surroundings) * jax.nn.sigmoid(-outside / 0.2)
+    left = lines.left + (0.04 + 0.16 * in_atrium) * ragged
+    in_cavity = jax.nn.sigmoid(-jnp.minimum(left, lines.right + 0.2 * ragged) / SOFT_EDGE)
     return level + (BLOOD - level) * in_cavity
 
 
@@ -109,11 +121,11 @@ def _gaussian(spread: float) -> np.ndarray:
 
 
 def _blurred(
-    field: Float[Array, "depth sine"], weights: np.ndarray, axis: int
-) -> Float[Array, "depth sine"]:
+    field: Float[Array, "*batch depth sine"], weights: np.ndarray, axis: int
+) -> Float[Array, "*batch depth sine"]:
     """The field convolved along one axis."""
     reach = len(weights) // 2
-    padding = [(0, 0), (0, 0)]
+    padding = [(0, 0)] * field.ndim
     padding[axis] = (reach, reach)
     padded = jnp.pad(field, padding, mode="edge")
     size = field.shape[axis]
@@ -123,53 +135,56 @@ def _blurred(
     return blurred
 
 
-def _patches(key: PRNGKeyArray, cells: tuple[int, int]) -> Float[Array, "depth sine"]:
-    """Smooth noise of unit variance on a coarse grid, brought to the texture's."""
+def _patches(key: PRNGKeyArray, cells: tuple[int, int, int]) -> Float[Array, "field depth sine"]:
+    """Smooth noise of about unit variance: drawn on coarse grids, brought to the texture's."""
     coarse = jax.random.normal(key, cells, jnp.float32)
-    return jax.image.resize(coarse, (DEPTH_CELLS, SINE_CELLS), "cubic")
+    return jax.image.resize(coarse, (cells[0], DEPTH_CELLS, SINE_CELLS), "cubic")
 
 
-def _seen(key: PRNGKeyArray, level: Float[Array, "depth sine"]) -> Float[Array, " cell"]:
+def _speckled(
+    key: PRNGKeyArray, level: Float[Array, "texture depth sine"]
+) -> Float[Array, "texture cell"]:
     """Power of echoes of a mean level [dB], as a screen of coarse pixels shows them.
 
     White complex noise times the level's amplitude, through the point-spread function: a fully
     developed speckle, whose envelope is Rayleigh distributed. The frames have a sixth of a
     scanner's resolution, and shrinking its picture averages grey values: decibels, not power.
     """
-    noise = jax.random.normal(key, (2, DEPTH_CELLS, SINE_CELLS), jnp.float32)
-    amplitude = decibels_to_amplitude(level) * float(np.sqrt(0.5))
-    power = jnp.zeros((DEPTH_CELLS, SINE_CELLS), jnp.float32)
-    for part in range(2):
-        along = _blurred(noise[part] * amplitude, _gaussian(PULSE_LENGTH / DEPTH_STEP), axis=0)
-        power += jnp.square(_blurred(along, _gaussian(BEAM_WIDTH / SINE_STEP), axis=1))
-    log_power = jnp.log(power + 1e-8)
-    log_power = _blurred(log_power, np.full(3, 1 / 3), axis=0)
-    log_power = _blurred(log_power, np.full(3, 1 / 3), axis=1)
-    return jnp.exp(log_power).reshape(-1)
+    noise = jax.random.normal(key, (2, *level.shape), jnp.float32)  # real, imaginary
+    echoes = noise * (decibels_to_amplitude(level) * float(np.sqrt(0.5)))[None]
+    echoes = _blurred(echoes, _gaussian(PULSE_LENGTH / DEPTH_STEP), axis=2)
+    echoes = _blurred(echoes, _gaussian(BEAM_WIDTH / SINE_STEP), axis=3)
+    log_power = jnp.log(jnp.square(echoes[0]) + jnp.square(echoes[1]) + 1e-8)
+    log_power = _blurred(_blurred(log_power, PIXEL_AVERAGE, axis=1), PIXEL_AVERAGE, axis=2)
+    # Close to the probe a beam is as wide as its aperture, whatever its angle.
+    near = jnp.exp(-jnp.square(_depths() / NEAR_FIELD))[None]
+    log_power += near * (_blurred(log_power, APERTURE_AVERAGE, axis=2) - log_power)
+    return jnp.exp(log_power).reshape(level.shape[0], -1)
 
 
-def tissue_texture(view: View, key: PRNGKeyArray) -> Float[Array, " cell"]:
-    """Power of the echoes of the tissue at end diastole, on the grid of beams, flattened."""
-    noise_key, patch_key, streak_key, edge_key = jax.random.split(key, 4)
+def echo_textures(
+    view: View, key: PRNGKeyArray
+) -> tuple[Float[Array, "plane cell"], Float[Array, " cell"]]:
+    """Power of a clip's echoes on the grid of beams, flattened.
+
+    Returns:
+        The tissue at end diastole, in the plane of the image and in a plane beside it; and what
+        rests in the near field, the reverberations between probe and chest wall.
+    """
+    speckle_key, patch_key, streak_key = jax.random.split(key, 3)
+    edges, patches, haze_patches = _patches(patch_key, (3, 28, 20))
+    streaks, haze_streaks = _patches(streak_key, (2, 110, 36))
     x, z = _beam_grid(view)
-    # No chamber has a smooth border: trabeculae, the atria's pouches. They even out over a beam.
-    ragged = _patches(edge_key, (60, 40))
-    level = tissue_level(view, x, z, ragged)
     # Muscle is patchy, and fibres that lie across the beam draw streaks.
-    level = level + 4.0 * _patches(patch_key, (24, 18)) + 3.0 * _patches(streak_key, (110, 36))
-    return _seen(noise_key, level)
+    tissue = tissue_level(view, x, z, edges) + 4.0 * patches + 3.0 * streaks
 
-
-def haze_texture(view: View, key: PRNGKeyArray) -> Float[Array, " cell"]:
-    """Power of what rests in the near field: reverberations between probe and chest wall."""
-    noise_key, patch_key, layer_key = jax.random.split(key, 3)
-    depth = (jnp.arange(DEPTH_CELLS, dtype=jnp.float32) + 0.5)[:, None] * DEPTH_STEP
-    level = view.haze + 12.0 * jnp.exp(-depth / 0.8) - 0.55 * depth * depth / (1 + 0.06 * depth)
-    layers = jax.image.resize(
-        jax.random.normal(layer_key, (80, 1), jnp.float32), (DEPTH_CELLS, 1), "cubic"
-    )
-    level = level + 3.0 * layers + 3.0 * _patches(patch_key, (30, 12))
-    return _seen(noise_key, level)
+    # Ring-down at the probe's face, then a slow decline, then none beyond mid-ventricle. Layers
+    # of the chest wall return echoes at the same depth in every beam.
+    depth = _depths()
+    haze = view.haze + 12.0 * jnp.exp(-depth / 0.8) - 0.6 * depth * depth
+    haze = haze + 3.0 * haze_streaks[:, :1] + 3.0 * haze_patches
+    in_plane, beside, resting = _speckled(speckle_key, jnp.stack([tissue, tissue, haze]))
+    return jnp.stack([in_plane, beside]), resting
 
 
 def texture_index(

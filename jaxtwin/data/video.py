@@ -8,7 +8,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from jaxtwin.data.base import Recording, UnreadableClipError
+from jaxtwin.data.base import LEAST_COMPLETE, Recording, UnreadableClipError
 from jaxtwin.data.sector import already_cropped, crop_to_sector, tissue_brightness
 
 # Formats whose first plane is brightness over the full range 0 to 255.
@@ -41,6 +41,7 @@ def read_video(path: Path) -> Recording:
             # Clips are short and are decoded side by side; threads within one only wait.
             stream.codec_context.thread_count = 1
             rate = stream.average_rate
+            stated = stream.frames  # 0 where the file does not say
             for frame in container.decode(stream):
                 images.append(_brightness(frame, reformatter))
                 times.append(frame.time)
@@ -51,6 +52,10 @@ def read_video(path: Path) -> Recording:
         ) from None
     if not images:
         raise UnreadableClipError("holds no frames: copy or export the file again")
+    if len(images) < LEAST_COMPLETE * stated:
+        raise UnreadableClipError(
+            f"cut short: {len(images)} of the {stated} frames that it states; copy the file again"
+        )
     if len({image.shape for image in images}) > 1:
         raise UnreadableClipError("its frames differ in size: export a clip of one screen layout")
 

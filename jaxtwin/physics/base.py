@@ -1,11 +1,16 @@
 """What a user writes to add a model: an `AbstractPeriodicSystem`, or an `AbstractSystem`."""
 
 import abc
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import equinox as eqx
 
 from ..parameters import AbstractParameters, Scalar
+
+if TYPE_CHECKING:
+    from typing import ClassVar as AbstractClassVar
+else:
+    from equinox import AbstractClassVar
 
 State = TypeVar("State")
 """A small named tuple of scalars, one entry a state variable."""
@@ -22,7 +27,7 @@ class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
     the paper's, and under vmap each entry becomes one contiguous array over patients.
     """
 
-    parameters: eqx.AbstractClassVar[type[AbstractParameters]]
+    parameters: AbstractClassVar[type[AbstractParameters]]
 
     @abc.abstractmethod
     def vector_field(self, t: Scalar, state: State, p: Parameters) -> State:

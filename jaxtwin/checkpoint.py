@@ -1,0 +1,127 @@
+"""Models and training states on disk: arrays through Orbax, their description as JSON beside."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+Tree = TypeVar("Tree")
+
+_ARRAYS = "arrays"
+_CONFIG = "config.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, cut short, or from another configuration."""
+
+
+def _by_path(tree: Any) -> dict[str, np.ndarray]:
+    """A pytree's arrays by where they stand in it; everything else is left out."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in leaves
+        if isinstance(leaf, jax.Array | np.ndarray)
+    }
+
+
+def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
+    """Write a pytree's arrays and what they belong to; the folder appears whole or not at all.
+
+    Arguments:
+        folder: Where; replaced if it exists, once the new one is complete.
+        tree: Any pytree; only its arrays are kept.
+        config: What is needed to build the tree again, as JSON allows it.
+    """
+    folder = folder.resolve()
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(partial / _ARRAYS, _by_path(tree))
+        (partial / _CONFIG).write_text(json.dumps(config, indent=1))
+        previous = folder.with_name(folder.name + ".previous")
+        shutil.rmtree(previous, ignore_errors=True)
+        if folder.exists():
+            folder.rename(previous)
+        partial.rename(folder)
+        shutil.rmtree(previous, ignore_errors=True)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _complete(folder: Path) -> Path:
+    """The folder, or its predecessor where a save was cut between its two renames."""
+    folder = folder.resolve()
+    previous = folder.with_name(folder.name + ".previous")
+    return previous if previous.exists() and not folder.exists() else folder
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a checkpoint to load."""
+    return _complete(folder).exists()
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """The description kept beside a checkpoint's arrays.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or it was cut short.
+    """
+    folder = _complete(folder)
+    if not folder.exists():
+        raise CheckpointError(f"no checkpoint at {folder}: expected a folder that jaxtwin wrote")
+    with contextlib.suppress(OSError, json.JSONDecodeError):
+        return json.loads((folder / _CONFIG).read_text())
+    raise CheckpointError(
+        f"the checkpoint at {folder} was cut short: its {_CONFIG} is missing or broken; "
+        "delete the folder and run again"
+    )
+
+
+def load(folder: Path, like: Tree) -> Tree:
+    """Read a pytree's arrays.
+
+    Arguments:
+        folder: Where `save` wrote.
+        like: A pytree of the same structure; its arrays are replaced, its other leaves kept.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, it was cut short, or its arrays are not
+            those of `like`.
+    """
+    config(folder)
+    folder = _complete(folder)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = checkpointer.restore(folder / _ARRAYS)
+    except Exception as error:  # Orbax and TensorStore raise a dozen kinds, all for one reason.
+        raise CheckpointError(
+            f"the checkpoint at {folder} was cut short and cannot be read; delete the folder "
+            "and run again"
+        ) from error
+    wanted = _by_path(like)
+    for name in sorted(wanted.keys() | stored.keys()):
+        found, expected = (
+            f"{a[name].dtype}{list(a[name].shape)}" if name in a else "nothing"
+            for a in (stored, wanted)
+        )
+        if found != expected:
+            raise CheckpointError(
+                f"the checkpoint at {folder} is from another configuration: {name} is {found}, "
+                f"expected {expected}; run with the configuration in its {_CONFIG}"
+            )
+
+    def replace(path, leaf):
+        name = jax.tree_util.keystr(path)
+        return jax.numpy.asarray(stored[name]) if name in wanted else leaf
+
+    return jax.tree_util.tree_map_with_path(replace, like)

@@ -1,0 +1,99 @@
+"""Many patients at once: simulate a table of θ in chunks, and draw cohorts from a box."""
+
+import functools
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from .parameters import Box
+from .physics.base import AbstractPeriodicSystem
+from .physics.periodic import periodic_orbit
+
+STEPS = 400
+"""Solver steps a period, `periodic_orbit`'s own default."""
+
+Progress = Callable[[Iterable], Iterable]
+"""Wraps the chunks of a long computation, as `tqdm` does."""
+
+
+class Simulations(NamedTuple):
+    """Periodic orbits of many patients, on a grid of phases.
+
+    Attributes:
+        theta: The free parameters, in the order of the box.
+        maximum: The outputs' largest values over the beat, [patient] on every leaf.
+        minimum: The outputs' smallest values over the beat, [patient] on every leaf.
+        waveforms: The outputs at phases 0, 1/n, ... (n − 1)/n of the period,
+            [patient, phase] on every leaf.
+        converged: Whether the orbit was found; where not, the other entries mean nothing.
+    """
+
+    theta: Float[np.ndarray, "patient free"]
+    maximum: Any
+    minimum: Any
+    waveforms: Any
+    converged: Bool[np.ndarray, " patient"]
+
+    def take(self, index) -> "Simulations":
+        """The patients at an index array or a mask."""
+        return jax.tree.map(lambda leaf: leaf[index], self)
+
+
+@eqx.filter_jit
+@functools.partial(eqx.filter_vmap, in_axes=(None, None, 0, None))
+def _simulate(system: AbstractPeriodicSystem, box: Box, theta, phases: int):
+    orbit = periodic_orbit(system, box.complete(theta), steps=STEPS, throw=False)
+    thinned = jax.tree.map(lambda leaf: leaf[: -1 : STEPS // phases], orbit.outputs)
+    maximum = jax.tree.map(jnp.max, orbit.outputs)
+    minimum = jax.tree.map(jnp.min, orbit.outputs)
+    return maximum, minimum, thinned, orbit.converged
+
+
+def simulate_cohort(
+    system: AbstractPeriodicSystem,
+    box: Box,
+    theta: Float[np.ndarray, "patient free"],
+    *,
+    phases: int = 80,
+    chunk: int = 256,
+    progress: Progress = iter,
+) -> Simulations:
+    """The periodic orbits of any number of patients, in float32.
+
+    Arguments:
+        system: The model.
+        box: Says which parameters θ holds.
+        theta: One row a patient.
+        phases: Number of grid points a period; must divide `STEPS`.
+        chunk: Patients simulated together: the arrays of one chunk stay in the cache.
+        progress: Wraps the iterator over chunks, for example `tqdm.tqdm`.
+
+    Raises:
+        ValueError: If `phases` does not divide the number of solver steps, or θ is outside
+            the box.
+    """
+    if STEPS % phases:
+        raise ValueError(f"phases={phases} must divide the solver's {STEPS} steps a period")
+    box.check(theta)
+
+    theta = np.asarray(theta, np.float32)
+    starts = range(0, len(theta), chunk)
+
+    def run(start: int):
+        rows = theta[start : start + chunk]
+        # Every chunk has the same shape, so that the loop compiles once.
+        padded = np.concatenate([rows, np.repeat(rows[-1:], chunk - len(rows), axis=0)])
+        return jax.tree.map(
+            lambda leaf: np.asarray(leaf)[: len(rows)], _simulate(system, box, padded, phases)
+        )
+
+    # XLA runs a loop of small operations on one core; a second thread keeps the other busy.
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(progress(pool.map(run, starts)))
+    return Simulations(theta, *jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts))

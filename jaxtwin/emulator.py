@@ -1,0 +1,316 @@
+"""A network in the simulator's place: θ → the beat's waveforms and their extremes."""
+
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from . import checkpoint
+from .cohort import Simulations
+from .parameters import Box, Theta
+from .physics.base import AbstractPeriodicSystem
+from .physics.observables import ejection_fraction
+from .training import Fitted, TrainingConfig, fit
+
+
+class Emulation(NamedTuple):
+    """What the emulator gives for one patient, one entry a channel (an output of the system).
+
+    The extremes are learnt on their own: a grid of phases misses a waveform's peak.
+    """
+
+    maximum: Float[Array, " channel"]
+    minimum: Float[Array, " channel"]
+    waveforms: Float[Array, "channel phase"]
+
+
+class EmulatorError(NamedTuple):
+    """Errors of an emulator on points of the box that it was not trained on.
+
+    Means over the points of the absolute error, in the outputs' units, one entry a channel;
+    of the waveforms the median over the points of |error|₂ / |waveform|₂.
+    """
+
+    points: int
+    maximum: dict[str, float]
+    minimum: dict[str, float]
+    waveforms: dict[str, float]
+
+
+class OutsideBoxWarning(UserWarning):
+    """The emulator was asked for a θ outside the box that it learnt."""
+
+
+class Emulator(eqx.Module):
+    """A multilayer perceptron from the box to the dimensionless beat.
+
+    The network sees θ as its place in the box, in [−1, 1], and gives the outputs in the
+    units of `AbstractPeriodicSystem.scaling`, standardised over the training set.
+
+    Attributes:
+        network: The trained part.
+        mean: Of the standardisation, one entry a value the network gives.
+        spread: Likewise.
+        system: The model that it stands for.
+        box: The box that it learnt.
+        channels: Names of the outputs it gives.
+        phases: Grid points a period, at phases 0, 1/n, ... (n − 1)/n.
+        error: Its measured error; None before it was measured.
+    """
+
+    network: eqx.nn.MLP
+    mean: Float[Array, " value"]
+    spread: Float[Array, " value"]
+    system: AbstractPeriodicSystem
+    box: Box = eqx.field(static=True)
+    channels: tuple[str, ...] = eqx.field(static=True)
+    phases: int = eqx.field(static=True)
+    error: EmulatorError | None = None
+
+    @classmethod
+    def create(
+        cls,
+        system: AbstractPeriodicSystem,
+        box: Box,
+        channels: tuple[str, ...],
+        phases: int,
+        *,
+        width: int = 256,
+        depth: int = 3,
+        key: PRNGKeyArray,
+    ) -> Self:
+        """An untrained emulator."""
+        values = len(channels) * (2 + phases)
+        network = eqx.nn.MLP(
+            len(box.names), values, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
+        )
+        ones = jnp.ones(values, jnp.float32)
+        return cls(network, 0 * ones, ones, system, box, tuple(channels), phases)
+
+    def __call__(self, theta: Theta) -> Emulation:
+        """Emulate one patient, inside jit and vmap; outside the box the result means nothing."""
+        theta = theta.astype(jnp.float32)
+        values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
+        table = values.reshape(len(self.channels), 2 + self.phases)
+        offset, scale = self.units(theta)
+        table = offset[:, None] + scale[:, None] * table
+        return Emulation(table[:, 0], table[:, 1], table[:, 2:])
+
+    def units(self, theta: Theta) -> tuple[Float[Array, " channel"], Float[Array, " channel"]]:
+        """Offset and scale of each channel for one patient."""
+        offset, scale = self.system.scaling(self.box.complete(theta))
+
+        def pick(outputs: Any) -> Float[Array, " channel"]:
+            return jnp.stack([jnp.asarray(getattr(outputs, c), jnp.float32) for c in self.channels])
+
+        return pick(offset), pick(scale)
+
+    def volumes(self, theta: Theta) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """EDV and ESV [mL] of one patient: the extremes of the channel V_lv."""
+        emulation = self(theta)
+        channel = self.channels.index("V_lv")
+        return emulation.maximum[channel], emulation.minimum[channel]
+
+    def predict(self, theta: Float[np.ndarray, "patient free"]) -> Emulation:
+        """Emulate many patients, given as concrete numbers.
+
+        Warns:
+            OutsideBoxWarning: If any θ lies outside the box; the answer is an extrapolation.
+        """
+        inside = np.asarray(self.box.contains(jnp.asarray(theta, jnp.float32)))
+        if not inside.all():
+            warnings.warn(
+                f"{np.sum(~inside)} of {inside.size} θ are outside the box that this emulator "
+                f"learnt, {self.box.describe()}: simulate them, or train on a wider box",
+                OutsideBoxWarning,
+                stacklevel=2,
+            )
+        return _predict(self, jnp.asarray(theta, jnp.float32))
+
+    def targets(self, simulations: Simulations) -> Float[np.ndarray, "patient value"]:
+        """What the network should give for simulated patients, before standardisation."""
+
+        def stack(outputs: Any) -> np.ndarray:
+            return np.stack([np.asarray(getattr(outputs, c)) for c in self.channels], axis=1)
+
+        table = np.concatenate(
+            [
+                stack(simulations.maximum)[..., None],
+                stack(simulations.minimum)[..., None],
+                stack(simulations.waveforms),
+            ],
+            axis=-1,
+        )
+        offset, scale = jax.vmap(self.units)(jnp.asarray(simulations.theta))
+        table = (table - np.asarray(offset)[..., None]) / np.asarray(scale)[..., None]
+        return table.reshape(len(table), -1).astype(np.float32)
+
+
+@eqx.filter_jit
+def _predict(emulator: Emulator, theta: Float[Array, "patient free"]) -> Emulation:
+    return jax.vmap(emulator)(theta)
+
+
+def measure(emulator: Emulator, simulations: Simulations) -> tuple[EmulatorError, dict[str, float]]:
+    """An emulator's errors on simulated patients, per channel and for EDV, ESV, EF.
+
+    Returns:
+        The errors per channel, and a flat table: EDV_mean, ESV_mean [mL], EF_mean, EF_worst
+        [points], waveform_median (the worst channel's, relative).
+    """
+    emulation = emulator.predict(simulations.theta)
+    maximum, minimum, waveforms = {}, {}, {}
+    for i, channel in enumerate(emulator.channels):
+        for errors, got, true in (
+            (maximum, emulation.maximum, simulations.maximum),
+            (minimum, emulation.minimum, simulations.minimum),
+        ):
+            errors[channel] = float(np.mean(np.abs(got[:, i] - getattr(true, channel))))
+        true = getattr(simulations.waveforms, channel)
+        relative = np.linalg.norm(emulation.waveforms[:, i] - true, axis=1)
+        waveforms[channel] = float(np.median(relative / np.linalg.norm(true, axis=1)))
+    error = EmulatorError(len(simulations.theta), maximum, minimum, waveforms)
+    volume = emulator.channels.index("V_lv")
+    EF = ejection_fraction(emulation.maximum[:, volume], emulation.minimum[:, volume])
+    EF_error = np.abs(EF - ejection_fraction(simulations.maximum.V_lv, simulations.minimum.V_lv))
+    return error, {
+        "EDV_mean": maximum["V_lv"],
+        "ESV_mean": minimum["V_lv"],
+        "EF_mean": float(EF_error.mean()),
+        "EF_worst": float(EF_error.max()),
+        "waveform_median": max(waveforms.values()),
+    }
+
+
+def train_emulator(
+    emulator: Emulator,
+    training: Simulations,
+    validation: Simulations,
+    config: TrainingConfig,
+    *,
+    folder: Path,
+    seed: int,
+    resume: bool,
+) -> Fitted[Emulator]:
+    """Learn the simulator from simulated patients; see `training.fit` for the arguments."""
+    values = emulator.targets(training)
+    mean = values.mean(axis=0)
+    # One spread a channel for the waveform: phases at which nothing varies must not weigh more.
+    table = (values - mean).reshape(len(values), len(emulator.channels), -1)
+    spread = table.std(axis=0)
+    spread[:, 2:] = np.sqrt(np.mean(spread[:, 2:] ** 2, axis=1, keepdims=True))
+    emulator = dataclasses.replace(
+        emulator, mean=jnp.asarray(mean), spread=jnp.asarray(spread.reshape(-1))
+    )
+
+    def prepare(simulations: Simulations) -> tuple[np.ndarray, np.ndarray]:
+        u = np.asarray(emulator.box.to_unit(jnp.asarray(simulations.theta)))
+        return 2 * u - 1, (emulator.targets(simulations) - mean) / spread.reshape(-1)
+
+    x, y = prepare(training)
+    x_validation, y_validation = prepare(validation)
+
+    def squared_error(network: eqx.nn.MLP, x: Array, y: Array) -> Float[Array, ""]:
+        """Extremes and waveforms weigh alike, though there are many more of the latter."""
+        error = (jax.vmap(network)(x) - y).reshape(len(x), len(emulator.channels), -1)
+        return jnp.mean(error[..., :2] ** 2) + jnp.mean(error[..., 2:] ** 2)
+
+    def batches(step: int) -> Iterator[tuple[Array, Array]]:
+        """Whole epochs, each shuffled by its own number."""
+        per_epoch = max(len(x) // config.batch_size, 1)
+        order, epoch = np.empty(0, int), -1
+        while True:
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = np.random.default_rng((seed, epoch)).permutation(len(x))
+            place = step % per_epoch * config.batch_size
+            rows = order[place : place + config.batch_size]
+            yield jnp.asarray(x[rows]), jnp.asarray(y[rows])
+            step += 1
+
+    evaluate = eqx.filter_jit(squared_error)
+
+    def validate(network: eqx.nn.MLP) -> dict[str, float]:
+        return {
+            "loss": float(evaluate(network, jnp.asarray(x_validation), jnp.asarray(y_validation)))
+        }
+
+    fitted = fit(
+        emulator.network,
+        lambda network, batch, key: squared_error(network, *batch),
+        batches,
+        validate,
+        config,
+        stage="emulator",
+        folder=folder,
+        description=_description(emulator) | {"simulations": len(x)},
+        seed=seed,
+        resume=resume,
+    )
+    trained = dataclasses.replace(emulator, network=fitted.model)
+    return Fitted(trained, fitted.best_step, fitted.steps, fitted.validation, fitted.seconds)
+
+
+def _description(emulator: Emulator) -> dict[str, Any]:
+    """What is needed to build an emulator again, apart from its arrays."""
+    return {
+        "system": type(emulator.system).__name__,
+        "box": emulator.box.describe(),
+        "channels": list(emulator.channels),
+        "phases": emulator.phases,
+        "width": emulator.network.width_size,
+        "depth": emulator.network.depth,
+    }
+
+
+def save_emulator(folder: Path, emulator: Emulator) -> None:
+    """Write an emulator, its box and its measured error."""
+    if emulator.error is None:
+        raise ValueError("this emulator's error was not measured: call `measure` and keep it")
+    error = emulator.error._asdict()
+    checkpoint.save(
+        folder,
+        (emulator.network, emulator.mean, emulator.spread),
+        _description(emulator) | {"error": error},
+    )
+
+
+def load_emulator(folder: Path, system: AbstractPeriodicSystem) -> Emulator:
+    """Read an emulator of a system.
+
+    Raises:
+        CheckpointError: If the checkpoint is broken, or of another system.
+    """
+    kept = checkpoint.config(folder)
+    if kept["system"] != type(system).__name__:
+        raise checkpoint.CheckpointError(
+            f"the emulator at {folder} stands for {kept['system']}, not for "
+            f"{type(system).__name__}; load it with the system it was trained on"
+        )
+    box = Box.of(
+        system.parameters,
+        tuple(kept["box"]),
+        {name: (low, high) for name, (low, high) in kept["box"].items()},
+    )
+    emulator = Emulator.create(
+        system,
+        box,
+        tuple(kept["channels"]),
+        kept["phases"],
+        width=kept["width"],
+        depth=kept["depth"],
+        key=jax.random.key(0),
+    )
+    network, mean, spread = checkpoint.load(
+        folder, (emulator.network, emulator.mean, emulator.spread)
+    )
+    return dataclasses.replace(
+        emulator, network=network, mean=mean, spread=spread, error=EmulatorError(**kept["error"])
+    )
