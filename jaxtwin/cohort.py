@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from .parameters import Box
 from .physics.base import AbstractPeriodicSystem
+from .physics.observables import ejection_fraction
 from .physics.periodic import periodic_orbit
 
 STEPS = 400
@@ -80,7 +81,7 @@ def simulate_cohort(
     """
     if STEPS % phases:
         raise ValueError(f"phases={phases} must divide the solver's {STEPS} steps a period")
-    box.check(theta)
+    box.check(jnp.asarray(theta))
 
     theta = np.asarray(theta, np.float32)
     starts = range(0, len(theta), chunk)
@@ -97,3 +98,71 @@ def simulate_cohort(
     with ThreadPoolExecutor(2) as pool:
         parts = list(progress(pool.map(run, starts)))
     return Simulations(theta, *jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts))
+
+
+class Limits(NamedTuple):
+    """What a heart must be within to enter a cohort; anything beyond is not seen in a clinic.
+
+    The box is wider than life: it holds hearts with an output of 1 L/min.
+    """
+
+    EDV: tuple[float, float] = (40.0, 300.0)
+    """End-diastolic volume [mL]."""
+    EF: tuple[float, float] = (10.0, 80.0)
+    """Ejection fraction [%]."""
+    P_ao_mean: tuple[float, float] = (50.0, 130.0)
+    """Mean aortic pressure [mmHg]."""
+    P_la_mean: tuple[float, float] = (0.0, 30.0)
+    """Mean left-atrial pressure [mmHg]."""
+    output: tuple[float, float] = (2.0, 10.0)
+    """Cardiac output [L/min]."""
+
+    def hold(self, simulations: Simulations) -> Bool[np.ndarray, " patient"]:
+        """Which patients converged and are within all limits."""
+        EDV, ESV = simulations.maximum.V_lv, simulations.minimum.V_lv
+        waveforms = simulations.waveforms
+        values = {
+            "EDV": EDV,
+            "EF": np.asarray(ejection_fraction(EDV, ESV)),
+            "P_ao_mean": waveforms.P_ao.mean(axis=1),
+            "P_la_mean": waveforms.P_la.mean(axis=1),
+            "output": waveforms.q_s.mean(axis=1) * 60 / 1000,
+        }
+        held = simulations.converged
+        for name, (low, high) in self._asdict().items():
+            held = held & (values[name] >= low) & (values[name] <= high)
+        return held
+
+
+def draw_cohort(
+    system: AbstractPeriodicSystem,
+    box: Box,
+    n: int,
+    *,
+    seed: int,
+    limits: Limits | None = None,
+    phases: int = 80,
+    progress: Progress = iter,
+) -> tuple[Simulations, float]:
+    """The first n patients of a Sobol sequence over the box whose hearts are within limits.
+
+    Returns:
+        The patients, and the share of the points drawn that was within the limits.
+
+    Raises:
+        ValueError: If fewer than one point in eight is within the limits.
+    """
+    limits = Limits() if limits is None else limits
+    drawn = 2 * n
+    while True:
+        theta = box.sample(drawn, seed=seed)
+        simulations = simulate_cohort(system, box, theta, phases=phases, progress=progress)
+        held = limits.hold(simulations)
+        if held.sum() >= n:
+            return simulations.take(np.flatnonzero(held)[:n]), float(held.mean())
+        if drawn >= 8 * n:
+            raise ValueError(
+                f"only {held.sum()} of {drawn} points of the box are within {limits}: "
+                "widen the limits or move the box"
+            )
+        drawn *= 2

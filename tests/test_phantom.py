@@ -1,5 +1,4 @@
 import csv
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ from imageio import v3 as iio
 
 from jaxtwin.data import phantom
 from jaxtwin.data.echo_image import (
+    SECTOR_TOP,
     SIZE,
     Beat,
     chords,
@@ -21,7 +21,6 @@ from jaxtwin.data.echo_image import (
 )
 from jaxtwin.data.heart_shape import motion_of, to_material
 from jaxtwin.data.phantom import write_cohort
-from jaxtwin.data.speckle import tissue_level
 
 PHASES = 64
 
@@ -50,9 +49,27 @@ def short_view(beat, seed=0, **changes):
     return view._replace(**{name: jnp.float32(value) for name, value in changes.items()})
 
 
-def motion_at_phase(beat, view, phase):
-    beat = Beat(*(jnp.asarray(leaf) for leaf in beat))
-    return jax.tree.map(lambda leaf: leaf[phase], motion_of(beat, view.heart))
+@jax.jit
+def revolved_volumes(beat, view, phase):
+    """Volumes [mL] of the cavity and of 6 mm of wall around it, by revolving a fine image.
+
+    The image is mapped to end diastole and compared there with the shape that the method states,
+    a truncated ellipse, so neither the closed form of the volume nor the tracing is involved.
+    """
+    motion = jax.tree.map(lambda leaf: leaf[phase], motion_of(beat, view.heart))
+    step = 0.02
+    x, z = jnp.meshgrid(jnp.arange(-6, 6, step, jnp.float32), jnp.arange(-1, 14, step, jnp.float32))
+    x_rest, z_rest = to_material(view.heart, motion, x, z)
+    level = z_rest / view.heart.length
+    border = view.heart.radius * jnp.sqrt(jnp.maximum(level * (1.24 - level), 0)) / 0.62
+    cavity = (level > 0) & (level < 1) & (jnp.abs(x_rest) < border)
+    wall = (level > 0.3) & (level < 1) & ~cavity & (jnp.abs(x_rest) < border + 0.6)
+    ring = jnp.pi * jnp.abs(x) * step**2
+    return jnp.sum(ring * cavity), jnp.sum(ring * wall)
+
+
+def float32_beat(*args):
+    return jax.tree.map(jnp.asarray, make_beat(*args))
 
 
 def simpson_volume(lines, width, height):
@@ -75,40 +92,18 @@ def test_same_key_same_clip_other_key_other_clip():
 
 @pytest.mark.parametrize("end_diastolic, ejection_fraction", [(60, 70), (130, 55), (250, 15)])
 def test_revolved_cavity_has_the_volume_of_the_beat(end_diastolic, ejection_fraction):
-    beat = make_beat(end_diastolic, ejection_fraction)
+    beat = float32_beat(end_diastolic, ejection_fraction)
     view = short_view(beat)
-    step = 0.02
-    x, z = jnp.meshgrid(jnp.arange(-6, 6, step), jnp.arange(-1, 14, step))
-    x, z = x.astype(jnp.float32), z.astype(jnp.float32)
-    rest = motion_at_phase(beat, view, int(beat.V_lv.argmax()))
     for phase in range(0, PHASES, 8):
-        motion = motion_at_phase(beat, view, phase)
-        x_rest, z_rest = to_material(view.heart, motion, x, z)
-        # The cavity at end diastole, measured independently of the map: its chords.
-        levels = np.linspace(0, float(rest.length), 400, dtype=np.float32)
-        from_apex = levels / float(rest.length)
-        radius = np.asarray(view.heart.radius) * np.sqrt(from_apex * (1.24 - from_apex)) / 0.62
-        inside = np.abs(x_rest) < np.interp(z_rest, levels, radius, left=0, right=0)
-        volume = np.sum(np.pi * np.abs(x) * inside) * step**2
-        np.testing.assert_allclose(volume, beat.V_lv[phase], rtol=0.01)
+        cavity, _ = revolved_volumes(beat, view, phase)
+        np.testing.assert_allclose(cavity, beat.V_lv[phase], rtol=0.01)
 
 
-def test_wall_volume_is_conserved():
-    beat = make_beat()
+def test_wall_keeps_its_volume_while_the_cavity_halves():
+    beat = float32_beat(120, 60)
     view = short_view(beat)
-    step = 0.02
-    x, z = jnp.meshgrid(jnp.arange(-6, 6, step), jnp.arange(-1, 14, step))
-    x, z = x.astype(jnp.float32), z.astype(jnp.float32)
-    volumes = []
-    for phase in range(0, PHASES, 8):
-        x_rest, z_rest = to_material(view.heart, motion_at_phase(beat, view, phase), x, z)
-        # Muscle and cavity together out to a fixed material radius, apical centimetre aside.
-        level = z_rest / view.heart.length
-        band = (level > 0.3) & (level < 1) & (jnp.abs(x_rest) < view.heart.radius + 0.6)
-        volumes.append(jnp.sum(jnp.pi * jnp.abs(x) * band) * step**2 - beat.V_lv[phase] * 0)
-        cavity = band & (x_rest**2 < view.heart.radius**2 * level * (1.24 - level) / 0.62**2)
-        volumes[-1] -= jnp.sum(jnp.pi * jnp.abs(x) * cavity) * step**2
-    np.testing.assert_allclose(volumes, volumes[0], rtol=0.03)
+    walls = [revolved_volumes(beat, view, phase)[1] for phase in range(0, PHASES, 8)]
+    np.testing.assert_allclose(walls, walls[0], rtol=0.02)
 
 
 def test_tracing_has_the_volume_of_the_beat():
@@ -132,6 +127,23 @@ def test_foreshortening_shortens_the_tracing():
     np.testing.assert_allclose(volumes[1] / volumes[0], 0.9, rtol=0.01)
 
 
+def test_mitral_leaflets_open_into_the_ventricle():
+    """The leaflets' tips reach up into the cavity in early filling, and leave it in systole."""
+    beat = make_beat()
+    dark = {"haze": -90.0, "noise": -90.0, "leaflets": -8.0, "drift": 0.0, "start_phase": 0.0}
+    view = short_view(beat, **dark, duration=0.9)
+    frames = render(beat, view, jax.random.key(0)).astype(float)
+    brightest = {}
+    for name, time in {"systole": 0.2, "filling": 0.48}.items():
+        # Chords from 15% to 25% of the long axis above the annulus, walls left out.
+        inner = chords(beat, view, time)[16:18]
+        centre, half = (inner[:, :2] + inner[:, 2:]) / 2, (inner[:, 2:] - inner[:, :2]) / 2
+        points = centre[None] + np.linspace(-0.75, 0.75, 21)[:, None, None] * half[None]
+        columns, rows = np.round(points).astype(int).reshape(-1, 2).T
+        brightest[name] = frames[round(time * 50), rows, columns].max()
+    assert brightest["filling"] > brightest["systole"] + 60
+
+
 def test_image_and_heart_planes_are_inverse_maps():
     view = short_view(make_beat())
     x, z = jnp.float32([-3.0, 0.0, 2.0]), jnp.float32([1.0, 5.0, 9.0])
@@ -142,41 +154,26 @@ def test_image_and_heart_planes_are_inverse_maps():
 
 def test_walls_are_bright_blood_is_dark_and_the_outside_is_black():
     beat = make_beat()
-    view = short_view(beat, shadow_loss=np.full(3, -1.0), drift=0.0, start_phase=0.0, gain=3.0)
+    view = short_view(beat, shadow_loss=np.full(3, -1.0), drift=0.0, start_phase=0.0, haze=-60.0)
     frame = render(beat, view, jax.random.key(0))[0].astype(float)
-    lines = chords(beat, view, 0.0)
-    middle = lines[12]
-    centre = (middle[:2] + middle[2:]) / 2
-    half = (middle[2:] - middle[:2]) / 2
-    thickness = float(view.heart.wall / pixel_size(view)[0])
-
-    def brightness(point, reach=2):
-        column, row = np.round(point).astype(int)
-        return frame[row - reach : row + reach + 1, column - reach : column + reach + 1].mean()
-
-    septum = centre - half * (1 + 0.5 * thickness / np.linalg.norm(half))
-    assert brightness(septum) > 3 * brightness(centre) + 20
-    corners = frame[[0, 0, -1, -1], [0, -1, 0, -1]]
-    np.testing.assert_array_equal(corners, 0)
-    outside = np.ones(frame.shape, bool)
-    rows, columns = np.mgrid[:SIZE, :SIZE]
     width, height = (float(size) for size in pixel_size(view))
-    down, across = (rows - 4) * height, (columns - (SIZE - 1) / 2) * width
-    outside = (np.hypot(across, down) > 1.01 * float(view.depth)) | (
-        np.abs(np.arctan2(across, down)) > 1.02 * float(view.half_angle)
-    )
-    assert outside.any()
+    chord = chords(beat, view, 0.0)[13]
+    blood = (chord[:2] + chord[2:]) / 2
+    towards_septum = (chord[:2] - chord[2:]) / np.linalg.norm(chord[:2] - chord[2:])
+    septum = chord[:2] + towards_septum * float(view.heart.wall) / 2 / width
+
+    def brightness(point):
+        column, row = np.round(point).astype(int)
+        return frame[row - 1 : row + 2, column - 1 : column + 2].mean()
+
+    assert brightness(septum) > brightness(blood) + 60
+
+    across = (np.arange(SIZE)[None, :] - (SIZE - 1) / 2) * width
+    down = (np.arange(SIZE)[:, None] - SECTOR_TOP) * height
+    outside = np.hypot(across, down) > 1.001 * float(view.depth)
+    outside |= np.abs(np.arctan2(across, down)) > 1.001 * float(view.half_angle)
+    assert 0.2 < outside.mean() < 0.8
     np.testing.assert_array_equal(frame[outside], 0)
-
-
-def test_tissue_is_brighter_than_blood_for_every_patient():
-    for seed in range(3):
-        view = short_view(make_beat(), seed)
-        heart = view.heart
-        x = jnp.stack([jnp.float32(0), -heart.radius - heart.wall / 2])[None]
-        z = jnp.full_like(x, 0.6) * heart.length
-        blood, septum = tissue_level(view, x, z, jnp.zeros_like(x))[0]
-        assert septum > blood + 25
 
 
 def test_clips_differ_in_rate_and_length():
@@ -188,9 +185,6 @@ def test_clips_differ_in_rate_and_length():
     np.testing.assert_allclose(rates, np.round(rates, 2), atol=1e-5)
     lengths = [len(frame_times(view)) / view.frame_rate for view in views]
     assert min(lengths) > 0.9 and max(lengths) < 6.1
-
-
-# --- cohorts -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -293,7 +287,6 @@ def test_folder_of_real_data_is_refused(tmp_path, cohort):
     with pytest.raises(ValueError, match="no phantom"):
         write_cohort(tmp_path, **cohort)
     assert (tmp_path / "FileList.csv").read_text() == "FileName,EF\n"
-    shutil.rmtree(tmp_path / "Videos")
 
 
 def test_wrong_lengths_and_splits_teach(tmp_path, cohort):

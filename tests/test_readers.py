@@ -56,7 +56,7 @@ def screen(count=20):
     random = np.random.default_rng(0)
     frames = np.zeros((count, 240, 320, 3), np.uint8)
     frames[:] = (random.uniform(40, 200, (count, 240, 320)) * sector_mask())[..., None]
-    frames[:, 5:20, 5:60] = 230 * (random.random((15, 55)) > 0.5)[..., None]  # the name
+    frames[:, 35:50, 25:80] = 230 * (random.random((15, 55)) > 0.5)[..., None]  # the name
     frames[:, 20:220:10, 312:318] = 255  # depth ticks
     for k in range(count):
         frames[k, 215:235, 10 + 10 * k : 30 + 10 * k, 1] = 220  # a trace, green and moving
@@ -271,7 +271,8 @@ def test_nothing_of_the_patient_leaves_a_dicom_file(tmp_path, caplog, capfd):
 
 def test_a_region_inside_the_image_is_used_and_one_outside_is_not(tmp_path):
     frames = screen()
-    frames[:, 60:200, 282:300] = np.random.default_rng(1).integers(0, 255, (20, 140, 18, 1))
+    # What moves beside the sector and touches it: only the region tells the two apart.
+    frames[:, 120:190, 260:305] = np.random.default_rng(1).integers(0, 255, (20, 70, 45, 1))
     inside = region(15, 25, 279, 212)
     write_dicom(tmp_path / "a", frames, FrameTime=33.3, SequenceOfUltrasoundRegions=inside)
     assert_only_the_sector(read_recording(tmp_path / "a").frames)
@@ -346,8 +347,10 @@ def test_the_table_is_read_with_and_without_suffixes_and_extra_columns(tmp_path)
         {"FileName": "A", "Site": "1"},
         {"FileName": "B.avi", "Split": "val", "EF": "59.6"},
         {"FileName": "C", "Split": "Test"},
-        columns=("Site", *ROW),
+        columns=(*ROW, "Site"),
     )
+    table = tmp_path / "FileList.csv"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())  # as spreadsheets save it
     data = read_echonet(tmp_path)
     assert [record.name for record in data.records] == ["A", "B", "C"]
     assert data.records[1].path == tmp_path / "Videos" / "B.avi"

@@ -20,7 +20,19 @@ from jaxtwin.data.speckle import (
     texture_index,
 )
 
-__all__ = ["Beat", "View", "chords", "draw_view", "frame_times", "render"]
+__all__ = [
+    "SECTOR_TOP",
+    "SIZE",
+    "Beat",
+    "View",
+    "chords",
+    "draw_view",
+    "frame_times",
+    "heart_to_image",
+    "image_to_heart",
+    "pixel_size",
+    "render",
+]
 
 SIZE = 112  # pixels, EchoNet-Dynamic's frames
 BLOCK = 32  # frames a compiled call: one compilation serves clips of every length

@@ -102,7 +102,8 @@ def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
     """Draw one clip's nuisances.
 
     Depth follows the size of the heart, as a sonographer would set it, but only in part: the
-    size of the ventricle in the image keeps most of what it says about its volume.
+    cavity's length and width in pixels, with the sector's angle, still give its volume to within
+    about 12% (one standard deviation). Wall thickness and the size of the speckle say more.
     """
     beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
     draw = _Draws(key)
@@ -120,7 +121,7 @@ def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
     )
     apex_y = draw.normal(2.5, 0.3)
     extent = apex_y + length + heart.atrium_length
-    depth = jnp.clip(16.5 + 0.65 * (extent - 14.5) + draw.normal(0.0, 0.5), 12.0, 22.0)
+    depth = jnp.clip(16.5 + 0.5 * (extent - 14.5) + draw.normal(0.0, 0.4), 12.0, 22.0)
     other_rate = jnp.exp(draw.uniform(*np.log(FRAME_RATES).tolist()))
     is_common = draw.uniform(0.0, 1.0) < 0.7
     frame_rate = jnp.where(is_common, COMMON_FRAME_RATE, jnp.clip(other_rate, *FRAME_RATES))
@@ -134,7 +135,7 @@ def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
         apex_y=apex_y,
         tilt=draw.normal(-0.02, 0.08),
         bend=draw.normal(0.15, 0.12),
-        foreshortening=jnp.abs(draw.normal(0.0, 0.04)),
+        foreshortening=jnp.abs(draw.normal(0.0, 0.03)),
         frame_rate=jnp.round(frame_rate * 100) / 100,
         # A reader needs one whole beat to find end diastole and end systole.
         duration=jnp.minimum(jnp.maximum(duration, 1.05 * beat.period), DURATIONS[1]),
@@ -148,7 +149,7 @@ def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
         lateral_loss=draw.uniform(4.0, 22.0),
         drop_out=draw.uniform(4.0, 16.0),
         leaflets=draw.normal(-19.0, 3.0),
-        haze=draw.normal(-29.0, 4.0),
+        haze=draw.normal(-31.0, 3.5),
         noise=draw.normal(-60.0, 3.0),
         contrast=draw.uniform(1.1, 1.6),
         shadow_angle=jnp.stack([draw.uniform(-0.75, 0.75) for _ in range(SHADOWS)]),

@@ -37,6 +37,8 @@ OPENING_FLOW = 90.0
 class Beat(NamedTuple):
     """One cycle of the left heart on a uniform grid of phases [0, 1); phase 0 is end diastole.
 
+    Functions take one beat; a cohort's beats carry a leading clip axis.
+
     Attributes:
         V_lv: Volume of the left ventricle [mL].
         mitral_flow: Flow through the mitral valve [mL/s]; the valve is open where it is positive.
@@ -44,10 +46,10 @@ class Beat(NamedTuple):
         period: Length of the cycle [s].
     """
 
-    V_lv: Float[Array, " phase"]
-    mitral_flow: Float[Array, " phase"]
-    aortic_flow: Float[Array, " phase"]
-    period: Float[Array, ""]
+    V_lv: Float[Array | np.ndarray, "*clip phase"]
+    mitral_flow: Float[Array | np.ndarray, "*clip phase"]
+    aortic_flow: Float[Array | np.ndarray, "*clip phase"]
+    period: Float[Array | np.ndarray, "*clip"]
 
 
 class Heart(NamedTuple):
@@ -106,7 +108,7 @@ def _profile_moments() -> tuple[float, float, float]:
     level, weights = (nodes + 1) / 2, weights / 2
     f2 = level * (2 * WIDEST_LEVEL - level) / WIDEST_LEVEL**2
     g = _squeeze_profile(level)
-    return tuple(float(weights @ (f2 * g**power)) for power in range(3))  # type: ignore[return-value]
+    return float(weights @ f2), float(weights @ (f2 * g)), float(weights @ (f2 * g * g))
 
 
 _MOMENT_0, _MOMENT_1, _MOMENT_2 = _profile_moments()
@@ -127,7 +129,7 @@ def motion_of(beat: Beat, heart: Heart) -> Motion:
     is drawn has the circuit's volume.
     """
     end_diastolic_volume = np.pi * _MOMENT_0 * heart.radius**2 * heart.length
-    filled = beat.V_lv / end_diastolic_volume
+    filled = jnp.asarray(beat.V_lv) / end_diastolic_volume
     length = heart.length * filled**LONGITUDINAL_EXPONENT
     moment = _MOMENT_0 * filled ** (1 - LONGITUDINAL_EXPONENT)
     discriminant = _MOMENT_1**2 - _MOMENT_2 * (_MOMENT_0 - moment)

@@ -7,15 +7,16 @@ them in `Theta.csv`, for evaluation only.
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from jaxtwin.data.echo_image import SIZE, Beat, chords, draw_view, frame_times, render
 
@@ -32,7 +33,7 @@ def write_cohort(
     theta: Mapping[str, np.ndarray],
     splits: Sequence[str],
     seed: int,
-    progress: Callable[[Iterable], Iterable] = lambda clips: clips,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
     """Write one clip a beat, with the tables of EchoNet-Dynamic.
 
@@ -47,7 +48,7 @@ def write_cohort(
         theta: The parameters behind each beat, by name, one value a clip.
         splits: TRAIN, VAL or TEST for each clip.
         seed: Of all nuisances and noise.
-        progress: Wraps the iterable of finished clips, for instance `tqdm`.
+        progress: Wraps the iterable of clip numbers, for instance `tqdm`.
 
     Raises:
         ValueError: The inputs do not fit together, or the folder holds another cohort.
@@ -61,32 +62,43 @@ def write_cohort(
         raise ValueError(f"A split is TRAIN, VAL or TEST; got {sorted(unknown)}.")
     folder = Path(folder)
     (folder / "Videos").mkdir(parents=True, exist_ok=True)
-    _claim(folder, beats, theta, splits, seed)
+    _claim(folder, theta, splits, seed)
 
-    def write(clip: int) -> tuple[dict, list[dict]]:
+    def write(clip: int) -> _Written:
         return _write_clip(folder, clip, Beat(*(leaf[clip] for leaf in beats)), splits[clip], seed)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        written = list(progress(pool.map(write, range(clips))))
-    names = [row["FileName"] for row, _ in written]
-    truth = [
-        {"FileName": name, **{key: repr(float(theta[key][clip])) for key in theta}}
-        for clip, name in enumerate(names)
-    ]
-    _write_table(folder / "Theta.csv", truth)
-    _write_table(folder / "VolumeTracings.csv", [line for _, lines in written for line in lines])
-    _write_table(folder / "FileList.csv", [row for row, _ in written])
+        written = [
+            result
+            for _, result in zip(progress(range(clips)), pool.map(write, range(clips)), strict=True)
+        ]
+    truth = (
+        {"FileName": result.row["FileName"]}
+        | {name: repr(float(values[clip])) for name, values in theta.items()}
+        for clip, result in enumerate(written)
+    )
+    _write_table(folder / "Theta.csv", ["FileName", *theta], truth)
+    tracings = (line for result in written for line in _tracing_rows(result))
+    _write_table(
+        folder / "VolumeTracings.csv", ["FileName", "X1", "Y1", "X2", "Y2", "Frame"], tracings
+    )
+    _write_table(folder / "FileList.csv", list(written[0].row), [result.row for result in written])
 
 
-def _claim(
-    folder: Path, beats: Beat, theta: Mapping[str, np.ndarray], splits: Sequence[str], seed: int
-) -> None:
+class _Written(NamedTuple):
+    """A clip's row of `FileList.csv`, and its tracings by frame."""
+
+    row: dict[str, str | int | float]
+    tracings: dict[int, Float[np.ndarray, "line 4"]]
+
+
+def _claim(folder: Path, theta: Mapping[str, np.ndarray], splits: Sequence[str], seed: int) -> None:
     """Note in `phantom.json` what the folder is made from; refuse a folder of something else."""
-    digest = hashlib.sha256()
-    for name, values in [*beats._asdict().items(), *theta.items()]:
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(values, np.float32).tobytes())
-    digest.update(",".join(splits).encode())
+    # Beats follow from the parameters; their last bits, which may change with the machine, are no
+    # reason to refuse.
+    digest = hashlib.sha256(",".join(splits).encode())
+    for name, values in theta.items():
+        digest.update(name.encode() + np.asarray(values, np.float64).tobytes())
     claim = {"version": FORMAT_VERSION, "seed": seed, "inputs": digest.hexdigest()}
     note = folder / "phantom.json"
     if not note.exists():
@@ -104,10 +116,8 @@ def _claim(
         )
 
 
-def _write_clip(
-    folder: Path, clip: int, beat: Beat, split: str, seed: int
-) -> tuple[dict, list[dict]]:
-    """Write one clip unless it is there; its row of `FileList.csv`, and its tracings' rows."""
+def _write_clip(folder: Path, clip: int, beat: Beat, split: str, seed: int) -> _Written:
+    """Write one clip's video unless it is there."""
     name = f"PHANTOM{clip:06d}"
     view_key, image_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), clip))
     view = draw_view(view_key, beat)
@@ -129,17 +139,19 @@ def _write_clip(
         "NumberOfFrames": len(times),
         "Split": split,
     }
-    grid = np.linspace(0, 1, len(beat.V_lv) + 1)
     phases = np.mod(times / beat.period + float(view.start_phase), 1)
-    volumes = np.interp(phases, grid, np.append(beat.V_lv, beat.V_lv[0]))
-    tracings = [
-        {"FileName": path.name}
-        | {key: f"{value:.4f}" for key, value in zip(("X1", "Y1", "X2", "Y2"), line, strict=True)}
-        | {"Frame": int(frame)}
-        for frame in (volumes.argmax(), volumes.argmin())
-        for line in chords(beat, view, float(times[frame]))
-    ]
-    return row, tracings
+    grid = np.arange(len(beat.V_lv)) / len(beat.V_lv)
+    volumes = np.interp(phases, grid, beat.V_lv, period=1)
+    extremes = (int(volumes.argmax()), int(volumes.argmin()))
+    return _Written(row, {frame: chords(beat, view, float(times[frame])) for frame in extremes})
+
+
+def _tracing_rows(written: _Written) -> Iterator[dict[str, str | int | float]]:
+    for frame, lines in written.tracings.items():
+        for line in lines:
+            x1, y1, x2, y2 = (f"{value:.4f}" for value in line)
+            name = f"{written.row['FileName']}.avi"
+            yield {"FileName": name, "X1": x1, "Y1": y1, "X2": x2, "Y2": y2, "Frame": frame}
 
 
 def _write_video(
@@ -162,10 +174,11 @@ def _write_video(
     unfinished.rename(path)
 
 
-def _write_table(path: Path, rows: Sequence[Mapping]) -> None:
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
+    """Write a table under a temporary name, then rename."""
     unfinished = path.with_suffix(".part.csv")
     with unfinished.open("w", newline="") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]))
+        table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(rows)
     unfinished.rename(path)

@@ -23,7 +23,7 @@ def double_hill(t: Scalar, T_c: Scalar, E_max: Scalar, E_min: Scalar) -> Scalar:
     t_n = jnp.mod(t, T_c) / (0.2 + 0.15 * T_c)
     # A power with a real exponent differentiates through a logarithm, which is -inf at 0.
     # The floor keeps it finite; there both g and its derivative are far below rounding.
-    t_n = jnp.maximum(t_n, 1e-6)
+    t_n = jnp.maximum(t_n, 1e-12)
     log_t_n = jnp.log(t_n)
     g = jnp.exp(1.9 * (log_t_n - jnp.log(0.7)))
     h = jnp.exp(21.9 * (log_t_n - jnp.log(1.17)))

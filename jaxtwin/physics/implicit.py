@@ -4,12 +4,16 @@ from collections.abc import Callable
 from typing import ClassVar, TypeAlias
 
 import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Var
 from jaxtyping import Array, Float
 
+from ..parameters import Scalar
+
 Scalars: TypeAlias = list[Float[Array, ""]]
+Rows: TypeAlias = list[dict[int, Scalar]]
 
 
 def sparsity(f: Callable[[Scalars], Scalars], x: Scalars) -> list[set[int]]:
@@ -26,7 +30,7 @@ def sparsity(f: Callable[[Scalars], Scalars], x: Scalars) -> list[set[int]]:
     return [of(atom) for atom in jaxpr.outvars]
 
 
-def factorise(rows: list[dict[int, Float[Array, ""]]]) -> list[dict[int, Float[Array, ""]]]:
+def factorise(rows: Rows) -> Rows:
     """The LU factors of a small matrix given as rows {column: entry}, without pivoting.
 
     Everything is unrolled and structural zeros are skipped, so that under vmap each entry is
@@ -46,7 +50,7 @@ def factorise(rows: list[dict[int, Float[Array, ""]]]) -> list[dict[int, Float[A
     return rows
 
 
-def substitute(lu: list[dict[int, Float[Array, ""]]], b: Scalars) -> Scalars:
+def substitute(lu: Rows, b: Scalars) -> Scalars:
     """Solve A x = b from the factors of A."""
     x = list(b)
     for i in range(len(x)):
@@ -72,7 +76,8 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
     piecewise linear: one iteration is exact where no valve switches in the step, and one more
     is needed for each that does. (Linearly implicit methods, which stop after one, let a
     closing valve run backwards until the end of the step.) The state must be a pytree of
-    scalars; linear invariants are conserved to rounding.
+    scalars; linear invariants are conserved to rounding. Its derivatives are right to first
+    order only, because they skip the iterations before the last.
 
     Attributes:
         newton_iterations: For each stage.
@@ -107,20 +112,34 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
         h = t1 - t0
         t_1 = t0 + gamma * h
 
-        def f(t, y):
+        def f(t, y, args):
             return jax.tree.leaves(terms.vf(t, jax.tree.unflatten(structure, y), args))
 
-        depends = sparsity(lambda y: f(t0, y), y)
+        depends = sparsity(lambda y: f(t0, y, args), y)
+        fixed_args = _stop_gradient(args)
 
         def solve(t, known, y):
-            """Y with Y − γh f(t, Y) = known, by Newton's method from y."""
-            for _ in range(self.newton_iterations):
-                rate, columns = _jacobian_columns(lambda y: f(t, y), y)
-                rows = [{j: -gamma * h * columns[j][i] for j in depends[i]} for i in range(len(y))]
+            """Y with Y − γh f(t, Y) = known, by Newton's method from y.
+
+            Only the last iteration's defect is differentiated: at the solution that is the
+            implicit-function theorem, without the cost of differentiating every iteration.
+            """
+            fixed_t, fixed_h, fixed_known, y = _stop_gradient((t, h, known, y))
+            for iteration in range(self.newton_iterations):
+                rate, columns = _jacobian_columns(lambda y: f(fixed_t, y, fixed_args), y)
+                rows = [
+                    {j: -gamma * fixed_h * columns[j][i] for j in depends[i]} for i in range(len(y))
+                ]
                 for i, row in enumerate(rows):
                     row[i] = 1 + row.get(i, 0.0)
-                defect = [k + gamma * h * r - v for k, r, v in zip(known, rate, y, strict=True)]
-                step = substitute(factorise(rows), defect)
+                lu = factorise(rows)
+                if iteration + 1 < self.newton_iterations:
+                    rhs = [k + gamma * fixed_h * r for k, r in zip(fixed_known, rate, strict=True)]
+                else:
+                    lu, y = _stop_gradient((lu, y))
+                    rate = f(t, y, args)
+                    rhs = [k + gamma * h * r for k, r in zip(known, rate, strict=True)]
+                step = substitute(lu, [r - v for r, v in zip(rhs, y, strict=True)])
                 y = [v + s for v, s in zip(y, step, strict=True)]
             return y
 
@@ -133,18 +152,21 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
         def tree(leaves):
             return jax.tree.unflatten(structure, leaves)
 
-        k0, k1 = (tree([h * r for r in f(t, v)]) for t, v in ((t0, y), (t1, second)))
+        k0, k1 = (tree([h * r for r in f(t, v, args)]) for t, v in ((t0, y), (t1, second)))
         dense_info = {"y0": y0, "y1": tree(second), "k0": k0, "k1": k1}
         return tree(second), tree(error), dense_info, None, dfx.RESULTS.successful
 
 
 def _jacobian_columns(f: Callable[[Scalars], Scalars], y: Scalars) -> tuple[Scalars, list[Scalars]]:
     """The value of f and the columns of its Jacobian."""
+    value, pushforward = jax.linearize(f, y)
     columns = []
     for j in range(len(y)):
+        unit = [jnp.ones_like(v) if i == j else jnp.zeros_like(v) for i, v in enumerate(y)]
+        columns.append(pushforward(unit))
+    return value, columns
 
-        def along(yj, j=j):
-            return f([*y[:j], yj, *y[j + 1 :]])
 
-        columns.append(jax.jvp(along, (y[j],), (jnp.ones_like(y[j]),))[1])
-    return f(y), columns
+def _stop_gradient(tree):
+    """The tree, with its arrays held constant under differentiation."""
+    return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
