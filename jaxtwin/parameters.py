@@ -12,7 +12,7 @@ unbounded parameters, the axis labels and the tables.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -134,7 +134,7 @@ class Box:
         parameters: type[AbstractParameters],
         names: Sequence[str],
         bounds: Mapping[str, tuple[float, float]] | None = None,
-    ) -> Self:
+    ) -> "Box":
         """Free the named parameters within their declared bounds.
 
         Arguments:
@@ -187,12 +187,12 @@ class Box:
 
     def to_unit(self, theta: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         """The place u of θ in the box: 0 at the lower, 1 at the upper bound."""
-        low, high = self._corners(theta.dtype)
+        low, high = self._corners(theta)
         return (theta - low) / (high - low)
 
     def from_unit(self, u: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         """The θ at the place u of the box."""
-        low, high = self._corners(u.dtype)
+        low, high = self._corners(u)
         return low + (high - low) * u
 
     def bound(self, raw: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
@@ -205,10 +205,10 @@ class Box:
 
     def contains(self, theta: Float[Array, "*batch free"]) -> Bool[Array, "*batch"]:
         """Whether θ lies in the closed box; NaN does not."""
-        low, high = self._corners(theta.dtype)
+        low, high = self._corners(theta)
         return jnp.all((theta >= low) & (theta <= high), axis=-1)
 
-    def check(self, theta: Float[Array, "*batch free"]) -> None:
+    def check(self, theta: Float[Array | np.ndarray, "*batch free"]) -> None:
         """Raise a ValueError that names the parameters of a concrete θ outside the box."""
         values = np.asarray(theta)
         for spec, column in zip(self.specs, np.moveaxis(values, -1, 0), strict=True):
@@ -237,8 +237,11 @@ class Box:
             for name, low, high in zip(self.names, self.low, self.high, strict=True)
         }
 
-    def _corners(self, dtype) -> tuple[Float[Array, " free"], Float[Array, " free"]]:
-        return jnp.asarray(self.low, dtype), jnp.asarray(self.high, dtype)
+    def _corners(
+        self, like: Float[Array, "*batch free"]
+    ) -> tuple[Float[Array, "*batch free"], Float[Array, "*batch free"]]:
+        low, high = jnp.asarray(self.low, like.dtype), jnp.asarray(self.high, like.dtype)
+        return jnp.broadcast_to(low, like.shape), jnp.broadcast_to(high, like.shape)
 
 
 def table(parameters: type[AbstractParameters]) -> str:

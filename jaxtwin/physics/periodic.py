@@ -153,10 +153,15 @@ def _periodic_state_jvp(primals, tangents):
     jacobian = jax.jacfwd(lambda v: beat(v, system, p))(flat)
     gradients = jax.jacfwd(lambda v: jnp.asarray(system.conserved(unravel(v), p), flat.dtype))(flat)
     weights = gradients / jnp.sum(gradients**2, axis=1, keepdims=True)
-    _, beat_dp = eqx.filter_jvp(lambda s, p: beat(flat, s, p), (system, p), (d_system, d_p))
-    _, departure_dp = eqx.filter_jvp(departure, (system, p), (d_system, d_p))
     matrix = jnp.eye(flat.size, dtype=flat.dtype) - jacobian + weights.T @ gradients
-    d_y = jnp.linalg.solve(matrix, beat_dp + weights.T @ departure_dp)
+
+    def right_side(system, p):
+        return beat(flat, system, p) + weights.T @ departure(system, p)
+
+    _, right = eqx.filter_jvp(right_side, (system, p), (d_system, d_p))
+    if right is None:  # What is differentiated touches neither the beat nor the conserved.
+        right = jnp.zeros_like(flat)
+    d_y = jnp.linalg.solve(matrix, right)
     return (y, beats), (unravel(d_y), None)
 
 

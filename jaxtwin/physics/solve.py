@@ -30,10 +30,8 @@ class Trajectory(NamedTuple):
 
 def ode_term(system: AbstractSystem) -> dfx.ODETerm:
     """The system as Diffrax takes it, with its parameters as `args`."""
-
-    def vector_field(t: Any, state: Any, p: Any) -> Any:
-        return system.vector_field(t, state, p)
-
+    # Bound methods of equal modules are equal, so Diffrax does not compile anew at every call.
+    vector_field: Any = system.vector_field
     return dfx.ODETerm(vector_field)
 
 

@@ -1,0 +1,164 @@
+"""The one face of all experiments: flags, a run's folder, and how a run ends."""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import jax
+import tyro
+from matplotlib.figure import Figure
+
+Preset = Literal["tiny", "default", "full"]
+
+_VERSIONS = ("jaxtwin", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy", "grain")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every experiment can be told.
+
+    Attributes:
+        preset: Where all other values start from.
+        out: The folder that gets everything the run writes; runs/NAME-PRESET by default.
+        seed: Of everything random.
+        resume: Go on with a run that was cut short, in the same folder.
+    """
+
+    preset: Preset = "default"
+    out: Path | None = None
+    seed: int = 0
+    resume: bool = False
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+class Run:
+    """A run's folder.
+
+    Attributes:
+        folder: Where everything goes.
+        written: The files that a reader will want, in the order they were written.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.written: list[Path] = []
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Save a figure as NAME.png."""
+        path = self.folder / f"{name}.png"
+        figure.savefig(path, dpi=150, bbox_inches="tight")
+        self.written.append(path)
+
+    def json(self, name: str, content: Any) -> None:
+        """Save what JSON allows as NAME.json, whole or not at all."""
+        path = self.folder / f"{name}.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False))
+        partial.replace(path)
+        self.written.append(path)
+
+
+def parse(presets: Mapping[str, Config], description: str, arguments: list[str]) -> Config:
+    """The configuration that the flags ask for, starting from the preset they name."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="default")
+    name = first.parse_known_args(arguments)[0].preset
+    default = presets.get(name, presets["default"])  # tyro says what is wrong with the name
+    return tyro.cli(type(default), default=default, description=description, args=arguments)
+
+
+def origin() -> dict[str, Any]:
+    """What a result depends on besides its configuration: versions, commit, machine."""
+    here = Path(__file__).parent
+    try:
+        git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    return {
+        "commit": commit,
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0].device_kind}",
+    }
+
+
+def open_run(name: str, config: RunConfig) -> Run:
+    """Make the run's folder, or check that it holds the run to go on with.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
+    folder = config.out or Path("runs") / f"{name}-{config.preset}"
+    note = folder / "config.json"
+    # As JSON allows it, so that it equals what is read back.
+    wanted = {"experiment": name} | json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    for passing in ("out", "resume"):
+        del wanted[passing]
+    if folder.exists() and any(folder.iterdir()):
+        if not config.resume:
+            raise ValueError(
+                f"{folder} is not empty: add --resume to go on with the run in it, choose "
+                "another folder with --out, or delete it"
+            )
+        if not note.exists():
+            raise ValueError(f"{folder} holds no run of {name}: choose another folder with --out")
+        kept = json.loads(note.read_text())["config"]
+        changed = [key for key in {*kept, *wanted} if kept.get(key) != wanted.get(key)]
+        if changed:
+            lines = [f"  {key}: was {kept.get(key)}, now {wanted.get(key)}" for key in changed]
+            raise ValueError(
+                "\n".join([f"cannot resume {folder}: the configuration differs", *lines])
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder)
+    run.json("config", {"config": wanted, **origin()})
+    return run
+
+
+def main(
+    name: str,
+    presets: Mapping[str, Config],
+    experiment: Callable[[Config, Run], dict[str, Any]],
+    description: str,
+) -> None:
+    """Run an experiment from the command line, and end with where its results are.
+
+    Arguments:
+        name: Of the experiment, and of its folder.
+        presets: "tiny", "default" and "full".
+        experiment: Takes the configuration and the run's folder, gives the results.
+        description: For --help.
+    """
+    config = parse(presets, description, sys.argv[1:])
+    folder = None
+    try:
+        run = open_run(name, config)
+        folder = run.folder
+        run.json("results", experiment(config, run))
+    except KeyboardInterrupt:
+        sys.exit(f"\ninterrupted; the same command with --resume goes on from {folder}")
+    except (ValueError, OSError, FloatingPointError) as error:
+        # What a user can mend gets one message; a developer finds the traceback beside it.
+        where = ""
+        if folder is not None:
+            try:
+                (folder / "error.log").write_text(traceback.format_exc())
+                where = f"\n(traceback in {folder / 'error.log'}; --resume keeps what was done)"
+            except OSError:
+                traceback.print_exc()
+        sys.exit(f"error: {error}{where}")
+    print("\nwritten:")
+    for path in dict.fromkeys(run.written):
+        print(f"  {path}")

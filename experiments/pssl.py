@@ -1,0 +1,328 @@
+"""From echo clips to digital twins: physics-informed self-supervised learning, end to end.
+
+    python -m experiments.pssl [--preset tiny|default|full] [--data DIR] [--out DIR]
+
+Simulates the left heart over its parameter box and trains the emulator; renders a cohort of
+phantom clips (or reads EchoNet-Dynamic from --data DIR); trains the encoder through the frozen
+emulator on EDV, ESV and EF alone; scores clips it has not seen, with EF by the emulator and
+re-simulated; and builds a twin from one real clip, the apical four-chamber recording that comes
+with pydicom. After Kuang et al., NeurIPS 2024, table 1 (P-SSL).
+
+The default takes about 8 minutes on two CPU cores, tiny about one. Expect an EF error of about 3
+points on unseen phantom clips, where predicting the median gives 12.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.command import Run, RunConfig, main
+from experiments.twin import real_clip, write_twin
+from jaxtwin import checkpoint, plotting
+from jaxtwin.cohort import Limits, draw_cohort, simulate_cohort
+from jaxtwin.data.base import ClipFormat
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.echonet import read_echonet, read_theta
+from jaxtwin.data.phantom import Beat, write_cohort
+from jaxtwin.emulator import Emulator, load_emulator, measure, save_emulator, train_emulator
+from jaxtwin.encoder import EncoderName, create_encoder
+from jaxtwin.methods.pssl import (
+    PSSL,
+    Predictions,
+    cached_measurements,
+    predict_cached,
+    save_pssl,
+    train_pssl,
+)
+from jaxtwin.physics.left_heart import SEVEN, THREE, LeftHeart
+from jaxtwin.progress import progress_bar
+from jaxtwin.training import TrainingConfig
+from jaxtwin.twin import build_twin, read_clip, summary
+
+BOXES = {"seven": SEVEN, "three": THREE}
+# The waveforms that the emulator learns, on so many phases a beat.
+CHANNELS, PHASES = ("V_lv", "P_lv", "P_ao"), 80
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """Learn digital twins from echo clips.
+
+    Attributes:
+        data: A folder in EchoNet-Dynamic's layout; by default phantom clips are made.
+        twin: Which of the paper's twins is learnt, with seven or three free parameters.
+        simulations: Simulated patients that the emulator learns from.
+        unseen: Simulated patients that it is measured on.
+        emulator: How the emulator is trained.
+        clips: Phantom clips for training, validation and test.
+        format: What every clip is brought to.
+        encoder: The default network or the paper's.
+        training: How the encoder is trained.
+    """
+
+    data: Path | None = None
+    twin: Literal["seven", "three"] = "seven"
+    simulations: int = 16_384
+    unseen: int = 4_096
+    emulator: TrainingConfig = TrainingConfig(
+        steps=3_500, batch_size=512, learning_rate=4e-3, evaluate_every=500
+    )
+    clips: tuple[int, int, int] = (1_000, 100, 200)
+    format: ClipFormat = ClipFormat()
+    encoder: EncoderName = "tubelet"
+    training: TrainingConfig = TrainingConfig(
+        steps=900, batch_size=16, weight_decay=1e-2, evaluate_every=60, patience=6
+    )
+
+
+PRESETS = {
+    "tiny": Config(
+        preset="tiny",
+        simulations=1_024,
+        unseen=256,
+        emulator=TrainingConfig(steps=300, batch_size=128, learning_rate=4e-3, evaluate_every=100),
+        clips=(48, 8, 16),
+        training=TrainingConfig(steps=24, batch_size=8, weight_decay=1e-2, evaluate_every=12),
+    ),
+    "default": Config(),
+    "full": Config(
+        preset="full",
+        simulations=65_536,
+        emulator=TrainingConfig(
+            steps=20_000, batch_size=1_024, learning_rate=4e-3, evaluate_every=1_000
+        ),
+        clips=(8_000, 1_000, 1_000),
+        training=TrainingConfig(steps=20_000, batch_size=32, weight_decay=1e-2, evaluate_every=500),
+    ),
+}
+
+
+def chunks(description: str, total: int):
+    """A progress bar for chunks of 256 simulations."""
+
+    def wrap(iterable: Iterable) -> Iterable:
+        return progress_bar(iterable, total=-(-total // 256), desc=description, unit="chunk")
+
+    return wrap
+
+
+def obtain_emulator(config: Config, run: Run) -> tuple[Emulator, dict[str, float]]:
+    """Simulate the box, train the emulator and measure it on unseen points."""
+    place = run.folder / "emulator"
+    if checkpoint.exists(place):
+        kept = json.loads((run.folder / "emulator.json").read_text())
+        return load_emulator(place, LeftHeart()), kept
+    box, began = BOXES[config.twin], time.monotonic()
+    held_out = max(config.simulations // 8, 1)
+    total = config.simulations + held_out + config.unseen
+    # Three sequences scrambled on their own: no point of one is in another.
+    training, validation, unseen = (
+        simulate_cohort(
+            LeftHeart(),
+            box,
+            box.sample(n, seed=3 * config.seed + k),
+            phases=PHASES,
+            progress=chunks(f"simulating {name}", n),
+        )
+        for k, (name, n) in enumerate(
+            [("training", config.simulations), ("validation", held_out), ("unseen", config.unseen)]
+        )
+    )
+    failed = total - sum(int(s.converged.sum()) for s in (training, validation, unseen))
+    simulated = time.monotonic()
+    untrained = Emulator.create(LeftHeart(), box, CHANNELS, PHASES, key=jax.random.key(config.seed))
+    fitted = train_emulator(
+        untrained,
+        training.take(training.converged),
+        validation.take(validation.converged),
+        config.emulator,
+        folder=run.folder,
+        seed=config.seed,
+        resume=config.resume,
+    )
+    error, errors = measure(fitted.model, unseen.take(unseen.converged))
+    emulator = dataclasses.replace(fitted.model, error=error)
+    errors |= {
+        "simulations": total,
+        "failed_simulations": failed,
+        "simulation_seconds": simulated - began,
+        "training_seconds": fitted.seconds,
+    }
+    run.json("emulator", errors)
+    save_emulator(place, emulator)
+    return emulator, errors
+
+
+def make_phantoms(config: Config, folder: Path) -> None:
+    """Draw a cohort, render it, and write it in EchoNet-Dynamic's layout."""
+    if (folder / "FileList.csv").exists():
+        return
+    total = sum(config.clips)
+    patients, _ = draw_cohort(
+        LeftHeart(), SEVEN, total, seed=3 * config.seed + 2**20, limits=Limits(), phases=PHASES
+    )
+    waveforms = patients.waveforms
+    period = patients.theta[:, SEVEN.names.index("T_c")]
+    names = ("TRAIN", "VAL", "TEST")
+    write_cohort(
+        folder,
+        Beat(waveforms.V_lv, waveforms.q_m, waveforms.q_a, period),
+        dict(zip(SEVEN.names, patients.theta.T, strict=True)),
+        [name for name, n in zip(names, config.clips, strict=True) for _ in range(n)],
+        config.seed,
+        progress=lambda clips: progress_bar(clips, total=total, desc="rendering", unit="clip"),
+    )
+
+
+def score(
+    model: PSSL, cache: ClipCache, split: str
+) -> tuple[Predictions, np.ndarray, dict[str, float]]:
+    """Errors on a split, beside those of predicting the training clips' median for everyone.
+
+    Returns:
+        The predictions, the EF of the simulator at each predicted θ (NaN where it failed), and
+        a table of errors.
+    """
+    indices = cache.split(split)
+    got = predict_cached(model, cache, indices)
+    true = cached_measurements(cache, indices)
+    median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))]
+    again = simulate_cohort(model.emulator.system, model.box, got.theta, phases=PHASES)
+    EDV, ESV = again.maximum.V_lv, again.minimum.V_lv
+    EF_again = np.where(again.converged, 100 * (EDV - ESV) / EDV, np.nan)
+    return (
+        got,
+        EF_again,
+        {
+            "clips": len(indices),
+            "EF_error": float(np.abs(got.EF - true.EF).mean()),
+            "EF_error_resimulated": float(np.nanmean(np.abs(EF_again - true.EF))),
+            "EF_error_median_predictor": float(np.abs(median[2] - true.EF).mean()),
+            "EDV_error_percent": float(100 * (np.abs(got.EDV - true.EDV) / true.EDV).mean()),
+            "EDV_error_percent_median_predictor": float(
+                100 * (np.abs(median[0] - true.EDV) / true.EDV).mean()
+            ),
+            "ESV_error_percent": float(100 * (np.abs(got.ESV - true.ESV) / true.ESV).mean()),
+            "failed_resimulations": int((~again.converged).sum()),
+        },
+    )
+
+
+def draw_figures(
+    run: Run, model: PSSL, cache: ClipCache, got: Predictions, data: Path, real: Path
+) -> None:
+    """The contact sheet, the scatter plots, the learning curves, the parameters' recovery."""
+    test = cache.split("TEST")
+    frames = np.linspace(0, 10, 6).astype(int)
+    rows = [("real clip\n(pydicom)", read_clip(real, model.format)[frames])]
+    rows += [
+        (f"EF {cache.records[i].ef:.0f}%\nEDV {cache.records[i].edv:.0f} mL", cache.clip(i)[frames])
+        for i in test[:5]
+    ]
+    figure = Figure(figsize=(9, 9))
+    plotting.contact_sheet(figure.subplots(), rows)
+    run.figure("contact_sheet", figure)
+
+    true = cached_measurements(cache, test)
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    for ax, name, unit in zip(
+        figure.subplots(1, 3), got._fields[1:4], "mL mL %".split(), strict=True
+    ):
+        plotting.agreement(ax, getattr(true, name), getattr(got, name), label=f"{name} [{unit}]")
+    run.figure("scatter", figure)
+
+    log = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    for ax, stage in zip(figure.subplots(1, 2), ("emulator", "encoder"), strict=True):
+        plotting.learning_curve(ax, log, stage=stage)
+    run.figure("learning", figure)
+
+    if (data / "Theta.csv").exists():
+        truth = read_theta(data)
+        names = [cache.records[i].name for i in test]
+        figure = Figure(figsize=(11, 5.5), layout="constrained")
+        axes = figure.subplots(2, 4).flat
+        for ax, spec, column in zip(axes, model.box.specs, got.theta.T, strict=False):
+            values = np.array([truth[Path(name).stem][spec.name] for name in names])
+            plotting.recovery(ax, spec, values, column)
+        for ax in axes:
+            ax.axis("off")
+        run.figure("parameters", figure)
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """All of it; returns what goes into results.json."""
+    began = time.monotonic()
+    emulator, emulator_errors = obtain_emulator(config, run)
+    data = config.data or run.folder / "phantom"
+    if config.data is None:
+        make_phantoms(config, data)
+    dataset = read_echonet(data)
+    cache = ClipCache.build(
+        dataset.records,
+        config.format,
+        run.folder / "clips",
+        progress=lambda clips: progress_bar(
+            clips, total=len(dataset.records), desc="decoding", unit="clip"
+        ),
+    )
+    skipped = [*dataset.skipped, *cache.skipped]
+    for clip in skipped:
+        print(f"skipped {clip.name}: {clip.reason}")
+    encoder = create_encoder(
+        config.encoder,
+        config.format,
+        len(emulator.box.names),
+        key=jax.random.key(config.seed + 1),
+    )
+    fitted = train_pssl(
+        PSSL(encoder, emulator, config.format, config.encoder),
+        cache,
+        config.training,
+        folder=run.folder,
+        description={"data": str(config.data or "phantom")},
+        seed=config.seed,
+        resume=config.resume,
+    )
+    model = fitted.model
+    save_pssl(run.folder / "encoder", model, fitted.validation)
+    got, _, scores = score(model, cache, "TEST")
+    real = real_clip()
+    draw_figures(run, model, cache, got, data, real)
+    twin = build_twin(model, read_clip(real, config.format), fitted.validation)
+    write_twin(run, "twin_real_clip", twin, model)
+
+    print(f"\nTwin of the real clip {real.name}:\n{summary(twin, model)}")
+    print(
+        f"\n{'':34}{'P-SSL':>8}{'median predictor':>18}\n"
+        f"{'EF error, emulated [points]':34}{scores['EF_error']:8.2f}"
+        f"{scores['EF_error_median_predictor']:18.2f}\n"
+        f"{'EF error, re-simulated [points]':34}{scores['EF_error_resimulated']:8.2f}\n"
+        f"{'EDV error [%]':34}{scores['EDV_error_percent']:8.1f}"
+        f"{scores['EDV_error_percent_median_predictor']:18.1f}\n"
+        f"on {scores['clips']} unseen clips; emulator: EF error {emulator_errors['EF_mean']:.3f} "
+        f"points (worst {emulator_errors['EF_worst']:.1f}) on unseen parameters"
+    )
+    return {
+        "emulator": emulator_errors,
+        "validation": fitted.validation,
+        "test": scores,
+        "training": {
+            "best_step": fitted.best_step,
+            "steps": fitted.steps,
+            "seconds": fitted.seconds,
+        },
+        "skipped": [{"name": clip.name, "reason": clip.reason} for clip in skipped],
+        "seconds_since_last_start": time.monotonic() - began,
+    }
+
+
+if __name__ == "__main__":
+    main("pssl", PRESETS, experiment, __doc__)

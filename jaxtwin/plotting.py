@@ -1,0 +1,108 @@
+"""Figures: arrays in, drawn axes out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+
+from .parameters import ParameterSpec
+
+Series = Float[np.ndarray, " n"]
+
+
+def pressure_volume_loop(
+    ax: Axes,
+    V_lv: Series,
+    P_lv: Series,
+    *,
+    E_max: float,
+    E_min: float,
+    V_d: float,
+) -> None:
+    """A pressure-volume loop between its end-systolic and end-diastolic elastance lines.
+
+    Arguments:
+        ax: Where to draw.
+        V_lv: Left-ventricular volume over the beat [mL].
+        P_lv: Left-ventricular pressure [mmHg].
+        E_max: Slope of the end-systolic line [mmHg/mL].
+        E_min: Slope of the end-diastolic line [mmHg/mL].
+        V_d: Where both lines meet the axis [mL].
+    """
+    right, top = 1.15 * V_lv.max(), 1.2 * P_lv.max()
+    volume = np.array([V_d, right])
+    ax.plot(volume, E_max * (volume - V_d), "--", color="0.6", lw=1, label="$E_{max}$")
+    ax.plot(volume, E_min * (volume - V_d), ":", color="0.6", lw=1, label="$E_{min}$")
+    ax.plot(np.append(V_lv, V_lv[0]), np.append(P_lv, P_lv[0]), color="C3", lw=2)
+    ax.set(
+        xlim=(0, right),
+        ylim=(0, top),
+        xlabel="left-ventricular volume [mL]",
+        ylabel="left-ventricular pressure [mmHg]",
+    )
+    ax.legend(frameon=False, loc="upper right")
+
+
+def pressure_traces(ax: Axes, times: Series, pressures: Mapping[str, Series]) -> None:
+    """Pressures [mmHg] over two beats, labelled by their names; times [s] are those of one."""
+    for name, pressure in pressures.items():
+        both = np.concatenate([pressure[:-1], pressure])
+        ax.plot(np.concatenate([times[:-1], times[-1] + times]), both, lw=1.5, label=name)
+    ax.set(xlabel="time [s]", ylabel="pressure [mmHg]", xlim=(0, 2 * times[-1]), ylim=(0, None))
+    ax.legend(frameon=False, loc="upper right", ncols=len(pressures))
+
+
+def volume_trace(ax: Axes, times: Series, V_lv: Series) -> None:
+    """Left-ventricular volume [mL] over two beats; times [s] are those of one."""
+    both = np.concatenate([V_lv[:-1], V_lv])
+    ax.plot(np.concatenate([times[:-1], times[-1] + times]), both, color="C3", lw=1.5)
+    ax.set(
+        xlabel="time [s]",
+        ylabel="left-ventricular\nvolume [mL]",
+        xlim=(0, 2 * times[-1]),
+        ylim=(0, 1.1 * V_lv.max()),
+    )
+
+
+def agreement(ax: Axes, true: Series, got: Series, *, label: str) -> None:
+    """Predicted against measured values, with the line of identity and the mean error."""
+    low, high = min(true.min(), got.min()), max(true.max(), got.max())
+    ax.plot([low, high], [low, high], color="0.6", lw=1)
+    ax.plot(true, got, ".", color="C0", alpha=0.5, mec="none")
+    error = np.abs(got - true).mean()
+    ax.set(xlabel=f"measured {label}", ylabel=f"predicted {label}", aspect="equal")
+    ax.set_title(f"mean error {error:.2g}, n = {len(true)}", fontsize="medium")
+
+
+def recovery(ax: Axes, spec: ParameterSpec, true: Series, got: Series) -> None:
+    """One parameter as learnt against the truth, over its box, with their rank correlation."""
+    ranks = [np.argsort(np.argsort(values)) for values in (true, got)]
+    correlation = np.corrcoef(*ranks)[0, 1]
+    ax.plot(spec.bounds, spec.bounds, color="0.6", lw=1)
+    ax.plot(true, got, ".", color="C0", alpha=0.5, mec="none")
+    ax.set(xlim=spec.bounds, ylim=spec.bounds, xlabel=f"true {spec.label}", ylabel="learnt")
+    ax.set_title(f"rank correlation {correlation:.2f}", fontsize="medium")
+
+
+def learning_curve(ax: Axes, rows: Sequence[Mapping[str, float]], *, stage: str) -> None:
+    """Training and validation loss of a stage over its steps, from the rows of its log."""
+    rows = [row for row in rows if row["stage"] == stage]
+    steps = [row["step"] for row in rows]
+    ax.plot(steps, [row["train_loss"] for row in rows], label="training")
+    ax.plot(steps, [row["loss"] for row in rows], label="validation")
+    ax.set(xlabel="step", ylabel="loss", yscale="log", title=stage)
+    ax.legend(frameon=False)
+
+
+def contact_sheet(
+    ax: Axes, rows: Sequence[tuple[str, UInt8[np.ndarray, "frame height width"]]]
+) -> None:
+    """Clips as rows of frames, each with a title beside it; all of one size."""
+    height = rows[0][1].shape[1]
+    ax.imshow(np.concatenate([np.concatenate(list(clip), axis=1) for _, clip in rows]), "gray")
+    ax.set_yticks([height * (i + 0.5) for i in range(len(rows))], [title for title, _ in rows])
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    for side in ax.spines.values():
+        side.set_visible(False)

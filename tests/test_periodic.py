@@ -1,0 +1,263 @@
+"""Periodic orbits and their gradients: closed forms first, then the left heart."""
+
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin.parameters import AbstractParameters, Scalar, parameter
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.implicit import SDIRK2
+from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.physics.observables import observables
+from jaxtwin.physics.periodic import BeatIteration, DirectAdjoint, periodic_orbit
+
+TIGHT = BeatIteration(tolerance=1e-12, max_beats=60)
+traces = []
+
+
+class ExchangeParameters(AbstractParameters):
+    T: Scalar = parameter(2.0, (1.0, 3.0), symbol="T", unit="s", meaning="period")
+    k: Scalar = parameter(0.4, (0.1, 1.0), symbol="k", unit="1/s", meaning="rate")
+    a: Scalar = parameter(1.5, (0.0, 3.0), symbol="a", unit="mL/s", meaning="amplitude")
+    x_0: Scalar = parameter(3.0, (0.0, 9.0), symbol="x_0", unit="mL", meaning="x at t = 0")
+    idle: Scalar = parameter(1.0, (0.0, 2.0), symbol="i", unit="", meaning="without effect")
+
+
+class Exchange(NamedTuple):
+    x: Scalar
+    y: Scalar
+
+
+class TwoCompartments(AbstractPeriodicSystem[Exchange, ExchangeParameters, Exchange]):
+    """dx/dt = −k(x − y) + a cos ωt = −dy/dt: the total is conserved, and starts as x_0 (1 + k)."""
+
+    parameters: ClassVar = ExchangeParameters
+
+    def vector_field(self, t, state, p):
+        traces.append(None)
+        flow = -p.k * (state.x - state.y) + p.a * jnp.cos(2 * jnp.pi * t / p.T)
+        return Exchange(flow, -flow)
+
+    def initial_state(self, p):
+        return Exchange(p.x_0, p.k * p.x_0)
+
+    def outputs(self, t, state, p):
+        return state
+
+    def period(self, p):
+        return p.T
+
+    def conserved(self, state, p):
+        return (state.x + state.y,)
+
+    def scaling(self, p):
+        return Exchange(0.0, 0.0), Exchange(1.0, 1.0)
+
+
+class LeakyParameters(AbstractParameters):
+    T: Scalar = parameter(2.0, (1.0, 3.0), symbol="T", unit="s", meaning="period")
+    R: Scalar = parameter(1.2, (0.1, 2.0), symbol="R", unit="", meaning="resistance")
+    C: Scalar = parameter(0.7, (0.1, 2.0), symbol="C", unit="", meaning="compliance")
+
+
+class Leaky(NamedTuple):
+    P: Scalar
+
+
+class Windkessel(AbstractPeriodicSystem[Leaky, LeakyParameters, Leaky]):
+    """C dP/dt = 1 + cos ωt − P/R: nothing is conserved, and the start (0) is forgotten."""
+
+    parameters: ClassVar = LeakyParameters
+
+    def vector_field(self, t, state, p):
+        return Leaky((1 + jnp.cos(2 * jnp.pi * t / p.T) - state.P / p.R) / p.C)
+
+    def initial_state(self, p):
+        return Leaky(0.0 * p.R)
+
+    def outputs(self, t, state, p):
+        return state
+
+    def period(self, p):
+        return p.T
+
+    def conserved(self, state, p):
+        return ()
+
+    def scaling(self, p):
+        return Leaky(0.0), Leaky(1.0)
+
+
+def exchange_exact(theta, tau):
+    """x at the fraction tau of the period."""
+    T, k, a, x_0 = theta
+    w, phase = 2 * jnp.pi / T, 2 * jnp.pi * tau
+    swing = (2 * k * jnp.cos(phase) + w * jnp.sin(phase)) / (4 * k**2 + w**2)
+    return x_0 * (1 + k) / 2 + a * swing
+
+
+def windkessel_exact(theta, tau):
+    T, R, C = theta
+    lag, phase = 2 * jnp.pi * R * C / T, 2 * jnp.pi * tau
+    return R * (1 + (jnp.cos(phase) + lag * jnp.sin(phase)) / (1 + lag**2))
+
+
+CLOSED_FORMS = pytest.mark.parametrize(
+    ("system", "exact", "theta"),
+    [
+        (TwoCompartments(), exchange_exact, jnp.array([2.0, 0.4, 1.5, 3.0])),
+        (Windkessel(), windkessel_exact, jnp.array([2.0, 1.2, 0.7])),
+    ],
+    ids=["conserved total", "nothing conserved"],
+)
+TAU = jnp.array([0.0, 0.25, 0.5, 1.0])
+
+
+def first_output(system, theta, **options):
+    """The first output at the fractions TAU of the period."""
+    p = system.parameters(*theta)
+    solver = SDIRK2(newton_iterations=1)  # Exact, as both systems are linear.
+    orbit = periodic_orbit(system, p, steps=400, solver=solver, method=TIGHT, **options)
+    return orbit.outputs[0][(400 * TAU).astype(int)]
+
+
+@CLOSED_FORMS
+def test_orbit_matches_the_closed_form(system, exact, theta):
+    found = jax.jit(lambda theta: first_output(system, theta))(theta)
+    expected = jax.vmap(exact, in_axes=(None, 0))(theta, TAU)
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+    np.testing.assert_allclose(found[0], found[-1], rtol=1e-11)
+
+
+@CLOSED_FORMS
+def test_gradients_match_the_closed_form_and_each_other(system, exact, theta):
+    batch = jnp.stack([theta, 0.8 * theta])
+
+    def jacobian(mode, adjoint=None):
+        return jax.jit(jax.vmap(mode(lambda t: first_output(system, t, adjoint=adjoint))))(batch)
+
+    forward_mode = jacobian(jax.jacfwd)
+    expected = jax.vmap(jax.jacfwd(lambda t: jax.vmap(exact, (None, 0))(t, TAU)))(batch)
+    np.testing.assert_allclose(forward_mode, expected, atol=1e-3)
+    np.testing.assert_allclose(forward_mode, jacobian(jax.jacrev), rtol=1e-9, atol=1e-11)
+    direct = jacobian(jax.jacfwd, DirectAdjoint(60))
+    np.testing.assert_allclose(forward_mode, direct, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("x_0", 0.7), ("idle", 0.0)])
+def test_gradient_of_one_parameter_alone(name, expected):
+    # Then the others carry no tangent at all; `idle` acts on neither the beat nor the start.
+    def x_at_start(value):
+        p = ExchangeParameters(**{name: value})
+        return periodic_orbit(TwoCompartments(), p, steps=400, method=TIGHT).states.x[0]
+
+    value = ExchangeParameters.specs()[name].default
+    np.testing.assert_allclose(jax.jit(jax.grad(x_at_start))(value), expected, atol=1e-4)
+
+
+def test_giving_up_is_reported_or_raised():
+    # The start is on no account periodic after one beat of a slow exchange.
+    once = BeatIteration(max_beats=1)
+    p = ExchangeParameters(k=0.1)
+    orbit = periodic_orbit(TwoCompartments(), p, steps=50, method=once, throw=False)
+    assert orbit.beats == 1 and not orbit.converged
+    assert orbit.residual > once.tolerance
+    with pytest.raises(RuntimeError, match="did not converge"):
+        eqx.filter_jit(periodic_orbit)(TwoCompartments(), p, steps=50, method=once)
+
+
+def test_same_shapes_are_traced_once():
+    @jax.jit
+    def run(p):
+        return periodic_orbit(TwoCompartments(), p, steps=50)
+
+    run(ExchangeParameters(k=0.3))
+    count = len(traces)
+    assert count > 0
+    run(ExchangeParameters(k=0.5))
+    assert len(traces) == count
+
+
+def left_heart_numbers(theta, method=TIGHT, adjoint=None):
+    p = SEVEN.complete(theta)
+    orbit = periodic_orbit(LeftHeart(), p, steps=100, method=method, adjoint=adjoint, throw=False)
+    out = observables(orbit)
+    return jnp.stack([out.EDV, out.ESV, out.P_ao_mean]), orbit.converged
+
+
+def left_heart_jacobian(mode, **options):
+    return jax.jit(jax.vmap(mode(lambda t: left_heart_numbers(t, **options)[0])))
+
+
+forward = jax.jit(jax.vmap(left_heart_numbers))
+
+
+@pytest.fixture(scope="module")
+def points():
+    # Away from the faces, so that finite differences stay inside.
+    return jnp.asarray(
+        SEVEN.from_unit(0.02 + 0.96 * SEVEN.to_unit(jnp.asarray(SEVEN.sample(64, seed=5))))
+    )
+
+
+@pytest.fixture(scope="module")
+def gradients(points):
+    """By reverse mode, ∂(EDV, ESV, P_ao_mean)/∂u with u the place in the box."""
+    width = np.asarray(SEVEN.high) - np.asarray(SEVEN.low)
+    return np.asarray(left_heart_jacobian(jax.jacrev)(points)) * width
+
+
+def test_left_heart_gradient_is_finite_all_over_the_box(gradients):
+    assert gradients.shape == (64, 3, 7)
+    assert np.all(np.isfinite(gradients))
+
+
+def test_left_heart_gradient_matches_finite_differences(points, gradients):
+    u = SEVEN.to_unit(points)
+    e = 1e-5
+    numeric = np.zeros_like(gradients)
+    for i in range(7):
+        plus, minus = (forward(SEVEN.from_unit(u.at[:, i].add(s)))[0] for s in (e, -e))
+        numeric[:, :, i] = (plus - minus) / (2 * e)
+    # A sample that is the maximum on one side of a difference need not be on the other, and a
+    # valve may switch in between: single entries disagree, a wrong gradient disagrees in most.
+    scale = np.abs(numeric).max(axis=(0, 2), keepdims=True)
+    error = np.abs(gradients - numeric) / scale
+    assert np.quantile(error, 0.97) < 1e-5
+    assert error.max() < 0.02
+
+
+@pytest.mark.slow
+def test_left_heart_gradients_by_mode_and_adjoint(points, gradients):
+    width = np.asarray(SEVEN.high) - np.asarray(SEVEN.low)
+    by_forward = np.asarray(left_heart_jacobian(jax.jacfwd)(points)) * width
+    np.testing.assert_allclose(by_forward, gradients, rtol=1e-7, atol=1e-6)
+    direct = np.asarray(left_heart_jacobian(jax.jacfwd, adjoint=DirectAdjoint(40))(points)) * width
+    np.testing.assert_allclose(direct, gradients, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_left_heart_gradient_in_float32(points, gradients):
+    with jax.enable_x64(False):
+        theta = jnp.asarray(np.asarray(points, np.float32))
+        jacobian = left_heart_jacobian(jax.jacrev, method=BeatIteration())(theta)
+        assert jacobian.dtype == jnp.float32
+    width = np.asarray(SEVEN.high) - np.asarray(SEVEN.low)
+    scale = np.abs(gradients).max(axis=(0, 2), keepdims=True)
+    assert np.quantile(np.abs(np.asarray(jacobian) * width - gradients) / scale, 0.95) < 2e-3
+
+
+def test_a_bad_patient_leaves_its_neighbours_alone(points):
+    good, converged = forward(points)
+    assert np.all(converged)
+    # A slightly negative resistance settles into a meaningless beat: `Box.check` is for that.
+    for column, bad in ((0, jnp.nan), (5, 0.0), (5, -1.0), (4, -1e-3)):
+        values, converged = forward(points.at[3, column].set(bad))
+        assert not converged[3]
+        others = np.arange(64) != 3
+        assert np.all(converged[others])
+        np.testing.assert_array_equal(values[others], good[others])
