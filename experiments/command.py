@@ -69,7 +69,7 @@ class Run:
         self.written.append(path)
 
 
-def parse(presets: Mapping[str, Config], description: str, arguments: list[str]) -> Config:
+def parse(presets: Mapping[str, Config], description: str | None, arguments: list[str]) -> Config:
     """The configuration that the flags ask for, starting from the preset they name."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="default")
@@ -131,7 +131,7 @@ def main(
     name: str,
     presets: Mapping[str, Config],
     experiment: Callable[[Config, Run], dict[str, Any]],
-    description: str,
+    description: str | None,
 ) -> None:
     """Run an experiment from the command line, and end with where its results are.
 

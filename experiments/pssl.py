@@ -220,7 +220,7 @@ def draw_figures(
 ) -> None:
     """The contact sheet, the scatter plots, the learning curves, the parameters' recovery."""
     test = cache.split("TEST")
-    frames = np.linspace(0, 10, 6).astype(int)
+    frames = np.linspace(0, 15, 6).astype(int)  # one second
     rows = [("real clip\n(pydicom)", read_clip(real, model.format)[frames])]
     rows += [
         (f"EF {cache.records[i].ef:.0f}%\nEDV {cache.records[i].edv:.0f} mL", cache.clip(i)[frames])
@@ -233,7 +233,7 @@ def draw_figures(
     true = cached_measurements(cache, test)
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     for ax, name, unit in zip(
-        figure.subplots(1, 3), got._fields[1:4], "mL mL %".split(), strict=True
+        figure.subplots(1, 3), got._fields[1:4], ("mL", "mL", "%"), strict=True
     ):
         plotting.agreement(ax, getattr(true, name), getattr(got, name), label=f"{name} [{unit}]")
     run.figure("scatter", figure)
@@ -248,11 +248,11 @@ def draw_figures(
         truth = read_theta(data)
         names = [cache.records[i].name for i in test]
         figure = Figure(figsize=(11, 5.5), layout="constrained")
-        axes = figure.subplots(2, 4).flat
+        axes = list(figure.subplots(2, 4).flat)
         for ax, spec, column in zip(axes, model.box.specs, got.theta.T, strict=False):
             values = np.array([truth[Path(name).stem][spec.name] for name in names])
             plotting.recovery(ax, spec, values, column)
-        for ax in axes:
+        for ax in axes[len(model.box.specs) :]:
             ax.axis("off")
         run.figure("parameters", figure)
 

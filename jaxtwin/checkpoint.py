@@ -38,22 +38,30 @@ def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
         folder: Where; replaced if it exists, once the new one is complete.
         tree: Any pytree; only its arrays are kept.
         config: What is needed to build the tree again, as JSON allows it.
+
+    Raises:
+        OSError: If it cannot be written, for instance to a full disk; what was there before
+            stays.
     """
     folder = folder.resolve()
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(partial / _ARRAYS, _by_path(tree))
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(partial / _ARRAYS, _by_path(tree))
+        except ValueError as error:  # TensorStore's kind for a full disk, among others.
+            raise OSError(f"cannot write the checkpoint {folder}: {error}") from error
         (partial / _CONFIG).write_text(json.dumps(config, indent=1))
         previous = folder.with_name(folder.name + ".previous")
-        shutil.rmtree(previous, ignore_errors=True)
+        # Where a save was cut between its two renames, `previous` is all there is.
         if folder.exists():
+            shutil.rmtree(previous, ignore_errors=True)
             folder.rename(previous)
         partial.rename(folder)
         shutil.rmtree(previous, ignore_errors=True)
-    except OSError:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
@@ -79,7 +87,7 @@ def config(folder: Path) -> dict[str, Any]:
     folder = _complete(folder)
     if not folder.exists():
         raise CheckpointError(f"no checkpoint at {folder}: expected a folder that jaxtwin wrote")
-    with contextlib.suppress(OSError, json.JSONDecodeError):
+    with contextlib.suppress(OSError, ValueError):
         return json.loads((folder / _CONFIG).read_text())
     raise CheckpointError(
         f"the checkpoint at {folder} was cut short: its {_CONFIG} is missing or broken; "

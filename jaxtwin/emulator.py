@@ -206,6 +206,7 @@ def train_emulator(
     table = (values - mean).reshape(len(values), len(emulator.channels), -1)
     spread = table.std(axis=0)
     spread[:, 2:] = np.sqrt(np.mean(spread[:, 2:] ** 2, axis=1, keepdims=True))
+    spread = np.maximum(spread, 1e-6)  # The least flow through a valve is 0 in every patient.
     emulator = dataclasses.replace(
         emulator, mean=jnp.asarray(mean), spread=jnp.asarray(spread.reshape(-1))
     )

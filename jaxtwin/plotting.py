@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
+from scipy import stats
 
 from .parameters import ParameterSpec
 
@@ -49,7 +50,8 @@ def pressure_traces(ax: Axes, times: Series, pressures: Mapping[str, Series]) ->
     for name, pressure in pressures.items():
         both = np.concatenate([pressure[:-1], pressure])
         ax.plot(np.concatenate([times[:-1], times[-1] + times]), both, lw=1.5, label=name)
-    ax.set(xlabel="time [s]", ylabel="pressure [mmHg]", xlim=(0, 2 * times[-1]), ylim=(0, None))
+    top = 1.25 * max(pressure.max() for pressure in pressures.values())  # room for the legend
+    ax.set(xlabel="time [s]", ylabel="pressure [mmHg]", xlim=(0, 2 * times[-1]), ylim=(0, top))
     ax.legend(frameon=False, loc="upper right", ncols=len(pressures))
 
 
@@ -77,11 +79,11 @@ def agreement(ax: Axes, true: Series, got: Series, *, label: str) -> None:
 
 def recovery(ax: Axes, spec: ParameterSpec, true: Series, got: Series) -> None:
     """One parameter as learnt against the truth, over its box, with their rank correlation."""
-    ranks = [np.argsort(np.argsort(values)) for values in (true, got)]
-    correlation = np.corrcoef(*ranks)[0, 1]
-    ax.plot(spec.bounds, spec.bounds, color="0.6", lw=1)
+    correlation = stats.spearmanr(true, got).statistic
+    box = np.asarray(spec.bounds)
+    ax.plot(box, box, color="0.6", lw=1)
     ax.plot(true, got, ".", color="C0", alpha=0.5, mec="none")
-    ax.set(xlim=spec.bounds, ylim=spec.bounds, xlabel=f"true {spec.label}", ylabel="learnt")
+    ax.set(xlim=box, ylim=box, xlabel=f"true {spec.label}", ylabel="learnt")
     ax.set_title(f"rank correlation {correlation:.2f}", fontsize="medium")
 
 

@@ -201,8 +201,9 @@ def fit(
                 progress |= {"best_step": progress["step"], "best": scores}
                 state["best"] = state["params"]
             progress["seconds"] = before + time.monotonic() - start
-            checkpoint.save(place, state, {"description": description, "progress": progress})
+            # The log first: a run killed in between writes its last line again, and loses none.
             log.write(stage, progress["step"], train_loss=train_loss, **scores)
+            checkpoint.save(place, state, {"description": description, "progress": progress})
             bar.set_postfix(train=f"{train_loss:.3g}", validation=f"{scores['loss']:.3g}")
     return Fitted(
         cast(Model, eqx.combine(state["best"], static)),

@@ -132,6 +132,7 @@ def test_gradient_matches_finite_differences_in_both_modes():
         flow = jnp.maximum(y.a * k - y.b, 0) * 50
         return Chain(-flow + jnp.sin(k * t), flow - y.b * y.c, y.b**2 - k * y.c)
 
+    @jax.jit
     def final(k):
         return jnp.stack(integrate(f, Chain(k, k**2, jnp.array(0.3)), 1.3 * k, 60, k))
 
@@ -139,3 +140,17 @@ def test_gradient_matches_finite_differences_in_both_modes():
     numeric = (final(k + e) - final(k - e)) / (2 * e)
     np.testing.assert_allclose(jax.jacfwd(final)(k), numeric, rtol=1e-5)
     np.testing.assert_allclose(jax.jacrev(final)(k), numeric, rtol=1e-5)
+
+
+def test_one_iteration_is_exact_for_a_linear_system():
+    def decay(k, iterations):
+        term = dfx.ODETerm(lambda t, y, k: [-k * y[0]])
+        solver = SDIRK2(newton_iterations=iterations)
+        return solver.step(term, 0.0, 1.0, [jnp.array(1.0)], k, None, made_jump=False)[0][0]
+
+    for iterations in (1, 3):
+        gamma, z = 1 - np.sqrt(0.5), -0.7
+        exact = (1 + (1 - 2 * gamma) * z) / (1 - gamma * z) ** 2
+        slope = (1 - 2 * gamma + 2 * gamma * exact * (1 - gamma * z)) / (1 - gamma * z) ** 2
+        found = jax.value_and_grad(decay)(0.7, iterations)
+        np.testing.assert_allclose(found, (exact, -slope), rtol=1e-12)

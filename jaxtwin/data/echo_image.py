@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
-from jaxtwin.data.echo_view import View, draw_view
+from jaxtwin.data.echo_view import PROBE_RADIUS, View, draw_view
 from jaxtwin.data.heart_shape import Beat, Motion, cavity_radius, motion_of, to_material
 from jaxtwin.data.speckle import (
     decibels_to_amplitude,
@@ -36,13 +36,14 @@ __all__ = [
 
 SIZE = 112  # pixels, EchoNet-Dynamic's frames
 BLOCK = 32  # frames a compiled call: one compilation serves clips of every length
-# Room for the sector's pixels. Their number is half_angle / max(1.06, 1.86 sin half_angle)² of the
-# frame, which peaks at 54%, plus a little for `aspect`.
-SECTOR_PIXELS = 7168
-SECTOR_TOP = 4.0  # pixels above the probe
-PROBE_RADIUS = 0.8  # cm: the image starts at the probe's surface
+# Room for the sector's pixels. Their number is half_angle / max(1.03, 1.75 sin half_angle)² of the
+# frame, less what is cut off, which peaks at 58%, plus a little for `aspect`.
+SECTOR_PIXELS = 7424
+SECTOR_TOP = -5.0  # row at which the beams would meet: the probe's face is in the frame's top rows
 CHORDS = 20  # across the cavity, as in EchoNet-Dynamic's tracings
-LEAFLET_WIDTH = 0.095  # cm, as the beam blurs them
+LEAFLET_WIDTH = 0.13  # cm at the hinge, as the beam blurs it; the tip is half as thick
+LEAFLET_SPECULAR = 0.7  # share of a leaflet's power that is lost when it opens along the beam
+HAZE_PERIOD = 1.4  # s, in which the near field's speckle goes to its other state and back
 NOISE_STOCK = 8 * SECTOR_PIXELS
 OUT_OF_PLANE = 0.7  # share of the speckle that is exchanged when the ventricle is empty
 
@@ -56,7 +57,8 @@ class Scene(NamedTuple):
         in_sector: Which pixels of the frame show anything.
         across, down: Place of the pixels in the image plane [cm].
         screen: Gain of the pixels, a factor of power.
-        resting: Power of the near-field echoes.
+        resting: Power of the near field's echoes and of the clutter (`Textures.resting`).
+        grain: Speckle of the leaflets, of unit mean.
         floor: Mean power of the thermal noise.
         noise: A stock of thermal noise of unit mean power, from which every frame takes a part.
     """
@@ -67,19 +69,20 @@ class Scene(NamedTuple):
     across: Float[Array, " pixel"]
     down: Float[Array, " pixel"]
     screen: Float[Array, " pixel"]
-    resting: Float[Array, " pixel"]
+    resting: Float[Array, "plane pixel"]
+    grain: Float[Array, " pixel"]
     floor: Float[Array, " pixel"]
     noise: Float[Array, " stock"]
 
 
 def pixel_size(view: View) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Width and height [cm] of a pixel: the sector fills the frame, cut a little at the sides."""
-    height = jnp.maximum(view.depth * 1.06, 1.86 * view.depth * jnp.sin(view.half_angle)) / SIZE
+    height = view.depth * jnp.maximum(1.03, 1.75 * jnp.sin(view.half_angle)) / SIZE
     return height * view.aspect, height
 
 
 def _pixel_grid(view: View) -> tuple[Float[Array, "height width"], Float[Array, "height width"]]:
-    """Centres of the pixels in the image plane, from the probe: across and down [cm]."""
+    """Centres of the pixels, from where the beams would meet: across and down [cm]."""
     width, height = pixel_size(view)
     index = jnp.arange(SIZE, dtype=jnp.float32)
     across = jnp.broadcast_to((index[None, :] - (SIZE - 1) / 2) * width, (SIZE, SIZE))
@@ -144,7 +147,7 @@ def _drift_at(view: View, times: Float[Array, "*time"]) -> Float[Array, "*time"]
 @jax.jit
 def _scene(beat: Beat, view: View, key: PRNGKeyArray) -> Scene:
     texture_key, noise_key = jax.random.split(key)
-    tissue, resting = echo_textures(view, texture_key)
+    textures = echo_textures(view, texture_key)
     across, down = _pixel_grid(view)
     depth, angle = jnp.sqrt(across * across + down * down), jnp.arctan2(across, down)
     in_sector = (depth < view.depth) & (depth > PROBE_RADIUS) & (jnp.abs(angle) < view.half_angle)
@@ -154,6 +157,7 @@ def _scene(beat: Beat, view: View, key: PRNGKeyArray) -> Scene:
         field.reshape(-1)[inside] for field in (across, down, depth, angle)
     )
 
+    cell = texture_index(depth, jnp.sin(angle))
     relative = depth / view.depth
     screen = view.gain + view.attenuation * (0.5 - relative)
     screen = screen - view.lateral_loss * jnp.abs(angle / view.half_angle) ** 3
@@ -163,12 +167,13 @@ def _scene(beat: Beat, view: View, key: PRNGKeyArray) -> Scene:
         screen = screen - jnp.maximum(view.shadow_loss[ray], 0.0) * jnp.exp(-from_ray * from_ray)
     return Scene(
         motion=motion_of(beat, view.heart),
-        tissue=tissue,
+        tissue=textures.tissue,
         in_sector=in_sector,
         across=across,
         down=down,
         screen=decibels_to_amplitude(screen) ** 2,
-        resting=resting[texture_index(depth, jnp.sin(angle))],
+        resting=textures.resting[:, cell],
+        grain=textures.grain[cell],
         floor=decibels_to_amplitude(view.noise - 10.0 * (1 - relative)) ** 2,
         # The power of complex thermal noise is exponentially distributed.
         noise=jax.random.exponential(noise_key, (NOISE_STOCK,), jnp.float32),
@@ -187,15 +192,18 @@ def _leaflet(
 ) -> Float[Array, " pixel"]:
     """Power [0, 1] of one leaflet: a bowed line from its hinge, blurred by the beam.
 
+    It grows thinner and fainter towards its tip, and fainter as it opens along the beam.
+
     `direction` is the side to which the closed leaflet reaches (1: lateral), `angle` its opening
     towards the apex [rad], `length` its chord and `bow` its sag towards the atrium [cm].
     """
     cosine, sine = direction * jnp.cos(angle), -jnp.sin(angle)
     along = ((x - hinge_x) * cosine + (z - hinge_z) * sine) / length
     aside = direction * ((z - hinge_z) * cosine - (x - hinge_x) * sine)
-    aside = (aside - bow * 4 * along * (1 - along)) * (1 / LEAFLET_WIDTH)
-    ends = jnp.clip(8 * (along + 0.05), 0.0, 1.0) * jnp.clip(8 * (1.05 - along), 0.0, 1.0)
-    return ends / (1 + aside * aside) ** 3
+    aside = (aside - bow * 4 * along * (1 - along)) * ((1 + along) / LEAFLET_WIDTH)
+    ends = jnp.clip(5 * (along + 0.1), 0.0, 1.0) * jnp.clip(1.6 * (1.05 - along), 0.0, 1.0)
+    seen = 1 - LEAFLET_SPECULAR * sine * sine
+    return seen * ends * ends / (1 + aside * aside) ** 3
 
 
 def _leaflets(
@@ -214,8 +222,8 @@ def _leaflets(
     tricuspid = motion.length - 0.5
     septal = _leaflet(x, z, septal_x, tricuspid, -1.0, 0.3 + opened, 0.45 * width, bow)
     lateral = _leaflet(x, z, septal_x - width, tricuspid, 1.0, 0.3 + opened, 0.62 * width, bow)
-    mitral = anterior + 0.5 * posterior
-    return decibels_to_amplitude(view.leaflets) ** 2 * (mitral + 0.1 * (septal + lateral))
+    mitral = anterior + 0.25 * posterior
+    return decibels_to_amplitude(view.leaflets) ** 2 * (mitral + 0.08 * (septal + lateral))
 
 
 # A block of frames takes three compiled steps, not one: fused with a lookup, XLA's CPU compiler no
@@ -225,8 +233,12 @@ def _leaflets(
 @jax.jit
 def _trace(
     scene: Scene, beat: Beat, view: View, times: Float[Array, " time"]
-) -> tuple[Int[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, " time"]]:
-    """For each pixel the texture's cell and the leaflets' power; each frame's emptying."""
+) -> tuple[Int[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, "2 time"]]:
+    """For each pixel the texture's cell and the leaflets' power; each frame's `exchange`.
+
+    The exchange is the share of the second plane, of the tissue and of what rests: tissue that
+    moves out of the plane is replaced by its neighbour, and comes back.
+    """
     motions = _motion_at(scene.motion, beat, view, times)
 
     def frame(motion: Motion, drift: Float[Array, ""]):
@@ -235,7 +247,9 @@ def _trace(
         return cell, _leaflets(view, motion, x, z)
 
     cell, leaflets = jax.vmap(frame)(motions, _drift_at(view, times))
-    return cell, leaflets, motions.emptied
+    turn = 2 * np.pi * (times / HAZE_PERIOD + view.drift_phase)
+    moved_out = jnp.clip(OUT_OF_PLANE * motions.emptied, 0.0, 1.0)
+    return cell, leaflets * scene.grain, jnp.stack([moved_out, 0.5 + 0.5 * jnp.sin(turn)])
 
 
 @jax.jit
@@ -253,16 +267,16 @@ def _look_up(
 def _compress(
     scene: Scene,
     view: View,
-    emptied: Float[Array, " time"],
+    exchange: Float[Array, "2 time"],
     first: Float[Array, "time pixel"],
     second: Float[Array, "time pixel"],
     leaflets: Float[Array, "time pixel"],
     noise: Float[Array, "time pixel"],
 ) -> UInt8[Array, "time pixel"]:
     """Grey values from the power of the echoes."""
-    # Tissue that moves out of the plane is replaced by its neighbour, and comes back.
-    share = jnp.clip(OUT_OF_PLANE * emptied, 0.0, 1.0)[:, None]
-    power = first * (1 - share) + second * share + scene.resting[None]
+    tissue, rest = exchange[0, :, None], exchange[1, :, None]
+    power = first * (1 - tissue) + second * tissue
+    power += scene.resting[0] * (1 - rest) + scene.resting[1] * rest
     power = (power + leaflets) * scene.screen[None] + scene.floor[None] * noise
     level = 1 + jnp.log(power) * float(10 / np.log(10)) / view.dynamic_range
     bright = jnp.exp(view.contrast * jnp.log(jnp.clip(level, 1e-6, 1.0)))
@@ -289,9 +303,9 @@ def render(beat: Beat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray, "time
     for start in range(0, len(times), BLOCK):
         block = frames[start : start + BLOCK]
         block_times = np.resize(times[start : start + BLOCK], BLOCK)
-        cell, leaflets, emptied = _trace(scene, beat, view, block_times)
+        cell, leaflets, exchange = _trace(scene, beat, view, block_times)
         first, second, noise = _look_up(scene, cell, jax.random.fold_in(noise_key, start))
-        grey = np.asarray(_compress(scene, view, emptied, first, second, leaflets, noise))
+        grey = np.asarray(_compress(scene, view, exchange, first, second, leaflets, noise))
         block[:, in_sector] = grey[: len(block), : in_sector.sum()]
     return frames
 

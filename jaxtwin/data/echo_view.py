@@ -16,6 +16,9 @@ from jaxtwin.data.heart_shape import Beat, Heart, end_diastolic_size
 COMMON_FRAME_RATE = 50.0
 FRAME_RATES = (18.0, 138.0)
 DURATIONS = (0.7, 6.0)
+# The image starts at the probe's face, an arc this far from the point where the beams would meet:
+# 2 cm wide, the aperture of a cardiac phased array.
+PROBE_RADIUS = 1.5  # cm
 SHADOWS = 3  # ribs and lung edges in one view, at most
 
 
@@ -24,10 +27,10 @@ class View(NamedTuple):
 
     Attributes:
         heart: The patient's heart at end diastole.
-        depth: Image depth, probe to the lower arc.
+        depth: Image depth, from where the beams meet to the lower arc.
         half_angle: Half of the sector's opening angle.
         aspect: Width of a pixel over its height.
-        apex_x, apex_y: The ventricle's apex in the image, from the probe.
+        apex_x, apex_y: The ventricle's apex in the image, from where the beams meet.
         tilt: Angle between the ventricle's long axis and the image's vertical.
         bend: Sideways bow of the long axis at its middle.
         foreshortening: Part of the long axis that is lost because the plane misses the apex.
@@ -41,7 +44,8 @@ class View(NamedTuple):
         lateral_loss: Loss at the sector's edges.
         drop_out: Loss of walls that run along the beam.
         leaflets: Level of the mitral leaflets.
-        haze: Level of the reverberations in the near field.
+        haze, haze_reach: Level of the reverberations in the near field; how far down they go.
+        clutter: Level of the side lobes and reverberations that fill the cavities.
         noise: Level of the thermal noise at full depth.
         contrast: Exponent of the grey map: above 1, dim echoes are darker.
         shadow_angle, shadow_width, shadow_loss: Shadows of ribs and lung.
@@ -69,6 +73,8 @@ class View(NamedTuple):
     drop_out: Float[Array, ""]
     leaflets: Float[Array, ""]
     haze: Float[Array, ""]
+    haze_reach: Float[Array, ""]
+    clutter: Float[Array, ""]
     noise: Float[Array, ""]
     contrast: Float[Array, ""]
     shadow_angle: Float[Array, " shadow"]
@@ -119,9 +125,9 @@ def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
         atrium_bulge=draw.uniform(1.2, 3.2),
         right_width=radius * draw.normal(1.15, 0.15),
     )
-    apex_y = draw.normal(2.5, 0.3)
+    apex_y = draw.normal(3.2, 0.3)
     extent = apex_y + length + heart.atrium_length
-    depth = jnp.clip(16.5 + 0.5 * (extent - 14.5) + draw.normal(0.0, 0.4), 12.0, 22.0)
+    depth = jnp.clip(16.8 + 0.5 * (extent - 15.2) + draw.normal(0.0, 0.4), 12.0, 22.0)
     other_rate = jnp.exp(draw.uniform(*np.log(FRAME_RATES).tolist()))
     is_common = draw.uniform(0.0, 1.0) < 0.7
     frame_rate = jnp.where(is_common, COMMON_FRAME_RATE, jnp.clip(other_rate, *FRAME_RATES))
@@ -143,15 +149,17 @@ def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
         drift=draw.uniform(0.0, 0.4),
         drift_period=draw.uniform(3.0, 6.0),
         drift_phase=draw.uniform(0.0, 1.0),
-        gain=draw.normal(3.0, 3.0),
-        dynamic_range=draw.uniform(50.0, 60.0),
+        gain=draw.normal(1.0, 3.0),
+        dynamic_range=draw.uniform(54.0, 66.0),
         attenuation=draw.normal(2.0, 4.0),
-        lateral_loss=draw.uniform(4.0, 22.0),
-        drop_out=draw.uniform(4.0, 16.0),
-        leaflets=draw.normal(-19.0, 3.0),
-        haze=draw.normal(-31.0, 3.5),
+        lateral_loss=draw.uniform(6.0, 24.0),
+        drop_out=draw.uniform(5.0, 20.0),
+        leaflets=draw.normal(-18.0, 3.5),
+        haze=draw.normal(-32.0, 4.0),
+        haze_reach=draw.uniform(2.5, 5.0),
+        clutter=draw.normal(-53.0, 3.5),
         noise=draw.normal(-60.0, 3.0),
-        contrast=draw.uniform(1.1, 1.6),
+        contrast=draw.uniform(1.4, 2.1),
         shadow_angle=jnp.stack([draw.uniform(-0.75, 0.75) for _ in range(SHADOWS)]),
         shadow_width=jnp.stack([draw.uniform(0.03, 0.10) for _ in range(SHADOWS)]),
         shadow_loss=jnp.stack([draw.uniform(-12.0, 18.0) for _ in range(SHADOWS)]),

@@ -55,6 +55,8 @@ def write_cohort(
     """
     beats = Beat(*(np.asarray(leaf, np.float32) for leaf in beats))
     clips = len(beats.V_lv)
+    if clips == 0:
+        raise ValueError("A cohort needs at least one clip; got no beats.")
     lengths = {"splits": len(splits), **{name: len(values) for name, values in theta.items()}}
     if wrong := {name: length for name, length in lengths.items() if length != clips}:
         raise ValueError(f"One value a clip is needed, {clips} in all; got {wrong}.")

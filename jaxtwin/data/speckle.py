@@ -6,12 +6,14 @@ width that grows with depth, whatever the depth setting of the image. Frames loo
 through `heart_shape.to_material`, so speckle moves with the tissue.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxtwin.data.echo_view import View
+from jaxtwin.data.echo_view import PROBE_RADIUS, View
 from jaxtwin.data.heart_shape import outline
 
 # The texture's grid. A phased array's beams keep their width in the sine of the angle.
@@ -19,20 +21,22 @@ DEPTH_STEP, DEPTH_CELLS = 0.05, 440  # cm
 SINE_LIMIT, SINE_CELLS = 0.9, 256
 SINE_STEP = 2 * SINE_LIMIT / SINE_CELLS
 # The point-spread function's standard deviations: a pulse of about 1.4 mm, as a grey image of a
-# low-frequency cardiac probe shows it, and a beam of a 2 cm aperture at 2.5 MHz.
+# low-frequency cardiac probe shows it, and a beam of a 2 cm aperture at 2 MHz.
 PULSE_LENGTH = 0.06  # cm
-BEAM_WIDTH = 0.014  # in sine of the angle: 1.4 mm at 10 cm
+BEAM_WIDTH = 0.018  # in sine of the angle: 1.8 mm at 10 cm
 
-# A pixel of the frame covers about three cells each way.
-PIXEL_AVERAGE = np.full(3, 1 / 3)
+# A pixel of the frame covers about three cells each way; the scanner smooths its picture as well.
+PIXEL_AVERAGE = np.full(5, 1 / 5)
 NEAR_FIELD = 3.0  # cm
 APERTURE_AVERAGE = np.full(11, 1 / 11)
 
 # Echo levels [dB] below white, at a neutral gain.
-MUSCLE, SEPTUM_EXTRA, BLOOD = -21.0, 5.0, -62.0
-PERICARDIUM, CRUX_EXTRA = -6.0, 8.0
-LUNG = -50.0
-SOFT_EDGE = 0.06  # cm, over which blood turns into wall
+MUSCLE, SEPTUM_EXTRA, BLOOD = -24.0, 7.0, -62.0
+PERICARDIUM, CRUX_EXTRA = -8.0, 10.0
+LUNG = -48.0
+# Over which blood turns into wall [cm]: trabeculae and the thickness of the slice blur the
+# endocardium, at the lateral wall also the beam's width, which lies across it.
+SOFT_EDGE, SOFT_LATERAL_EXTRA = 0.11, 0.10
 
 
 def decibels_to_amplitude(level: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -88,7 +92,9 @@ def tissue_level(
     beam_cosine = jnp.sqrt(1 - beam_sine * beam_sine)
     facing = jnp.abs(lines.normal_x * beam_sine + lines.normal_z * beam_cosine)
     lateral = jax.nn.sigmoid(x / 0.3)
-    muscle = MUSCLE + SEPTUM_EXTRA * (1 - lateral) - view.drop_out * lateral * (1 - facing)
+    mid_septum = jnp.exp(-jnp.square((z / heart.length - 0.6) / 0.3))
+    muscle = MUSCLE + SEPTUM_EXTRA * mid_septum * (1 - lateral)
+    muscle = muscle - view.drop_out * lateral * (1 - facing)
     right_wall = jax.nn.sigmoid((lines.left - wall - 0.6) / 0.2)
     muscle = muscle - 0.7 * view.drop_out * right_wall * (1 - lateral)
     # Fibrous, hence bright: the crux with the atrial septum, and the lateral annulus.
@@ -101,7 +107,7 @@ def tissue_level(
     # Beyond the heart: pericardium and the tissue behind the atria shine, lung and the right
     # side's surroundings do not.
     behind = jax.nn.sigmoid((z - roof + 0.8) / 0.5)
-    shine = jnp.maximum(behind, 0.75 * lateral)
+    shine = jnp.maximum(behind, lateral * (0.35 + 0.5 * facing))
     reach = 0.45 + 1.3 * behind
     surroundings = LUNG + shine * (PERICARDIUM - LUNG) * jnp.exp(-jnp.maximum(outside, 0) / reach)
     chest_wall = jax.nn.sigmoid(-(z + 0.3) / 0.3)
@@ -109,7 +115,9 @@ def tissue_level(
 
     level = surroundings + (muscle - surroundings) * jax.nn.sigmoid(-outside / 0.2)
     left = lines.left + (0.04 + 0.16 * in_atrium) * ragged
-    in_cavity = jax.nn.sigmoid(-jnp.minimum(left, lines.right + 0.2 * ragged) / SOFT_EDGE)
+    soft = SOFT_EDGE + SOFT_LATERAL_EXTRA * lateral
+    # At the border itself the wall prevails: there the fade, in decibels, is still hardly seen.
+    in_cavity = jax.nn.sigmoid(-1 - jnp.minimum(left, lines.right + 0.2 * ragged) / soft)
     return level + (BLOOD - level) * in_cavity
 
 
@@ -162,29 +170,40 @@ def _speckled(
     return jnp.exp(log_power).reshape(level.shape[0], -1)
 
 
-def echo_textures(
-    view: View, key: PRNGKeyArray
-) -> tuple[Float[Array, "plane cell"], Float[Array, " cell"]]:
-    """Power of a clip's echoes on the grid of beams, flattened.
+class Textures(NamedTuple):
+    """A clip's echoes on the grid of beams, flattened.
 
-    Returns:
-        The tissue at end diastole, in the plane of the image and in a plane beside it; and what
-        rests in the near field, the reverberations between probe and chest wall.
+    Attributes:
+        tissue: Power of the tissue at end diastole, in the plane of the image and beside it.
+        resting: Power of what rests: reverberations near the probe, clutter further down; at two
+            times far apart.
+        grain: Speckle of unit mean power that rests, through which thin things are seen.
     """
-    speckle_key, patch_key, streak_key = jax.random.split(key, 3)
+
+    tissue: Float[Array, "plane cell"]
+    resting: Float[Array, "plane cell"]
+    grain: Float[Array, " cell"]
+
+
+def echo_textures(view: View, key: PRNGKeyArray) -> Textures:
+    """Draw a clip's textures."""
+    speckle_key, broad_key, patch_key, streak_key = jax.random.split(key, 4)
+    regions, clouds = _patches(broad_key, (2, 9, 8))
     edges, patches, haze_patches = _patches(patch_key, (3, 28, 20))
     streaks, haze_streaks = _patches(streak_key, (2, 110, 36))
     x, z = _beam_grid(view)
-    # Muscle is patchy, and fibres that lie across the beam draw streaks.
-    tissue = tissue_level(view, x, z, edges) + 4.0 * patches + 3.0 * streaks
+    # Muscle is patchy, whole segments are dim, and fibres that lie across the beam draw streaks.
+    tissue = tissue_level(view, x, z, edges) + 4.0 * regions + 4.0 * patches + 3.0 * streaks
 
-    # Ring-down at the probe's face, then a slow decline, then none beyond mid-ventricle. Layers
-    # of the chest wall return echoes at the same depth in every beam.
-    depth = _depths()
-    haze = view.haze + 12.0 * jnp.exp(-depth / 0.8) - 0.6 * depth * depth
-    haze = haze + 3.0 * haze_streaks[:, :1] + 3.0 * haze_patches
-    in_plane, beside, resting = _speckled(speckle_key, jnp.stack([tissue, tissue, haze]))
-    return jnp.stack([in_plane, beside]), resting
+    # Ring-down at the probe's face, then a slow decline down to the clutter. Layers of the chest
+    # wall return echoes at the same depth in every beam.
+    height = _depths() - PROBE_RADIUS
+    haze = view.haze + 6.0 * jnp.exp(-height / 0.5) - 9.0 * jnp.square(height / view.haze_reach)
+    haze = haze + 4.0 * jnp.exp(-height / 3.0) * haze_streaks[:, :1]
+    resting = jnp.maximum(haze, view.clutter) + 3.0 * haze_patches + 3.0 * clouds
+    planes = _speckled(speckle_key, jnp.stack([tissue, tissue, resting, resting]))
+    grain = planes[2] / jnp.square(decibels_to_amplitude(resting)).reshape(-1)
+    return Textures(planes[:2], planes[2:], grain)
 
 
 def texture_index(

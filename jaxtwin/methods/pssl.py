@@ -228,7 +228,7 @@ def load_pssl(folder: Path, emulator: Emulator) -> tuple[PSSL, dict[str, float]]
         CheckpointError: If it is broken, or was trained through an emulator of another box.
     """
     kept = checkpoint.config(folder)
-    if kept["box"] != emulator.box.describe():
+    if list(kept["box"].items()) != list(emulator.box.describe().items()):  # in this order
         raise checkpoint.CheckpointError(
             f"the encoder at {folder} was trained in the box {kept['box']}, the emulator has "
             f"{emulator.box.describe()}; use the emulator of the same run"

@@ -77,7 +77,7 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
     is needed for each that does. (Linearly implicit methods, which stop after one, let a
     closing valve run backwards until the end of the step.) The state must be a pytree of
     scalars; linear invariants are conserved to rounding. Its derivatives are right to first
-    order only, because they skip the iterations before the last.
+    order only.
 
     Attributes:
         newton_iterations: For each stage.
@@ -121,11 +121,11 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
         def solve(t, known, y):
             """Y with Y − γh f(t, Y) = known, by Newton's method from y.
 
-            Only the last iteration's defect is differentiated: at the solution that is the
-            implicit-function theorem, without the cost of differentiating every iteration.
+            The derivative is that of the implicit-function theorem at the solution, which
+            costs one evaluation of f instead of differentiating every iteration.
             """
             fixed_t, fixed_h, fixed_known, y = _stop_gradient((t, h, known, y))
-            for iteration in range(self.newton_iterations):
+            for _ in range(self.newton_iterations):
                 rate, columns = _jacobian_columns(lambda y: f(fixed_t, y, fixed_args), y)
                 rows = [
                     {j: -gamma * fixed_h * columns[j][i] for j in depends[i]} for i in range(len(y))
@@ -133,15 +133,15 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
                 for i, row in enumerate(rows):
                     row[i] = 1 + row.get(i, 0.0)
                 lu = factorise(rows)
-                if iteration + 1 < self.newton_iterations:
-                    rhs = [k + gamma * fixed_h * r for k, r in zip(fixed_known, rate, strict=True)]
-                else:
-                    lu, y = _stop_gradient((lu, y))
-                    rate = f(t, y, args)
-                    rhs = [k + gamma * h * r for k, r in zip(known, rate, strict=True)]
-                step = substitute(lu, [r - v for r, v in zip(rhs, y, strict=True)])
-                y = [v + s for v, s in zip(y, step, strict=True)]
-            return y
+                defect = [
+                    k + gamma * fixed_h * r - v
+                    for k, r, v in zip(fixed_known, rate, y, strict=True)
+                ]
+                y = [v + s for v, s in zip(y, substitute(lu, defect), strict=True)]
+            # dY = (I − γhJ)⁻¹ (d known + d(γhf) at fixed Y), with the last factors of I − γhJ.
+            lu, y = _stop_gradient((lu, y))
+            rhs = [k + gamma * h * r for k, r in zip(known, f(t, y, args), strict=True)]
+            return [_with_tangent_of(v, g) for v, g in zip(y, substitute(lu, rhs), strict=True)]
 
         first = solve(t_1, y, y)
         rate_h = [(v - v0) / gamma for v, v0 in zip(first, y, strict=True)]
@@ -170,3 +170,14 @@ def _jacobian_columns(f: Callable[[Scalars], Scalars], y: Scalars) -> tuple[Scal
 def _stop_gradient(tree):
     """The tree, with its arrays held constant under differentiation."""
     return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
+
+
+@jax.custom_jvp
+def _with_tangent_of(value, other):
+    """The value, with the tangent of another; where nothing is differentiated that is free."""
+    return value
+
+
+@_with_tangent_of.defjvp
+def _with_tangent_of_jvp(primals, tangents):
+    return primals[0], tangents[1]

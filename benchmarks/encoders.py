@@ -1,0 +1,86 @@
+"""The default encoder beside the paper's: speed of a training step, and error at equal clips.
+
+    python -m benchmarks.encoders [--run runs/pssl-default --steps 60]
+
+Without a run, only the speed is measured. With one, both encoders are trained from scratch on
+that run's clips for the same number of steps of 16 clips, and scored on its validation clips.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtwin.data.base import ClipFormat
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.echonet import read_echonet
+from jaxtwin.emulator import load_emulator
+from jaxtwin.encoder import AbstractEncoder, create_encoder
+from jaxtwin.methods.pssl import PSSL, train_pssl
+from jaxtwin.physics.left_heart import LeftHeart
+from jaxtwin.training import TrainingConfig
+
+BATCH = 16
+
+
+@eqx.filter_jit
+def gradient(encoder: AbstractEncoder, clips: jax.Array) -> AbstractEncoder:
+    """What dominates a training step."""
+    return eqx.filter_grad(lambda e: jnp.mean(jax.vmap(e)(clips) ** 2))(encoder)
+
+
+def speed(encoder: AbstractEncoder, format: ClipFormat, repeats: int) -> tuple[float, float]:
+    """Clips a second through the gradient (median), and seconds of the first call."""
+    shape = (BATCH, format.frames, format.size, format.size)
+    clips = jnp.asarray(np.random.default_rng(0).integers(0, 256, shape), jnp.uint8)
+    seconds = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        jax.block_until_ready(gradient(encoder, clips))
+        seconds.append(time.perf_counter() - began)
+    return BATCH / float(np.median(seconds[1:])), seconds[0]
+
+
+def main() -> None:
+    """Measure and print one line an encoder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--steps", type=int, default=60)
+    arguments = parser.parse_args()
+    format = ClipFormat()
+    for name, repeats in (("tubelet", 10), ("conv3d", 2)):
+        encoder = create_encoder(name, format, 7, key=jax.random.key(0))
+        size = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(encoder, eqx.is_array)))
+        rate, first = speed(encoder, format, repeats)
+        line = f"{name}: {size} parameters, {rate:.1f} clips/s, first call {first:.1f} s"
+        if arguments.run:
+            emulator = load_emulator(arguments.run / "emulator", LeftHeart())
+            records = read_echonet(arguments.run / "phantom").records
+            cache = ClipCache.build(records, format, arguments.run / "clips")
+            config = TrainingConfig(
+                arguments.steps, BATCH, weight_decay=1e-2, evaluate_every=arguments.steps
+            )
+            with tempfile.TemporaryDirectory() as folder:
+                fitted = train_pssl(
+                    PSSL(encoder, emulator, format, name),
+                    cache,
+                    config,
+                    folder=Path(folder),
+                    description={},
+                    seed=0,
+                    resume=False,
+                )
+            line += (
+                f"; after {fitted.steps} steps: EF error {fitted.validation['EF_error']:.2f}, EDV "
+                f"error {fitted.validation['EDV_error']:.1f} mL, {fitted.seconds:.0f} s"
+            )
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
