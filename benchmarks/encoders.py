@@ -20,7 +20,7 @@ from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import read_echonet
 from jaxtwin.emulator import load_emulator
-from jaxtwin.encoder import AbstractEncoder, create_encoder
+from jaxtwin.encoder import AbstractEncoder, EncoderName, create_encoder
 from jaxtwin.methods.pssl import PSSL, train_pssl
 from jaxtwin.physics.left_heart import LeftHeart
 from jaxtwin.training import TrainingConfig
@@ -53,7 +53,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
     format = ClipFormat()
-    for name, repeats in (("tubelet", 10), ("conv3d", 2)):
+    names: tuple[tuple[EncoderName, int], ...] = (("tubelet", 10), ("conv3d", 2))
+    for name, repeats in names:
         encoder = create_encoder(name, format, 7, key=jax.random.key(0))
         size = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(encoder, eqx.is_array)))
         rate, first = speed(encoder, format, repeats)

@@ -4,7 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -85,7 +85,7 @@ class Emulator(eqx.Module):
         width: int = 256,
         depth: int = 3,
         key: PRNGKeyArray,
-    ) -> Self:
+    ) -> "Emulator":
         """An untrained emulator."""
         values = len(channels) * (2 + phases)
         network = eqx.nn.MLP(

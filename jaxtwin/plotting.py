@@ -79,7 +79,7 @@ def agreement(ax: Axes, true: Series, got: Series, *, label: str) -> None:
 
 def recovery(ax: Axes, spec: ParameterSpec, true: Series, got: Series) -> None:
     """One parameter as learnt against the truth, over its box, with their rank correlation."""
-    correlation = stats.spearmanr(true, got).statistic
+    correlation, _ = stats.spearmanr(true, got)
     box = np.asarray(spec.bounds)
     ax.plot(box, box, color="0.6", lw=1)
     ax.plot(true, got, ".", color="C0", alpha=0.5, mec="none")

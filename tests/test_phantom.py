@@ -131,7 +131,7 @@ def test_mitral_leaflets_open_into_the_ventricle():
     """The leaflets' tips reach up into the cavity in early filling, and leave it in systole."""
     beat = make_beat()
     dark = {"haze": -90.0, "noise": -90.0, "leaflets": -8.0, "drift": 0.0, "start_phase": 0.0}
-    view = short_view(beat, **dark, duration=0.9)
+    view = short_view(beat, 0, **dark, duration=0.9)
     frames = render(beat, view, jax.random.key(0)).astype(float)
     brightest = {}
     for name, time in {"systole": 0.2, "filling": 0.48}.items():
@@ -294,3 +294,10 @@ def test_wrong_lengths_and_splits_teach(tmp_path, cohort):
         write_cohort(tmp_path, **{**cohort, "splits": ["TRAIN"]})
     with pytest.raises(ValueError, match="TRAIN, VAL or TEST"):
         write_cohort(tmp_path, **{**cohort, "splits": ["TRAIN", "VAL", "test"]})
+    none = {
+        "beats": Beat(*(leaf[:0] for leaf in cohort["beats"])),
+        "theta": {name: values[:0] for name, values in cohort["theta"].items()},
+        "splits": [],
+    }
+    with pytest.raises(ValueError, match="at least one clip"):
+        write_cohort(tmp_path, **{**cohort, **none})

@@ -1,6 +1,5 @@
 """Does a clip look like the clips that an encoder was trained on?"""
 
-from typing import Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -39,7 +38,7 @@ class Familiarity(eqx.Module):
         *,
         axes: int = 16,
         quantile: float = 0.99,
-    ) -> Self:
+    ) -> "Familiarity":
         """Learn the Gaussian from training clips and the threshold from others.
 
         Arguments:

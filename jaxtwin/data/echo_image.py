@@ -36,12 +36,12 @@ __all__ = [
 
 SIZE = 112  # pixels, EchoNet-Dynamic's frames
 BLOCK = 32  # frames a compiled call: one compilation serves clips of every length
-# Room for the sector's pixels. Their number is half_angle / max(1.03, 1.75 sin half_angle)² of the
-# frame, less what is cut off, which peaks at 58%, plus a little for `aspect`.
-SECTOR_PIXELS = 7424
+# Room for the sector's pixels. Their number is half_angle / max(1.03, 1.6 sin half_angle)² of the
+# frame, less what is cut off, which peaks at 62%, plus a little for `aspect`.
+SECTOR_PIXELS = 8192
 SECTOR_TOP = -5.0  # row at which the beams would meet: the probe's face is in the frame's top rows
 CHORDS = 20  # across the cavity, as in EchoNet-Dynamic's tracings
-LEAFLET_WIDTH = 0.13  # cm at the hinge, as the beam blurs it; the tip is half as thick
+LEAFLET_WIDTH = 0.17  # cm at the hinge, as the beam blurs it; the tip is half as thick
 LEAFLET_SPECULAR = 0.7  # share of a leaflet's power that is lost when it opens along the beam
 HAZE_PERIOD = 1.4  # s, in which the near field's speckle goes to its other state and back
 NOISE_STOCK = 8 * SECTOR_PIXELS
@@ -53,12 +53,12 @@ class Scene(NamedTuple):
 
     Attributes:
         motion: The heart's motion on the beat's phase grid.
-        tissue: Power of the tissue's echoes at end diastole (`echo_textures`).
+        tissue: Power of the tissue's echoes at end diastole (`Textures.tissue`).
         in_sector: Which pixels of the frame show anything.
         across, down: Place of the pixels in the image plane [cm].
         screen: Gain of the pixels, a factor of power.
         resting: Power of the near field's echoes and of the clutter (`Textures.resting`).
-        grain: Speckle of the leaflets, of unit mean.
+        grain: Speckle through which the leaflets are seen (`Textures.grain`).
         floor: Mean power of the thermal noise.
         noise: A stock of thermal noise of unit mean power, from which every frame takes a part.
     """
@@ -77,7 +77,7 @@ class Scene(NamedTuple):
 
 def pixel_size(view: View) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Width and height [cm] of a pixel: the sector fills the frame, cut a little at the sides."""
-    height = view.depth * jnp.maximum(1.03, 1.75 * jnp.sin(view.half_angle)) / SIZE
+    height = view.depth * jnp.maximum(1.03, 1.6 * jnp.sin(view.half_angle)) / SIZE
     return height * view.aspect, height
 
 
@@ -201,7 +201,7 @@ def _leaflet(
     along = ((x - hinge_x) * cosine + (z - hinge_z) * sine) / length
     aside = direction * ((z - hinge_z) * cosine - (x - hinge_x) * sine)
     aside = (aside - bow * 4 * along * (1 - along)) * ((1 + along) / LEAFLET_WIDTH)
-    ends = jnp.clip(5 * (along + 0.1), 0.0, 1.0) * jnp.clip(1.6 * (1.05 - along), 0.0, 1.0)
+    ends = jnp.clip(5 * (along + 0.1), 0.0, 1.0) * jnp.clip(1.5 * (1.0 - along), 0.0, 1.0)
     seen = 1 - LEAFLET_SPECULAR * sine * sine
     return seen * ends * ends / (1 + aside * aside) ** 3
 
@@ -222,7 +222,7 @@ def _leaflets(
     tricuspid = motion.length - 0.5
     septal = _leaflet(x, z, septal_x, tricuspid, -1.0, 0.3 + opened, 0.45 * width, bow)
     lateral = _leaflet(x, z, septal_x - width, tricuspid, 1.0, 0.3 + opened, 0.62 * width, bow)
-    mitral = anterior + 0.25 * posterior
+    mitral = anterior + 0.12 * posterior
     return decibels_to_amplitude(view.leaflets) ** 2 * (mitral + 0.08 * (septal + lateral))
 
 
@@ -244,12 +244,12 @@ def _trace(
     def frame(motion: Motion, drift: Float[Array, ""]):
         x, z = image_to_heart(view, drift, scene.across, scene.down)
         cell = texture_index(*from_probe(view, *to_material(view.heart, motion, x, z)))
-        return cell, _leaflets(view, motion, x, z)
+        return cell, _leaflets(view, motion, x, z) * scene.grain
 
     cell, leaflets = jax.vmap(frame)(motions, _drift_at(view, times))
     turn = 2 * np.pi * (times / HAZE_PERIOD + view.drift_phase)
     moved_out = jnp.clip(OUT_OF_PLANE * motions.emptied, 0.0, 1.0)
-    return cell, leaflets * scene.grain, jnp.stack([moved_out, 0.5 + 0.5 * jnp.sin(turn)])
+    return cell, leaflets, jnp.stack([moved_out, 0.5 + 0.5 * jnp.sin(turn)])
 
 
 @jax.jit
@@ -276,7 +276,7 @@ def _compress(
     """Grey values from the power of the echoes."""
     tissue, rest = exchange[0, :, None], exchange[1, :, None]
     power = first * (1 - tissue) + second * tissue
-    power += scene.resting[0] * (1 - rest) + scene.resting[1] * rest
+    power += scene.resting[:1] * (1 - rest) + scene.resting[1:] * rest
     power = (power + leaflets) * scene.screen[None] + scene.floor[None] * noise
     level = 1 + jnp.log(power) * float(10 / np.log(10)) / view.dynamic_range
     bright = jnp.exp(view.contrast * jnp.log(jnp.clip(level, 1e-6, 1.0)))

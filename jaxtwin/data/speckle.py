@@ -18,7 +18,7 @@ from jaxtwin.data.heart_shape import outline
 
 # The texture's grid. A phased array's beams keep their width in the sine of the angle.
 DEPTH_STEP, DEPTH_CELLS = 0.05, 440  # cm
-SINE_LIMIT, SINE_CELLS = 0.9, 256
+SINE_LIMIT, SINE_CELLS = 0.78, 224
 SINE_STEP = 2 * SINE_LIMIT / SINE_CELLS
 # The point-spread function's standard deviations: a pulse of about 1.4 mm, as a grey image of a
 # low-frequency cardiac probe shows it, and a beam of a 2 cm aperture at 2 MHz.
@@ -27,11 +27,12 @@ BEAM_WIDTH = 0.018  # in sine of the angle: 1.8 mm at 10 cm
 
 # A pixel of the frame covers about three cells each way; the scanner smooths its picture as well.
 PIXEL_AVERAGE = np.full(5, 1 / 5)
-NEAR_FIELD = 3.0  # cm
-APERTURE_AVERAGE = np.full(11, 1 / 11)
+NEAR_FIELD = 4.0  # cm
+APERTURE_AVERAGE = np.full(15, 1 / 15)
+ELSEWHERE = (DEPTH_CELLS // 2) * SINE_CELLS  # cells from one place to one half the depth away
 
 # Echo levels [dB] below white, at a neutral gain.
-MUSCLE, SEPTUM_EXTRA, BLOOD = -24.0, 7.0, -62.0
+MUSCLE, SEPTUM_EXTRA, BLOOD = -25.0, 7.0, -62.0
 PERICARDIUM, CRUX_EXTRA = -8.0, 10.0
 LUNG = -48.0
 # Over which blood turns into wall [cm]: trabeculae and the thickness of the slice blur the
@@ -123,7 +124,7 @@ def tissue_level(
 
 def _gaussian(spread: float) -> np.ndarray:
     """Weights of a Gaussian, `spread` in cells, that keep the power of white noise."""
-    reach = int(np.ceil(2.5 * spread))
+    reach = round(2.2 * spread)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spread) ** 2)
     return weights / np.sqrt(np.sum(weights**2))
 
@@ -177,7 +178,7 @@ class Textures(NamedTuple):
         tissue: Power of the tissue at end diastole, in the plane of the image and beside it.
         resting: Power of what rests: reverberations near the probe, clutter further down; at two
             times far apart.
-        grain: Speckle of unit mean power that rests, through which thin things are seen.
+        grain: Speckle of about unit power that rests, through which thin things are seen.
     """
 
     tissue: Float[Array, "plane cell"]
@@ -193,17 +194,20 @@ def echo_textures(view: View, key: PRNGKeyArray) -> Textures:
     streaks, haze_streaks = _patches(streak_key, (2, 110, 36))
     x, z = _beam_grid(view)
     # Muscle is patchy, whole segments are dim, and fibres that lie across the beam draw streaks.
-    tissue = tissue_level(view, x, z, edges) + 4.0 * regions + 4.0 * patches + 3.0 * streaks
+    tissue = tissue_level(view, x, z, edges) + 5.0 * regions + 4.0 * patches + 3.0 * streaks
 
     # Ring-down at the probe's face, then a slow decline down to the clutter. Layers of the chest
     # wall return echoes at the same depth in every beam.
-    height = _depths() - PROBE_RADIUS
-    haze = view.haze + 6.0 * jnp.exp(-height / 0.5) - 9.0 * jnp.square(height / view.haze_reach)
-    haze = haze + 4.0 * jnp.exp(-height / 3.0) * haze_streaks[:, :1]
+    height = jnp.maximum(_depths() - PROBE_RADIUS, 0.0)
+    haze = view.haze + 5.0 * jnp.exp(-height / 0.5) - 9.0 * jnp.square(height / view.haze_reach)
+    haze = haze + 6.0 * jnp.exp(-height / 2.5) * haze_streaks[:, :1]
     resting = jnp.maximum(haze, view.clutter) + 3.0 * haze_patches + 3.0 * clouds
-    planes = _speckled(speckle_key, jnp.stack([tissue, tissue, resting, resting]))
-    grain = planes[2] / jnp.square(decibels_to_amplitude(resting)).reshape(-1)
-    return Textures(planes[:2], planes[2:], grain)
+    planes = _speckled(speckle_key, jnp.stack([tissue, tissue, jnp.zeros_like(resting)]))
+    # The resting levels are smooth, so the same speckle serves twice, in other places.
+    grain = planes[2]
+    power = jnp.square(decibels_to_amplitude(resting)).reshape(-1)
+    both = jnp.stack([power * grain, power * jnp.roll(grain, ELSEWHERE)])
+    return Textures(planes[:2], both, grain)
 
 
 def texture_index(

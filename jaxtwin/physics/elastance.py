@@ -20,7 +20,9 @@ def double_hill(t: Scalar, T_c: Scalar, E_max: Scalar, E_min: Scalar) -> Scalar:
         E_max: Peak elastance [mmHg/mL]; the curve's own peak is within 1% of it.
         E_min: Passive elastance [mmHg/mL].
     """
-    t_n = jnp.mod(t, T_c) / (0.2 + 0.15 * T_c)
+    # Not jnp.mod: the remainder of floats is a library call, which keeps XLA from vectorising
+    # the solver's whole step over patients.
+    t_n = (t - T_c * jnp.floor(t / T_c)) / (0.2 + 0.15 * T_c)
     # A power with a real exponent differentiates through a logarithm, which is -inf at 0.
     # The floor keeps it finite; there both g and its derivative are far below rounding.
     t_n = jnp.maximum(t_n, 1e-12)

@@ -73,17 +73,17 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
 
     The stages are solved by a fixed number of Newton iterations with exact, unrolled linear
     algebra, so a batch never waits for its slowest member. A circuit with ideal valves is
-    piecewise linear: one iteration is exact where no valve switches in the step, and one more
-    is needed for each that does. (Linearly implicit methods, which stop after one, let a
-    closing valve run backwards until the end of the step.) The state must be a pytree of
-    scalars; linear invariants are conserved to rounding. Its derivatives are right to first
-    order only.
+    piecewise linear: one iteration is exact where no valve switches in the step, two where
+    one does; a third changes nothing in the left heart. (Linearly implicit methods, which
+    stop after one, let a closing valve run backwards until the end of the step.) The state
+    must be a pytree of scalars; linear invariants are conserved to rounding. Its derivatives
+    are right to first order only.
 
     Attributes:
-        newton_iterations: For each stage.
+        newton_iterations: For each stage; more for a strongly nonlinear system.
     """
 
-    newton_iterations: int = 3
+    newton_iterations: int = 2
 
     term_structure: ClassVar = dfx.ODETerm
     interpolation_cls: ClassVar = dfx.ThirdOrderHermitePolynomialInterpolation
@@ -125,6 +125,7 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
             costs one evaluation of f instead of differentiating every iteration.
             """
             fixed_t, fixed_h, fixed_known, y = _stop_gradient((t, h, known, y))
+            lu = []
             for _ in range(self.newton_iterations):
                 rate, columns = _jacobian_columns(lambda y: f(fixed_t, y, fixed_args), y)
                 rows = [

@@ -1,5 +1,6 @@
 """The periodic orbit of a driven system: the beat that repeats itself, and its gradient."""
 
+import abc
 from typing import Any
 
 import diffrax as dfx
@@ -36,16 +37,61 @@ class PeriodicOrbit(eqx.Module):
     beats: Int[Array, ""]
 
 
-class BeatIteration(eqx.Module):
-    """Run beat after beat until one changes the state by no more than a tolerance.
+class AbstractIteration(eqx.Module):
+    """How to get from beat to beat to the one that repeats itself.
 
     Attributes:
         tolerance: On `PeriodicOrbit.residual`. Rounding alone gives about 1e-6 in float32.
         max_beats: Give up after so many beats.
     """
 
+    tolerance: eqx.AbstractVar[float]
+    max_beats: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def next_start(self, end: Any, change: Any, last_end: Any, last_change: Any) -> Any:
+        """Where to start the next beat.
+
+        Arguments:
+            end: The state at the end of this beat.
+            change: By how much the beat changed the state, each entry relative to its size.
+            last_end: The same of the beat before; this beat's own after the first.
+            last_change: Likewise.
+        """
+
+
+class BeatIteration(AbstractIteration):
+    """Start every beat where the last one ended, as a heart does."""
+
     tolerance: float = 3e-5
     max_beats: int = 40
+
+    def next_start(self, end: Any, change: Any, last_end: Any, last_change: Any) -> Any:
+        """The end of the last beat."""
+        return end
+
+
+class AndersonIteration(AbstractIteration):
+    """Extrapolate from the last two beats: Anderson's method of depth one.
+
+    Anderson, "Iterative procedures for nonlinear integral equations", Journal of the ACM
+    12(4), 1965. A heart settles along one slow direction, the shift of blood between
+    arteries and veins, whose rate two beats reveal: over the left heart's box the slowest
+    patient needs 8 beats instead of 14. The weights add up to one, so conserved quantities
+    stay what they are if they are linear in the state; otherwise use `BeatIteration`.
+    """
+
+    tolerance: float = 3e-5
+    max_beats: int = 40
+
+    def next_start(self, end: Any, change: Any, last_end: Any, last_change: Any) -> Any:
+        """The combination of both ends whose change is least, if the map were affine."""
+        f, last_f = (jnp.stack(jax.tree.leaves(tree)) for tree in (change, last_change))
+        difference = f - last_f
+        square = jnp.maximum(jnp.sum(difference**2), jnp.finfo(f.dtype).tiny)
+        # A rate of 0.83 a beat gives -5; anything beyond is noise, or not yet that one mode.
+        weight = jnp.clip(jnp.sum(f * difference) / square, -5.0, 0.5)
+        return jax.tree.map(lambda a, b: a - weight * (a - b), end, last_end)
 
 
 class ImplicitAdjoint(eqx.Module):
@@ -102,30 +148,40 @@ def _beat(system: AbstractPeriodicSystem, solver: dfx.AbstractSolver, steps: int
     return jax.lax.scan(body, (y0, jax.tree.map(jnp.abs, y0)), jnp.arange(steps))[0]
 
 
-def _residual(y0, y1, size) -> Float[Array, ""]:
-    """Largest |y1 − y0| relative to each entry's size; 0/0 counts as no change."""
+def _relative_change(y0, y1, size):
+    """(y1 − y0) relative to each entry's size; 0/0 counts as no change."""
     tiny = jnp.finfo(jax.tree.leaves(y0)[0].dtype).tiny
-    changes = jax.tree.map(lambda a, b, s: jnp.abs(b - a) / (s + tiny), y0, y1, size)
-    return jnp.max(jnp.stack(jax.tree.leaves(changes)))
+    return jax.tree.map(lambda a, b, s: (b - a) / (s + tiny), y0, y1, size)
+
+
+def _largest(change) -> Float[Array, ""]:
+    return jnp.max(jnp.abs(jnp.stack(jax.tree.leaves(change))))
 
 
 @eqx.filter_custom_jvp
 def _periodic_state(system, p, solver, steps, method):
-    """Run beats until they repeat; the state at the start of the last, and their number."""
+    """Run beats until they repeat; the state at the end of the last, and their number."""
 
     def cond(carry):
-        _, residual, beats = carry
+        *_, residual, beats = carry
         return (residual > method.tolerance) & (beats < method.max_beats)
 
     def body(carry):
-        y, _, beats = carry
-        y1, size = _beat(system, solver, steps, y, p)
-        return y1, _residual(y, y1, size), beats + 1
+        start, _, last_end, last_change, _, beats = carry
+        end, size = _beat(system, solver, steps, start, p)
+        change = _relative_change(start, end, size)
+        last_end, last_change = jax.tree.map(
+            lambda now, last: jnp.where(beats == 0, now, last),
+            (end, change),
+            (last_end, last_change),
+        )
+        following = method.next_start(end, change, last_end, last_change)
+        return following, end, end, change, _largest(change), beats + 1
 
     y0 = system.initial_state(p)
     residual = jnp.full_like(jax.tree.leaves(y0)[0], jnp.inf)
-    y, _, beats = jax.lax.while_loop(cond, body, (y0, residual, jnp.array(0)))
-    return y, beats
+    _, end, *_, beats = jax.lax.while_loop(cond, body, (y0, y0, y0, y0, residual, jnp.array(0)))
+    return end, beats
 
 
 @_periodic_state.def_jvp
@@ -171,7 +227,7 @@ def periodic_orbit(
     *,
     steps: int = 400,
     solver: dfx.AbstractSolver | None = None,
-    method: BeatIteration | None = None,
+    method: AbstractIteration | None = None,
     adjoint: ImplicitAdjoint | DirectAdjoint | None = None,
     throw: bool = True,
 ) -> PeriodicOrbit:
@@ -185,13 +241,13 @@ def periodic_orbit(
         steps: Solver steps a period. With 400 the left heart's volumes are within 0.01 mL over its
             box, and its pressures within 0.02 mmHg (median) and 0.15 mmHg (worst).
         solver: Any Diffrax solver that needs no state of its own; `SDIRK2` by default.
-        method: When to stop; `BeatIteration()` by default.
+        method: How to get there, and when to stop; `AndersonIteration()` by default.
         adjoint: How to differentiate; `ImplicitAdjoint()` by default.
         throw: Whether to raise where the orbit did not converge. With a batch that is for
             any of its patients; `throw=False` reports each in `converged` instead.
     """
     solver = SDIRK2() if solver is None else solver
-    method = BeatIteration() if method is None else method
+    method = AndersonIteration() if method is None else method
     p = jax.tree.map(jnp.asarray, p)
     if isinstance(adjoint, DirectAdjoint):
         y0 = system.initial_state(p)
@@ -213,7 +269,7 @@ def periodic_orbit(
     times = _times(system.period(p), steps)
     outputs = jax.vmap(system.outputs, in_axes=(0, 0, None))(times, states, p)
     size = jax.tree.map(lambda leaf: jnp.max(jnp.abs(leaf)), states)
-    residual = _residual(y0, y1, size)
+    residual = _largest(_relative_change(y0, y1, size))
     converged = residual <= method.tolerance
     if throw:
         states, outputs = eqx.error_if(
@@ -221,6 +277,6 @@ def periodic_orbit(
             ~converged,
             "periodic_orbit did not converge: look at `residual` with throw=False. Either a "
             "parameter is far from what the model was made for, or more beats "
-            "(method=BeatIteration(max_beats=...)) or more steps are needed.",
+            "(method=AndersonIteration(max_beats=...)) or more steps are needed.",
         )
     return PeriodicOrbit(times, states, outputs, residual, converged, beats)
