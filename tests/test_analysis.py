@@ -1,7 +1,6 @@
 """What a twin does not know: unfamiliar clips, and patients who would be measured alike."""
 
-import dataclasses
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,11 +111,10 @@ def linear_emulator(slopes):
     bias[6:, 0] = 1.0
     for (value, name), slope in slopes.items():
         weight[value, SEVEN.names.index(name)] = slope
-    layer = dataclasses.replace(
-        emulator.network.layers[0], weight=jnp.asarray(weight), bias=jnp.asarray(bias[:, 0])
-    )
-    return dataclasses.replace(
-        emulator, network=dataclasses.replace(emulator.network, layers=(layer,))
+    return eqx.tree_at(
+        lambda e: (e.network.layers[0].weight, e.network.layers[0].bias),
+        emulator,
+        (jnp.asarray(weight), jnp.asarray(bias[:, 0])),
     )
 
 
@@ -143,8 +141,8 @@ def volumes(emulator, **changes):
 def test_the_truth_is_among_the_compatible(emulator):
     for E_max in (1.0, 2.0, 3.0):
         truth, EDV, ESV = volumes(emulator, E_max=E_max)
-        found = compatible_patients(emulator, EDV, ESV, EDV_error=4, ESV_error=3, points=16_384)
-        assert found.drawn == 16_384 and 100 < found.points < 8_000
+        found = compatible_patients(emulator, EDV, ESV, EDV_error=4.0, ESV_error=3.0, points=16_384)
+        assert found.drawn == 16_384 and 50 < found.points < 4_000
         for name, value in truth.items():
             low, high = found.intervals[name]
             assert low < value < high, name
@@ -152,22 +150,22 @@ def test_the_truth_is_among_the_compatible(emulator):
 
 def test_what_the_volumes_pin_down_and_what_they_leave_open(emulator):
     _, EDV, ESV = volumes(emulator)
-    found = compatible_patients(emulator, EDV, ESV, EDV_error=4, ESV_error=3, points=16_384)
+    found = compatible_patients(emulator, EDV, ESV, EDV_error=4.0, ESV_error=3.0, points=16_384)
     assert set(found.narrowing) == {*SEVEN.names, "P_lv_max", "P_ao_mean"}
-    assert found.narrowing["E_max"] < 0.3
+    assert found.narrowing["E_max"] < 0.5
     for name in ("T_c", "R_m", "R_a"):
-        assert found.narrowing[name] == pytest.approx(1, abs=0.12)
+        assert found.narrowing[name] == pytest.approx(1, abs=0.2)
     # Not a parameter, and yet known: the pressure of the filling that the volumes show.
     assert found.narrowing["P_ao_mean"] < 0.5
 
-    better = compatible_patients(emulator, EDV, ESV, EDV_error=2, ESV_error=1, points=16_384)
+    better = compatible_patients(emulator, EDV, ESV, EDV_error=2.0, ESV_error=1.0, points=16_384)
     assert better.points < found.points
     assert better.narrowing["E_max"] < found.narrowing["E_max"]
     assert better.drawn == found.drawn
 
 
 def test_a_measurement_that_says_nothing(emulator):
-    found = compatible_patients(emulator, 150, 80, EDV_error=1e4, ESV_error=1e4, points=1024)
+    found = compatible_patients(emulator, 150.0, 80.0, EDV_error=1e4, ESV_error=1e4, points=1024)
     assert found.points == 1024
     assert all(value == 1 for value in found.narrowing.values())
 
@@ -175,19 +173,21 @@ def test_a_measurement_that_says_nothing(emulator):
 def test_seeds(emulator):
     _, EDV, ESV = volumes(emulator)
     found = [
-        compatible_patients(emulator, EDV, ESV, EDV_error=9, ESV_error=9, points=4096, seed=seed)
+        compatible_patients(
+            emulator, EDV, ESV, EDV_error=9.0, ESV_error=9.0, points=4096, seed=seed
+        )
         for seed in (0, 0, 1)
     ]
     assert found[0] == found[1] != found[2]
 
 
 def test_errors(emulator):
-    for errors in ((0, 1), (1, 0), (-1, 1), (np.nan, 1)):
+    for errors in ((0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (np.nan, 1.0)):
         with pytest.raises(ValueError, match="expected positive numbers"):
-            compatible_patients(emulator, 150, 80, EDV_error=errors[0], ESV_error=errors[1])
-    for EDV, ESV in ((900, 80), (np.nan, 80)):
+            compatible_patients(emulator, 150.0, 80.0, EDV_error=errors[0], ESV_error=errors[1])
+    for EDV, ESV in ((900.0, 80.0), (np.nan, 80.0)):
         with pytest.raises(ValueError, match=r"only 0 of 1024 points"):
-            compatible_patients(emulator, EDV, ESV, EDV_error=2, ESV_error=2, points=1024)
+            compatible_patients(emulator, EDV, ESV, EDV_error=2.0, ESV_error=2.0, points=1024)
 
 
 @pytest.mark.slow
@@ -204,7 +204,7 @@ def test_the_left_heart(tmp_path):
     for i in range(2048, 2068):
         found = compatible_patients(
             fitted.model, float(cohort.maximum.V_lv[i]), float(cohort.minimum.V_lv[i]),
-            EDV_error=8, ESV_error=6,
+            EDV_error=8.0, ESV_error=6.0,
         )  # fmt: skip
         inside += sum(
             low <= value <= high

@@ -110,9 +110,8 @@ def test_a_black_clip_has_finite_gradients(case):
     def gradient(encoder, clip):
         return jnp.sum(encoder(clip) ** 2)
 
-    for clip in (batch[2], batch[0]):
-        for leaf in jax.tree.leaves(gradient(encoder, jnp.asarray(clip))):
-            assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all()
+    for leaf in jax.tree.leaves(gradient(encoder, jnp.asarray(batch[2]))):
+        assert leaf.dtype == jnp.float32 and np.isfinite(leaf).all()
 
 
 @pytest.mark.parametrize(

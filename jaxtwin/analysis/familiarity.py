@@ -1,6 +1,5 @@
 """Does a clip look like the clips that an encoder was trained on?"""
 
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np

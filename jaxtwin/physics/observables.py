@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .left_heart import LeftHeartOutputs
@@ -53,8 +54,8 @@ UNITS = {
 
 
 def ejection_fraction(
-    EDV: Float[Array, "*batch"], ESV: Float[Array, "*batch"]
-) -> Float[Array, "*batch"]:
+    EDV: Float[Array | np.ndarray, "*batch"], ESV: Float[Array | np.ndarray, "*batch"]
+) -> Float[Array | np.ndarray, "*batch"]:
     """Ejection fraction 100 (EDV − ESV)/EDV [%], from volumes in mL."""
     return 100 * (EDV - ESV) / EDV
 
