@@ -148,7 +148,8 @@ def main(
         folder = run.folder
         run.json("results", experiment(config, run))
     except KeyboardInterrupt:
-        sys.exit(f"\ninterrupted; the same command with --resume goes on from {folder}")
+        print(f"\ninterrupted; the same command with --resume goes on from {folder}")
+        sys.exit(130)
     except (ValueError, OSError, FloatingPointError) as error:
         # What a user can mend gets one message; a developer finds the traceback beside it.
         where = ""

@@ -147,11 +147,12 @@ class Box:
         """
         specs = parameters.specs()
         bounds = dict(bounds or {})
-        unknown = [name for name in (*names, *bounds) if name not in specs]
+        unknown = [name for name in names if name not in specs]
+        unknown += [name for name in bounds if name not in names]
         if unknown or not names or len(set(names)) != len(names):
             raise ValueError(
                 f"free parameters {tuple(names)} with bounds for {tuple(bounds)}: expected at "
-                f"least one name, each once, out of {', '.join(specs)}"
+                f"least one name, each once, out of {', '.join(specs)}, and bounds for those only"
             )
         sides = []
         for name in names:

@@ -148,6 +148,7 @@ def fit(
     params, static = eqx.partition(model, eqx.is_inexact_array)
     state = {"params": params, "best": params, "optimiser": optim.init(params)}
     progress = {"step": 0, "best_step": 0, "best": {}, "seconds": 0.0}
+    folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"{stage}_state"
     log = MetricsLog(folder / "metrics.jsonl")
     description = json.loads(

@@ -264,8 +264,9 @@ def test_a_finished_run_does_nothing(unbroken, tmp_path):
 
 
 def test_without_resume_it_starts_again(unbroken, tmp_path):
-    train(tmp_path, seed=4)
-    assert_same(tmp_path, train(tmp_path), *unbroken)
+    folder = tmp_path / "made" / "here"
+    train(folder, seed=4)
+    assert_same(folder, train(folder), *unbroken)
 
 
 def test_other_stages_keep_their_lines(tmp_path):

@@ -53,7 +53,9 @@ class AbstractPeriodicSystem(AbstractSystem[State, Parameters, Outputs]):
     def conserved(self, state: State, p: Parameters) -> tuple[Scalar, ...]:
         """Quantities that stay constant along every solution; () where there are none.
 
-        They pick one orbit out of a family, so the periodic state's gradient needs them.
+        They pick one orbit out of a family, so the periodic state's gradient needs them. They
+        should be independent of each other and linear in the state, as volumes are: solvers
+        conserve such quantities to rounding, others only as well as they solve.
         """
 
     @abc.abstractmethod

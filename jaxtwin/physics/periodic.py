@@ -130,7 +130,10 @@ def _step(system: AbstractPeriodicSystem, solver: dfx.AbstractSolver, steps: int
     times = _times(system.period(p), steps)
 
     def step(y, k):
-        y, *_ = solver.step(term, times[k], times[k + 1], y, p, None, made_jump=False)
+        t0, t1 = times[k], times[k + 1]
+        # Solvers that carry something from step to step start afresh with each.
+        carried = solver.init(term, t0, t1, y, p)
+        y, *_ = solver.step(term, t0, t1, y, p, carried, made_jump=False)
         return y
 
     return step
@@ -240,15 +243,27 @@ def periodic_orbit(
         p: All its parameters.
         steps: Solver steps a period. With 400 the left heart's volumes are within 0.01 mL over its
             box, and its pressures within 0.02 mmHg (median) and 0.15 mmHg (worst).
-        solver: Any Diffrax solver that needs no state of its own; `SDIRK2` by default.
+        solver: A Diffrax solver; `SDIRK2` by default. Its steps are taken as they come, with no
+            error control, so it must be one that stays stable at this step size.
         method: How to get there, and when to stop; `AndersonIteration()` by default.
         adjoint: How to differentiate; `ImplicitAdjoint()` by default.
         throw: Whether to raise where the orbit did not converge. With a batch that is for
             any of its patients; `throw=False` reports each in `converged` instead.
     """
-    solver = SDIRK2() if solver is None else solver
-    method = AndersonIteration() if method is None else method
-    p = jax.tree.map(jnp.asarray, p)
+    return _periodic_orbit(
+        system,
+        jax.tree.map(jnp.asarray, p),
+        steps,
+        SDIRK2() if solver is None else solver,
+        AndersonIteration() if method is None else method,
+        ImplicitAdjoint() if adjoint is None else adjoint,
+        throw,
+    )
+
+
+@eqx.filter_jit
+def _periodic_orbit(system, p, steps, solver, method, adjoint, throw) -> PeriodicOrbit:
+    """The work of `periodic_orbit`, compiled once for each kind of arguments."""
     if isinstance(adjoint, DirectAdjoint):
         y0 = system.initial_state(p)
         beats = jnp.array(adjoint.beats)
