@@ -135,7 +135,7 @@ def main(
 ) -> None:
     """Run an experiment from the command line, and end with where its results are.
 
-    Arguments:
+    Args:
         name: Of the experiment, and of its folder.
         presets: "tiny", "default" and "full".
         experiment: Takes the configuration and the run's folder, gives the results.

@@ -21,20 +21,16 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, cut short, or from another configuration."""
 
 
-def _by_path(tree: Any) -> dict[str, np.ndarray]:
+def _by_path(tree: Any, kind: Any = jax.Array | np.ndarray) -> dict[str, Any]:
     """A pytree's arrays by where they stand in it; everything else is left out."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): np.asarray(leaf)
-        for path, leaf in leaves
-        if isinstance(leaf, jax.Array | np.ndarray)
-    }
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if isinstance(leaf, kind)}
 
 
 def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
     """Write a pytree's arrays and what they belong to; the folder appears whole or not at all.
 
-    Arguments:
+    Args:
         folder: Where; replaced if it exists, once the new one is complete.
         tree: Any pytree; only its arrays are kept.
         config: What is needed to build the tree again, as JSON allows it.
@@ -50,7 +46,8 @@ def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
         partial.mkdir(parents=True)
         try:
             with ocp.StandardCheckpointer() as checkpointer:
-                checkpointer.save(partial / _ARRAYS, _by_path(tree))
+                arrays = {name: np.asarray(leaf) for name, leaf in _by_path(tree).items()}
+                checkpointer.save(partial / _ARRAYS, arrays)
         except ValueError as error:  # TensorStore's kind for a full disk, among others.
             raise OSError(f"cannot write the checkpoint {folder}: {error}") from error
         (partial / _CONFIG).write_text(json.dumps(config, indent=1))
@@ -98,9 +95,10 @@ def config(folder: Path) -> dict[str, Any]:
 def load(folder: Path, like: Tree) -> Tree:
     """Read a pytree's arrays.
 
-    Arguments:
+    Args:
         folder: Where `save` wrote.
-        like: A pytree of the same structure; its arrays are replaced, its other leaves kept.
+        like: A pytree of the same structure; its arrays (or, from `eqx.filter_eval_shape`,
+            what stands for them) are replaced, its other leaves kept.
 
     Raises:
         CheckpointError: If there is no checkpoint, it was cut short, or its arrays are not
@@ -116,7 +114,7 @@ def load(folder: Path, like: Tree) -> Tree:
             f"the checkpoint at {folder} was cut short and cannot be read; delete the folder "
             "and run again"
         ) from error
-    wanted = _by_path(like)
+    wanted = _by_path(like, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
     for name in sorted(wanted.keys() | stored.keys()):
         found, expected = (
             f"{a[name].dtype}{list(a[name].shape)}" if name in a else "nothing"

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .parameters import Box
-from .physics.base import AbstractPeriodicSystem
-from .physics.observables import ejection_fraction
-from .physics.periodic import periodic_orbit
+from jaxtwin.parameters import Box
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.observables import ejection_fraction
+from jaxtwin.physics.periodic import periodic_orbit
 
 STEPS = 400
 """Solver steps a period, `periodic_orbit`'s own default."""
@@ -67,7 +67,7 @@ def simulate_cohort(
 ) -> Simulations:
     """The periodic orbits of any number of patients, in float32.
 
-    Arguments:
+    Args:
         system: The model.
         box: Says which parameters θ holds.
         theta: One row a patient.
@@ -123,7 +123,7 @@ class Limits(NamedTuple):
         waveforms = simulations.waveforms
         values = {
             "EDV": EDV,
-            "EF": np.asarray(ejection_fraction(EDV, ESV)),
+            "EF": np.asarray(ejection_fraction(jnp.asarray(EDV), jnp.asarray(ESV))),
             "P_ao_mean": waveforms.P_ao.mean(axis=1),
             "P_la_mean": waveforms.P_la.mean(axis=1),
             "output": waveforms.q_s.mean(axis=1) * 60 / 1000,

@@ -1,6 +1,7 @@
 """A network in the simulator's place: θ → the beat's waveforms and their extremes."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from . import checkpoint
-from .cohort import Simulations
-from .parameters import Box, Theta
-from .physics.base import AbstractPeriodicSystem
-from .physics.observables import ejection_fraction
-from .training import Fitted, TrainingConfig, fit
+from jaxtwin import checkpoint
+from jaxtwin.cohort import Simulations
+from jaxtwin.parameters import Box, Theta
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.observables import ejection_fraction
+from jaxtwin.training import Fitted, TrainingConfig, fit
 
 
 class Emulation(NamedTuple):
@@ -179,7 +180,8 @@ def measure(emulator: Emulator, simulations: Simulations) -> tuple[EmulatorError
     error = EmulatorError(len(simulations.theta), maximum, minimum, waveforms)
     volume = emulator.channels.index("V_lv")
     EF = ejection_fraction(emulation.maximum[:, volume], emulation.minimum[:, volume])
-    EF_error = np.abs(EF - ejection_fraction(simulations.maximum.V_lv, simulations.minimum.V_lv))
+    volumes = jnp.asarray(simulations.maximum.V_lv), jnp.asarray(simulations.minimum.V_lv)
+    EF_error = np.abs(EF - ejection_fraction(*volumes))
     return error, {
         "EDV_mean": maximum["V_lv"],
         "ESV_mean": minimum["V_lv"],
@@ -300,18 +302,25 @@ def load_emulator(folder: Path, system: AbstractPeriodicSystem) -> Emulator:
         tuple(kept["box"]),
         {name: (low, high) for name, (low, high) in kept["box"].items()},
     )
-    emulator = Emulator.create(
+    make = functools.partial(
+        Emulator.create,
         system,
         box,
         tuple(kept["channels"]),
         kept["phases"],
         width=kept["width"],
         depth=kept["depth"],
-        key=jax.random.key(0),
     )
+    # Its shapes alone: drawing weights that are replaced at once takes seconds.
+    emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
     network, mean, spread = checkpoint.load(
         folder, (emulator.network, emulator.mean, emulator.spread)
     )
     return dataclasses.replace(
-        emulator, network=network, mean=mean, spread=spread, error=EmulatorError(**kept["error"])
+        emulator,
+        network=network,
+        mean=mean,
+        spread=spread,
+        system=system,
+        error=EmulatorError(**kept["error"]),
     )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from .data.base import ClipFormat
+from jaxtwin.data.base import ClipFormat
 
 Clip = UInt8[Array, "frames size size"]
 

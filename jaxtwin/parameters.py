@@ -137,7 +137,7 @@ class Box:
     ) -> "Box":
         """Free the named parameters within their declared bounds.
 
-        Arguments:
+        Args:
             parameters: The model's parameter class.
             names: Which parameters are free.
             bounds: Bounds (low, high) that replace the declared ones.

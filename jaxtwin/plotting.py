@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from scipy import stats
 
-from .parameters import ParameterSpec
+from jaxtwin.parameters import ParameterSpec
 
 Series = Float[np.ndarray, " n"]
 
@@ -23,7 +23,7 @@ def pressure_volume_loop(
 ) -> None:
     """A pressure-volume loop between its end-systolic and end-diastolic elastance lines.
 
-    Arguments:
+    Args:
         ax: Where to draw.
         V_lv: Left-ventricular volume over the beat [mL].
         P_lv: Left-ventricular pressure [mmHg].

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from . import checkpoint
-from .progress import progress_bar
+from jaxtwin import checkpoint
+from jaxtwin.progress import progress_bar
 
 Model = TypeVar("Model", bound=eqx.Module)
 Batch = Any
@@ -127,7 +127,7 @@ def fit(
     of an unbroken one: everything random depends on the seed and the step alone, and the
     state is kept at every validation.
 
-    Arguments:
+    Args:
         model: Its inexact arrays are trained.
         loss: Of a model on a batch; the key is for dropout and the like.
         batches: The batches from a given step on, without end. Step k's batch must depend on

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from .analysis.identifiability import Compatible, compatible_patients
-from .data.base import ClipFormat, resample, window
-from .data.recording import read_recording
-from .methods.pssl import PSSL, predict
-from .parameters import AbstractParameters
-from .physics.observables import UNITS, Observables, observables
-from .physics.periodic import PeriodicOrbit, periodic_orbit
+from jaxtwin.analysis.identifiability import Compatible, compatible_patients
+from jaxtwin.data.base import ClipFormat, resample, window
+from jaxtwin.data.recording import read_recording
+from jaxtwin.methods.pssl import PSSL, predict
+from jaxtwin.parameters import AbstractParameters
+from jaxtwin.physics.observables import UNITS, Observables, observables
+from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit
 
 # The emulator is wrong by a few tenths of a point inside its box; beyond this the network's
 # answer and the circuit's are not the same patient.
@@ -57,7 +57,7 @@ def build_twin(
 ) -> Twin:
     """Estimate the parameters of a clip's patient and simulate the beat.
 
-    Arguments:
+    Args:
         model: Trained.
         clip: In the model's format.
         errors: The model's mean errors on validation clips, EDV_error and ESV_error [mL]: how

@@ -1,5 +1,7 @@
 """What a twin does not know: unfamiliar clips, and patients who would be measured alike."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -103,18 +105,17 @@ CHANNELS = ("V_lv", "P_lv", "P_ao")
 
 def linear_emulator(slopes):
     """An emulator that is linear in the place in the box: EDV/V_s, ESV/V_s, then the rest."""
-    emulator = Emulator.create(
-        LeftHeart(), SEVEN, CHANNELS, 4, width=1, depth=0, key=jax.random.key(0)
-    )
+    make = functools.partial(Emulator.create, LeftHeart(), SEVEN, CHANNELS, 4, width=1, depth=0)
+    emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
     weight, bias = np.zeros((2, 18, 7), np.float32)
     bias[[0, 1], 0] = 0.4, 0.2  # EDV and ESV over V_s
     bias[6:, 0] = 1.0
     for (value, name), slope in slopes.items():
         weight[value, SEVEN.names.index(name)] = slope
     return eqx.tree_at(
-        lambda e: (e.network.layers[0].weight, e.network.layers[0].bias),
+        lambda e: (e.network.layers[0].weight, e.network.layers[0].bias, e.mean, e.spread),
         emulator,
-        (jnp.asarray(weight), jnp.asarray(bias[:, 0])),
+        (*map(jnp.asarray, (weight, bias[:, 0], 0 * bias[:, 0], 0 * bias[:, 0] + 1)),),
     )
 
 
@@ -134,7 +135,7 @@ def volumes(emulator, **changes):
         "R_a": 0.05,
     } | changes
     theta = np.array([values.get(name, 10) for name in SEVEN.names])
-    EDV, ESV = emulator.volumes(jnp.asarray(theta))
+    EDV, ESV = eqx.filter_jit(emulator.volumes)(jnp.asarray(theta))
     return dict(zip(SEVEN.names, theta, strict=True)), float(EDV), float(ESV)
 
 

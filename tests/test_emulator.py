@@ -1,6 +1,7 @@
 """The emulator: its units, its errors, its files, and that it learns."""
 
 import dataclasses
+import functools
 
 import equinox as eqx
 import jax
@@ -27,14 +28,21 @@ PHASES = 5
 LEARNT = TrainingConfig(600, 64, learning_rate=0.02, clip_norm=10.0, evaluate_every=200)
 
 
-def blank(box=SEVEN, channels=CHANNELS, **options):
-    """An emulator without hidden layers, linear in the place in the box: zero, at first."""
-    options = {"width": 4, "depth": 0, "key": jax.random.key(0)} | options
-    emulator = Emulator.create(LeftHeart(), box, channels, PHASES, **options)
-    arrays, rest = eqx.partition(emulator, eqx.is_array)
-    return eqx.combine(
-        jax.tree.map(lambda leaf: leaf if options["depth"] else 0 * leaf, arrays), rest
-    )
+def blank(box=SEVEN, **options):
+    """An emulator without hidden layers, linear in the place in the box, and random."""
+    options = {"width": 4, "depth": 0} | options
+    random = np.random.default_rng(0)
+
+    def weights(leaf):
+        # From NumPy: JAX's initialisers take their time to compile.
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        return jnp.asarray(0.3 * random.normal(size=leaf.shape), leaf.dtype)
+
+    make = functools.partial(Emulator.create, LeftHeart(), box, CHANNELS, PHASES, **options)
+    emulator = jax.tree.map(weights, eqx.filter_eval_shape(make, key=jax.random.key(0)))
+    ones = jnp.ones_like(emulator.mean)
+    return dataclasses.replace(emulator, mean=0 * ones, spread=ones)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +57,11 @@ def emulator():
     weight[2 * (2 + PHASES) + 1] = 0  # the least flow through the aortic valve, ...
     level[2, 1] = 0  # ... in every patient
     return eqx.tree_at(
-        lambda e: (e.network.layers[0].weight, e.mean, e.spread),
+        lambda e: (e.network.layers[0].weight, e.network.layers[0].bias, e.mean, e.spread),
         emulator,
         (
             jnp.asarray(weight, jnp.float32),
+            jnp.zeros(values, jnp.float32),
             jnp.asarray(level.reshape(-1), jnp.float32),
             jnp.asarray(random.uniform(0.5, 1.5, size=values), jnp.float32),
         ),
@@ -113,7 +122,9 @@ def test_the_left_heart_comes_back_from_its_targets():
     np.testing.assert_allclose(targets[1::2], targets[::2], rtol=2e-3, atol=2e-3)
     assert 0.05 < np.abs(targets[0]).max() < 20
     for i in range(4):
-        perfect = dataclasses.replace(emulator, mean=jnp.asarray(targets[i]))
+        perfect = dataclasses.replace(
+            emulator, mean=jnp.asarray(targets[i]), spread=0 * emulator.spread
+        )
         emulation = perfect(jnp.asarray(alike[i]))
         true = simulations.take(i)
         for channel, name in enumerate(CHANNELS):

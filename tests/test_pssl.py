@@ -1,6 +1,7 @@
 """P-SSL: an encoder learns θ from volumes alone, through an emulator that stays as it is."""
 
 import dataclasses
+import functools
 import json
 
 import equinox as eqx
@@ -44,15 +45,19 @@ DESCRIPTION = {"data": "discs"}
 @pytest.fixture(scope="module")
 def emulator():
     """Linear in the place in the box: ESV/V_s falls with contractility."""
-    emulator = Emulator.create(
-        LeftHeart(), BOX, ("V_lv",), 2, width=1, depth=0, key=jax.random.key(0)
-    )
+    make = functools.partial(Emulator.create, LeftHeart(), BOX, ("V_lv",), 2, width=1, depth=0)
+    emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
     weight = np.zeros((4, 3), np.float32)
     weight[1, 1] = -0.1
     return eqx.tree_at(
-        lambda e: (e.network.layers[0].weight, e.network.layers[0].bias),
+        lambda e: (e.network.layers[0].weight, e.network.layers[0].bias, e.mean, e.spread),
         emulator,
-        (jnp.asarray(weight), jnp.asarray([0.4, 0.2, 0.3, 0.3], jnp.float32)),
+        (
+            jnp.asarray(weight),
+            jnp.asarray([0.4, 0.2, 0.3, 0.3], jnp.float32),
+            jnp.zeros(4, jnp.float32),
+            jnp.ones(4, jnp.float32),
+        ),
     )
 
 
@@ -81,8 +86,18 @@ def cache(emulator, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def untrained(emulator):
-    make = eqx.filter_jit(lambda key: create_encoder("tubelet", FORMAT, 3, key=key))
-    return PSSL(make(jax.random.key(0)), emulator, FORMAT, "tubelet")
+    make = functools.partial(create_encoder, "tubelet", FORMAT, 3, key=jax.random.key(0))
+    random = np.random.default_rng(0)
+
+    def weights(leaf):
+        # From NumPy: JAX's initialisers take their time to compile.
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        size = np.sqrt(leaf.shape[-1] / leaf.size)
+        return jnp.asarray(size * random.normal(size=leaf.shape), leaf.dtype)
+
+    encoder = jax.tree.map(weights, eqx.filter_eval_shape(make))
+    return PSSL(encoder, emulator, FORMAT, "tubelet")
 
 
 def train(model, cache, folder, config=CONFIG, **options):
@@ -225,17 +240,16 @@ def test_another_configuration_is_not_resumed(untrained, cache, fitted):
 
 def test_predictions(cache, fitted):
     model = fitted[1].model
-    clips = np.stack([cache.clip(i)[:8] for i in range(16)])
+    clips = np.stack([cache.clip(i)[:8] for i in range(8)])
     got = predict(model, clips)
-    assert got.theta.shape == (16, 3) and got.EDV.shape == (16,)
+    assert got.theta.shape == (8, 3) and got.EDV.shape == (8,)
     assert np.all(BOX.contains(jnp.asarray(got.theta)))
     np.testing.assert_allclose(got.EF, 100 * (got.EDV - got.ESV) / got.EDV, rtol=1e-5)
     np.testing.assert_allclose(model.theta(jnp.asarray(clips[3])), got.theta[3], rtol=1e-4)
-    in_batches = predict_cached(model, cache, np.arange(16), batch_size=8)
+    order = np.array([5, 2, 7, 0, 1, 3, 4, 6, 6, 4, 3, 1, 0, 7, 2, 5])
+    in_batches = predict_cached(model, cache, order, batch_size=8)
     for a, b in zip(in_batches, got, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    some = predict_cached(model, cache, np.array([5, 2, 9, 0, 1, 3, 4, 6]), batch_size=8)
-    np.testing.assert_allclose(some.EDV[:3], got.EDV[[5, 2, 9]], rtol=1e-4)
+        np.testing.assert_allclose(a, b[order], rtol=1e-4, atol=1e-5)
 
 
 def test_clips_of_the_kind_are_familiar(cache, fitted):

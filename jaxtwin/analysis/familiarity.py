@@ -40,7 +40,7 @@ class Familiarity(eqx.Module):
     ) -> "Familiarity":
         """Learn the Gaussian from training clips and the threshold from others.
 
-        Arguments:
+        Args:
             training: Features of the clips that the encoder was trained on.
             held_out: Features of clips like them that it was not trained on.
             axes: Number of principal axes, at most half of the clips.

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..emulator import Emulator
+from jaxtwin.emulator import Emulator
 
 
 class Compatible(NamedTuple):
@@ -41,7 +41,7 @@ def compatible_patients(
     kept: a rejection sampler with a uniform prior on the box. No linearisation, and no
     encoder: this is about the measurement itself.
 
-    Arguments:
+    Args:
         emulator: Of the model, on its box.
         EDV: End-diastolic volume [mL].
         ESV: End-systolic volume [mL].

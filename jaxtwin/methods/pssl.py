@@ -7,6 +7,7 @@ are compared with what was measured. No parameter is ever shown to the encoder.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -17,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
-from .. import checkpoint
-from ..analysis.familiarity import Familiarity
-from ..data.base import ClipFormat
-from ..data.cache import ClipCache
-from ..data.loading import Batch, batches, ordered_batches
-from ..emulator import Emulator
-from ..encoder import AbstractEncoder, Clip, EncoderName, create_encoder
-from ..parameters import Box, Theta
-from ..training import Fitted, TrainingConfig, fit
+from jaxtwin import checkpoint
+from jaxtwin.analysis.familiarity import Familiarity
+from jaxtwin.data.base import ClipFormat
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.loading import Batch, batches, ordered_batches
+from jaxtwin.emulator import Emulator
+from jaxtwin.encoder import AbstractEncoder, Clip, EncoderName, create_encoder
+from jaxtwin.parameters import Box, Theta
+from jaxtwin.training import Fitted, TrainingConfig, fit
 
 # Volumes leave directions of θ open. There this pull towards the middle of the box decides,
 # too weak to be seen where the volumes have a say.
@@ -93,7 +94,7 @@ class PSSL(eqx.Module):
 def discrepancy(got: Measured, true: Measured, spread: Measured) -> Float[Array, ""]:
     """Huber loss between two measurements of each clip, every number over its spread.
 
-    Arguments:
+    Args:
         got: Emulated.
         true: Measured.
         spread: Standard deviation of each number over the training clips.
@@ -234,9 +235,9 @@ def load_pssl(folder: Path, emulator: Emulator) -> tuple[PSSL, dict[str, float]]
             f"{emulator.box.describe()}; use the emulator of the same run"
         )
     format = ClipFormat(**kept["format"])
-    encoder = create_encoder(
-        kept["encoder"], format, len(emulator.box.names), key=jax.random.key(0)
-    )
+    make = functools.partial(create_encoder, kept["encoder"], format, len(emulator.box.names))
+    # Its shapes alone: drawing weights that are replaced at once takes seconds.
+    encoder = eqx.filter_eval_shape(make, key=jax.random.key(0))
     axes, features = kept["axes"], kept["features"]
     blank = Familiarity(
         jnp.zeros(features),

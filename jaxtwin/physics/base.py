@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import equinox as eqx
 
-from ..parameters import AbstractParameters, Scalar
+from jaxtwin.parameters import AbstractParameters, Scalar
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from ..parameters import Scalar
+from jaxtwin.parameters import Scalar
 
 
 def double_hill(t: Scalar, T_c: Scalar, E_max: Scalar, E_min: Scalar) -> Scalar:
@@ -14,7 +14,7 @@ def double_hill(t: Scalar, T_c: Scalar, E_max: Scalar, E_min: Scalar) -> Scalar:
 
     Simaan et al. 2009, equations 1 – 3. Peak elastance is near t = 0.2 + 0.15 T_c.
 
-    Arguments:
+    Args:
         t: Time [s].
         T_c: Heart period [s].
         E_max: Peak elastance [mmHg/mL]; the curve's own peak is within 1% of it.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.extend.core import Var
 from jaxtyping import Array, Float
 
-from ..parameters import Scalar
+from jaxtwin.parameters import Scalar
 
 Scalars: TypeAlias = list[Float[Array, ""]]
 Rows: TypeAlias = list[dict[int, Scalar]]

@@ -9,9 +9,9 @@ from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
-from ..parameters import AbstractParameters, Box, Scalar, parameter
-from .base import AbstractPeriodicSystem
-from .elastance import double_hill
+from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.elastance import double_hill
 
 _SIMAAN = "Simaan 2009, table I"
 _KUANG = "Kuang 2024 (box); Simaan 2009 (default)"

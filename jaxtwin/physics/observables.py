@@ -3,11 +3,10 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from .left_heart import LeftHeartOutputs
-from .periodic import PeriodicOrbit
+from jaxtwin.physics.left_heart import LeftHeartOutputs
+from jaxtwin.physics.periodic import PeriodicOrbit
 
 
 class Observables(NamedTuple):
@@ -54,8 +53,8 @@ UNITS = {
 
 
 def ejection_fraction(
-    EDV: Float[Array | np.ndarray, "*batch"], ESV: Float[Array | np.ndarray, "*batch"]
-) -> Float[Array | np.ndarray, "*batch"]:
+    EDV: Float[Array, "*batch"], ESV: Float[Array, "*batch"]
+) -> Float[Array, "*batch"]:
     """Ejection fraction 100 (EDV − ESV)/EDV [%], from volumes in mL."""
     return 100 * (EDV - ESV) / EDV
 

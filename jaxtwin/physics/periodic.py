@@ -10,10 +10,10 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ..parameters import AbstractParameters, Scalar
-from .base import AbstractPeriodicSystem
-from .implicit import SDIRK2
-from .solve import ode_term
+from jaxtwin.parameters import AbstractParameters, Scalar
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.implicit import SDIRK2
+from jaxtwin.physics.solve import ode_term
 
 
 class PeriodicOrbit(eqx.Module):
@@ -52,7 +52,7 @@ class AbstractIteration(eqx.Module):
     def next_start(self, end: Any, change: Any, last_end: Any, last_change: Any) -> Any:
         """Where to start the next beat.
 
-        Arguments:
+        Args:
             end: The state at the end of this beat.
             change: By how much the beat changed the state, each entry relative to its size.
             last_end: The same of the beat before; this beat's own after the first.
@@ -238,7 +238,7 @@ def periodic_orbit(
 
     Differentiable in both modes with respect to p, and made for `jax.vmap`.
 
-    Arguments:
+    Args:
         system: The model.
         p: All its parameters.
         steps: Solver steps a period. With 400 the left heart's volumes are within 0.01 mL over its

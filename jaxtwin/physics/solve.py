@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..parameters import AbstractParameters
-from .base import AbstractSystem
+from jaxtwin.parameters import AbstractParameters
+from jaxtwin.physics.base import AbstractSystem
 
 
 class Trajectory(NamedTuple):
@@ -49,7 +49,7 @@ def simulate(
 ) -> Trajectory:
     """Solve a system from t = 0 with an adaptive stiff solver.
 
-    Arguments:
+    Args:
         system: The model.
         p: All its parameters.
         times: When the solution is wanted [s], increasing, from 0 on.
