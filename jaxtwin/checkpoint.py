@@ -1,6 +1,5 @@
 """Models and training states on disk: arrays through Orbax, their description as JSON beside."""
 
-import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -75,21 +74,31 @@ def exists(folder: Path) -> bool:
     return _complete(folder).exists()
 
 
-def config(folder: Path) -> dict[str, Any]:
+def config(folder: Path, kind: str | None = None) -> dict[str, Any]:
     """The description kept beside a checkpoint's arrays.
 
+    Args:
+        folder: Where `save` wrote.
+        kind: What the description must call itself, under "kind".
+
     Raises:
-        CheckpointError: If there is no checkpoint, or it was cut short.
+        CheckpointError: If there is no checkpoint, it was cut short, or is of another kind.
     """
     folder = _complete(folder)
     if not folder.exists():
         raise CheckpointError(f"no checkpoint at {folder}: expected a folder that jaxtwin wrote")
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder / _CONFIG).read_text())
-    raise CheckpointError(
-        f"the checkpoint at {folder} was cut short: its {_CONFIG} is missing or broken; "
-        "delete the folder and run again"
-    )
+    try:
+        kept = json.loads((folder / _CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"the checkpoint at {folder} was cut short: its {_CONFIG} is missing or broken; "
+            "delete the folder and run again"
+        ) from error
+    if kind is not None and kept.get("kind") != kind:
+        raise CheckpointError(
+            f"the checkpoint at {folder} is of kind {kept.get('kind')}, expected {kind}"
+        )
+    return kept
 
 
 def load(folder: Path, like: Tree) -> Tree:

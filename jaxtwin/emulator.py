@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,7 +137,16 @@ class Emulator(eqx.Module):
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
     def targets(self, simulations: Simulations) -> Float[np.ndarray, "patient value"]:
-        """What the network should give for simulated patients, before standardisation."""
+        """What the network should give for simulated patients, before standardisation.
+
+        Raises:
+            ValueError: If a simulation did not converge; its outputs mean nothing.
+        """
+        if not simulations.converged.all():
+            raise ValueError(
+                f"{(~simulations.converged).sum()} of {len(simulations.theta)} simulations did not "
+                "converge: leave them out with simulations.take(simulations.converged)"
+            )
 
         def stack(outputs: Any) -> np.ndarray:
             return np.stack([np.asarray(getattr(outputs, c)) for c in self.channels], axis=1)
@@ -253,7 +263,8 @@ def train_emulator(
         config,
         stage="emulator",
         folder=folder,
-        description=_description(emulator) | {"simulations": len(x)},
+        description=_description(emulator)
+        | {"simulations": hashlib.sha256(training.theta.tobytes()).hexdigest()[:16]},
         seed=seed,
         resume=resume,
     )
@@ -264,6 +275,7 @@ def train_emulator(
 def _description(emulator: Emulator) -> dict[str, Any]:
     """What is needed to build an emulator again, apart from its arrays."""
     return {
+        "kind": "emulator",
         "system": type(emulator.system).__name__,
         "box": emulator.box.describe(),
         "channels": list(emulator.channels),
@@ -291,7 +303,7 @@ def load_emulator(folder: Path, system: AbstractPeriodicSystem) -> Emulator:
     Raises:
         CheckpointError: If the checkpoint is broken, or of another system.
     """
-    kept = checkpoint.config(folder)
+    kept = checkpoint.config(folder, kind="emulator")
     if kept["system"] != type(system).__name__:
         raise checkpoint.CheckpointError(
             f"the emulator at {folder} stands for {kept['system']}, not for "

@@ -238,7 +238,7 @@ def test_another_emulator_is_not_resumed(trained):
     folder, (_, cohort, unseen, config), _ = trained
     with pytest.raises(CheckpointError, match="width: kept 4, now 5"):
         train_emulator(blank(width=5), cohort, unseen, config, folder=folder, seed=0, resume=True)
-    with pytest.raises(CheckpointError, match="simulations: kept 128, now 100"):
+    with pytest.raises(CheckpointError, match="simulations: kept"):
         fewer = cohort.take(slice(100))
         train_emulator(blank(), fewer, unseen, config, folder=folder, seed=0, resume=True)
 

@@ -187,6 +187,14 @@ def test_the_same_seed_gives_the_same_and_another_does_not(unbroken, tmp_path):
     assert not np.array_equal(other.model.slope, unbroken[1].model.slope)
 
 
+def test_every_step_has_its_own_key(tmp_path):
+    def loss(model, batch, key):
+        return jax.random.uniform(key, (), jnp.float32) + 0 * model.offset
+
+    train(tmp_path, TrainingConfig(6, 16, evaluate_every=1), loss=loss)
+    assert len({row["train_loss"] for row in log(tmp_path)}) == 6
+
+
 def killed_in_a_step(step, patch=None):
     def until(start):
         yield from (batch for batch, _ in zip(batches(start), range(start, step), strict=False))

@@ -155,9 +155,22 @@ def train_pssl(
     """Train the encoder on the cache's TRAIN clips, selected on its VAL clips.
 
     See `training.fit` for the other arguments.
+
+    Raises:
+        ValueError: If a split has too few clips, or all volumes are the same.
     """
     training, validation = cache.split("TRAIN"), cache.split("VAL")
+    if len(training) < 4 or not len(validation):
+        raise ValueError(
+            f"{len(training)} TRAIN and {len(validation)} VAL clips: expected at least 4 and 1; "
+            "check the Split column, or make a larger cohort"
+        )
     spread = Measured(*(jnp.std(x) for x in cached_measurements(cache, training)))
+    if not all(s > 0 for s in spread):
+        raise ValueError(
+            "all TRAIN clips have the same volumes: there is nothing to learn; check the EDV and "
+            "ESV columns"
+        )
     true = cached_measurements(cache, validation)
     emulator = model.emulator
 
@@ -186,7 +199,12 @@ def train_pssl(
         config,
         stage="encoder",
         folder=folder,
-        description={**description, **_description(model), "clips": len(cache.records)},
+        description={
+            **description,
+            **_description(model),
+            "emulator": None if emulator.error is None else emulator.error._asdict(),
+            "clips": len(cache.records),
+        },
         seed=seed,
         resume=resume,
     )
@@ -201,6 +219,7 @@ def train_pssl(
 
 def _description(model: PSSL) -> dict[str, Any]:
     return {
+        "kind": "pssl",
         "encoder": model.name,
         "format": dataclasses.asdict(model.format),
         "box": model.box.describe(),
@@ -228,7 +247,7 @@ def load_pssl(folder: Path, emulator: Emulator) -> tuple[PSSL, dict[str, float]]
     Raises:
         CheckpointError: If it is broken, or was trained through an emulator of another box.
     """
-    kept = checkpoint.config(folder)
+    kept = checkpoint.config(folder, kind="pssl")
     if list(kept["box"].items()) != list(emulator.box.describe().items()):  # in this order
         raise checkpoint.CheckpointError(
             f"the encoder at {folder} was trained in the box {kept['box']}, the emulator has "
