@@ -30,13 +30,17 @@ class RunConfig:
         preset: Where all other values start from.
         out: The folder that gets everything the run writes; runs/NAME-PRESET by default.
         seed: Of everything random.
-        resume: Go on with a run that was cut short, in the same folder.
+        resume: Go on with a run that was cut short: repeat its flags and add this one.
     """
 
     preset: Preset = "default"
     out: Path | None = None
     seed: int = 0
     resume: bool = False
+
+    def __post_init__(self):
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"--seed {self.seed}: expected 0 to {2**31 - 1}")
 
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -69,13 +73,24 @@ class Run:
         self.written.append(path)
 
 
-def parse(presets: Mapping[str, Config], description: str | None, arguments: list[str]) -> Config:
+def parse(
+    experiment: str,
+    presets: Mapping[str, Config],
+    description: str | None,
+    arguments: list[str],
+) -> Config:
     """The configuration that the flags ask for, starting from the preset they name."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="default")
     name = first.parse_known_args(arguments)[0].preset
     default = presets.get(name, presets["default"])  # tyro says what is wrong with the name
-    return tyro.cli(type(default), default=default, description=description, args=arguments)
+    return tyro.cli(
+        type(default),
+        prog=f"python -m experiments.{experiment}",
+        default=default,
+        description=description,
+        args=arguments,
+    )
 
 
 def origin() -> dict[str, Any]:
@@ -94,6 +109,17 @@ def origin() -> dict[str, Any]:
     }
 
 
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by the names of their flags."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 def open_run(name: str, config: RunConfig) -> Run:
     """Make the run's folder, or check that it holds the run to go on with.
 
@@ -103,27 +129,38 @@ def open_run(name: str, config: RunConfig) -> Run:
     folder = config.out or Path("runs") / f"{name}-{config.preset}"
     note = folder / "config.json"
     # As JSON allows it, so that it equals what is read back.
-    wanted = {"experiment": name} | json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    settings = {"experiment": name} | json.loads(
+        json.dumps(dataclasses.asdict(config), default=str)
+    )
     for passing in ("out", "resume"):
-        del wanted[passing]
-    if folder.exists() and any(folder.iterdir()):
+        del settings[passing]
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file: choose a folder")
+    # A run that ended before it made anything leaves nothing worth keeping.
+    if folder.exists() and {path.name for path in folder.iterdir()} - {"config.json", "error.log"}:
+        try:
+            kept = _flat(json.loads(note.read_text())["config"])
+        except (OSError, ValueError, KeyError):
+            raise ValueError(
+                f"{folder} holds no run of {name}: choose another folder with --out"
+            ) from None
+        now = _flat(settings)
+        changed = [key for key in {**kept, **now} if kept.get(key) != now.get(key)]
+        lines = [f"  {key}: was {kept.get(key)}, now {now.get(key)}" for key in changed]
+        if changed:
+            raise ValueError(
+                "\n".join(
+                    [f"{folder} holds a run with other settings: choose another --out", *lines]
+                )
+            )
         if not config.resume:
             raise ValueError(
                 f"{folder} is not empty: add --resume to go on with the run in it, choose "
                 "another folder with --out, or delete it"
             )
-        if not note.exists():
-            raise ValueError(f"{folder} holds no run of {name}: choose another folder with --out")
-        kept = json.loads(note.read_text())["config"]
-        changed = [key for key in {*kept, *wanted} if kept.get(key) != wanted.get(key)]
-        if changed:
-            lines = [f"  {key}: was {kept.get(key)}, now {wanted.get(key)}" for key in changed]
-            raise ValueError(
-                "\n".join([f"cannot resume {folder}: the configuration differs", *lines])
-            )
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder)
-    run.json("config", {"config": wanted, **origin()})
+    run.json("config", {"config": settings, **origin()})
     return run
 
 
@@ -141,9 +178,9 @@ def main(
         experiment: Takes the configuration and the run's folder, gives the results.
         description: For --help.
     """
-    config = parse(presets, description, sys.argv[1:])
     folder = None
     try:
+        config = parse(name, presets, description, sys.argv[1:])
         run = open_run(name, config)
         folder = run.folder
         run.json("results", experiment(config, run))
@@ -156,7 +193,10 @@ def main(
         if folder is not None:
             try:
                 (folder / "error.log").write_text(traceback.format_exc())
-                where = f"\n(traceback in {folder / 'error.log'}; --resume keeps what was done)"
+                where = (
+                    f"\n(traceback in {folder / 'error.log'}; the same flags with --resume keep "
+                    "what was done)"
+                )
             except OSError:
                 traceback.print_exc()
         sys.exit(f"error: {error}{where}")

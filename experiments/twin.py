@@ -9,6 +9,7 @@ cannot be read is reported and does not stop the others. Research use only.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,23 +87,32 @@ def write_twin(run: Run, name: str, twin: Twin, model: PSSL) -> None:
     run.json(name, describe(twin, model))
 
 
+def names_of(clips: Sequence[Path]) -> list[str]:
+    """A name for each recording's files: no two alike, nor like the run's own files."""
+    names: list[str] = []
+    for path in clips:
+        name, number = f"twin_{path.stem}", 1
+        # Some disks do not tell capitals.
+        while name.lower() in {other.lower() for other in names}:
+            number += 1
+            name = f"twin_{path.stem}_{number}"
+        names.append(name)
+    return names
+
+
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """A twin for every readable recording."""
     emulator = load_emulator(config.run / "emulator", LeftHeart())
     model, errors = load_pssl(config.run / "encoder", emulator)
     clips = config.clips or (real_clip(),)
     twins, unreadable = {}, {}
-    for number, path in enumerate(clips):
+    for name, path in zip(names_of(clips), clips, strict=True):
         try:
             clip = read_clip(path, model.format)
         except (UnreadableClipError, OSError) as error:
             unreadable[str(path)] = str(error)
             print(f"skipped {error}")
             continue
-        # Two folders may hold recordings of one name.
-        name = (
-            path.stem if [p.stem for p in clips].count(path.stem) == 1 else f"{path.stem}_{number}"
-        )
         twin = build_twin(model, clip, errors)
         write_twin(run, name, twin, model)
         twins[name] = describe(twin, model)

@@ -1,5 +1,6 @@
 """Models and training states on disk: arrays through Orbax, their description as JSON beside."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ Tree = TypeVar("Tree")
 
 _ARRAYS = "arrays"
 _CONFIG = "config.json"
+_DIGEST = "arrays.sha256"
 
 
 class CheckpointError(ValueError):
@@ -24,6 +26,14 @@ def _by_path(tree: Any, kind: Any = jax.Array | np.ndarray) -> dict[str, Any]:
     """A pytree's arrays by where they stand in it; everything else is left out."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if isinstance(leaf, kind)}
+
+
+def _digest(arrays: Mapping[str, Any]) -> str:
+    """Of all arrays by name: a flipped bit in a weight would pass for a patient."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode() + np.asarray(arrays[name]).tobytes())
+    return digest.hexdigest()
 
 
 def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
@@ -47,6 +57,7 @@ def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
             with ocp.StandardCheckpointer() as checkpointer:
                 arrays = {name: np.asarray(leaf) for name, leaf in _by_path(tree).items()}
                 checkpointer.save(partial / _ARRAYS, arrays)
+            (partial / _DIGEST).write_text(_digest(arrays))
         except ValueError as error:  # TensorStore's kind for a full disk, among others.
             raise OSError(f"cannot write the checkpoint {folder}: {error}") from error
         (partial / _CONFIG).write_text(json.dumps(config, indent=1))
@@ -118,10 +129,12 @@ def load(folder: Path, like: Tree) -> Tree:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.restore(folder / _ARRAYS)
+        if (folder / _DIGEST).read_text() != _digest(stored):
+            raise ValueError("the arrays are not those that were written")
     except Exception as error:  # Orbax and TensorStore raise a dozen kinds, all for one reason.
         raise CheckpointError(
-            f"the checkpoint at {folder} was cut short and cannot be read; delete the folder "
-            "and run again"
+            f"the checkpoint at {folder} was cut short or damaged and cannot be read; delete the "
+            "folder and run again"
         ) from error
     wanted = _by_path(like, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
     for name in sorted(wanted.keys() | stored.keys()):

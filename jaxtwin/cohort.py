@@ -76,10 +76,12 @@ def simulate_cohort(
         progress: Wraps the iterator over chunks, for example `tqdm.tqdm`.
 
     Raises:
-        ValueError: If `phases` does not divide the number of solver steps, or θ is outside
-            the box.
+        ValueError: If `phases` does not divide the number of solver steps, θ is not a table,
+            or a θ is outside the box.
     """
-    if STEPS % phases:
+    if theta.ndim != 2 or not len(theta):
+        raise ValueError(f"θ of shape {theta.shape}: expected one row a patient, at least one")
+    if phases < 1 or STEPS % phases:
         raise ValueError(f"phases={phases} must divide the solver's {STEPS} steps a period")
     box.check(jnp.asarray(theta))
 

@@ -132,7 +132,7 @@ class Emulator(eqx.Module):
                 f"{np.sum(~inside)} of {inside.size} θ are outside the box that this emulator "
                 f"learnt, {self.box.describe()}: simulate them, or train on a wider box",
                 OutsideBoxWarning,
-                stacklevel=2,
+                stacklevel=3,  # the caller's line, past Equinox's own frame
             )
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
@@ -170,11 +170,11 @@ def _predict(emulator: Emulator, theta: Float[Array, "patient free"]) -> Emulati
 
 
 def measure(emulator: Emulator, simulations: Simulations) -> tuple[EmulatorError, dict[str, float]]:
-    """An emulator's errors on simulated patients, per channel and for EDV, ESV, EF.
+    """An emulator's errors on simulated patients.
 
     Returns:
-        The errors per channel, and a flat table: EDV_mean, ESV_mean [mL], EF_mean, EF_worst
-        [points], waveform_median (the worst channel's, relative).
+        The errors per channel, and a flat table: waveform_median (the worst channel's, relative)
+        and, where V_lv is a channel, EDV_mean, ESV_mean [mL], EF_mean and EF_worst [points].
     """
     emulation = emulator.predict(simulations.theta)
     maximum, minimum, waveforms = {}, {}, {}
@@ -188,16 +188,18 @@ def measure(emulator: Emulator, simulations: Simulations) -> tuple[EmulatorError
         relative = np.linalg.norm(emulation.waveforms[:, i] - true, axis=1)
         waveforms[channel] = float(np.median(relative / np.linalg.norm(true, axis=1)))
     error = EmulatorError(len(simulations.theta), maximum, minimum, waveforms)
+    table = {"waveform_median": max(waveforms.values())}
+    if "V_lv" not in emulator.channels:
+        return error, table
     volume = emulator.channels.index("V_lv")
     EF = ejection_fraction(emulation.maximum[:, volume], emulation.minimum[:, volume])
     volumes = jnp.asarray(simulations.maximum.V_lv), jnp.asarray(simulations.minimum.V_lv)
     EF_error = np.abs(EF - ejection_fraction(*volumes))
-    return error, {
+    return error, table | {
         "EDV_mean": maximum["V_lv"],
         "ESV_mean": minimum["V_lv"],
         "EF_mean": float(EF_error.mean()),
         "EF_worst": float(EF_error.max()),
-        "waveform_median": max(waveforms.values()),
     }
 
 

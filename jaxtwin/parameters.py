@@ -212,6 +212,11 @@ class Box:
     def check(self, theta: Float[Array | np.ndarray, "*batch free"]) -> None:
         """Raise a ValueError that names the parameters of a concrete θ outside the box."""
         values = np.asarray(theta)
+        if values.shape[-1:] != (len(self.names),):
+            raise ValueError(
+                f"θ of shape {values.shape}: expected {len(self.names)} entries in the last axis, "
+                f"{', '.join(self.names)}"
+            )
         for spec, column in zip(self.specs, np.moveaxis(values, -1, 0), strict=True):
             low, high = np.asarray(spec.bounds, values.dtype)
             outside = column[~((column >= low) & (column <= high))]

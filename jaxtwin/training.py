@@ -33,6 +33,9 @@ class TrainingConfig:
         clip_norm: The gradient's global norm is clipped to this.
         evaluate_every: Validate and checkpoint after so many steps.
         patience: Stop after so many validations without a new best.
+
+    Raises:
+        ValueError: If one of them is not positive (weight_decay may be 0).
     """
 
     steps: int
@@ -42,6 +45,12 @@ class TrainingConfig:
     clip_norm: float = 1.0
     evaluate_every: int = 200
     patience: int = 10
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not (value > 0 or (field.name == "weight_decay" and value == 0)):
+                raise ValueError(f"{field.name} is {value}: expected a positive number")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,8 +204,8 @@ def fit(
             if not np.isfinite(train_loss) or not np.isfinite(scores["loss"]):
                 raise FloatingPointError(
                     f"{stage}: the loss is {train_loss} in training and {scores['loss']} in "
-                    f"validation at step {progress['step']}; the state before is kept in {place}. "
-                    "Lower learning_rate or clip_norm, or look at the data."
+                    f"validation at step {progress['step']}; the last good state, if any, is in "
+                    f"{place}. Lower learning_rate or clip_norm, or look at the data."
                 )
             if not progress["best"] or scores["loss"] < progress["best"]["loss"]:
                 progress |= {"best_step": progress["step"], "best": scores}
@@ -223,6 +232,6 @@ def _difference(place: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) ->
         [
             f"cannot resume from {place}: it was made with another configuration",
             *lines,
-            "run with the former configuration, in another --out, or without --resume",
+            "run with the former configuration, or in another folder",
         ]
     )

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxtwin.analysis.identifiability import Compatible, compatible_patients
-from jaxtwin.data.base import ClipFormat, resample, window
+from jaxtwin.data.base import ClipFormat, UnreadableClipError, resample, window
 from jaxtwin.data.recording import read_recording
 from jaxtwin.methods.pssl import PSSL, predict
 from jaxtwin.parameters import AbstractParameters
@@ -19,6 +19,8 @@ from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit
 # The emulator is wrong by a few tenths of a point inside its box; beyond this the network's
 # answer and the circuit's are not the same patient.
 LARGEST_EF_GAP = 2.0
+# The shortest heart period of the parameter box [s]; no volume has extremes in less.
+SHORTEST_BEAT = 0.4
 
 
 class Twin(NamedTuple):
@@ -48,8 +50,17 @@ class Twin(NamedTuple):
 
 
 def read_clip(path: Path, format: ClipFormat) -> UInt8[np.ndarray, "frames size size"]:
-    """The beginning of a recording in the format of an encoder; see `read_recording`."""
-    return window(resample(read_recording(path), format), format, 0)
+    """The beginning of a recording in the format of an encoder; see `read_recording`.
+
+    Raises:
+        UnreadableClipError: If it cannot be read, or is shorter than any heartbeat.
+    """
+    recording = read_recording(path)
+    if recording.times[-1] < SHORTEST_BEAT:
+        raise UnreadableClipError(
+            f"lasts {recording.times[-1]:.2f} s: expected at least one heartbeat", path.name
+        )
+    return window(resample(recording, format), format, 0)
 
 
 def build_twin(

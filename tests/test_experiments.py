@@ -51,14 +51,16 @@ def run(name: str, *arguments: str) -> tuple[int, str]:
 
 
 def test_flags_start_from_the_preset():
-    config = parse(pssl.PRESETS, "", ["--preset", "tiny", "--training.steps", "5", "--seed", "7"])
+    config = parse(
+        "pssl", pssl.PRESETS, "", ["--preset", "tiny", "--training.steps", "5", "--seed", "7"]
+    )
     assert config.clips == pssl.PRESETS["tiny"].clips
     assert (config.training.steps, config.seed) == (5, 7)
 
 
 def test_an_unknown_preset_is_refused_with_the_choices(capsys):
     with pytest.raises(SystemExit):
-        parse(pssl.PRESETS, "", ["--preset", "huge"])
+        parse("pssl", pssl.PRESETS, "", ["--preset", "huge"])
     assert "tiny" in capsys.readouterr().err
 
 
@@ -70,28 +72,34 @@ def test_presets_carry_their_own_names():
 
 
 def test_a_folder_is_used_once_unless_resumed(tmp_path):
-    config = parse(pssl.PRESETS, "", ["--out", str(tmp_path / "run")])
+    config = parse("pssl", pssl.PRESETS, "", ["--out", str(tmp_path / "run")])
     open_run("pssl", config)
+    open_run("pssl", config)  # nothing was made yet
+    (tmp_path / "run" / "metrics.jsonl").touch()
     with pytest.raises(ValueError, match="not empty: add --resume"):
         open_run("pssl", config)
-    again = parse(pssl.PRESETS, "", ["--out", str(tmp_path / "run"), "--resume"])
+    again = parse("pssl", pssl.PRESETS, "", ["--out", str(tmp_path / "run"), "--resume"])
     open_run("pssl", again)
-    other = parse(pssl.PRESETS, "", ["--out", str(tmp_path / "run"), "--resume", "--seed", "1"])
+    other = parse(
+        "pssl", pssl.PRESETS, "", ["--out", str(tmp_path / "run"), "--resume", "--seed", "1"]
+    )
     with pytest.raises(ValueError, match="seed: was 0, now 1"):
         open_run("pssl", other)
     with pytest.raises(ValueError, match="experiment: was pssl, now twin"):
-        open_run("twin", parse(twin.PRESETS, "", ["--out", str(tmp_path / "run"), "--resume"]))
+        open_run(
+            "twin", parse("twin", twin.PRESETS, "", ["--out", str(tmp_path / "run"), "--resume"])
+        )
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("chapter 1")
-    config = parse(pssl.PRESETS, "", ["--out", str(tmp_path), "--resume"])
+    config = parse("pssl", pssl.PRESETS, "", ["--out", str(tmp_path), "--resume"])
     with pytest.raises(ValueError, match="holds no run"):
         open_run("pssl", config)
 
 
 def test_the_configuration_is_kept_with_versions_and_commit(tmp_path):
-    open_run("pssl", parse(pssl.PRESETS, "", ["--out", str(tmp_path / "run")]))
+    open_run("pssl", parse("pssl", pssl.PRESETS, "", ["--out", str(tmp_path / "run")]))
     kept = json.loads((tmp_path / "run" / "config.json").read_text())
     assert kept["config"]["training"]["steps"] == pssl.PRESETS["default"].training.steps
     assert {"jax", "equinox", "diffrax"} <= kept["versions"].keys()
@@ -162,10 +170,22 @@ def test_killed_and_resumed_equals_unbroken_and_twins_tell_no_identity(tmp_path)
     assert code == 0, output
     assert "skipped not_a_video.avi" in output
     results = json.loads((out / "results.json").read_text())
-    assert list(results["twins"]) == ["scan"] and len(results["unreadable"]) == 1
-    assert (out / "scan.png").exists() and (out / "scan.json").exists()
+    assert list(results["twins"]) == ["twin_scan"] and len(results["unreadable"]) == 1
+    assert (out / "twin_scan.png").exists() and (out / "twin_scan.json").exists()
     everything = output.encode() + b"".join(
         file.read_bytes() for file in out.rglob("*") if file.is_file()
     )
     for tag in (b"Zebedee", b"Quentin", b"ZQ-4711", b"19010203"):
         assert tag not in everything
+
+
+def test_recordings_of_one_name_and_of_a_run_s_own_files():
+    paths = [Path(p) for p in ("a/x.avi", "b/x.avi", "x_1.avi", "A/X.avi", "config.avi")]
+    names = twin.names_of(paths)
+    assert len({name.lower() for name in names}) == len(paths)
+    assert all(name.startswith("twin_") for name in names)
+
+
+def test_a_seed_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="--seed -1: expected 0"):
+        parse("pssl", pssl.PRESETS, "", ["--seed", "-1"])

@@ -291,3 +291,21 @@ def test_an_emulator_of_another_box(fitted, tmp_path, box):
     other = Emulator.create(LeftHeart(), box, ("V_lv",), 2, depth=0, key=jax.random.key(0))
     with pytest.raises(CheckpointError, match="was trained in the box"):
         load_pssl(tmp_path / "encoder", other)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda i, record: dataclasses.replace(record, split="TRAIN"), "and 0 VAL clips"),
+        (
+            lambda i, record: dataclasses.replace(record, split="VAL" if i else "TRAIN"),
+            "1 TRAIN and",
+        ),
+        (lambda i, record: dataclasses.replace(record, edv=100.0, esv=50.0), "nothing to learn"),
+    ],
+    ids=["no validation", "one clip to train on", "all alike"],
+)
+def test_what_cannot_be_learnt_is_refused_at_once(untrained, cache, tmp_path, change, words):
+    records = tuple(change(i, record) for i, record in enumerate(cache.records))
+    with pytest.raises(ValueError, match=words):
+        train(untrained, dataclasses.replace(cache, records=records), tmp_path)

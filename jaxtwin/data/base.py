@@ -69,11 +69,18 @@ class ClipFormat:
         frames: Number of frames.
         rate: Frames a second [1/s].
         size: Height and width [pixels].
+
+    Raises:
+        ValueError: One of them is not positive.
     """
 
     frames: int = 32
     rate: float = 16.0
     size: int = 112
+
+    def __post_init__(self):
+        if not (self.frames >= 1 and self.rate > 0 and self.size >= 1):
+            raise ValueError(f"{self}: expected positive numbers")
 
 
 def resample(recording: Recording, format: ClipFormat) -> UInt8[np.ndarray, "resampled size size"]:

@@ -89,15 +89,16 @@ class ClipCache:
         try:
             index = json.loads(stem.with_suffix(".json").read_text())
             frames = np.load(stem.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
+            skipped = {int(i): reason for i, reason in index["skipped"].items()}
+            offsets = np.array(index["offsets"])
+        except (OSError, ValueError, KeyError):
             return None
-        skipped = {int(i): reason for i, reason in index["skipped"].items()}
         return cls(
             tuple(record for i, record in enumerate(records) if i not in skipped),
             tuple(Skipped(records[i].name, reason) for i, reason in skipped.items()),
             format,
             frames,
-            np.array(index["offsets"]),
+            offsets,
         )
 
     def split(self, name: str) -> Int[np.ndarray, " indices"]:

@@ -34,7 +34,8 @@ def read_video(path: Path) -> Recording:
     reformatter = VideoReformatter()  # one for all frames: making it costs more than decoding
     images, times = [], []
     try:
-        with av.open(str(path)) as container:
+        # As a file whatever its name: FFmpeg takes "a:b.avi" for a protocol.
+        with av.open(f"file:{path}") as container:
             if not container.streams.video:
                 raise UnreadableClipError("holds no video: expected AVI, MP4, GIF or DICOM")
             stream = container.streams.video[0]

@@ -139,6 +139,13 @@ def _step(system: AbstractPeriodicSystem, solver: dfx.AbstractSolver, steps: int
     return step
 
 
+def _initial_state(system: AbstractPeriodicSystem, p):
+    """The system's initial state as floats, though it may give Python's integers."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf, float)), system.initial_state(p)
+    )
+
+
 def _beat(system: AbstractPeriodicSystem, solver: dfx.AbstractSolver, steps: int, y0, p):
     """The state one period after y0, and the largest size of each entry until then."""
     step = _step(system, solver, steps, p)
@@ -181,7 +188,7 @@ def _periodic_state(system, p, solver, steps, method):
         following = method.next_start(end, change, last_end, last_change)
         return following, end, end, change, _largest(change), beats + 1
 
-    y0 = system.initial_state(p)
+    y0 = _initial_state(system, p)
     residual = jnp.full_like(jax.tree.leaves(y0)[0], jnp.inf)
     _, end, *_, beats = jax.lax.while_loop(cond, body, (y0, y0, y0, y0, residual, jnp.array(0)))
     return end, beats
@@ -244,12 +251,19 @@ def periodic_orbit(
         steps: Solver steps a period. With 400 the left heart's volumes are within 0.01 mL over its
             box, and its pressures within 0.02 mmHg (median) and 0.15 mmHg (worst).
         solver: A Diffrax solver; `SDIRK2` by default. Its steps are taken as they come, with no
-            error control, so it must be one that stays stable at this step size.
+            error control, so it must be one that stays stable at this step size; one with a
+            root finder needs that root finder's tolerances set.
         method: How to get there, and when to stop; `AndersonIteration()` by default.
         adjoint: How to differentiate; `ImplicitAdjoint()` by default.
         throw: Whether to raise where the orbit did not converge. With a batch that is for
-            any of its patients; `throw=False` reports each in `converged` instead.
+            any of its patients; `throw=False` reports each in `converged` instead. Mask
+            those that did not in a loss over the batch: their gradients are NaN.
+
+    Raises:
+        ValueError: If `steps` is not positive.
     """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: a period needs at least one step, a heart about 400")
     return _periodic_orbit(
         system,
         jax.tree.map(jnp.asarray, p),
@@ -265,7 +279,7 @@ def periodic_orbit(
 def _periodic_orbit(system, p, steps, solver, method, adjoint, throw) -> PeriodicOrbit:
     """The work of `periodic_orbit`, compiled once for each kind of arguments."""
     if isinstance(adjoint, DirectAdjoint):
-        y0 = system.initial_state(p)
+        y0 = _initial_state(system, p)
         beats = jnp.array(adjoint.beats)
         y0, _ = jax.lax.scan(
             lambda y, _: (_beat(system, solver, steps, y, p)[0], None), y0, length=adjoint.beats
