@@ -75,11 +75,11 @@ class Config(RunConfig):
     emulator: TrainingConfig = TrainingConfig(
         steps=3_500, batch_size=512, learning_rate=4e-3, evaluate_every=500
     )
-    clips: tuple[int, int, int] = (1_200, 100, 200)
+    clips: tuple[int, int, int] = (1_000, 100, 200)
     format: ClipFormat = ClipFormat()
     encoder: EncoderName = "tubelet"
     training: TrainingConfig = TrainingConfig(
-        steps=1_100, batch_size=16, weight_decay=1e-2, evaluate_every=100, patience=5
+        steps=1_000, batch_size=16, weight_decay=1e-2, evaluate_every=100, patience=5
     )
 
 

@@ -186,6 +186,16 @@ def test_recordings_of_one_name_and_of_a_run_s_own_files():
     assert all(name.startswith("twin_") for name in names)
 
 
-def test_a_seed_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="--seed -1: expected 0"):
-        parse("pssl", pssl.PRESETS, "", ["--seed", "-1"])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--seed", "-1"], "--seed -1: expected 0"),
+        (["--training.evaluate-every", "0"], "evaluate_every is 0: expected a positive"),
+        (["--format.rate", "0"], "expected positive numbers"),
+    ],
+    ids=["seed", "training", "format"],
+)
+def test_impossible_settings_are_refused_at_once(flags, words, capsys):
+    with pytest.raises(SystemExit):
+        parse("pssl", pssl.PRESETS, "", flags)
+    assert words in capsys.readouterr().err
