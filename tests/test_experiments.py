@@ -191,7 +191,7 @@ def test_recordings_of_one_name_and_of_a_run_s_own_files():
     [
         (["--seed", "-1"], "--seed -1: expected 0"),
         (["--training.evaluate-every", "0"], "evaluate_every is 0: expected a positive"),
-        (["--format.rate", "0"], "expected positive numbers"),
+        (["--format.rate", "0"], "rate=0.0"),
     ],
     ids=["seed", "training", "format"],
 )
