@@ -108,8 +108,8 @@ def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
     """Draw one clip's nuisances.
 
     Depth follows the size of the heart, as a sonographer would set it, but only in part: the
-    cavity's length and width in pixels, with the sector's angle, still give its volume to within
-    about 12% (one standard deviation). Wall thickness and the size of the speckle say more.
+    cavity's length and width in pixels still tell most of its volume, and wall thickness and
+    the size of the speckle tell the scale.
     """
     beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
     draw = _Draws(key)
