@@ -16,7 +16,7 @@ from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.observables import ejection_fraction
 from jaxtwin.physics.periodic import periodic_orbit
 
-STEPS = 400
+STEPS = 240
 """Solver steps a period, `periodic_orbit`'s own default."""
 
 Progress = Callable[[Iterable], Iterable]

@@ -124,7 +124,7 @@ def test_progress_sees_every_chunk(seven):
 
 
 def test_errors(seven):
-    with pytest.raises(ValueError, match="phases=7 must divide the solver's 400 steps"):
+    with pytest.raises(ValueError, match="phases=7 must divide the solver's 240 steps"):
         simulate_cohort(Tank(), BOX, seven.theta, phases=7)
     for value, shown in ((np.nan, "nan"), (3.0, "3")):
         theta = seven.theta.copy()

@@ -13,7 +13,14 @@ from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.implicit import SDIRK2
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.physics.observables import observables
-from jaxtwin.physics.periodic import BeatIteration, DirectAdjoint, periodic_orbit
+from jaxtwin.physics.periodic import (
+    RESULTS,
+    AndersonIteration,
+    BeatIteration,
+    DirectAdjoint,
+    NewtonIteration,
+    periodic_orbit,
+)
 
 TIGHT = BeatIteration(tolerance=1e-12, max_beats=60)
 traces = []
@@ -165,9 +172,92 @@ def test_giving_up_is_reported_or_raised():
     p = ExchangeParameters(k=0.1)
     orbit = periodic_orbit(TwoCompartments(), p, steps=50, method=once, throw=False)
     assert orbit.beats == 1 and not orbit.converged
+    assert orbit.result == RESULTS.max_beats_reached
     assert orbit.residual > once.tolerance
-    with pytest.raises(RuntimeError, match="did not converge"):
+    with pytest.raises(RuntimeError, match=r"still changed .* at T=2, k=0\.1, a=1\.5, x_0=3"):
+        periodic_orbit(TwoCompartments(), p, steps=50, method=once)
+    # Traced values have no names to give.
+    with pytest.raises(RuntimeError, match="did not converge for some ExchangeParameters"):
         eqx.filter_jit(periodic_orbit)(TwoCompartments(), p, steps=50, method=once)
+
+
+def test_divergence_is_told_from_slowness():
+    p = ExchangeParameters(k=jnp.nan)
+    orbit = periodic_orbit(TwoCompartments(), p, steps=50, throw=False)
+    assert orbit.result == RESULTS.diverged and jnp.isnan(orbit.residual)
+    with pytest.raises(RuntimeError, match="not a number"):
+        periodic_orbit(TwoCompartments(), p, steps=50)
+
+
+@pytest.mark.parametrize(
+    "method", [AndersonIteration(1e-10), NewtonIteration(1e-10)], ids=["Anderson", "Newton"]
+)
+def test_iterations_agree_and_are_faster(method):
+    options = {"steps": 96, "solver": SDIRK2(newton_iterations=1)}
+    p = ExchangeParameters(k=0.15)
+    plain = periodic_orbit(TwoCompartments(), p, method=BeatIteration(1e-10), **options)
+    orbit = periodic_orbit(TwoCompartments(), p, method=method, **options)
+    np.testing.assert_allclose(orbit.outputs.x, plain.outputs.x, rtol=0, atol=2e-9)
+    assert plain.beats > 30 and orbit.beats <= 8
+
+
+class SwitchedWindkessel(AbstractPeriodicSystem[Leaky, LeakyParameters, Leaky]):
+    """C dP/dt = u − P/R, where the flow u is 1 until the fraction `on` of the period, then 0."""
+
+    on: float
+    declared: bool
+    parameters: ClassVar = LeakyParameters
+
+    def vector_field(self, t, state, p):
+        return Leaky((jnp.where(t < self.on * p.T, 1.0, 0.0) - state.P / p.R) / p.C)
+
+    def discontinuities(self, p):
+        return (self.on * p.T,) if self.declared else ()
+
+    def initial_state(self, p):
+        return Leaky(0.0 * p.R)
+
+    def outputs(self, t, state, p):
+        return state
+
+    def period(self, p):
+        return p.T
+
+    def conserved(self, state, p):
+        return ()
+
+    def scaling(self, p):
+        return Leaky(0.0), Leaky(1.0)
+
+
+def test_a_declared_discontinuity_restores_the_order():
+    T, R, C, on = 2.0, 1.2, 0.7, 0.3137
+    peak = R * (1 - np.exp(-on * T / (R * C))) / (1 - np.exp(-T / (R * C)))
+
+    def error(steps, declared, on=on):
+        system = SwitchedWindkessel(on, declared)
+        orbit = periodic_orbit(system, LeakyParameters(T, R, C), steps=steps, method=TIGHT)
+        return abs(orbit.outputs.P.max() - peak), orbit
+
+    coarse, orbit = error(100, True)
+    assert coarse < 1e-4 < error(100, False)[0]
+    assert 3.5 < coarse / error(200, True)[0] < 4.5
+    # The peak is a sample of the grid, which still has 100 steps and increases.
+    assert orbit.times.shape == (101,) and np.all(np.diff(orbit.times) > 0)
+    np.testing.assert_allclose(orbit.times[jnp.argmax(orbit.outputs.P)], on * T, rtol=1e-12)
+
+
+def test_gradient_across_a_declared_discontinuity():
+    def peak(T):
+        p = LeakyParameters(T, 1.2, 0.7)
+        system = SwitchedWindkessel(0.3137, True)
+        return periodic_orbit(system, p, steps=400, method=TIGHT).outputs.P.max()
+
+    def exact(T):
+        rate = 1 / (1.2 * 0.7)
+        return 1.2 * (1 - jnp.exp(-0.3137 * T * rate)) / (1 - jnp.exp(-T * rate))
+
+    np.testing.assert_allclose(jax.jit(jax.grad(peak))(2.0), jax.grad(exact)(2.0), atol=1e-5)
 
 
 def test_same_shapes_are_traced_once():

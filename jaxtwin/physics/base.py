@@ -37,6 +37,15 @@ class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
     def initial_state(self, p: Parameters) -> State:
         """The state at t = 0."""
 
+    def discontinuities(self, p: Parameters) -> tuple[Scalar, ...]:
+        """Times at which the vector field jumps, whatever the state [s]; () by default.
+
+        Solvers end a step at each. Of a periodic system those strictly inside one period:
+        that the drive may jump where a period ends is taken for granted.
+        """
+        del p
+        return ()
+
     @abc.abstractmethod
     def outputs(self, t: Scalar, state: State, p: Parameters) -> Outputs:
         """What can be observed of the state at time t [s]."""

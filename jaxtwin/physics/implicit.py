@@ -1,7 +1,7 @@
 """An implicit solver for small stiff systems whose state is a pytree of scalars."""
 
-from collections.abc import Callable
-from typing import ClassVar, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeAlias
 
 import diffrax as dfx
 import equinox as eqx
@@ -14,6 +14,8 @@ from jaxtwin.parameters import Scalar
 
 Scalars: TypeAlias = list[Float[Array, ""]]
 Rows: TypeAlias = list[dict[int, Scalar]]
+
+_GAMMA = 1 - 0.5**0.5
 
 
 def sparsity(f: Callable[[Scalars], Scalars], x: Scalars) -> list[set[int]]:
@@ -34,15 +36,17 @@ def factorise(rows: Rows) -> Rows:
     """The LU factors of a small matrix given as rows {column: entry}, without pivoting.
 
     Everything is unrolled and structural zeros are skipped, so that under vmap each entry is
-    one fused operation over the batch. The diagonal of U is returned as its reciprocal.
-    Pivots are safe for the matrices met here, I − γhJ with h small against 1/|Re λ > 0|.
+    one fused operation over the batch. Pivots are safe for the matrices met here, I − γhJ
+    with h small against 1/|Re λ > 0|.
     """
     rows = [dict(row) for row in rows]
     for k in range(len(rows)):
-        rows[k][k] = 1 / rows[k][k]
         for i in range(k + 1, len(rows)):
             if k in rows[i]:
-                factor = rows[i][k] * rows[k][k]
+                # Divisions rather than one reciprocal a row: XLA computes a cheap value anew
+                # for each of its readers, down to the last division, so that without them
+                # every entry of the new state repeats the whole step (twice the time).
+                factor = rows[i][k] / rows[k][k]
                 rows[i][k] = factor
                 for j in [j for j in rows[k] if j > k]:
                     update = factor * rows[k][j]
@@ -59,7 +63,7 @@ def substitute(lu: Rows, b: Scalars) -> Scalars:
     for i in reversed(range(len(x))):
         for j in [j for j in lu[i] if j > i]:
             x[i] = x[i] - lu[i][j] * x[j]
-        x[i] = x[i] * lu[i][i]
+        x[i] = x[i] / lu[i][i]
     return x
 
 
@@ -107,55 +111,77 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         """One step; see the class and `diffrax.AbstractSolver.step`."""
         del solver_state, made_jump
-        gamma = 1 - 0.5**0.5
         y, structure = jax.tree.flatten(y0)
+        t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
         h = t1 - t0
-        t_1 = t0 + gamma * h
 
-        def f(t, y, args):
+        def f(t_args, y):
+            t, args = t_args
             return jax.tree.leaves(terms.vf(t, jax.tree.unflatten(structure, y), args))
 
-        depends = sparsity(lambda y: f(t0, y, args), y)
-        fixed_args = _stop_gradient(args)
-
-        def solve(t, known, y):
-            """Y with Y − γh f(t, Y) = known, by Newton's method from y.
-
-            The derivative is that of the implicit-function theorem at the solution, which
-            costs one evaluation of f instead of differentiating every iteration.
-            """
-            fixed_t, fixed_h, fixed_known, y = _stop_gradient((t, h, known, y))
-            lu = []
-            for _ in range(self.newton_iterations):
-                rate, columns = _jacobian_columns(lambda y: f(fixed_t, y, fixed_args), y)
-                rows = [
-                    {j: -gamma * fixed_h * columns[j][i] for j in depends[i]} for i in range(len(y))
-                ]
-                for i, row in enumerate(rows):
-                    row[i] = 1 + row.get(i, 0.0)
-                lu = factorise(rows)
-                defect = [
-                    k + gamma * fixed_h * r - v
-                    for k, r, v in zip(fixed_known, rate, y, strict=True)
-                ]
-                y = [v + s for v, s in zip(y, substitute(lu, defect), strict=True)]
-            # dY = (I − γhJ)⁻¹ (d known + d(γhf) at fixed Y), with the last factors of I − γhJ.
-            lu, y = _stop_gradient((lu, y))
-            rhs = [k + gamma * h * r for k, r in zip(known, f(t, y, args), strict=True)]
-            return [_with_tangent_of(v, g) for v, g in zip(y, substitute(lu, rhs), strict=True)]
-
-        first = solve(t_1, y, y)
-        rate_h = [(v - v0) / gamma for v, v0 in zip(first, y, strict=True)]
-        second = solve(t1, [v0 + (1 - gamma) * r for v0, r in zip(y, rate_h, strict=True)], first)
+        second, rate_h = self.advance(f, [(t, args) for t in self.stage_times(t0, t1)], h, y)
         # The embedded solution of order 1 takes the whole step with the first stage's rate.
         error = [v - v0 - r for v, v0, r in zip(second, y, rate_h, strict=True)]
 
         def tree(leaves):
             return jax.tree.unflatten(structure, leaves)
 
-        k0, k1 = (tree([h * r for r in f(t, v, args)]) for t, v in ((t0, y), (t1, second)))
+        k0, k1 = (tree([h * r for r in f((t, args), v)]) for t, v in ((t0, y), (t1, second)))
         dense_info = {"y0": y0, "y1": tree(second), "k0": k0, "k1": k1}
         return tree(second), tree(error), dense_info, None, dfx.RESULTS.successful
+
+    def stage_times(self, t0: Scalar, t1: Scalar) -> tuple[Scalar, Scalar]:
+        """When the stages of the step from t0 to t1 evaluate the vector field."""
+        return t0 + _GAMMA * (t1 - t0), t1
+
+    def advance(
+        self, f: Callable[[Any, Scalars], Scalars], stages: Sequence[Any], h: Scalar, y: Scalars
+    ) -> tuple[Scalars, Scalars]:
+        """One step from y, for a vector field that is given whatever it needs beside the state.
+
+        Args:
+            f: From a stage's arguments and a state to the rates of change.
+            stages: The arguments of each stage: what f needs of the time, and parameters.
+            h: Size of the step [s].
+            y: The state.
+
+        Returns:
+            The state after the step, and h times the rate of the first stage.
+        """
+        first_stage, second_stage = stages
+        depends = sparsity(lambda y: f(first_stage, y), y)
+
+        def solve(stage, known, y):
+            """Y with Y − γh f(Y) = known, by Newton's method from y.
+
+            The derivative is that of the implicit-function theorem at the solution, which
+            costs one evaluation of f instead of differentiating every iteration.
+            """
+            fixed_stage, fixed_h, fixed_known, y = _stop_gradient((stage, h, known, y))
+            lu = []
+            for _ in range(self.newton_iterations):
+                rate, columns = _jacobian_columns(lambda y: f(fixed_stage, y), y)
+                rows = [
+                    {j: -_GAMMA * fixed_h * columns[j][i] for j in depends[i]}
+                    for i in range(len(y))
+                ]
+                for i, row in enumerate(rows):
+                    row[i] = 1 + row.get(i, 0.0)
+                lu = factorise(rows)
+                defect = [
+                    k + _GAMMA * fixed_h * r - v
+                    for k, r, v in zip(fixed_known, rate, y, strict=True)
+                ]
+                y = [v + s for v, s in zip(y, substitute(lu, defect), strict=True)]
+            # dY = (I − γhJ)⁻¹ (d known + d(γhf) at fixed Y), with the last factors of I − γhJ.
+            lu, y = _stop_gradient((lu, y))
+            rhs = [k + _GAMMA * h * r for k, r in zip(known, f(stage, y), strict=True)]
+            return [_with_tangent_of(v, g) for v, g in zip(y, substitute(lu, rhs), strict=True)]
+
+        first = solve(first_stage, y, y)
+        rate_h = [(v - v0) / _GAMMA for v, v0 in zip(first, y, strict=True)]
+        known = [v0 + (1 - _GAMMA) * r for v0, r in zip(y, rate_h, strict=True)]
+        return solve(second_stage, known, first), rate_h
 
 
 def _jacobian_columns(f: Callable[[Scalars], Scalars], y: Scalars) -> tuple[Scalars, list[Scalars]]:
