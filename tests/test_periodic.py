@@ -19,6 +19,7 @@ from jaxtwin.physics.periodic import (
     BeatIteration,
     DirectAdjoint,
     NewtonIteration,
+    _inverse,
     periodic_orbit,
 )
 
@@ -97,6 +98,16 @@ class Windkessel(AbstractPeriodicSystem[Leaky, LeakyParameters, Leaky]):
 
     def scaling(self, p):
         return Leaky(0.0), Leaky(1.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_inverse_of_small_matrices(n):
+    matrices = np.random.default_rng(n).normal(size=(64, n, n))
+    matrices[0] = np.eye(n)[::-1]  # Impossible without pivoting.
+    inverses = jax.jit(jax.vmap(_inverse))(matrices)
+    np.testing.assert_allclose(
+        inverses @ matrices, np.broadcast_to(np.eye(n), matrices.shape), atol=1e-10
+    )
 
 
 def exchange_exact(theta, tau):

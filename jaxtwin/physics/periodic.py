@@ -202,6 +202,24 @@ class _FixedPoint(NamedTuple):
         return cls(jnp.eye(flat.size, dtype=flat.dtype) - jacobian + weights.T @ gradients, weights)
 
 
+def _inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse of a small matrix: Gauss-Jordan elimination with partial pivoting.
+
+    Not `jnp.linalg.inv`: on CPU, two threads that call LAPACK on large batches at the same
+    time wait for each other forever (jaxlib 0.10.2, batches of 2,048 on), and
+    `simulate_cohort` runs two.
+    """
+    n = len(matrix)
+    table = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1)
+    for k in range(n):
+        best = k + jnp.argmax(jnp.abs(table[k:, k]))
+        upper, lower = table[k], table[best]
+        row = lower / lower[k]
+        table = table.at[best].set(upper)
+        table = (table - jnp.outer(table[:, k], row)).at[k].set(row)
+    return table[:, n:]
+
+
 class AbstractIteration(eqx.Module):
     """How to get from beat to beat to the one that repeats itself.
 
@@ -339,7 +357,7 @@ class NewtonIteration(AbstractIteration):
             return jnp.stack(jax.tree.leaves(coarse(unravel(v)).end))
 
         jacobian = jax.jacfwd(end)(flat)
-        inverse = jnp.linalg.inv(_FixedPoint.of(coarse, start, jacobian).matrix)
+        inverse = _inverse(_FixedPoint.of(coarse, start, jacobian).matrix)
         # Whom the coarse grid drives astray starts anew, and goes from beat to beat.
         usable = jnp.all(jnp.isfinite(flat)) & jnp.all(jnp.isfinite(inverse))
         start = jax.tree.map(lambda a, b: jnp.where(usable, a, b), start, y0)
@@ -414,7 +432,7 @@ def _periodic_states_jvp(primals, tangents):
     # None: what is differentiated does not touch it.
     direct = jax.tree.map(lambda leaf, d: jnp.zeros_like(leaf) if d is None else d, states, direct)
     right = end(direct) if departure is None else end(direct) + weights.T @ departure
-    d_y = jnp.linalg.solve(matrix, right)
+    d_y = _inverse(matrix) @ right
     d_states = jax.tree.map(lambda d, column: d + jnp.tensordot(d_y, column, 1), direct, columns)
     return (states, residual, number), (d_states, None, None)
 
