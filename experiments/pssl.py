@@ -14,9 +14,9 @@ that everything runs. Phantom patients differ in seven parameters whichever twin
 """
 
 import dataclasses
+import functools
 import json
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,15 +105,6 @@ PRESETS = {
 }
 
 
-def chunks(description: str, total: int):
-    """A progress bar for chunks of 256 simulations."""
-
-    def wrap(iterable: Iterable) -> Iterable:
-        return progress_bar(iterable, total=-(-total // 256), desc=description, unit="chunk")
-
-    return wrap
-
-
 def obtain_emulator(config: Config, run: Run) -> tuple[Emulator, dict[str, float]]:
     """Simulate the box, train the emulator and measure it on unseen points."""
     place = run.folder / "emulator"
@@ -130,7 +121,7 @@ def obtain_emulator(config: Config, run: Run) -> tuple[Emulator, dict[str, float
             box,
             box.sample(n, seed=3 * config.seed + k),
             phases=PHASES,
-            progress=chunks(f"simulating {name}", n),
+            progress=functools.partial(progress_bar, desc=f"simulating {name}", unit="chunk"),
         )
         for k, (name, n) in enumerate(
             [("training", config.simulations), ("validation", held_out), ("unseen", config.unseen)]

@@ -1,14 +1,18 @@
 """Many patients at once: simulate a table of θ in chunks, and draw cohorts from a box."""
 
+import collections
 import functools
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float
 
 from jaxtwin.parameters import Box
@@ -33,6 +37,8 @@ class Simulations(NamedTuple):
         waveforms: The outputs at phases 0, 1/n, ... (n − 1)/n of the period,
             [patient, phase] on every leaf.
         converged: Whether the orbit was found; where not, the other entries mean nothing.
+        residual: How far each beat is from periodic, as in `PeriodicOrbit`; NaN where the
+            solution diverged.
     """
 
     theta: Float[np.ndarray, "patient free"]
@@ -40,20 +46,67 @@ class Simulations(NamedTuple):
     minimum: Any
     waveforms: Any
     converged: Bool[np.ndarray, " patient"]
+    residual: Float[np.ndarray, " patient"]
 
     def take(self, index) -> "Simulations":
         """The patients at an index array or a mask."""
         return jax.tree.map(lambda leaf: leaf[index], self)
 
+    def failures(self, box: Box, limit: int = 3) -> str:
+        """Which patients did not converge, with their parameters; "" if all did.
 
-@eqx.filter_jit
+        Args:
+            box: The box that θ belongs to.
+            limit: How many are described in full.
+        """
+        failed = np.flatnonzero(~self.converged)
+        if not failed.size:
+            return ""
+        lines = [f"{failed.size} of {len(self.theta)} patients did not converge:"]
+        for i in failed[:limit]:
+            values = ", ".join(
+                f"{spec.name}={value:.6g}{' ' * bool(spec.unit)}{spec.unit}"
+                for spec, value in zip(box.specs, self.theta[i], strict=True)
+            )
+            how = (
+                f"changes by {self.residual[i]:.1e} a beat"
+                if np.isfinite(self.residual[i])
+                else "diverged"
+            )
+            lines.append(f"  patient {i} {how}: {values}")
+        if failed.size > limit:
+            lines.append(f"  and {failed.size - limit} more")
+        return "\n".join(lines)
+
+
 @functools.partial(eqx.filter_vmap, in_axes=(None, None, 0, None))
 def _simulate(system: AbstractPeriodicSystem, box: Box, theta, phases: int):
-    orbit = periodic_orbit(system, box.complete(theta), steps=STEPS, throw=False)
-    thinned = jax.tree.map(lambda leaf: leaf[: -1 : STEPS // phases], orbit.outputs)
+    p = box.complete(theta)
+    orbit = periodic_orbit(system, p, steps=STEPS, throw=False)
+    if system.discontinuities(p):  # Then the grid is not equidistant.
+        at = jnp.asarray(system.period(p)) * jnp.arange(phases) / phases
+        thinned = jax.tree.map(lambda leaf: jnp.interp(at, orbit.times, leaf), orbit.outputs)
+    else:
+        thinned = jax.tree.map(lambda leaf: leaf[: -1 : STEPS // phases], orbit.outputs)
     maximum = jax.tree.map(jnp.max, orbit.outputs)
     minimum = jax.tree.map(jnp.min, orbit.outputs)
-    return maximum, minimum, thinned, orbit.converged
+    return maximum, minimum, thinned, orbit.converged, orbit.residual
+
+
+@eqx.filter_jit
+def _simulate_chunk(system, box, theta, phases: int, mesh: Mesh | None):
+    """A chunk on one device, or a part of it on each device of the mesh."""
+    if mesh is None:
+        return _simulate(system, box, theta, phases)
+    over_all = PartitionSpec(mesh.axis_names)
+    # Without shard_map each beat would wait for the slowest patient of all devices.
+    return jax.shard_map(
+        lambda theta: _simulate(system, box, theta, phases),
+        mesh=mesh,
+        in_specs=over_all,
+        out_specs=over_all,
+        check_vma=False,
+    )(theta)
 
 
 def simulate_cohort(
@@ -62,8 +115,10 @@ def simulate_cohort(
     theta: Float[np.ndarray, "patient free"],
     *,
     phases: int = 80,
-    chunk: int = 256,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
     progress: Progress = iter,
+    throw: bool = False,
 ) -> Simulations:
     """The periodic orbits of any number of patients, in float32.
 
@@ -72,34 +127,88 @@ def simulate_cohort(
         box: Says which parameters θ holds.
         theta: One row a patient.
         phases: Number of grid points a period; must divide `STEPS`.
-        chunk: Patients simulated together: the arrays of one chunk stay in the cache.
-        progress: Wraps the iterator over chunks, for example `tqdm.tqdm`.
+        chunk: Patients simulated together on one device. By default 512 on a CPU, whose cache
+            holds their arrays, and 131,072 on an accelerator (3 GB).
+        mesh: Devices over which each chunk is spread, along all of the mesh's axes; by default
+            only JAX's default device. It may span several processes
+            (`jax.distributed.initialize`): all call this with the same arguments, and all get
+            the whole result.
+        progress: Wraps the chunks, whose number is known, for example `tqdm.tqdm`.
+        throw: Whether to raise where a patient did not converge; otherwise it is reported in
+            `converged` and `failures`, and spoils no other.
 
     Raises:
-        ValueError: If `phases` does not divide the number of solver steps, θ is not a table,
-            or a θ is outside the box.
+        ValueError: If `phases` does not divide the number of solver steps, θ is not a table, a θ
+            is outside the box, or `chunk` is not positive.
+        RuntimeError: With `throw`, if a patient did not converge.
     """
     if theta.ndim != 2 or not len(theta):
         raise ValueError(f"θ of shape {theta.shape}: expected one row a patient, at least one")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk={chunk}: expected at least one patient")
     if phases < 1 or STEPS % phases:
         raise ValueError(f"phases={phases} must divide the solver's {STEPS} steps a period")
     box.check(jnp.asarray(theta))
 
+    device = jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
+    if chunk is None:
+        chunk = 512 if device.platform == "cpu" else 131_072
     theta = np.asarray(theta, np.float32)
-    starts = range(0, len(theta), chunk)
+    together = chunk * (1 if mesh is None else mesh.size)
 
     def run(start: int):
-        rows = theta[start : start + chunk]
+        rows = theta[start : start + together]
         # Every chunk has the same shape, so that the loop compiles once.
-        padded = np.concatenate([rows, np.repeat(rows[-1:], chunk - len(rows), axis=0)])
-        return jax.tree.map(
-            lambda leaf: np.asarray(leaf)[: len(rows)], _simulate(system, box, padded, phases)
-        )
+        padded = np.concatenate([rows, np.repeat(rows[-1:], together - len(rows), axis=0)])
+        results = _fetch(_simulate_chunk(system, box, _spread(padded, mesh), phases, mesh))
+        return jax.tree.map(lambda leaf: leaf[: len(rows)], results)
 
-    # XLA runs a loop of small operations on one core; a second thread keeps the other busy.
-    with ThreadPoolExecutor(2) as pool:
-        parts = list(progress(pool.map(run, starts)))
-    return Simulations(theta, *jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts))
+    if mesh is not None:
+        threads = 1  # All processes must run the chunks in the same order.
+    elif device.platform == "cpu":
+        threads = os.cpu_count() or 1  # XLA runs a loop of small operations on one core.
+    else:
+        threads = 2  # One computes while the other copies.
+    parts = list(progress(_InOrder(run, range(0, len(theta), together), threads)))
+    simulations = Simulations(theta, *jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts))
+    if throw and not simulations.converged.all():
+        raise RuntimeError(simulations.failures(box))
+    return simulations
+
+
+def _spread(rows: np.ndarray, mesh: Mesh | None):
+    """Rows over all devices of a mesh, of which this process may have only some."""
+    if mesh is None:
+        return rows
+    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+
+
+def _fetch(results: Any) -> Any:
+    """Results as NumPy arrays, those of other processes too."""
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(results)):
+        return jax.tree.map(np.asarray, results)
+    return multihost_utils.process_allgather(results, tiled=True)
+
+
+class _InOrder:
+    """run(start) for each start, in order, at most `threads` of them ahead of the reader."""
+
+    def __init__(self, run: Callable[[int], Any], starts: Sequence[int], threads: int):
+        self.run, self.starts, self.threads = run, starts, threads
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __iter__(self) -> Iterator[Any]:
+        with ThreadPoolExecutor(self.threads) as pool:
+            pending: collections.deque[Future] = collections.deque()
+            for start in self.starts:
+                pending.append(pool.submit(self.run, start))
+                if len(pending) > self.threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
 
 class Limits(NamedTuple):

@@ -144,8 +144,8 @@ class Emulator(eqx.Module):
         """
         if not simulations.converged.all():
             raise ValueError(
-                f"{(~simulations.converged).sum()} of {len(simulations.theta)} simulations did not "
-                "converge: leave them out with simulations.take(simulations.converged)"
+                f"{simulations.failures(self.box)}\n"
+                "leave them out with simulations.take(simulations.converged)"
             )
 
         def stack(outputs: Any) -> np.ndarray:

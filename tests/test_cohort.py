@@ -111,10 +111,32 @@ def test_one_bad_patient_spoils_no_other(seven):
     assert np.array_equal(limits.hold(cohort), cohort.converged)
 
 
+def test_failures_name_the_patients_and_their_parameters(seven):
+    assert seven.failures(BOX) == ""
+    theta = seven.theta.copy()
+    theta[[2, 6], 1] = -30
+    cohort = simulate(theta)
+    assert np.isnan(cohort.residual[[2, 6]]).all()
+    assert np.all(cohort.take([0, 1, 3, 4, 5]).residual <= 3e-5)
+    with pytest.raises(RuntimeError, match="2 of 7 patients did not converge"):
+        simulate(theta, throw=True)
+
+    cohort.converged[4], cohort.residual[4] = False, 0.01
+    lines = cohort.failures(BOX, limit=2).splitlines()
+    T, k, V_d = theta[4]
+    assert lines == [
+        "3 of 7 patients did not converge:",
+        f"  patient 2 diverged: T={theta[2, 0]:.6g} s, k=-30 1/s, V_d={theta[2, 2]:.6g} mL",
+        f"  patient 4 changes by 1.0e-02 a beat: T={T:.6g} s, k={k:.6g} 1/s, V_d={V_d:.6g} mL",
+        "  and 1 more",
+    ]
+
+
 def test_progress_sees_every_chunk(seven):
     seen = []
 
     def progress(chunks):
+        assert len(chunks) == 2
         for chunk in chunks:
             seen.append(chunk)
             yield chunk
@@ -124,6 +146,8 @@ def test_progress_sees_every_chunk(seven):
 
 
 def test_errors(seven):
+    with pytest.raises(ValueError, match="chunk=0: expected at least one"):
+        simulate_cohort(Tank(), BOX, seven.theta, chunk=0)
     with pytest.raises(ValueError, match="phases=7 must divide the solver's 240 steps"):
         simulate_cohort(Tank(), BOX, seven.theta, phases=7)
     for value, shown in ((np.nan, "nan"), (3.0, "3")):
@@ -144,6 +168,7 @@ def healthy(**changes):
         outputs(0 * one, V_lv=values["ESV"] * one),
         outputs(0 * beat, **{name: values[name] * beat for name in ("P_ao", "P_la", "q_s")}),
         np.array([values.get("converged", True)]),
+        0 * one,
     )
 
 

@@ -84,6 +84,7 @@ def simulations_of(emulator, theta):
         outputs(emulation.minimum),
         outputs(emulation.waveforms),
         np.ones(len(theta), bool),
+        np.zeros(len(theta), np.float32),
     )
 
 

@@ -332,7 +332,8 @@ class NewtonIteration(AbstractIteration):
     `AndersonIteration` comes as near as that grid's own error allows, and the Jacobian of the
     beat map is computed there. Then two beats on the full grid suffice all over the left
     heart's box: one to correct, one to confirm. Conserved quantities stay what they are if
-    they are linear in the state; otherwise use `BeatIteration`.
+    they are linear in the state; otherwise use `BeatIteration`. An orbit that no heart would
+    settle in, because it is unstable, is found too.
 
     Attributes:
         tolerance: See `AbstractIteration`.

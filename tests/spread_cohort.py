@@ -1,0 +1,50 @@
+"""Run by test_spread.py in processes of its own: a cohort on many devices, or on many hosts."""
+
+import argparse
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxtwin.cohort import simulate_cohort
+from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.store import read_simulations, simulate_into
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--devices", type=int, required=True, help="of each process")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--process", type=int, default=0)
+    parser.add_argument("--address", default=None)
+    parser.add_argument("--patients", type=int, default=44)
+    parser.add_argument("--cache", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", arguments.devices)
+    jax.config.update("jax_compilation_cache_dir", arguments.cache)
+    if arguments.processes > 1:
+        jax.distributed.initialize(arguments.address, arguments.processes, arguments.process)
+    devices = jax.devices()
+    assert len(devices) == arguments.devices * arguments.processes
+    assert len(jax.local_devices()) == arguments.devices
+
+    theta = SEVEN.sample(arguments.patients, seed=2)
+    # All axes of the mesh are used, whatever their names.
+    mesh = Mesh(np.array(devices).reshape(2, -1), ("a", "b"))
+    options = {"phases": 8, "chunk": 2, "mesh": mesh}
+    place = arguments.out / f"{arguments.process}.npz"
+    spread = simulate_cohort(LeftHeart(), SEVEN, theta, **options)
+    np.savez(place, *jax.tree.leaves(spread))
+
+    store = arguments.out / "store"
+    simulate_into(store, LeftHeart(), SEVEN, theta, block=20, **options)
+    if arguments.process == 0:
+        stored = read_simulations(store, LeftHeart())
+        for a, b in zip(jax.tree.leaves(stored), jax.tree.leaves(spread), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+if __name__ == "__main__":
+    main()
