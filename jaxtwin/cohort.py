@@ -1,7 +1,6 @@
 """Many patients at once: simulate a table of θ in chunks, and draw cohorts from a box."""
 
 import collections
-import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float
 
-from jaxtwin.parameters import Box
+from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.observables import ejection_fraction
 from jaxtwin.physics.periodic import periodic_orbit
@@ -79,88 +78,49 @@ class Simulations(NamedTuple):
         return "\n".join(lines)
 
 
-@functools.partial(eqx.filter_vmap, in_axes=(None, None, 0, None))
-def _simulate(system: AbstractPeriodicSystem, box: Box, theta, phases: int):
-    p = box.complete(theta)
-    orbit = periodic_orbit(system, p, steps=STEPS, throw=False)
-    if system.discontinuities(p):  # Then the grid is not equidistant.
-        at = jnp.asarray(system.period(p)) * jnp.arange(phases) / phases
-        thinned = jax.tree.map(lambda leaf: jnp.interp(at, orbit.times, leaf), orbit.outputs)
-    else:
-        thinned = jax.tree.map(lambda leaf: leaf[: -1 : STEPS // phases], orbit.outputs)
-    maximum = jax.tree.map(jnp.max, orbit.outputs)
-    minimum = jax.tree.map(jnp.min, orbit.outputs)
-    return maximum, minimum, thinned, orbit.converged, orbit.residual
-
-
-@eqx.filter_jit
-def _simulate_chunk(system, box, theta, phases: int, mesh: Mesh | None):
-    """A chunk on one device, or a part of it on each device of the mesh."""
-    if mesh is None:
-        return _simulate(system, box, theta, phases)
-    over_all = PartitionSpec(mesh.axis_names)
-    # Without shard_map each beat would wait for the slowest patient of all devices.
-    return jax.shard_map(
-        lambda theta: _simulate(system, box, theta, phases),
-        mesh=mesh,
-        in_specs=over_all,
-        out_specs=over_all,
-        check_vma=False,
-    )(theta)
-
-
-def simulate_cohort(
-    system: AbstractPeriodicSystem,
-    box: Box,
+def map_patients(
+    function: Callable[[Theta], Any],
     theta: Float[np.ndarray, "patient free"],
     *,
-    phases: int = 80,
     chunk: int | None = None,
     mesh: Mesh | None = None,
     progress: Progress = iter,
-    throw: bool = False,
-) -> Simulations:
-    """The periodic orbits of any number of patients, in float32.
+) -> Any:
+    """Apply a function of one patient to many, in chunks, on all cores or devices.
 
     Args:
-        system: The model.
-        box: Says which parameters θ holds.
-        theta: One row a patient.
-        phases: Number of grid points a period; must divide `STEPS`.
-        chunk: Patients simulated together on one device. By default 512 on a CPU, whose cache
-            holds their arrays, and 131,072 on an accelerator (3 GB).
+        function: From θ to any pytree of arrays, such as observables or their gradient. It is
+            vmapped and compiled once, and again for another function: give the same object
+            each time, or an `equinox.Partial` of one.
+        theta: One row a patient. Its dtype is the dtype computed in.
+        chunk: Patients computed together on one device. By default 512 on a CPU, whose cache
+            holds the arrays of so many orbits, and 131,072 on an accelerator (3 GB).
         mesh: Devices over which each chunk is spread, along all of the mesh's axes; by default
             only JAX's default device. It may span several processes
             (`jax.distributed.initialize`): all call this with the same arguments, and all get
             the whole result.
         progress: Wraps the chunks, whose number is known, for example `tqdm.tqdm`.
-        throw: Whether to raise where a patient did not converge; otherwise it is reported in
-            `converged` and `failures`, and spoils no other.
+
+    Returns:
+        The function's results as NumPy arrays, [patient, ...] on every leaf.
 
     Raises:
-        ValueError: If `phases` does not divide the number of solver steps, θ is not a table, a θ
-            is outside the box, or `chunk` is not positive.
-        RuntimeError: With `throw`, if a patient did not converge.
+        ValueError: If θ is not a table, or `chunk` is not positive.
     """
     if theta.ndim != 2 or not len(theta):
         raise ValueError(f"θ of shape {theta.shape}: expected one row a patient, at least one")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk={chunk}: expected at least one patient")
-    if phases < 1 or STEPS % phases:
-        raise ValueError(f"phases={phases} must divide the solver's {STEPS} steps a period")
-    box.check(jnp.asarray(theta))
-
     device = jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
     if chunk is None:
         chunk = 512 if device.platform == "cpu" else 131_072
-    theta = np.asarray(theta, np.float32)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk}: expected at least one patient")
     together = chunk * (1 if mesh is None else mesh.size)
 
     def run(start: int):
         rows = theta[start : start + together]
         # Every chunk has the same shape, so that the loop compiles once.
         padded = np.concatenate([rows, np.repeat(rows[-1:], together - len(rows), axis=0)])
-        results = _fetch(_simulate_chunk(system, box, _spread(padded, mesh), phases, mesh))
+        results = _fetch(_map_chunk(function, _spread(padded, mesh), mesh))
         return jax.tree.map(lambda leaf: leaf[: len(rows)], results)
 
     if mesh is not None:
@@ -170,10 +130,20 @@ def simulate_cohort(
     else:
         threads = 2  # One computes while the other copies.
     parts = list(progress(_InOrder(run, range(0, len(theta), together), threads)))
-    simulations = Simulations(theta, *jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts))
-    if throw and not simulations.converged.all():
-        raise RuntimeError(simulations.failures(box))
-    return simulations
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+@eqx.filter_jit
+def _map_chunk(function: Callable[[Theta], Any], theta, mesh: Mesh | None):
+    """A chunk on one device, or a part of it on each device of the mesh."""
+    if mesh is None:
+        return jax.vmap(function)(theta)
+    over_all = PartitionSpec(mesh.axis_names)
+    # Without shard_map each beat would wait for the slowest patient of all devices.
+    spread = jax.shard_map(
+        jax.vmap(function), mesh=mesh, in_specs=over_all, out_specs=over_all, check_vma=False
+    )
+    return spread(theta)
 
 
 def _spread(rows: np.ndarray, mesh: Mesh | None):
@@ -209,6 +179,62 @@ class _InOrder:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+
+
+def _simulate(system: AbstractPeriodicSystem, box: Box, phases: int, theta: Theta):
+    """The entries of `Simulations` for one patient."""
+    p = box.complete(theta)
+    orbit = periodic_orbit(system, p, steps=STEPS, throw=False)
+    if system.discontinuities(p):  # Then the grid is not equidistant.
+        at = jnp.asarray(system.period(p)) * jnp.arange(phases) / phases
+        thinned = jax.tree.map(lambda leaf: jnp.interp(at, orbit.times, leaf), orbit.outputs)
+    else:
+        thinned = jax.tree.map(lambda leaf: leaf[: -1 : STEPS // phases], orbit.outputs)
+    maximum = jax.tree.map(jnp.max, orbit.outputs)
+    minimum = jax.tree.map(jnp.min, orbit.outputs)
+    return maximum, minimum, thinned, orbit.converged, orbit.residual
+
+
+def simulate_cohort(
+    system: AbstractPeriodicSystem,
+    box: Box,
+    theta: Float[np.ndarray, "patient free"],
+    *,
+    phases: int = 80,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress = iter,
+    throw: bool = False,
+) -> Simulations:
+    """The periodic orbits of any number of patients, in float32.
+
+    Args:
+        system: The model.
+        box: Says which parameters θ holds.
+        theta: One row a patient.
+        phases: Number of grid points a period; must divide `STEPS`.
+        chunk: Patients simulated together, see `map_patients`.
+        mesh: Devices to use, see `map_patients`.
+        progress: Wraps the chunks, see `map_patients`.
+        throw: Whether to raise where a patient did not converge; otherwise it is reported in
+            `converged` and `failures`, and spoils no other.
+
+    Raises:
+        ValueError: If `phases` does not divide the number of solver steps, θ is not a table, a θ
+            is outside the box, or `chunk` is not positive.
+        RuntimeError: With `throw`, if a patient did not converge.
+    """
+    if phases < 1 or STEPS % phases:
+        raise ValueError(f"phases={phases} must divide the solver's {STEPS} steps a period")
+    theta = np.asarray(theta, np.float32)
+    if theta.ndim == 2:
+        box.check(theta)
+    function = eqx.Partial(_simulate, system, box, phases)
+    results = map_patients(function, theta, chunk=chunk, mesh=mesh, progress=progress)
+    simulations = Simulations(theta, *results)
+    if throw and not simulations.converged.all():
+        raise RuntimeError(simulations.failures(box))
+    return simulations
 
 
 class Limits(NamedTuple):
