@@ -114,22 +114,22 @@ class BeatMap(eqx.Module):
             fractions = jnp.interp(fractions, jnp.round(jumps * self.steps) / self.steps, jumps)
         return period * (1 - 8 * jnp.finfo(period.dtype).eps) * fractions
 
-    def stepper(self) -> tuple[Callable[[Any, Any], Any], Any]:
-        """A function (y, x) → y that takes one step, and the x of all steps, stacked."""
+    def stepper(self) -> tuple[Callable[[Any, Any, Any], Any], Any, Any]:
+        """A function (constants, y, x) → y that takes a step, the constants, and all x, stacked."""
         times = self.times()
         t0, t1 = times[:-1], times[1:]
         if isinstance(self.solver, SDIRK2):
             return self._hoisted_stepper(self.solver, t0, t1)
-        term = ode_term(self.system)
 
-        def step(y, x):
+        def step(beats, y, x):
             t0, t1 = x
+            term = ode_term(beats.system)
             # Solvers that carry something from step to step start afresh with each.
-            carried = self.solver.init(term, t0, t1, y, self.p)
-            y, *_ = self.solver.step(term, t0, t1, y, self.p, carried, made_jump=False)
+            carried = beats.solver.init(term, t0, t1, y, beats.p)
+            y, *_ = beats.solver.step(term, t0, t1, y, beats.p, carried, made_jump=False)
             return y
 
-        return step, (t0, t1)
+        return step, self, (t0, t1)
 
     def _hoisted_stepper(self, solver: SDIRK2, t0, t1):
         """The steps of our own solver, with all that the state does not enter computed before."""
@@ -143,31 +143,31 @@ class BeatMap(eqx.Module):
         # Arrays of its own for each stage: one for both would be read with a stride.
         stages = [jax.vmap(drive)(t) for t in jax.vmap(solver.stage_times)(t0, t1)]
 
-        def step(y, x):
+        def step(constants, y, x):
             h, stages = x
             stages = [(constants, driven) for driven in stages]
             y1, _ = solver.advance(rates, stages, h, jax.tree.leaves(y))
             return jax.tree.unflatten(structure, y1)
 
-        return step, (t1 - t0, stages)
+        return step, constants, (t1 - t0, stages)
 
     def states(self, y0) -> Any:
         """The state at each time of the beat from y0, [time] on every leaf."""
-        step, xs = self.stepper()
+        step, constants, xs = self.stepper()
 
         def body(y, x):
-            y = step(y, x)
+            y = step(constants, y, x)
             return y, y
 
         return _prepend(y0, jax.lax.scan(body, y0, xs)[1])
 
     def __call__(self, y0, *, record: bool = False) -> Beat:
         """The beat from y0; its states are None unless they are recorded."""
-        step, xs = self.stepper()
+        step, constants, xs = self.stepper()
 
         def body(carry, x):
             y, size = carry
-            y = step(y, x)
+            y = step(constants, y, x)
             size = jax.tree.map(lambda s, v: jnp.maximum(s, jnp.abs(v)), size, y)
             return (y, size), y if record else None
 
@@ -176,6 +176,32 @@ class BeatMap(eqx.Module):
         tiny = jnp.finfo(jax.tree.leaves(y0)[0].dtype).tiny
         change = jax.tree.map(lambda a, b, s: (b - a) / (s + tiny), y0, y1, size)
         return Beat(y1, change, _prepend(y0, later) if record else None)
+
+    def sensitivities(self, y0, *, record: bool) -> tuple[Float[Array, "state state"], list[Any]]:
+        """The Jacobian of the beat from y0, and its columns along the beat if they are recorded.
+
+        The columns are carried as scalars like the state. As an axis of their own (`jax.jacfwd`)
+        it would be the inner one under vmap, and every operation five times slower.
+        """
+        step, constants, xs = self.stepper()
+        leaves, structure = jax.tree.flatten(y0)
+        n = len(leaves)
+        units = [
+            jax.tree.unflatten(
+                structure, [jnp.full_like(leaf, i == j) for i, leaf in enumerate(leaves)]
+            )
+            for j in range(n)
+        ]
+
+        def body(carry, x):
+            y, columns = carry
+            y, push = jax.linearize(lambda y: step(constants, y, x), y)
+            columns = [push(column) for column in columns]
+            return (y, columns), columns if record else []
+
+        (_, last), later = jax.lax.scan(body, (y0, units), xs)
+        jacobian = jnp.stack([jnp.stack(jax.tree.leaves(column)) for column in last], axis=1)
+        return jacobian, [_prepend(a, b) for a, b in zip(units, later, strict=False)]
 
     def conserved(self, y) -> Float[Array, " conserved"]:
         """The system's conserved quantities as a vector."""
@@ -352,12 +378,8 @@ class NewtonIteration(AbstractIteration):
         coarse = beats.coarser(self.coarsening)
         anderson = AndersonIteration(self.coarse_tolerance, self.max_beats)
         start = anderson.settle(coarse, y0, record=False).next_start
-        flat, unravel = jax.flatten_util.ravel_pytree(start)
-
-        def end(v):
-            return jnp.stack(jax.tree.leaves(coarse(unravel(v)).end))
-
-        jacobian = jax.jacfwd(end)(flat)
+        flat, _ = jax.flatten_util.ravel_pytree(start)
+        jacobian, _ = coarse.sensitivities(start, record=False)
         inverse = _inverse(_FixedPoint.of(coarse, start, jacobian).matrix)
         # Whom the coarse grid drives astray starts anew, and goes from beat to beat.
         usable = jnp.all(jnp.isfinite(flat)) & jnp.all(jnp.isfinite(inverse))
@@ -414,27 +436,44 @@ def _periodic_states_jvp(primals, tangents):
     states, residual, number = _periodic_states(system, p, solver, steps, method)
     beats = BeatMap(system, p, solver, steps)
     y = jax.tree.map(lambda leaf: leaf[0], states)
-    flat, unravel = jax.flatten_util.ravel_pytree(y)
-
-    def along(direction):
-        return jax.jvp(lambda v: beats.states(unravel(v)), (flat,), (direction,))[1]
 
     def end(tree):
         """The last state, as a vector."""
-        return jnp.stack([leaf[..., -1] for leaf in jax.tree.leaves(tree)])
+        return jnp.stack([leaf[-1] for leaf in jax.tree.leaves(tree)])
 
-    def by_parameters(system, p):
+    def departure(system, p):
+        """How far the initial state's conserved quantities are from those of y."""
         beats = BeatMap(system, p, solver, steps)
-        return beats.states(y), beats.conserved(beats.initial_state()) - beats.conserved(y)
+        return beats.conserved(beats.initial_state()) - beats.conserved(y)
 
-    columns = jax.vmap(along)(jnp.eye(flat.size, dtype=flat.dtype))
-    matrix, weights = _FixedPoint.of(beats, y, end(columns))
-    _, (direct, departure) = eqx.filter_jvp(by_parameters, (system, p), (d_system, d_p))
+    def prepare(system, p):
+        return BeatMap(system, p, solver, steps).stepper()[1:]
+
+    step, _, _ = beats.stepper()
+    d_system_p = (d_system, d_p)
+    (constants, xs), (d_constants, d_xs) = eqx.filter_jvp(prepare, (system, p), d_system_p)
+    _, d_conserved = eqx.filter_jvp(departure, (system, p), d_system_p)
+
+    # Reverse mode keeps the states, and computes each step anew: what it would have to read
+    # otherwise is sixty times as much.
+    @eqx.filter_checkpoint
+    def body(d_y, x):
+        _, d_y = eqx.filter_jvp(step, (constants, *x[0]), (d_constants, d_y, x[1]))
+        return d_y, d_y
+
+    before = jax.tree.map(lambda leaf: leaf[:-1], states)
+    still = jax.tree.map(jnp.zeros_like, y)
+    direct = _prepend(still, jax.lax.scan(body, still, ((before, xs), d_xs))[1])
+    jacobian, columns = beats.sensitivities(y, record=True)
+    matrix, weights = _FixedPoint.of(beats, y, jacobian)
     # None: what is differentiated does not touch it.
-    direct = jax.tree.map(lambda leaf, d: jnp.zeros_like(leaf) if d is None else d, states, direct)
-    right = end(direct) if departure is None else end(direct) + weights.T @ departure
+    right = end(direct) if d_conserved is None else end(direct) + weights.T @ d_conserved
     d_y = _inverse(matrix) @ right
-    d_states = jax.tree.map(lambda d, column: d + jnp.tensordot(d_y, column, 1), direct, columns)
+    d_states = jax.tree.map(
+        lambda d, *column: d + sum(w * c for w, c in zip(d_y, column, strict=True)),
+        direct,
+        *columns,
+    )
     return (states, residual, number), (d_states, None, None)
 
 
