@@ -1,58 +1,253 @@
-"""Periodic states a second of the left heart, with accuracy beside: python -m benchmarks.simulate.
+"""Periodic states a second, and how right they are, beside what a user would pick instead.
 
-One batch of θ from the seven-parameter box in float32. The error is against the same patients
-in float64 with eight times as many steps.
+    python -m benchmarks.simulate                # all solvers, batches of 1 to 65,536: half an hour
+    python -m benchmarks.simulate --quick        # jaxtwin and compiled LSODA, batches of 4,096
+    python -m benchmarks.simulate --json FILE    # the rows, too
+
+Work: (EDV, ESV) of the periodic beat at points of the seven-parameter box; in mode "gradient" also
+their gradient with respect to all seven. Errors are those of the batch's first 256 patients, both
+volumes together, against SciPy's Radau at 1e-8 (tests/references/left_heart_radau.py). Every row
+is measured by one process at a time; it goes on to the next larger batch until one would take
+longer than `--limit` seconds. peak_MB is the process's resident memory (on Linux the peak of the
+row's own runs, elsewhere of the process so far), on an accelerator the peak of the device's.
 """
 
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+import tyro
 
+from benchmarks.rivals import RIVALS, Missing, Solve
+from experiments.command import origin
+from jaxtwin.cohort import map_patients
+from jaxtwin.parameters import Theta
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.physics.observables import observables
 from jaxtwin.physics.periodic import periodic_orbit
 
-BATCH, REPEATS, REFERENCE = 1_024, 5, 256
+BATCHES = (1, 16, 256, 4_096, 65_536)
+QUICK = 4_096
+REFERENCE = Path(__file__).parents[1] / "tests" / "references" / "left_heart_radau.json"
+HEADER = (
+    "solver",
+    "dtype",
+    "mode",
+    "batch",
+    "per_second",
+    "compile_s",
+    "median_error_mL",
+    "worst_error_mL",
+    "failures",
+    "peak_MB",
+)
 
 
-@eqx.filter_jit
-@eqx.filter_vmap(in_axes=(0, None))
-def solve(theta, steps: int):
-    """Observables and convergence of a batch."""
-    orbit = periodic_orbit(LeftHeart(), SEVEN.complete(theta), steps=steps, throw=False)
-    return observables(orbit), orbit.converged
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One solver in one dtype and mode, whose batches grow."""
+
+    solver: str
+    dtype: str
+    mode: str
 
 
-def main() -> None:
-    """Measure and print one line."""
-    theta = SEVEN.sample(BATCH, seed=0)
+SERIES = [
+    *(
+        Series("jaxtwin", dtype, mode)
+        for mode in ("forward", "gradient")
+        for dtype in ("float32", "float64")
+    ),
+    *(Series(name, dtype, "forward") for name, (dtype, _) in RIVALS.items()),
+]
+IN_QUICK = ("jaxtwin", "numbalsoda, 1e-6")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to measure.
+
+    Attributes:
+        quick: One batch, jaxtwin and compiled LSODA only.
+        json: Where to write the rows.
+        limit: Longest time a row may take [s].
+        only: Solvers whose name begins with one of these; all by default.
+        measure: For the benchmark's own use: the index of a series to measure in this process.
+    """
+
+    quick: bool = False
+    json: Path | None = None
+    limit: float = 90.0
+    only: tuple[str, ...] = ()
+    measure: int | None = None
+
+
+def volumes(theta: Theta) -> tuple[jax.Array, jax.Array]:
+    """(EDV, ESV) of one patient's periodic beat, and whether it was found."""
+    orbit = periodic_orbit(LeftHeart(), SEVEN.complete(theta), throw=False)
+    found = observables(orbit)
+    return jnp.stack([found.EDV, found.ESV]), orbit.converged
+
+
+def volumes_and_gradient(theta: Theta):
+    """The same, with the gradient of both volumes by all parameters, [2, 7].
+
+    Row by row: for `jax.jacrev` both rows are an axis inside that of the patients, which costs
+    a fifth more.
+    """
+    values, pull_back, converged = jax.vjp(volumes, theta, has_aux=True)
+    rows = [pull_back(unit)[0] for unit in jnp.eye(2, dtype=theta.dtype)]
+    return values, converged, jnp.stack(rows)
+
+
+def jaxtwin(mode: str) -> Solve:
+    """Our own solver, on all cores or on the accelerator."""
+    function = volumes if mode == "forward" else volumes_and_gradient
+
+    def solve(theta):
+        chunk = min(len(theta), 512) if jax.default_backend() == "cpu" else len(theta)
+        values, converged, *gradient = map_patients(function, theta, chunk=chunk)
+        return values, ~(converged & np.all([np.isfinite(g).all((1, 2)) for g in gradient], axis=0))
+
+    return solve
+
+
+def peak_memory(reset: bool = False) -> float:
+    """Peak memory [MB] since the last reset, where the platform can reset it."""
+    statistics = jax.devices()[0].memory_stats()
+    if statistics:
+        return statistics["peak_bytes_in_use"] / 1e6
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1e3
+    except (OSError, IndexError):
+        unit = 1e6 if sys.platform == "darwin" else 1e3
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def timed(solve: Solve, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Volumes, failures, and how many seconds they took."""
     began = time.perf_counter()
-    got, converged = jax.block_until_ready(solve(theta.astype(np.float32), 400))
-    first = time.perf_counter() - began
-    seconds = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        jax.block_until_ready(solve(theta.astype(np.float32), 400))
-        seconds.append(time.perf_counter() - began)
-    rate = BATCH / np.median(seconds)
-    with jax.enable_x64(True):
-        reference, _ = solve(theta[:REFERENCE], 3_200)
-    errors = {
-        name: np.abs(
-            np.asarray(getattr(got, name))[:REFERENCE] - np.asarray(getattr(reference, name))
-        )
-        for name in ("EDV", "ESV", "P_lv_max", "P_ao_min")
-    }
-    print(
-        f"batch {BATCH}, float32: {rate:.0f} periodic states/s (median of {REPEATS}, slowest "
-        f"{BATCH / max(seconds):.0f}), first call {first:.1f} s, "
-        f"{int((~converged).sum())} not converged"
-    )
-    for name, error in errors.items():
-        print(f"  {name}: median error {np.median(error):.4f}, worst {error.max():.4f}")
+    values, failed = solve(theta)
+    return values, failed, time.perf_counter() - began
+
+
+def measure(series: Series, batches: tuple[int, ...], limit: float) -> None:
+    """Print one row of JSON for each batch."""
+    if series.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    reference = json.loads(REFERENCE.read_text())
+    expected = np.stack([reference["values"]["EDV"], reference["values"]["ESV"]], axis=1)
+    table = SEVEN.sample(max(*batches, len(expected)), seed=0)
+    np.testing.assert_allclose(table[: len(expected)], reference["theta"], rtol=1e-12)
+
+    ours = series.solver == "jaxtwin"
+    solve = jaxtwin(series.mode) if ours else RIVALS[series.solver][1]()
+    for batch in batches:
+        theta = table[:batch].astype(series.dtype)
+        eqx.clear_caches()
+        jax.clear_caches()
+        values, failed, first = timed(solve, theta)
+        peak_memory(reset=True)
+        seconds = []
+        while not seconds or (len(seconds) < 5 and first + sum(seconds) < min(limit, 10.0)):
+            values, failed, again = timed(solve, theta)
+            seconds.append(again)
+        usual = float(np.median(seconds))
+        k = min(batch, len(expected))
+        error = np.abs(values[:k] - expected[:k])[~failed[:k]]
+        row = {
+            **dataclasses.asdict(series),
+            "batch": batch,
+            "per_second": float(f"{batch / usual:.4g}"),
+            "compile_s": round(max(first - usual, 0.0), 2),
+            "median_error_mL": float(f"{np.median(error):.2g}") if error.size else None,
+            "worst_error_mL": float(f"{np.max(error):.2g}") if error.size else None,
+            "failures": int(failed.sum()),
+            "peak_MB": round(peak_memory()),
+        }
+        print(json.dumps(row), flush=True)
+
+
+def rows_of(index: int, arguments: Arguments, batches: tuple[int, ...]):
+    """The rows of one series, measured by a process of its own that is stopped when late."""
+    command = [sys.executable, "-m", "benchmarks.simulate", "--measure", str(index)]
+    command += ["--limit", str(arguments.limit), *(["--quick"] if arguments.quick else [])]
+    # Errors show in the terminal.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for batch in batches:
+        late = threading.Timer(2 * arguments.limit + 60, process.kill)  # 60 s to compile.
+        late.start()
+        line = process.stdout.readline()
+        late.cancel()
+        if not line:
+            process.wait()
+            reason = "too long" if process.returncode < 0 else "it failed"
+            yield f"{SERIES[index].solver}: no row for batches of {batch:,} and more: {reason}"
+            return
+        row = json.loads(line)
+        if "missing" in row:
+            yield f"{SERIES[index].solver}: skipped, not installed: {row['missing']}"
+            break
+        yield row
+        following = batch / row["per_second"] * 16
+        if batch != batches[-1] and following > arguments.limit and row["per_second"] < 100:
+            yield f"{row['solver']}: larger batches would take {following:,.0f} s and more each"
+            break
+    process.kill()
+    process.wait()
+
+
+def line(cells) -> str:
+    """One line of the table."""
+    widths = (28, 7, 8, 6, 10, 9, 15, 14, 8, 7)
+    shown = [
+        "-" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell)
+        for cell in cells
+    ]
+    return "| " + " | ".join(text.ljust(w) for text, w in zip(shown, widths, strict=True)) + " |"
+
+
+def main(arguments: Arguments) -> None:
+    """Measure every series and print one table."""
+    batches = (QUICK,) if arguments.quick else BATCHES
+    if arguments.measure is not None:
+        try:
+            measure(SERIES[arguments.measure], batches, arguments.limit)
+        except Missing as missing:
+            print(json.dumps({"missing": str(missing)}), flush=True)
+        return
+    began = time.perf_counter()
+    print(json.dumps(origin()))
+    print(line(HEADER))
+    print(line(["---"] * len(HEADER)))
+    rows, notes = [], []
+    for index, series in enumerate(SERIES):
+        wanted = not arguments.only or series.solver.startswith(arguments.only)
+        if arguments.quick and series.solver not in IN_QUICK:
+            wanted = False
+        for row in rows_of(index, arguments, batches) if wanted else ():
+            if isinstance(row, str):
+                notes.append(row)
+                continue
+            rows.append(row)
+            print(line(row[name] for name in HEADER), flush=True)
+            if arguments.json is not None:
+                arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    print(*notes, f"{time.perf_counter() - began:.0f} s in all", sep="\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Arguments, description=__doc__))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from jaxtwin.physics.elastance import double_hill
+from jaxtwin.physics.iteration import NewtonIteration
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart, LeftHeartParameters
 from jaxtwin.physics.observables import observables
-from jaxtwin.physics.periodic import NewtonIteration, periodic_orbit
+from jaxtwin.physics.periodic import periodic_orbit
 from tests.references import left_heart_radau
 
 REFERENCES = Path(__file__).parent / "references"

@@ -11,17 +11,15 @@ import pytest
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.implicit import SDIRK2
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
-from jaxtwin.physics.observables import observables
-from jaxtwin.physics.periodic import (
-    RESULTS,
+from jaxtwin.physics.iteration import (
     AndersonIteration,
     BeatIteration,
-    DirectAdjoint,
     NewtonIteration,
-    _inverse,
-    periodic_orbit,
+    inverse,
 )
+from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.physics.observables import observables
+from jaxtwin.physics.periodic import RESULTS, DirectAdjoint, periodic_orbit
 
 TIGHT = BeatIteration(tolerance=1e-12, max_beats=60)
 traces = []
@@ -101,10 +99,10 @@ class Windkessel(AbstractPeriodicSystem[Leaky, LeakyParameters, Leaky]):
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
-def test_inverse_of_small_matrices(n):
+def testinverse_of_small_matrices(n):
     matrices = np.random.default_rng(n).normal(size=(64, n, n))
     matrices[0] = np.eye(n)[::-1]  # Impossible without pivoting.
-    inverses = jax.jit(jax.vmap(_inverse))(matrices)
+    inverses = jax.jit(jax.vmap(inverse))(matrices)
     np.testing.assert_allclose(
         inverses @ matrices, np.broadcast_to(np.eye(n), matrices.shape), atol=1e-10
     )

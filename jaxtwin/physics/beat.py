@@ -1,0 +1,188 @@
+"""One period of a driven system, as a map from its initial to its final state."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.hoist import hoist
+from jaxtwin.physics.implicit import SDIRK2
+from jaxtwin.physics.solve import ode_term
+
+
+class Beat(NamedTuple):
+    """One period from some state.
+
+    Attributes:
+        end: The state after it.
+        change: By how much it changed each entry, relative to the entry's largest size in it.
+        states: The state at each time, [time] on every leaf.
+    """
+
+    end: Any
+    change: Any
+    states: Any
+
+    def residual(self) -> Float[Array, ""]:
+        """The largest change of an entry."""
+        return jnp.max(jnp.abs(jnp.stack(jax.tree.leaves(self.change))))
+
+
+class Steps(NamedTuple):
+    """The steps of one beat, with all that the state does not enter computed before.
+
+    Attributes:
+        step: A function (constants, y, x) → y that takes one step.
+        constants: What it needs in every step.
+        xs: What it needs in each, stacked.
+    """
+
+    step: Callable[[Any, Any, Any], Any]
+    constants: Any
+    xs: Any
+
+    def __call__(self, y0, *, record: bool = False) -> Beat:
+        """The beat from y0; its states are None unless they are recorded."""
+
+        def body(carry, x):
+            y, size = carry
+            y = self.step(self.constants, y, x)
+            size = jax.tree.map(lambda s, v: jnp.maximum(s, jnp.abs(v)), size, y)
+            return (y, size), y if record else None
+
+        (y1, size), later = jax.lax.scan(body, (y0, jax.tree.map(jnp.abs, y0)), self.xs)
+        # 0/0 counts as no change.
+        tiny = jnp.finfo(jax.tree.leaves(y0)[0].dtype).tiny
+        change = jax.tree.map(lambda a, b, s: (b - a) / (s + tiny), y0, y1, size)
+        return Beat(y1, change, prepend(y0, later) if record else None)
+
+    def states(self, y0) -> Any:
+        """The state at each time of the beat from y0, [time] on every leaf."""
+
+        def body(y, x):
+            y = self.step(self.constants, y, x)
+            return y, y
+
+        return prepend(y0, jax.lax.scan(body, y0, self.xs)[1])
+
+    def sensitivities(self, y0, *, record: bool) -> tuple[Float[Array, "state state"], list[Any]]:
+        """The Jacobian of the beat from y0, and its columns along the beat if they are recorded.
+
+        The columns are carried as scalars like the state. As an axis of their own (`jax.jacfwd`)
+        it would be the inner one under vmap, and every operation five times slower.
+        """
+        leaves, structure = jax.tree.flatten(y0)
+        n = len(leaves)
+        units = [
+            jax.tree.unflatten(
+                structure, [jnp.full_like(leaf, i == j) for i, leaf in enumerate(leaves)]
+            )
+            for j in range(n)
+        ]
+
+        def body(carry, x):
+            y, columns = carry
+            y, push = jax.linearize(lambda y: self.step(self.constants, y, x), y)
+            columns = [push(column) for column in columns]
+            return (y, columns), columns if record else []
+
+        (_, last), later = jax.lax.scan(body, (y0, units), self.xs)
+        jacobian = jnp.stack([jnp.stack(jax.tree.leaves(column)) for column in last], axis=1)
+        return jacobian, [prepend(a, b) for a, b in zip(units, later, strict=False)]
+
+
+class BeatMap(eqx.Module):
+    """The map from a state at the start of a period to the one at its end.
+
+    Attributes:
+        system: The model.
+        p: All its parameters.
+        solver: Whose steps are taken, with no error control.
+        number: How many of them make a period.
+    """
+
+    system: AbstractPeriodicSystem
+    p: Any
+    solver: dfx.AbstractSolver
+    number: int = eqx.field(static=True)
+
+    def coarser(self, factor: int) -> "BeatMap":
+        """The same map with so many times fewer steps."""
+        return BeatMap(self.system, self.p, self.solver, max(1, self.number // factor))
+
+    def initial_state(self) -> Any:
+        """The system's initial state as floats, though it may give Python's integers."""
+        return jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf, float)),
+            self.system.initial_state(self.p),
+        )
+
+    def times(self) -> Float[Array, " time"]:
+        """The grid of one period: equidistant, but with a time at each of the discontinuities.
+
+        The node nearest to a discontinuity moves onto it, and the others stay equidistant in
+        between. The drive's last value is its limit from the left: systems may jump where one
+        period ends and the next begins.
+        """
+        period = jnp.asarray(self.system.period(self.p))
+        fractions = jnp.arange(self.number + 1, dtype=period.dtype) / self.number
+        discontinuities = self.system.discontinuities(self.p)
+        if discontinuities:
+            jumps = jnp.stack([jnp.asarray(t, period.dtype) for t in discontinuities]) / period
+            jumps = jnp.concatenate(
+                [jnp.zeros(1), jnp.sort(jumps), jnp.ones(1)], dtype=period.dtype
+            )
+            fractions = jnp.interp(fractions, jnp.round(jumps * self.number) / self.number, jumps)
+        return period * (1 - 8 * jnp.finfo(period.dtype).eps) * fractions
+
+    def steps(self) -> Steps:
+        """The steps of one beat."""
+        times = self.times()
+        t0, t1 = times[:-1], times[1:]
+        if isinstance(self.solver, SDIRK2):
+            return self._hoisted_steps(self.solver, t0, t1)
+
+        def step(beats, y, x):
+            t0, t1 = x
+            term = ode_term(beats.system)
+            # Solvers that carry something from step to step start afresh with each.
+            carried = beats.solver.init(term, t0, t1, y, beats.p)
+            y, *_ = beats.solver.step(term, t0, t1, y, beats.p, carried, made_jump=False)
+            return y
+
+        return Steps(step, self, (t0, t1))
+
+    def _hoisted_steps(self, solver: SDIRK2, t0, t1) -> Steps:
+        """The steps of our own solver, with all that the state does not enter computed before."""
+        leaves, structure = jax.tree.flatten(self.initial_state())
+
+        def f(t, y):
+            state = jax.tree.unflatten(structure, y)
+            return jax.tree.leaves(self.system.vector_field(t, state, self.p))
+
+        constants, drive, rates = hoist(f, leaves)
+        # Arrays of its own for each stage: one for both would be read with a stride.
+        stages = [jax.vmap(drive)(t) for t in jax.vmap(solver.stage_times)(t0, t1)]
+
+        def step(constants, y, x):
+            h, stages = x
+            stages = [(constants, driven) for driven in stages]
+            y1, _ = solver.advance(rates, stages, h, jax.tree.leaves(y))
+            return jax.tree.unflatten(structure, y1)
+
+        return Steps(step, constants, (t1 - t0, stages))
+
+    def conserved(self, y) -> Float[Array, " conserved"]:
+        """The system's conserved quantities as a vector."""
+        values = self.system.conserved(y, self.p)
+        return jnp.asarray(values, jax.tree.leaves(y)[0].dtype)
+
+
+def prepend(y0, later):
+    """The state y0 before later ones, [time] on every leaf."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), y0, later)
