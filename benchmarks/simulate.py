@@ -3,6 +3,7 @@
     python -m benchmarks.simulate                # all solvers, batches of 1 to 65,536: half an hour
     python -m benchmarks.simulate --quick        # jaxtwin and compiled LSODA, batches of 4,096
     python -m benchmarks.simulate --json FILE    # the rows, too
+    python -m benchmarks.simulate --only jaxtwin --batches 65536 1048576 4194304  # on a GPU
 
 Work: (EDV, ESV) of the periodic beat at points of the seven-parameter box; in mode "gradient" also
 their gradient with respect to all seven. Errors are those of the batch's first 256 patients, both
@@ -10,10 +11,13 @@ volumes together, against SciPy's Radau at 1e-8 (tests/references/left_heart_rad
 is measured by one process at a time; it goes on to the next larger batch until one would take
 longer than `--limit` seconds. peak_MB is the process's resident memory (on Linux the peak of the
 row's own runs, elsewhere of the process so far), on an accelerator the peak of the device's.
+Batch 1 is one patient on one core, mostly XLA's overhead for each of the beats' small steps.
 """
 
 import dataclasses
+import itertools
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -29,13 +33,12 @@ import tyro
 
 from benchmarks.rivals import RIVALS, Missing, Solve
 from experiments.command import origin
-from jaxtwin.cohort import map_patients
+from jaxtwin.cohort import default_chunk, map_patients
 from jaxtwin.parameters import Theta
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.physics.observables import observables
 from jaxtwin.physics.periodic import periodic_orbit
 
-BATCHES = (1, 16, 256, 4_096, 65_536)
 QUICK = 4_096
 REFERENCE = Path(__file__).parents[1] / "tests" / "references" / "left_heart_radau.json"
 HEADER = (
@@ -67,7 +70,7 @@ SERIES = [
         for mode in ("forward", "gradient")
         for dtype in ("float32", "float64")
     ),
-    *(Series(name, dtype, "forward") for name, (dtype, _) in RIVALS.items()),
+    *(Series(name, "float64", "forward") for name in RIVALS),
 ]
 IN_QUICK = ("jaxtwin", "numbalsoda, 1e-6")
 
@@ -77,7 +80,8 @@ class Arguments:
     """What to measure.
 
     Attributes:
-        quick: One batch, jaxtwin and compiled LSODA only.
+        quick: One batch of 4,096, jaxtwin and compiled LSODA only.
+        batches: Sizes, increasing.
         json: Where to write the rows.
         limit: Longest time a row may take [s].
         only: Solvers whose name begins with one of these; all by default.
@@ -85,6 +89,7 @@ class Arguments:
     """
 
     quick: bool = False
+    batches: tuple[int, ...] = (1, 16, 256, 4_096, 65_536)
     json: Path | None = None
     limit: float = 90.0
     only: tuple[str, ...] = ()
@@ -114,7 +119,8 @@ def jaxtwin(mode: str) -> Solve:
     function = volumes if mode == "forward" else volumes_and_gradient
 
     def solve(theta):
-        chunk = min(len(theta), 512) if jax.default_backend() == "cpu" else len(theta)
+        # No more than the batch, which need not be padded.
+        chunk = min(len(theta), default_chunk(theta.dtype))
         values, converged, *gradient = map_patients(function, theta, chunk=chunk)
         return values, ~(converged & np.all([np.isfinite(g).all((1, 2)) for g in gradient], axis=0))
 
@@ -153,7 +159,7 @@ def measure(series: Series, batches: tuple[int, ...], limit: float) -> None:
     np.testing.assert_allclose(table[: len(expected)], reference["theta"], rtol=1e-12)
 
     ours = series.solver == "jaxtwin"
-    solve = jaxtwin(series.mode) if ours else RIVALS[series.solver][1]()
+    solve = jaxtwin(series.mode) if ours else RIVALS[series.solver]()
     for batch in batches:
         theta = table[:batch].astype(series.dtype)
         eqx.clear_caches()
@@ -183,11 +189,11 @@ def measure(series: Series, batches: tuple[int, ...], limit: float) -> None:
 def rows_of(index: int, arguments: Arguments, batches: tuple[int, ...]):
     """The rows of one series, measured by a process of its own that is stopped when late."""
     command = [sys.executable, "-m", "benchmarks.simulate", "--measure", str(index)]
-    command += ["--limit", str(arguments.limit), *(["--quick"] if arguments.quick else [])]
+    command += ["--limit", str(arguments.limit), "--batches", *map(str, batches)]
     # Errors show in the terminal.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    for batch in batches:
+    for batch, larger in itertools.pairwise([*batches, None]):
         late = threading.Timer(2 * arguments.limit + 60, process.kill)  # 60 s to compile.
         late.start()
         line = process.stdout.readline()
@@ -202,9 +208,9 @@ def rows_of(index: int, arguments: Arguments, batches: tuple[int, ...]):
             yield f"{SERIES[index].solver}: skipped, not installed: {row['missing']}"
             break
         yield row
-        following = batch / row["per_second"] * 16
-        if batch != batches[-1] and following > arguments.limit and row["per_second"] < 100:
-            yield f"{row['solver']}: larger batches would take {following:,.0f} s and more each"
+        if larger is not None and larger / row["per_second"] > arguments.limit:
+            seconds = larger / row["per_second"]
+            yield f"{row['solver']}: at this rate a batch of {larger:,} would take {seconds:,.0f} s"
             break
     process.kill()
     process.wait()
@@ -222,7 +228,9 @@ def line(cells) -> str:
 
 def main(arguments: Arguments) -> None:
     """Measure every series and print one table."""
-    batches = (QUICK,) if arguments.quick else BATCHES
+    batches = (QUICK,) if arguments.quick else arguments.batches
+    # Otherwise the first process that asks takes most of an accelerator's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if arguments.measure is not None:
         try:
             measure(SERIES[arguments.measure], batches, arguments.limit)

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohort import Limits, Simulations, draw_cohort, simulate_cohort
+from jaxtwin.cohort import Limits, Simulations, draw_cohort, map_patients, simulate_cohort
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
-from jaxtwin.physics.left_heart import LeftHeartOutputs
+from jaxtwin.physics.left_heart import SEVEN, LeftHeart, LeftHeartOutputs
+from jaxtwin.physics.periodic import periodic_orbit
+
+traces = []
 
 
 class TankParameters(AbstractParameters):
@@ -33,6 +36,7 @@ class Tank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
     parameters: ClassVar = TankParameters
 
     def vector_field(self, t, state, p):
+        traces.append(None)
         return Volume(p.k * (100 + 50 * jnp.sin(2 * jnp.pi * t / p.T) - state.V))
 
     def initial_state(self, p):
@@ -49,6 +53,34 @@ class Tank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
 
     def scaling(self, p):
         return outputs(0 * p.k), outputs(100 + 0 * p.k)
+
+
+class SplitTank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
+    """The same tank; that something jumps at a third of the period is only said."""
+
+    parameters: ClassVar = TankParameters
+    tank: Tank = Tank()
+
+    def vector_field(self, t, state, p):
+        return self.tank.vector_field(t, state, p)
+
+    def discontinuities(self, p):
+        return (0.3337 * p.T,)
+
+    def initial_state(self, p):
+        return self.tank.initial_state(p)
+
+    def outputs(self, t, state, p):
+        return self.tank.outputs(t, state, p)
+
+    def period(self, p):
+        return self.tank.period(p)
+
+    def conserved(self, state, p):
+        return self.tank.conserved(state, p)
+
+    def scaling(self, p):
+        return self.tank.scaling(p)
 
 
 BOX = Box.of(TankParameters, ("T", "k", "V_d"))
@@ -109,6 +141,46 @@ def test_one_bad_patient_spoils_no_other(seven):
     assert_equal(cohort.take(good), seven.take(good))
     limits = Limits(EDV=(0, np.inf), P_la_mean=(-1, np.inf))
     assert np.array_equal(limits.hold(cohort), cohort.converged)
+
+
+def test_cohorts_of_any_size_compile_once(seven):
+    simulate(seven.theta)
+    count = len(traces)
+    assert count > 0
+    for n in (1, 3, 7):  # Each with a new system and a new box.
+        simulate_cohort(
+            Tank(), Box.of(TankParameters, BOX.names), seven.theta[:n], chunk=4, phases=8
+        )
+    assert len(traces) == count
+
+
+def test_waveforms_between_the_times_of_an_uneven_grid(seven):
+    uneven = simulate_cohort(SplitTank(), BOX, seven.theta, chunk=4, phases=8)
+    for name in ("V_lv", "q_s"):
+        a, b = getattr(uneven.waveforms, name), getattr(seven.waveforms, name)
+        np.testing.assert_allclose(a, b, rtol=1e-3)
+
+
+def test_gradients_of_many_patients(seven):
+    """Of the mean volume, which is 100 + V_d whatever else."""
+
+    def mean(theta):
+        orbit = periodic_orbit(Tank(), BOX.complete(theta), throw=False)
+        return jnp.mean(orbit.outputs.V_lv[:-1])
+
+    gradient = map_patients(jax.grad(mean), seven.theta, chunk=4)
+    assert gradient.dtype == np.float32
+    np.testing.assert_allclose(gradient, np.tile([0, 0, 1], (7, 1)), atol=2e-3)
+    with pytest.raises(ValueError, match="one row a patient"):
+        map_patients(mean, seven.theta[:0])
+
+
+@pytest.mark.slow
+def test_no_point_of_the_box_fails():
+    cohort = simulate_cohort(LeftHeart(), SEVEN, SEVEN.sample(65_536, seed=0))
+    assert cohort.failures(SEVEN) == ""
+    assert cohort.residual.max() <= 3e-5
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(cohort))
 
 
 def test_failures_name_the_patients_and_their_parameters(seven):

@@ -269,6 +269,22 @@ def test_gradient_across_a_declared_discontinuity():
     np.testing.assert_allclose(jax.jit(jax.grad(peak))(2.0), jax.grad(exact)(2.0), atol=1e-5)
 
 
+def test_memory_of_a_gradient_does_not_grow_with_the_beats():
+    def bytes_for(**options):
+        def total(p):
+            orbit = periodic_orbit(TwoCompartments(), p, steps=50, throw=False, **options)
+            return jnp.sum(orbit.outputs.x)
+
+        p = jax.tree.map(jnp.asarray, ExchangeParameters())
+        compiled = jax.jit(jax.grad(total)).lower(p).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    few, many = (bytes_for(method=NewtonIteration(max_beats=n)) for n in (5, 500))
+    assert few == many
+    few, many = (bytes_for(adjoint=DirectAdjoint(n)) for n in (5, 50))
+    assert many > 2 * few
+
+
 def test_same_shapes_are_traced_once():
     @jax.jit
     def run(p):
@@ -278,6 +294,11 @@ def test_same_shapes_are_traced_once():
     count = len(traces)
     assert count > 0
     run(ExchangeParameters(k=0.5))
+    assert len(traces) == count
+    # Not jitted by the user, and with another object of the same kind.
+    for k in (0.3, 0.5):
+        periodic_orbit(TwoCompartments(), ExchangeParameters(k=k), steps=50)
+        count = count if k == 0.5 else len(traces)
     assert len(traces) == count
 
 
@@ -343,7 +364,7 @@ def test_left_heart_gradients_by_mode_and_adjoint(points, gradients):
 def test_left_heart_gradient_in_float32(points, gradients):
     with jax.enable_x64(False):
         theta = jnp.asarray(np.asarray(points, np.float32))
-        jacobian = left_heart_jacobian(jax.jacrev, method=BeatIteration())(theta)
+        jacobian = left_heart_jacobian(jax.jacrev, method=NewtonIteration())(theta)
         assert jacobian.dtype == jnp.float32
     width = np.asarray(SEVEN.high) - np.asarray(SEVEN.low)
     scale = np.abs(gradients).max(axis=(0, 2), keepdims=True)

@@ -1,5 +1,7 @@
 """Initial-value problems: against SciPy, a closed form, and a conserved quantity."""
 
+from typing import ClassVar, NamedTuple
+
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -8,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
+from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics import solve
+from jaxtwin.physics.base import AbstractSystem
 from jaxtwin.physics.left_heart import LeftHeart, LeftHeartParameters, LeftHeartState
 from jaxtwin.physics.solve import simulate
 
@@ -80,6 +84,59 @@ def test_closed_valves_leave_a_three_element_windkessel(run):
     decay = np.exp(-np.asarray(TIMES) * (1 / 4.4 + 1 / 1.33))
     np.testing.assert_allclose(found.outputs.q_s, 75.0 * decay, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(found.outputs.V_lv, 10.0, atol=1e-5)
+
+
+class InfusionParameters(AbstractParameters):
+    k: Scalar = parameter(2.0, (0.1, 9.0), symbol="k", unit="1/s", meaning="rate of loss")
+    stop: Scalar = parameter(0.7, (0.1, 0.9), symbol="s", unit="s", meaning="end of infusion")
+
+
+class Amount(NamedTuple):
+    x: Scalar
+
+
+class Infusion(AbstractSystem[Amount, InfusionParameters, Amount]):
+    """dx/dt = 50 until the infusion stops, then 0, less k x: not periodic."""
+
+    declared: bool
+    parameters: ClassVar = InfusionParameters
+
+    def vector_field(self, t, state, p):
+        return Amount(jnp.where(t < p.stop, 50.0, 0.0) - p.k * state.x)
+
+    def discontinuities(self, p):
+        return (p.stop,) if self.declared else ()
+
+    def initial_state(self, p):
+        return Amount(0.0 * p.k)
+
+    def outputs(self, t, state, p):
+        return state
+
+
+def test_a_declared_discontinuity_is_a_step_of_its_own():
+    times = jnp.array([0.3, 0.7, 1.5])
+
+    def run(declared, p, max_steps):
+        return simulate(Infusion(declared), p, times, max_steps=max_steps, throw=False)
+
+    p = jax.tree.map(jnp.asarray, InfusionParameters())
+    exact = 25 * (1 - np.exp(-2 * np.minimum(times, 0.7))) * np.exp(-2 * np.maximum(times - 0.7, 0))
+    # Where to look for the jump takes many rejected steps.
+    found = run(True, p, 64)
+    assert found.succeeded and not run(False, p, 64).succeeded
+    np.testing.assert_allclose(found.outputs.x, exact, rtol=1e-5)
+    # Traced too: their number is known.
+    batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), p)
+    both = jax.jit(jax.vmap(lambda p: run(True, p, 64)))(batch)
+    np.testing.assert_allclose(both.outputs.x, [exact, exact], rtol=1e-5)
+
+
+def test_jumps_of_every_period():
+    p = parameters(T_c=0.5)
+    np.testing.assert_allclose(solve._jumps(HEART, p, 1.7), [0.5, 1.0, 1.5])
+    assert solve._jumps(HEART, p, 0.5) == []
+    assert solve._jumps(Infusion(True), InfusionParameters(), 9.0) == [0.7]
 
 
 def test_failure_is_reported():

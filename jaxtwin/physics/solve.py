@@ -4,11 +4,13 @@ from typing import Any, NamedTuple
 
 import diffrax as dfx
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.base import AbstractSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractSystem
 
 
 class Trajectory(NamedTuple):
@@ -35,6 +37,18 @@ def ode_term(system: AbstractSystem) -> dfx.ODETerm:
     return dfx.ODETerm(vector_field)
 
 
+def _jumps(system: AbstractSystem, p: AbstractParameters, end: Any) -> list[Any]:
+    """When the vector field jumps, strictly between 0 and the end where these are known."""
+    within = list(system.discontinuities(p))
+    if not isinstance(system, AbstractPeriodicSystem):
+        return within
+    period = system.period(p)
+    if any(isinstance(value, jax.core.Tracer) for value in (period, end)):
+        return []
+    starts = np.arange(np.ceil(float(end) / float(period))) * float(period)
+    return [start + jump for start in starts for jump in (0.0, *within) if start or jump]
+
+
 def simulate(
     system: AbstractSystem,
     p: AbstractParameters,
@@ -56,7 +70,9 @@ def simulate(
         state: The state at t = 0; by default `system.initial_state(p)`.
         solver: Kvaerno5 by default.
         stepsize_controller: By default a PID controller with rtol and atol 1e-6 in float64,
-            1e-4 in float32.
+            1e-4 in float32, that ends a step at each of the system's discontinuities, in every
+            period, and where one period ends and the next begins. (How many periods there are
+            must be known: with a traced period or traced times it finds them by rejected steps.)
         adjoint: How to differentiate; Diffrax's recursive checkpointing by default.
         max_steps: After so many steps the solution has failed.
         throw: Whether a failure raises; otherwise it is reported in `succeeded`.
@@ -64,7 +80,14 @@ def simulate(
     times = jnp.asarray(times, float)
     y0 = system.initial_state(p) if state is None else state
     y0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, times.dtype), y0)
-    tolerance = 1e-6 if times.dtype == jnp.float64 else 1e-4
+    if stepsize_controller is None:
+        tolerance = 1e-6 if times.dtype == jnp.float64 else 1e-4
+        stepsize_controller = dfx.PIDController(rtol=tolerance, atol=tolerance)
+        jumps = _jumps(system, p, times[-1])
+        if jumps:
+            stepsize_controller = dfx.ClipStepSizeController(
+                stepsize_controller, jump_ts=jnp.asarray(jumps, times.dtype)
+            )
     solution = dfx.diffeqsolve(
         ode_term(system),
         dfx.Kvaerno5() if solver is None else solver,
@@ -74,11 +97,7 @@ def simulate(
         y0=y0,
         args=p,
         saveat=dfx.SaveAt(ts=times),
-        stepsize_controller=(
-            dfx.PIDController(rtol=tolerance, atol=tolerance)
-            if stepsize_controller is None
-            else stepsize_controller
-        ),
+        stepsize_controller=stepsize_controller,
         adjoint=dfx.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
         max_steps=max_steps,
         throw=throw,
