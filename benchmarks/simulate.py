@@ -193,14 +193,20 @@ def rows_of(index: int, arguments: Arguments, batches: tuple[int, ...]):
     # Errors show in the terminal.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    stopped = []
+
+    def stop():
+        stopped.append(True)
+        process.kill()
+
     for batch, larger in itertools.pairwise([*batches, None]):
-        late = threading.Timer(2 * arguments.limit + 60, process.kill)  # 60 s to compile.
+        late = threading.Timer(2 * arguments.limit + 60, stop)  # 60 s to compile.
         late.start()
         line = process.stdout.readline()
         late.cancel()
         if not line:
             process.wait()
-            reason = "too long" if process.returncode < 0 else "it failed"
+            reason = "too long" if stopped else f"it ended with {process.returncode}"
             yield f"{SERIES[index].solver}: no row for batches of {batch:,} and more: {reason}"
             return
         row = json.loads(line)

@@ -122,8 +122,15 @@ def map_patients(
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: expected at least one patient")
     together = chunk * (1 if mesh is None else mesh.size)
+    # JAX's context managers act on the caller's thread alone.
+    x64 = jnp.result_type(float) == jnp.float64
+    (device,) = jnp.zeros(()).devices()
 
     def run(start: int):
+        with jax.enable_x64(x64), jax.default_device(device):
+            return compute(start)
+
+    def compute(start: int):
         rows = theta[start : start + together]
         # Every chunk has the same shape, so that the loop compiles once.
         padded = np.concatenate([rows, np.repeat(rows[-1:], together - len(rows), axis=0)])
@@ -133,7 +140,9 @@ def map_patients(
     if mesh is not None:
         threads = 1  # All processes must run the chunks in the same order.
     elif jax.default_backend() == "cpu":
-        threads = os.cpu_count() or 1  # XLA runs a loop of small operations on one core.
+        # XLA runs a loop of small operations on one core.
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+        threads = len(cores) or os.cpu_count() or 1
     else:
         threads = 2  # One computes while the other copies.
     parts = list(progress(_InOrder(run, range(0, len(theta), together), threads)))

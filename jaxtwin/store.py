@@ -1,5 +1,7 @@
 """Cohorts too large for memory: simulated block by block into a Zarr group on disk."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def simulate_into(
     The group holds the fields of `Simulations` as arrays: theta, maximum/V_lv, minimum/V_lv,
     waveforms/V_lv and so on for every output, residual, and converged (1 or 0; -1 where not
     simulated yet). Its attributes say what it is of. Memory does not grow with the number of
-    patients: one block is held at a time, about 3 kB a patient with the left heart's outputs.
+    patients: one block is held at a time, about 10 kB a patient with the left heart's outputs.
 
     Args:
         path: Folder of the group. If it exists, its finished blocks are kept.
@@ -50,28 +52,33 @@ def simulate_into(
         progress: Wraps the list of blocks that are still to be simulated.
 
     Raises:
-        ValueError: If the group at `path` is of something else, or a θ is outside the box; the
-            blocks before are kept.
+        ValueError: If the group at `path` is of something else, an argument is not as said, or a θ
+            is outside the box; the blocks before are kept.
     """
     if len(theta.shape) != 2 or not theta.shape[0] or block < 1:
         raise ValueError(
             f"θ of shape {tuple(theta.shape)} in blocks of {block}: expected one row a patient, at "
             "least one, and at least one patient a block"
         )
+    if theta.shape[1] != len(box.names) or phases < 1 or STEPS % phases:
+        raise ValueError(
+            f"θ with {theta.shape[1]} columns and {phases} phases: expected one column for each of "
+            f"{', '.join(box.names)}, and phases that divide the solver's {STEPS} steps a period"
+        )
     n = theta.shape[0]
-    writes = jax.process_index() == 0
-    group = _prepare(Path(path), _describe(system, box, phases), n, block) if writes else None
     starts = range(0, n, block)
-    todo = np.ones(len(starts), bool)
-    if group is not None:
-        todo = np.array([_is_open(group, theta, start, min(start + block, n)) for start in starts])
+    description = _describe(system, box, phases) | {"patients": n, "block": block}
+    group = _on_first_host(lambda: _prepare(Path(path), description))
+    todo = _on_first_host(
+        lambda: [_is_open(group, theta, start, min(start + block, n)) for start in starts]
+    )
     if jax.process_count() > 1:
-        todo = np.asarray(multihost_utils.broadcast_one_to_all(todo))
+        todo = multihost_utils.broadcast_one_to_all(np.array(todo or [False] * len(starts)))
     for start in progress([start for start, is_open in zip(starts, todo, strict=True) if is_open]):
         rows = np.asarray(theta[start : start + block])
         simulations = simulate_cohort(system, box, rows, phases=phases, chunk=chunk, mesh=mesh)
-        if group is not None:
-            _write(group, start, simulations)
+        _on_first_host(functools.partial(_write, group, start, simulations))
+        del simulations
 
 
 def read_simulations(
@@ -88,8 +95,8 @@ def read_simulations(
         ValueError: If it is of another model, or some of these patients are not simulated yet.
     """
     group: Any = zarr.open_group(path, mode="r")
-    if group.attrs["system"] != _name(system):
-        raise ValueError(f"{path} is of {group.attrs['system']}, not of {_name(system)}")
+    if group.attrs.get("system") != _name(system):
+        raise ValueError(f"{path} is of {group.attrs.get('system')}, not of {_name(system)}")
     converged = group["converged"][rows]
     missing = int(np.sum(converged == _NOT_SIMULATED))
     if missing:
@@ -112,6 +119,24 @@ def read_simulations(
     )
 
 
+def _on_first_host(action: Callable[[], Any]) -> Any:
+    """What it gives on the first host; None on others, which wait, and fail where it failed."""
+    if jax.process_count() == 1:
+        return action()
+    given, error = None, None
+    if jax.process_index() == 0:
+        try:
+            given = action()
+        except Exception as caught:
+            error = caught
+    failed = bool(multihost_utils.broadcast_one_to_all(np.array(error is not None)))
+    if error is not None:
+        raise error
+    if failed:
+        raise RuntimeError("the first host failed; its own error says why")
+    return given
+
+
 def _name(system: AbstractPeriodicSystem) -> str:
     """The model, with whatever its fields hold."""
     return f"{type(system).__module__}.{eqx.tree_pformat(system, short_arrays=False)}"
@@ -131,6 +156,7 @@ def _describe(system: AbstractPeriodicSystem, box: Box, phases: int) -> dict[str
     return {
         "format": "jaxtwin simulations 1",
         "system": _name(system),
+        "free": list(box.names),
         "box": box.describe(),
         "fixed": {
             name: spec.default
@@ -143,9 +169,9 @@ def _describe(system: AbstractPeriodicSystem, box: Box, phases: int) -> dict[str
     }
 
 
-def _prepare(path: Path, description: dict[str, Any], n: int, block: int) -> Any:
+def _prepare(path: Path, description: dict[str, Any]) -> Any:
     """The group at path, made if there is none, checked against the description if there is."""
-    description = description | {"patients": n, "block": block}
+    n, block = description["patients"], description["block"]
     empty = not path.exists() or not any(path.iterdir())
     if not empty and not (path / "zarr.json").exists():
         raise ValueError(f"{path} is not empty, and holds no simulations: choose another folder")

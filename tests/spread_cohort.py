@@ -40,10 +40,17 @@ def main() -> None:
 
     store = arguments.out / "store"
     simulate_into(store, LeftHeart(), SEVEN, theta, block=20, **options)
-    if arguments.process == 0:
-        stored = read_simulations(store, LeftHeart())
-        for a, b in zip(jax.tree.leaves(stored), jax.tree.leaves(spread), strict=True):
-            np.testing.assert_array_equal(a, b)
+    stored = read_simulations(store, LeftHeart())
+    for a, b in zip(jax.tree.leaves(stored), jax.tree.leaves(spread), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # What only the first host sees fails on all.
+    try:
+        simulate_into(store, LeftHeart(), SEVEN, theta, block=10, **options)
+    except (ValueError, RuntimeError) as error:
+        expected = "block is 20, not 10" if arguments.process == 0 else "the first host failed"
+        assert expected in str(error), error
+    else:
+        raise AssertionError("it took another block size")
 
 
 if __name__ == "__main__":

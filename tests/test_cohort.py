@@ -161,6 +161,30 @@ def test_waveforms_between_the_times_of_an_uneven_grid(seven):
         np.testing.assert_allclose(a, b, rtol=1e-3)
 
 
+def test_contexts_of_the_caller_hold_in_every_chunk(seven):
+    parts = []
+
+    def keep(chunks):
+        parts.extend(chunks)
+        return parts
+
+    def dtype(theta):
+        return jnp.zeros(())
+
+    with jax.enable_x64(False):
+        map_patients(dtype, seven.theta, chunk=2, progress=keep)
+    map_patients(dtype, seven.theta, chunk=2, progress=keep)
+    assert [part.dtype for part in parts[:4]] == [np.float32] * 4
+    assert parts[-1].dtype == np.float64
+
+
+def test_a_fixed_period_in_float32(seven):
+    """Then the period is a Python number, and θ says what to compute in."""
+    box = Box.of(TankParameters, ("V_d",))
+    cohort = simulate_cohort(Tank(), box, seven.theta[:, 2:], chunk=4, phases=8)
+    assert cohort.converged.all() and cohort.waveforms.V_lv.dtype == np.float32
+
+
 def test_gradients_of_many_patients(seven):
     """Of the mean volume, which is 100 + V_d whatever else."""
 

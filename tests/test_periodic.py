@@ -2,6 +2,7 @@
 
 from typing import ClassVar, NamedTuple
 
+import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.implicit import SDIRK2
 from jaxtwin.physics.iteration import (
     AndersonIteration,
@@ -99,7 +101,7 @@ class Windkessel(AbstractPeriodicSystem[Leaky, LeakyParameters, Leaky]):
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
-def testinverse_of_small_matrices(n):
+def test_inverse_of_small_matrices(n):
     matrices = np.random.default_rng(n).normal(size=(64, n, n))
     matrices[0] = np.eye(n)[::-1]  # Impossible without pivoting.
     inverses = jax.jit(jax.vmap(inverse))(matrices)
@@ -190,6 +192,34 @@ def test_giving_up_is_reported_or_raised():
         eqx.filter_jit(periodic_orbit)(TwoCompartments(), p, steps=50, method=once)
 
 
+def test_no_beats():
+    with pytest.raises(ValueError, match="max_beats=0: expected at least one"):
+        periodic_orbit(TwoCompartments(), ExchangeParameters(), method=BeatIteration(max_beats=0))
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        dfx.Tsit5(),  # Carries its last stage from step to step.
+        dfx.Kvaerno3(root_finder=dfx.VeryChord(rtol=1e-10, atol=1e-10)),
+    ],
+    ids=["Tsit5", "Kvaerno3"],
+)
+def test_any_diffrax_solver(solver):
+    def at_start(theta):
+        p = ExchangeParameters(*theta)
+        orbit = periodic_orbit(
+            TwoCompartments(), p, steps=100, solver=solver, method=NewtonIteration(1e-9)
+        )
+        return orbit.states.x[0]
+
+    theta = jnp.array([2.0, 0.4, 1.5, 3.0])
+    np.testing.assert_allclose(jax.jit(at_start)(theta), exchange_exact(theta, 0.0), atol=1e-6)
+    expected = jax.grad(exchange_exact)(theta, 0.0)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(at_start))(theta), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(jax.grad(at_start))(theta), expected, atol=1e-5)
+
+
 def test_divergence_is_told_from_slowness():
     p = ExchangeParameters(k=jnp.nan)
     orbit = periodic_orbit(TwoCompartments(), p, steps=50, throw=False)
@@ -214,14 +244,14 @@ class SwitchedWindkessel(AbstractPeriodicSystem[Leaky, LeakyParameters, Leaky]):
     """C dP/dt = u − P/R, where the flow u is 1 until the fraction `on` of the period, then 0."""
 
     on: float
-    declared: bool
+    declared: tuple[float, ...]
     parameters: ClassVar = LeakyParameters
 
     def vector_field(self, t, state, p):
-        return Leaky((jnp.where(t < self.on * p.T, 1.0, 0.0) - state.P / p.R) / p.C)
+        return Leaky((jnp.where(t % p.T < self.on * p.T, 1.0, 0.0) - state.P / p.R) / p.C)
 
     def discontinuities(self, p):
-        return (self.on * p.T,) if self.declared else ()
+        return tuple(fraction * p.T for fraction in self.declared)
 
     def initial_state(self, p):
         return Leaky(0.0 * p.R)
@@ -243,23 +273,97 @@ def test_a_declared_discontinuity_restores_the_order():
     T, R, C, on = 2.0, 1.2, 0.7, 0.3137
     peak = R * (1 - np.exp(-on * T / (R * C))) / (1 - np.exp(-T / (R * C)))
 
-    def error(steps, declared, on=on):
+    def error(steps, *declared):
         system = SwitchedWindkessel(on, declared)
         orbit = periodic_orbit(system, LeakyParameters(T, R, C), steps=steps, method=TIGHT)
         return abs(orbit.outputs.P.max() - peak), orbit
 
-    coarse, orbit = error(100, True)
-    assert coarse < 1e-4 < error(100, False)[0]
-    assert 3.5 < coarse / error(200, True)[0] < 4.5
+    coarse, orbit = error(100, on)
+    assert coarse < 1e-4 < error(100)[0]
+    assert 3.5 < coarse / error(200, on)[0] < 4.5
     # The peak is a sample of the grid, which still has 100 steps and increases.
     assert orbit.times.shape == (101,) and np.all(np.diff(orbit.times) > 0)
     np.testing.assert_allclose(orbit.times[jnp.argmax(orbit.outputs.P)], on * T, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "at", [(0.004, 0.001), (1.9999, 0.5), (0.5, 0.5001, 0.5002), (1.0, 1.0)], ids=str
+)
+@pytest.mark.parametrize("number", [4, 40, 240])
+def test_every_discontinuity_has_a_time_of_its_own(at, number):
+    system = SwitchedWindkessel(0.5, tuple(jump / 2.0 for jump in at))
+    times = BeatMap(system, LeakyParameters(T=2.0), SDIRK2(), number).times()
+    assert times.shape == (number + 1,) and times[0] == 0.0
+    np.testing.assert_allclose(times[-1], 2.0, rtol=1e-12)
+    assert np.all(np.diff(times) >= 0)
+    for jump in at:
+        assert np.min(np.abs(times - jump)) < 1e-12
+    if len(set(at)) == len(at):
+        assert np.all(np.diff(times) > 0)
+
+
+def test_more_discontinuities_than_steps():
+    with pytest.raises(ValueError, match="2 steps a period, and 2 discontinuities"):
+        BeatMap(SwitchedWindkessel(0.5, (0.2, 0.5)), LeakyParameters(), SDIRK2(), 2).times()
+
+
+class Pairs(NamedTuple):
+    a: Scalar
+    b: Scalar
+    c: Scalar
+    d: Scalar
+
+
+class TwoExchanges(AbstractPeriodicSystem[Pairs, ExchangeParameters, Pairs]):
+    """Two exchanges side by side, (a, b) and (c, d): two totals are conserved."""
+
+    parameters: ClassVar = ExchangeParameters
+
+    def vector_field(self, t, state, p):
+        drive = p.a * jnp.cos(2 * jnp.pi * t / p.T)
+        first = -p.k * (state.a - state.b) + drive
+        second = -p.k * (state.c - state.d) - 2 * drive
+        return Pairs(first, -first, second, -second)
+
+    def initial_state(self, p):
+        return Pairs(p.x_0, p.k * p.x_0, 3 * p.x_0, 3 * p.k * p.x_0)
+
+    def outputs(self, t, state, p):
+        return state
+
+    def period(self, p):
+        return p.T
+
+    def conserved(self, state, p):
+        # Independent, but not at right angles.
+        return (state.a + state.b, state.a + state.b + 2 * (state.c + state.d))
+
+    def scaling(self, p):
+        return Pairs(0.0, 0.0, 0.0, 0.0), Pairs(1.0, 1.0, 1.0, 1.0)
+
+
+def test_several_conserved_quantities():
+    def at_start(theta):
+        p = ExchangeParameters(*theta)
+        orbit = periodic_orbit(TwoExchanges(), p, steps=400, method=NewtonIteration(1e-10))
+        return jnp.stack([orbit.states.a[0], orbit.states.c[0]])
+
+    def exact(theta):
+        T, k, a, x_0 = theta
+        first = exchange_exact((T, k, a, x_0), 0.0)
+        return jnp.stack([first, exchange_exact((T, k, -2 * a, 3 * x_0), 0.0)])
+
+    theta = jnp.array([2.0, 0.4, 1.5, 3.0])
+    np.testing.assert_allclose(jax.jit(at_start)(theta), exact(theta), atol=2e-4)
+    expected = jax.jacfwd(exact)(theta)
+    for mode in (jax.jacfwd, jax.jacrev):
+        np.testing.assert_allclose(jax.jit(mode(at_start))(theta), expected, atol=1e-3)
+
+
 def test_gradient_across_a_declared_discontinuity():
     def peak(T):
         p = LeakyParameters(T, 1.2, 0.7)
-        system = SwitchedWindkessel(0.3137, True)
+        system = SwitchedWindkessel(0.3137, (0.3137,))
         return periodic_orbit(system, p, steps=400, method=TIGHT).outputs.P.max()
 
     def exact(T):

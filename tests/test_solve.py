@@ -14,7 +14,9 @@ from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics import solve
 from jaxtwin.physics.base import AbstractSystem
 from jaxtwin.physics.left_heart import LeftHeart, LeftHeartParameters, LeftHeartState
+from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.solve import simulate
+from tests.test_periodic import LeakyParameters, SwitchedWindkessel
 
 HEART = LeftHeart()
 TIMES = jnp.linspace(0.0, 2.5, 251)
@@ -136,7 +138,22 @@ def test_jumps_of_every_period():
     p = parameters(T_c=0.5)
     np.testing.assert_allclose(solve._jumps(HEART, p, 1.7), [0.5, 1.0, 1.5])
     assert solve._jumps(HEART, p, 0.5) == []
+    assert solve._jumps(HEART, p, None) == []
     assert solve._jumps(Infusion(True), InfusionParameters(), 9.0) == [0.7]
+
+    # Known times, traced jumps.
+    system = SwitchedWindkessel(0.3, (0.3,))
+
+    def last(C):
+        found = simulate(system, LeakyParameters(2.0, 1.2, C), np.array([0.7, 8.5]))
+        return found.outputs.P[-1]
+
+    batch = jnp.array([0.7, 0.9])
+    inside = jax.vmap(last)(batch)
+    np.testing.assert_allclose(inside, jax.jit(jax.vmap(last))(batch), rtol=1e-12)
+    # After four periods it all but repeats itself, and 8.5 is a quarter of the fifth.
+    orbits = [periodic_orbit(system, LeakyParameters(2.0, 1.2, float(C))) for C in batch]
+    np.testing.assert_allclose(inside, [orbit.outputs.P[60] for orbit in orbits], rtol=1e-3)
 
 
 def test_failure_is_reported():

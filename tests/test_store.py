@@ -6,9 +6,10 @@ import pytest
 import zarr
 
 from jaxtwin.cohort import simulate_cohort
+from jaxtwin.parameters import Box
 from jaxtwin.physics.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.store import read_simulations, simulate_into
-from tests.test_cohort import LEAKING, Tank
+from tests.test_cohort import LEAKING, Tank, TankParameters
 
 THETA = LEAKING.sample(23, seed=3)
 OPTIONS = {"phases": 8, "chunk": 4, "block": 10}
@@ -102,11 +103,27 @@ def test_a_bad_parameter_stops_the_run_and_loses_nothing(tmp_path, whole):
     assert_equal(read_simulations(tmp_path / "tanks", Tank()), whole)
 
 
-@pytest.mark.parametrize(("shape", "block"), [((0, 3), 4), ((3,), 4), ((2, 3), 0)])
-def test_empty_tables_and_blocks(tmp_path, shape, block):
-    with pytest.raises(ValueError, match="expected one row a patient"):
-        simulate_into(tmp_path / "tanks", Tank(), LEAKING, np.ones(shape), block=block)
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((0, 3), {}, "expected one row a patient"),
+        ((3,), {}, "expected one row a patient"),
+        ((2, 3), {"block": 0}, "at least one patient a block"),
+        ((2, 4), {}, "θ with 4 columns .* one column for each of T, k, V_d"),
+        ((2, 3), {"phases": 7}, "phases that divide the solver's 240 steps"),
+    ],
+)
+def test_bad_arguments_leave_nothing_behind(tmp_path, shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        simulate_into(tmp_path / "tanks", Tank(), LEAKING, np.ones(shape), **options)
     assert not (tmp_path / "tanks").exists()
+
+
+def test_columns_in_another_order_are_another_box(tmp_path):
+    simulate_into(tmp_path / "tanks", Tank(), LEAKING, THETA, **OPTIONS)
+    turned = Box.of(TankParameters, ("k", "T", "V_d"), {"k": (0.5, 5.0)})
+    with pytest.raises(ValueError, match="free is"):
+        simulate_into(tmp_path / "tanks", Tank(), turned, THETA, **OPTIONS)
 
 
 def test_the_left_heart_too(tmp_path):

@@ -61,15 +61,6 @@ class Steps(NamedTuple):
         change = jax.tree.map(lambda a, b, s: (b - a) / (s + tiny), y0, y1, size)
         return Beat(y1, change, prepend(y0, later) if record else None)
 
-    def states(self, y0) -> Any:
-        """The state at each time of the beat from y0, [time] on every leaf."""
-
-        def body(y, x):
-            y = self.step(self.constants, y, x)
-            return y, y
-
-        return prepend(y0, jax.lax.scan(body, y0, self.xs)[1])
-
     def sensitivities(self, y0, *, record: bool) -> tuple[Float[Array, "state state"], list[Any]]:
         """The Jacobian of the beat from y0, and its columns along the beat if they are recorded.
 
@@ -113,31 +104,45 @@ class BeatMap(eqx.Module):
 
     def coarser(self, factor: int) -> "BeatMap":
         """The same map with so many times fewer steps."""
-        return BeatMap(self.system, self.p, self.solver, max(1, self.number // factor))
+        fewest = 1 + len(self.system.discontinuities(self.p))
+        return BeatMap(self.system, self.p, self.solver, max(fewest, self.number // factor))
 
     def initial_state(self) -> Any:
-        """The system's initial state as floats, though it may give Python's integers."""
-        return jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf, float)),
-            self.system.initial_state(self.p),
-        )
+        """The system's initial state, with one dtype for all its entries."""
+        state = self.system.initial_state(self.p)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, self._dtype(state)), state)
+
+    def _dtype(self, state) -> Any:
+        """What is computed in: Python's numbers take the dtype of the arrays beside them."""
+        dtype = jnp.result_type(*jax.tree.leaves(self.p), *jax.tree.leaves(state))
+        return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
     def times(self) -> Float[Array, " time"]:
         """The grid of one period: equidistant, but with a time at each of the discontinuities.
 
-        The node nearest to a discontinuity moves onto it, and the others stay equidistant in
-        between. The drive's last value is its limit from the left: systems may jump where one
-        period ends and the next begins.
+        The node nearest to a discontinuity, or one beside it where two share the nearest, moves
+        onto it, and the others stay equidistant in between. The drive's last value is its limit
+        from the left: systems may jump where one period ends and the next begins.
         """
-        period = jnp.asarray(self.system.period(self.p))
+        dtype = self._dtype(self.system.initial_state(self.p))
+        period = jnp.asarray(self.system.period(self.p), dtype)
         fractions = jnp.arange(self.number + 1, dtype=period.dtype) / self.number
         discontinuities = self.system.discontinuities(self.p)
-        if discontinuities:
-            jumps = jnp.stack([jnp.asarray(t, period.dtype) for t in discontinuities]) / period
-            jumps = jnp.concatenate(
-                [jnp.zeros(1), jnp.sort(jumps), jnp.ones(1)], dtype=period.dtype
+        n = len(discontinuities)
+        if n >= self.number:
+            raise ValueError(
+                f"{self.number} steps a period, and {n} discontinuities inside it: expected more "
+                "steps than discontinuities"
             )
-            fractions = jnp.interp(fractions, jnp.round(jumps * self.number) / self.number, jumps)
+        if n:
+            jumps = jnp.stack([jnp.asarray(t, period.dtype) for t in discontinuities]) / period
+            jumps = jnp.sort(jumps)
+            order = jnp.arange(1, n + 1)
+            free = jnp.clip(jnp.round(jumps * self.number) - order, 0, self.number - n - 1)
+            nodes = (jax.lax.cummax(free) + order) / self.number
+            ends = jnp.array([0.0, 1.0], period.dtype)
+            nodes, jumps = (jnp.concatenate([ends[:1], v, ends[1:]]) for v in (nodes, jumps))
+            fractions = jnp.interp(fractions, nodes, jumps)
         return period * (1 - 8 * jnp.finfo(period.dtype).eps) * fractions
 
     def steps(self) -> Steps:

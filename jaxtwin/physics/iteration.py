@@ -9,7 +9,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxtwin.physics.beat import Beat, BeatMap
+from jaxtwin.physics.beat import Beat, BeatMap, Steps
 
 
 class FixedPoint(NamedTuple):
@@ -37,7 +37,7 @@ def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
     Not `jnp.linalg.inv`: on CPU, two threads that call LAPACK on large batches at the same
     time wait for each other forever (jaxlib 0.10.2, batches of 2,048 on), and
-    `simulate_cohort` runs two.
+    `map_patients` has one for each core.
     """
     n = len(matrix)
     table = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1)
@@ -74,10 +74,9 @@ class AbstractIteration(eqx.Module):
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:
         """Where to start the next beat after `beat` from `start`, and what to carry."""
 
-    def settle(self, beats: BeatMap, y0: Any, *, record: bool) -> "Settled":
-        """Run beats until one repeats itself."""
+    def settle(self, beats: BeatMap, steps: Steps, y0: Any, *, record: bool) -> "Settled":
+        """Run beats until one repeats itself; the steps are those of the beat map."""
         start, carried = self.init(beats, y0)
-        steps = beats.steps()  # Once, before the loop.
 
         def cond(loop):
             return (loop.residual > self.tolerance) & (loop.number < self.max_beats)
@@ -182,9 +181,10 @@ class NewtonIteration(AbstractIteration):
         """The periodic state of the coarser grid, and the inverse of I − ∂Φ/∂y there."""
         coarse = beats.coarser(self.coarsening)
         anderson = AndersonIteration(self.coarse_tolerance, self.max_beats)
-        start = anderson.settle(coarse, y0, record=False).next_start
+        steps = coarse.steps()
+        start = anderson.settle(coarse, steps, y0, record=False).next_start
         flat, _ = jax.flatten_util.ravel_pytree(start)
-        jacobian, _ = coarse.steps().sensitivities(start, record=False)
+        jacobian, _ = steps.sensitivities(start, record=False)
         newton = inverse(FixedPoint.of(coarse, start, jacobian).matrix)
         # Whom the coarse grid drives astray starts anew, and goes from beat to beat.
         usable = jnp.all(jnp.isfinite(flat)) & jnp.all(jnp.isfinite(newton))

@@ -72,7 +72,7 @@ class DirectAdjoint(eqx.Module):
 def _periodic_states(system, p, solver, steps, method):
     """The states of the beat that repeats itself, its residual, and the number of beats run."""
     beats = BeatMap(system, p, solver, steps)
-    settled = method.settle(beats, beats.initial_state(), record=True)
+    settled = method.settle(beats, beats.steps(), beats.initial_state(), record=True)
     return settled.beat.states, settled.residual, settled.number
 
 
@@ -147,39 +147,48 @@ def periodic_orbit(
     Args:
         system: The model.
         p: All its parameters.
-        steps: Solver steps a period. With 240 the left heart's volumes are within 0.02 mL over its
-            box, and its pressures within 0.05 mmHg (median) and 0.3 mmHg (worst); with 400
-            within 0.01 mL, 0.02 and 0.15 mmHg.
+        steps: Solver steps a period. With 240 the left heart's volumes are within 0.03 mL on 256
+            points of its box, and its pressures within 0.05 mmHg (median) and 0.3 mmHg (worst).
         solver: A Diffrax solver; `SDIRK2` by default. Its steps are taken as they come, with no
             error control, so it must be one that stays stable at this step size; one with a
             root finder needs that root finder's tolerances set.
         method: How to get there, and when to stop; `NewtonIteration()` by default.
         adjoint: How to differentiate; `ImplicitAdjoint()` by default.
         throw: Whether to raise where the orbit did not converge. With a batch that is for
-            any of its patients; `throw=False` reports each in `result` instead. Mask
-            those that did not in a loss over the batch: their gradients are NaN.
+            any of its patients; `throw=False` reports each in `result` instead. The gradients
+            of those that did not mean nothing, and are NaN where the solution diverged: give
+            such patients other parameters before the call, as 0 · NaN is not masked by a
+            loss that leaves them out. Second derivatives are not right.
 
     Raises:
-        ValueError: If `steps` is not positive.
+        ValueError: If `steps` is not positive, or no more than the system's discontinuities; if
+            the method allows no beat.
         RuntimeError: With `throw`, if the orbit did not converge; outside of `jax.jit` and
             `jax.vmap` the message has the parameters.
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: a period needs at least one step, a heart about 240")
+    solver = SDIRK2() if solver is None else solver
+    if isinstance(solver, dfx.AbstractRungeKutta) and solver.scan_kind is None:
+        # The loop over stages that both modes can differentiate, as `dfx.DirectAdjoint` has it.
+        solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None)
+    method = NewtonIteration() if method is None else method
+    if method.max_beats < 1:
+        raise ValueError(f"max_beats={method.max_beats}: expected at least one beat")
     orbit = _periodic_orbit(
         system,
         jax.tree.map(jnp.asarray, p),
         steps,
-        SDIRK2() if solver is None else solver,
-        NewtonIteration() if method is None else method,
+        solver,
+        method,
         ImplicitAdjoint() if adjoint is None else adjoint,
     )
     if not throw:
         return orbit
     advice = (
         "Either a parameter is far from what the model was made for, or more beats "
-        "(method=NewtonIteration(max_beats=...)) or more steps are needed; throw=False "
-        "returns the orbit as it is."
+        "(`max_beats` of the method, `beats` of DirectAdjoint) or more steps are needed; "
+        "throw=False returns the orbit as it is."
     )
     if not orbit.result.is_traced():
         if not orbit.converged:

@@ -37,16 +37,16 @@ def ode_term(system: AbstractSystem) -> dfx.ODETerm:
     return dfx.ODETerm(vector_field)
 
 
-def _jumps(system: AbstractSystem, p: AbstractParameters, end: Any) -> list[Any]:
-    """When the vector field jumps, strictly between 0 and the end where these are known."""
+def _jumps(system: AbstractSystem, p: AbstractParameters, end: float | None) -> list[Any]:
+    """When the vector field jumps after 0, of a periodic system up to the end, if that is known."""
     within = list(system.discontinuities(p))
     if not isinstance(system, AbstractPeriodicSystem):
         return within
     period = system.period(p)
-    if any(isinstance(value, jax.core.Tracer) for value in (period, end)):
+    if end is None or isinstance(period, jax.core.Tracer):
         return []
-    starts = np.arange(np.ceil(float(end) / float(period))) * float(period)
-    return [start + jump for start in starts for jump in (0.0, *within) if start or jump]
+    starts = np.arange(np.ceil(end / float(period))) * float(period)
+    return [start + jump for start in starts for jump in (0.0, *within)][1:]
 
 
 def simulate(
@@ -72,21 +72,24 @@ def simulate(
         stepsize_controller: By default a PID controller with rtol and atol 1e-6 in float64,
             1e-4 in float32, that ends a step at each of the system's discontinuities, in every
             period, and where one period ends and the next begins. (How many periods there are
-            must be known: with a traced period or traced times it finds them by rejected steps.)
+            must be known: with a traced period or traced times it finds all of them by rejected
+            steps.)
         adjoint: How to differentiate; Diffrax's recursive checkpointing by default.
         max_steps: After so many steps the solution has failed.
         throw: Whether a failure raises; otherwise it is reported in `succeeded`.
     """
+    end = None if isinstance(times, jax.core.Tracer) else float(np.asarray(times)[-1])
     times = jnp.asarray(times, float)
     y0 = system.initial_state(p) if state is None else state
     y0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, times.dtype), y0)
     if stepsize_controller is None:
         tolerance = 1e-6 if times.dtype == jnp.float64 else 1e-4
         stepsize_controller = dfx.PIDController(rtol=tolerance, atol=tolerance)
-        jumps = _jumps(system, p, times[-1])
+        jumps = _jumps(system, p, end)
         if jumps:
             stepsize_controller = dfx.ClipStepSizeController(
-                stepsize_controller, jump_ts=jnp.asarray(jumps, times.dtype)
+                stepsize_controller,
+                jump_ts=jnp.stack([jnp.asarray(jump, times.dtype) for jump in jumps]),
             )
     solution = dfx.diffeqsolve(
         ode_term(system),
