@@ -81,8 +81,8 @@ class Simulations(NamedTuple):
 def default_chunk(dtype: Any) -> int:
     """Patients computed together on one device.
 
-    On a CPU 512 in float32 and 256 in float64, as many as it has cache for: four times as many
-    are a tenth slower, and a quarter of them too. On an accelerator 131,072, about 3 GB.
+    On a CPU 512 in float32 and 256 in float64: fewer pay more for the overhead of each small
+    operation, more no longer fit the cache. On an accelerator 131,072, about 3 GB.
     """
     return 2048 // np.dtype(dtype).itemsize if jax.default_backend() == "cpu" else 131_072
 

@@ -142,10 +142,11 @@ def test_jumps_of_every_period():
     assert solve._jumps(Infusion(True), InfusionParameters(), 9.0) == [0.7]
 
     # Known times, traced jumps.
+    times = jnp.array([0.7, 8.5])
     system = SwitchedWindkessel(0.3, (0.3,))
 
     def last(C):
-        found = simulate(system, LeakyParameters(2.0, 1.2, C), np.array([0.7, 8.5]))
+        found = simulate(system, LeakyParameters(2.0, 1.2, C), times)
         return found.outputs.P[-1]
 
     batch = jnp.array([0.7, 0.9])
