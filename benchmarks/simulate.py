@@ -1,6 +1,6 @@
 """Periodic states a second, and how right they are, beside what a user would pick instead.
 
-    python -m benchmarks.simulate                # all solvers, batches of 1 to 65,536: half an hour
+    python -m benchmarks.simulate                # all solvers, batches of 1 to 65,536: 15 minutes
     python -m benchmarks.simulate --quick        # jaxtwin and compiled LSODA, batches of 4,096
     python -m benchmarks.simulate --json FILE    # the rows, too
     python -m benchmarks.simulate --only jaxtwin --batches 65536 1048576 4194304  # on a GPU
