@@ -101,7 +101,7 @@ def map_patients(
         function: From θ to any pytree of arrays, such as observables or their gradient. It is
             vmapped and compiled once, and again for another function: give the same object
             each time, or an `equinox.Partial` of one.
-        theta: One row a patient. Its dtype is the dtype computed in.
+        theta: One row a patient. Its dtype is the dtype computed in; float64 needs JAX's x64 mode.
         chunk: Patients computed together on one device; `default_chunk` of θ's dtype by default.
         mesh: Devices over which each chunk is spread, along all of the mesh's axes; by default
             only JAX's default device. It may span several processes
@@ -115,6 +115,7 @@ def map_patients(
     Raises:
         ValueError: If θ is not a table, or `chunk` is not positive.
     """
+    theta = np.asarray(theta)
     if theta.ndim != 2 or not len(theta):
         raise ValueError(f"θ of shape {theta.shape}: expected one row a patient, at least one")
     if chunk is None:
