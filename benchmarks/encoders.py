@@ -21,7 +21,8 @@ from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import read_echonet
 from jaxtwin.emulator import load_emulator
 from jaxtwin.encoder import AbstractEncoder, EncoderName, create_encoder
-from jaxtwin.methods.pssl import PSSL, train_pssl
+from jaxtwin.methods.clips import train_on_clips
+from jaxtwin.methods.pssl import PSSL
 from jaxtwin.physics.left_heart import LeftHeart
 from jaxtwin.training import TrainingConfig
 
@@ -67,8 +68,8 @@ def main() -> None:
                 arguments.steps, BATCH, weight_decay=1e-2, evaluate_every=arguments.steps
             )
             with tempfile.TemporaryDirectory() as folder:
-                fitted = train_pssl(
-                    PSSL(encoder, emulator, format, name),
+                fitted = train_on_clips(
+                    PSSL(encoder=encoder, forward=emulator, format=format, name=name),
                     cache,
                     config,
                     folder=Path(folder),

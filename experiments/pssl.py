@@ -34,14 +34,13 @@ from jaxtwin.data.echonet import EchoNet, read_echonet, read_theta
 from jaxtwin.data.phantom import Beat, write_cohort
 from jaxtwin.emulator import Emulator, load_emulator, measure, save_emulator, train_emulator
 from jaxtwin.encoder import EncoderName, create_encoder
-from jaxtwin.methods.pssl import (
-    PSSL,
+from jaxtwin.methods.clips import (
     Predictions,
     cached_measurements,
     predict_cached,
-    save_pssl,
-    train_pssl,
+    train_on_clips,
 )
+from jaxtwin.methods.pssl import PSSL, save_pssl
 from jaxtwin.physics.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.progress import progress_bar
 from jaxtwin.training import TrainingConfig
@@ -196,7 +195,7 @@ def score(
     got = predict_cached(model, cache, indices)
     true = cached_measurements(cache, indices)
     median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))]
-    again = simulate_cohort(model.emulator.system, model.box, got.theta, phases=PHASES)
+    again = simulate_cohort(model.forward.system, model.box, np.asarray(got.theta), phases=PHASES)
     EDV, ESV = again.maximum.V_lv, again.minimum.V_lv
     EF_again = np.where(again.converged, 100 * (EDV - ESV) / EDV, np.nan)
     return (
@@ -251,7 +250,7 @@ def draw_figures(
         names = [cache.records[i].name for i in test]
         figure = Figure(figsize=(11, 5.5), layout="constrained")
         axes = list(figure.subplots(2, 4).flat)
-        for ax, spec, column in zip(axes, model.box.specs, got.theta.T, strict=False):
+        for ax, spec, column in zip(axes, model.box.specs, np.asarray(got.theta).T, strict=False):
             values = np.array([truth[Path(name).stem][spec.name] for name in names])
             plotting.recovery(ax, spec, values, column)
         for ax in axes[len(model.box.specs) :]:
@@ -288,8 +287,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     skipped = [*dataset.skipped, *cache.skipped]
     for clip in skipped:
         print(f"skipped {clip.name}: {clip.reason}")
-    fitted = train_pssl(
-        PSSL(encoder, emulator, config.format, config.encoder),
+    fitted = train_on_clips(
+        PSSL(encoder=encoder, forward=emulator, format=config.format, name=config.encoder),
         cache,
         config.training,
         folder=run.folder,

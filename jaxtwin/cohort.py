@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractPeriodicSystem
@@ -40,12 +40,12 @@ class Simulations(NamedTuple):
             solution diverged.
     """
 
-    theta: Float[np.ndarray, "patient free"]
+    theta: Float[Array | np.ndarray, "*patient free"]
     maximum: Any
     minimum: Any
     waveforms: Any
-    converged: Bool[np.ndarray, " patient"]
-    residual: Float[np.ndarray, " patient"]
+    converged: Bool[Array | np.ndarray, "*patient"]
+    residual: Float[Array | np.ndarray, "*patient"]
 
     def take(self, index) -> "Simulations":
         """The patients at an index array or a mask."""
@@ -198,8 +198,17 @@ class _InOrder:
                 yield pending.popleft().result()
 
 
-def _simulate(system: AbstractPeriodicSystem, box: Box, phases: int, theta: Theta):
-    """The entries of `Simulations` for one patient."""
+def simulate_patient(
+    system: AbstractPeriodicSystem, box: Box, phases: int, theta: Theta
+) -> Simulations:
+    """One patient's entry of `Simulations`, inside jit, vmap and grad.
+
+    Args:
+        system: The model.
+        box: Says which parameters θ holds.
+        phases: Number of grid points a period; it must divide `STEPS`.
+        theta: The free parameters.
+    """
     p = box.complete(theta)
     orbit = periodic_orbit(system, p, steps=STEPS, throw=False)
     if system.discontinuities(p):  # Then the grid is not equidistant.
@@ -209,7 +218,7 @@ def _simulate(system: AbstractPeriodicSystem, box: Box, phases: int, theta: Thet
         thinned = jax.tree.map(lambda leaf: leaf[: -1 : STEPS // phases], orbit.outputs)
     maximum = jax.tree.map(jnp.max, orbit.outputs)
     minimum = jax.tree.map(jnp.min, orbit.outputs)
-    return maximum, minimum, thinned, orbit.converged, orbit.residual
+    return Simulations(theta, maximum, minimum, thinned, orbit.converged, orbit.residual)
 
 
 def simulate_cohort(
@@ -246,9 +255,8 @@ def simulate_cohort(
     theta = np.asarray(theta, np.float32)
     if theta.ndim == 2:
         box.check(theta)
-    function = eqx.Partial(_simulate, system, box, phases)
-    results = map_patients(function, theta, chunk=chunk, mesh=mesh, progress=progress)
-    simulations = Simulations(theta, *results)
+    function = eqx.Partial(simulate_patient, system, box, phases)
+    simulations = map_patients(function, theta, chunk=chunk, mesh=mesh, progress=progress)
     if throw and not simulations.converged.all():
         raise RuntimeError(simulations.failures(box))
     return simulations

@@ -16,21 +16,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin import checkpoint
 from jaxtwin.cohort import Simulations
+from jaxtwin.forward import AbstractForward, Emulation
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.observables import ejection_fraction
-from jaxtwin.training import Fitted, TrainingConfig, fit
-
-
-class Emulation(NamedTuple):
-    """What the emulator gives for one patient, one entry a channel (an output of the system).
-
-    The extremes are learnt on their own: a grid of phases misses a waveform's peak.
-    """
-
-    maximum: Float[Array, " channel"]
-    minimum: Float[Array, " channel"]
-    waveforms: Float[Array, "channel phase"]
+from jaxtwin.training import Fitted, TrainingConfig, epochs, fit
 
 
 class EmulatorError(NamedTuple):
@@ -50,7 +40,7 @@ class OutsideBoxWarning(UserWarning):
     """The emulator was asked for a θ outside the box that it learnt."""
 
 
-class Emulator(eqx.Module):
+class Emulator(AbstractForward):
     """A multilayer perceptron from the box to the dimensionless beat.
 
     The network sees θ as its place in the box, in [−1, 1], and gives the outputs in the
@@ -94,7 +84,15 @@ class Emulator(eqx.Module):
             len(box.names), values, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
         )
         ones = jnp.ones(values, jnp.float32)
-        return cls(network, 0 * ones, ones, system, box, tuple(channels), phases)
+        return cls(
+            network=network,
+            mean=0 * ones,
+            spread=ones,
+            system=system,
+            box=box,
+            channels=tuple(channels),
+            phases=phases,
+        )
 
     def __call__(self, theta: Theta) -> Emulation:
         """Emulate one patient, inside jit and vmap; outside the box the result means nothing."""
@@ -113,12 +111,6 @@ class Emulator(eqx.Module):
             return jnp.stack([jnp.asarray(getattr(outputs, c), jnp.float32) for c in self.channels])
 
         return pick(offset), pick(scale)
-
-    def volumes(self, theta: Theta) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """EDV and ESV [mL] of one patient: the extremes of the channel V_lv."""
-        emulation = self(theta)
-        channel = self.channels.index("V_lv")
-        return emulation.maximum[channel], emulation.minimum[channel]
 
     def predict(self, theta: Float[np.ndarray, "patient free"]) -> Emulation:
         """Emulate many patients, given as concrete numbers.
@@ -176,7 +168,7 @@ def measure(emulator: Emulator, simulations: Simulations) -> tuple[EmulatorError
         The errors per channel, and a flat table: waveform_median (the worst channel's, relative)
         and, where V_lv is a channel, EDV_mean, ESV_mean [mL], EF_mean and EF_worst [points].
     """
-    emulation = emulator.predict(simulations.theta)
+    emulation = emulator.predict(np.asarray(simulations.theta))
     maximum, minimum, waveforms = {}, {}, {}
     for i, channel in enumerate(emulator.channels):
         for errors, got, true in (
@@ -238,17 +230,8 @@ def train_emulator(
         return jnp.mean(error[..., :2] ** 2) + jnp.mean(error[..., 2:] ** 2)
 
     def batches(step: int) -> Iterator[tuple[Array, Array]]:
-        """Whole epochs, each shuffled by its own number."""
-        per_epoch = max(len(x) // config.batch_size, 1)
-        order, epoch = np.empty(0, int), -1
-        while True:
-            if step // per_epoch != epoch:
-                epoch = step // per_epoch
-                order = np.random.default_rng((seed, epoch)).permutation(len(x))
-            place = step % per_epoch * config.batch_size
-            rows = order[place : place + config.batch_size]
+        for rows in epochs(len(x), config.batch_size, seed=seed, start_step=step):
             yield jnp.asarray(x[rows]), jnp.asarray(y[rows])
-            step += 1
 
     evaluate = eqx.filter_jit(squared_error)
 

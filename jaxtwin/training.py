@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxtwin import checkpoint
 from jaxtwin.progress import progress_bar
@@ -89,6 +89,25 @@ def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
             mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
         ),
     )
+
+
+def epochs(
+    n: int, batch_size: int, *, seed: int, start_step: int
+) -> Iterator[Int[np.ndarray, " batch"]]:
+    """Indices of batches, without end: whole epochs, each shuffled by its own number.
+
+    Batch k depends on the seed and on k alone. A batch that would be larger than the n examples
+    is as large as they are many.
+    """
+    per_epoch = max(n // batch_size, 1)
+    order, epoch, step = np.empty(0, int), -1, start_step
+    while True:
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            order = np.random.default_rng((seed, epoch)).permutation(n)
+        place = step % per_epoch * batch_size
+        yield order[place : place + batch_size]
+        step += 1
 
 
 class MetricsLog:

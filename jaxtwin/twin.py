@@ -11,7 +11,8 @@ from jaxtyping import Float, UInt8
 from jaxtwin.analysis.identifiability import Compatible, compatible_patients
 from jaxtwin.data.base import ClipFormat, UnreadableClipError, resample, window
 from jaxtwin.data.recording import read_recording
-from jaxtwin.methods.pssl import PSSL, predict
+from jaxtwin.methods.clips import predict
+from jaxtwin.methods.pssl import PSSL
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.observables import UNITS, Observables, observables
 from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit
@@ -80,12 +81,12 @@ def build_twin(
     if model.familiarity is None:
         raise ValueError("this model is not trained: its familiarity is unknown")
     got = predict(model, clip[None])
-    theta = got.theta[0]
+    theta = np.asarray(got.theta)[0]
     p = model.box.complete(jnp.asarray(theta))
-    orbit = jax.jit(lambda p: periodic_orbit(model.emulator.system, p, throw=False))(p)
+    orbit = jax.jit(lambda p: periodic_orbit(model.forward.system, p, throw=False))(p)
     simulated = observables(orbit)
     compatible = compatible_patients(
-        model.emulator,
+        model.forward,
         float(got.EDV[0]),
         float(got.ESV[0]),
         EDV_error=errors["EDV_error"],

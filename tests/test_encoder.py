@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from jaxtwin.data.base import ClipFormat
-from jaxtwin.encoder import Conv3DEncoder, TubeletEncoder, create_encoder, normalise
+from jaxtwin.encoder import (
+    Conv3DEncoder,
+    TubeletEncoder,
+    _first_layer,
+    _layer,
+    _maximum,
+    create_encoder,
+    normalise,
+)
 
 SMALL = {"tubelet": ClipFormat(frames=8, size=32), "conv3d": ClipFormat(frames=32, size=32)}
 FREE = 3
@@ -124,6 +132,83 @@ def test_formats_that_do_not_fit(name, frames, size, message):
     format = ClipFormat(frames=frames, size=size)
     with pytest.raises(ValueError, match=message):
         create_encoder(name, format, FREE, key=jax.random.key(0))
+
+
+def layer_by_xla(x, kernel, bias, scale, offset):
+    """Convolution, norm of four groups, ReLU and pool by XLA's own 3D operations."""
+    z = jax.lax.conv_general_dilated(
+        x[None], kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+    )[0]
+    grouped = (z + bias.reshape(1, 1, 1, -1)).reshape(*z.shape[:3], 4, -1)
+    mean = grouped.mean(axis=(0, 1, 2, 4), keepdims=True)
+    spread = grouped.var(axis=(0, 1, 2, 4), keepdims=True)
+    z = ((grouped - mean) / jnp.sqrt(spread + 1e-5)).reshape(z.shape)
+    z = jax.nn.relu(z * scale.reshape(1, 1, 1, -1) + offset.reshape(1, 1, 1, -1))
+    return jax.lax.reduce_window(z, -jnp.inf, jax.lax.max, (2, 2, 2, 1), (2, 2, 2, 1), "VALID")
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 6), (5, 7, 6)], ids=["even", "odd"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_layers_equal_3d_convolutions(shape, channels):
+    """Values and all gradients, alone and under `vmap`; scales of both signs."""
+    random = np.random.default_rng(0)
+    out = 8
+    weights = [
+        jnp.asarray(random.normal(size=size))
+        for size in ((3, 3, 3, channels, out), (out,), (out,), (out,))
+    ]
+    if channels == 1 and shape == (4, 6, 6):
+        x = jnp.asarray(random.integers(0, 256, (2, *shape)), jnp.uint8)
+        layer = _first_layer
+
+        def reference(clip, *weights):
+            return layer_by_xla(normalise(clip).astype(jnp.float64)[..., None], *weights)
+
+        by, tolerance = range(1, 5), 1e-5  # A clip is normalised in float32.
+    else:
+        x = jnp.asarray(random.normal(size=(2, *shape, channels)))
+        layer, reference = _layer, layer_by_xla
+        by, tolerance = range(5), 1e-9
+    dy = jnp.asarray(random.normal(size=(2, *(n // 2 for n in shape), out)))
+
+    def both(layer):
+        """Value and gradients of one example, and of a batch."""
+
+        def loss(*arguments):
+            x, weights, dy = arguments[0], arguments[1:5], arguments[5]
+            y = jax.vmap(layer, (0, None, None, None, None))(x, *weights)
+            return jnp.sum(y * dy), y
+
+        alone = jax.grad(lambda *a: jnp.sum(layer(*a[:5]) * a[5]), tuple(by))
+        return (
+            jax.jit(jax.grad(loss, tuple(by), has_aux=True))(x, *weights, dy),
+            jax.jit(alone)(x[0], *weights, dy[0]),
+        )
+
+    ours, theirs = jax.tree.leaves(both(layer)), jax.tree.leaves(both(reference))
+    assert len(ours) == 2 * len(by) + 1
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize(("frames", "size"), [(32, 32), (33, 34)])
+def test_conv3d_by_products_is_conv3d(frames, size):
+    format = ClipFormat(frames=frames, size=size)
+    encoder = untrained("conv3d", format)
+    batch = jnp.asarray(clips(format, 2))
+    fast = jax.jit(jax.vmap(lambda clip: encoder.features_by_products(clip)))(batch)
+    plain = jax.jit(jax.vmap(lambda clip: encoder.features_by_convolutions(clip)))(batch)
+    np.testing.assert_allclose(fast, plain, rtol=1e-3, atol=1e-4 * float(plain.max()))
+
+
+def test_equal_places_of_a_pool_share_its_gradient():
+    """As with `jnp.max`; the black of a clip is equal over many pools."""
+    random = np.random.default_rng(0)
+    z = jnp.asarray(random.integers(0, 3, size=(3, 2, 5, 2)), jnp.float64)
+    weight = jnp.asarray(random.normal(size=(3, 5)))
+    ours = jax.grad(lambda z: jnp.sum(weight * _maximum(z, (1, 3))))(z)
+    np.testing.assert_allclose(ours, jax.grad(lambda z: jnp.sum(weight * z.max((1, 3))))(z))
 
 
 @pytest.mark.slow

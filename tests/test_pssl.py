@@ -18,20 +18,18 @@ from jaxtwin.data.echonet import Record
 from jaxtwin.data.loading import Batch
 from jaxtwin.emulator import Emulator
 from jaxtwin.encoder import create_encoder
-from jaxtwin.methods import pssl
-from jaxtwin.methods.pssl import (
-    PSSL,
+from jaxtwin.methods import clips as clip_methods
+from jaxtwin.methods.clips import (
     Measured,
     cached_measurements,
     discrepancy,
-    load_pssl,
     measured,
     predict,
     predict_cached,
-    save_pssl,
     shift,
-    train_pssl,
+    train_on_clips,
 )
+from jaxtwin.methods.pssl import PSSL, load_pssl, save_pssl
 from jaxtwin.parameters import Box
 from jaxtwin.physics.left_heart import LeftHeart, LeftHeartParameters
 from jaxtwin.training import TrainingConfig
@@ -97,12 +95,12 @@ def untrained(emulator):
         return jnp.asarray(size * random.normal(size=leaf.shape), leaf.dtype)
 
     encoder = jax.tree.map(weights, eqx.filter_eval_shape(make))
-    return PSSL(encoder, emulator, FORMAT, "tubelet")
+    return PSSL(encoder=encoder, forward=emulator, format=FORMAT, name="tubelet")
 
 
 def train(model, cache, folder, config=CONFIG, **options):
     options = {"description": DESCRIPTION, "seed": 0, "resume": False} | options
-    return train_pssl(model, cache, config, folder=folder, **options)
+    return train_on_clips(model, cache, config, folder=folder, **options)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +180,7 @@ def test_the_encoder_changes_and_the_emulator_does_not(untrained, fitted):
     model = fitted[1].model
     for before, after in zip(arrays(untrained.encoder), arrays(model.encoder), strict=True):
         assert after.dtype == jnp.float32 and not np.array_equal(before, after)
-    for before, after in zip(arrays(untrained.emulator), arrays(model.emulator), strict=True):
+    for before, after in zip(arrays(untrained.forward), arrays(model.forward), strict=True):
         assert before.dtype == after.dtype and np.array_equal(before, after)
 
 
@@ -213,7 +211,7 @@ def test_a_resumed_training_is_that_of_an_unbroken_one(
     untrained, cache, fitted, tmp_path, monkeypatch
 ):
     folder, result = fitted
-    draw = pssl.batches
+    draw = clip_methods.batches
 
     def until(cache, indices, size, seed, step):
         yield from (
@@ -222,7 +220,7 @@ def test_a_resumed_training_is_that_of_an_unbroken_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pssl, "batches", until)
+        patch.setattr(clip_methods, "batches", until)
         train(untrained, cache, tmp_path)
     again = train(untrained, cache, tmp_path, resume=True)
     for a, b in zip(arrays(again.model), arrays(result.model), strict=True):

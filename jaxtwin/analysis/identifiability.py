@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtwin.emulator import Emulator
+from jaxtwin.forward import AbstractForward
 
 
 class Compatible(NamedTuple):
@@ -26,7 +26,7 @@ class Compatible(NamedTuple):
 
 
 def compatible_patients(
-    emulator: Emulator,
+    forward: AbstractForward,
     EDV: float,
     ESV: float,
     *,
@@ -37,12 +37,12 @@ def compatible_patients(
 ) -> Compatible:
     """Search the whole box for patients whose volumes agree with those measured.
 
-    Every θ of a Sobol sequence over the box whose emulated volumes lie within the errors is
+    Every θ of a Sobol sequence over the box whose volumes lie within the errors is
     kept: a rejection sampler with a uniform prior on the box. No linearisation, and no
     encoder: this is about the measurement itself.
 
     Args:
-        emulator: Of the model, on its box.
+        forward: Of the model, on its box.
         EDV: End-diastolic volume [mL].
         ESV: End-systolic volume [mL].
         EDV_error: Half the width of the interval that counts as agreement [mL].
@@ -55,13 +55,13 @@ def compatible_patients(
     """
     if not (EDV_error > 0 and ESV_error > 0):
         raise ValueError(f"errors of {EDV_error} and {ESV_error} mL: expected positive numbers")
-    theta = emulator.box.sample(points, seed=seed)
-    emulation = emulator.predict(theta)
-    channel = emulator.channels.index
+    theta = forward.box.sample(points, seed=seed)
+    emulation = forward.predict(theta)
+    channel = forward.channels.index
     maximum, minimum = np.asarray(emulation.maximum), np.asarray(emulation.minimum)
     P_ao = np.asarray(emulation.waveforms[:, channel("P_ao")])
     values = {
-        **dict(zip(emulator.box.names, theta.T, strict=True)),
+        **dict(zip(forward.box.names, theta.T, strict=True)),
         "P_lv_max": maximum[:, channel("P_lv")],
         "P_ao_mean": P_ao.mean(axis=1),
     }

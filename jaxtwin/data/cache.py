@@ -182,7 +182,7 @@ def _decode(
     record: Record, format: ClipFormat
 ) -> UInt8[np.ndarray, "time size size"] | UnreadableClipError:
     try:
-        frames = read_recording(record.path).frames
+        frames = read_recording(record.path, record.fps).frames
         if len(frames) < LEAST_COMPLETE * record.frames:
             raise UnreadableClipError(
                 f"cut short: {len(frames)} of {record.frames} listed frames; copy the file again"

@@ -3,15 +3,19 @@
 from pathlib import Path
 
 from jaxtwin.data.base import Recording, UnreadableClipError
+from jaxtwin.data.camus import SUFFIXES, read_camus_recording
 from jaxtwin.data.dicom import read_dicom
 from jaxtwin.data.video import read_video
 
 
-def read_recording(path: str | Path) -> Recording:
-    """Reads an AVI, MP4, GIF or multi-frame ultrasound DICOM file.
+def read_recording(path: str | Path, fps: float | None = None) -> Recording:
+    """Reads an AVI, MP4, GIF or multi-frame ultrasound DICOM file, or a sequence of CAMUS.
 
     Args:
-        path: The file. DICOM is recognised by its content, for it often has no suffix.
+        path: The file. DICOM is recognised by its content, for it often has no suffix; CAMUS's
+            files by their suffix (.nii.gz, .nii or .mhd).
+        fps: Frames a second [1/s] of a sequence of CAMUS, whose file states none; by default
+            that of the cfg file beside it. Other files have their own.
 
     Returns:
         The scanner's sector in grey: text, menus and coloured overlays are gone.
@@ -25,6 +29,8 @@ def read_recording(path: str | Path) -> Recording:
     if path.stat().st_size == 0:
         raise UnreadableClipError("empty; copy or export the file again", path.name)
     try:
+        if path.name.lower().endswith(SUFFIXES):
+            return read_camus_recording(path, fps)
         return read_dicom(path) if _is_dicom(path) else read_video(path)
     except UnreadableClipError as error:
         raise UnreadableClipError(error.reason, path.name) from None

@@ -1,1 +1,5 @@
-"""Ways to learn a patient's parameters, siblings behind one interface."""
+"""Ways to a patient's twin, siblings behind one interface.
+
+Every method says what it sees (`base.Sees`). Methods for curves implement
+`base.AbstractCurveMethod`; methods for clips implement `clips.AbstractClipModel`.
+"""

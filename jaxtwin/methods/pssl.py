@@ -1,82 +1,57 @@
-"""Physics-informed self-supervised learning: an encoder learnt through a frozen emulator.
+"""Physics-informed self-supervised learning: an encoder learnt through a frozen forward model.
 
 Kuang, Dean, Jedlicki, Ouyang, Philippakis, Sontag and Alaa, "Med-Real2Sim: Non-Invasive Medical
 Digital Twins using Physics-Informed Self-Supervised Learning", NeurIPS 2024. The encoder gives
-the circuit's parameters of a clip's patient; the emulator turns them into volumes; only those
-are compared with what was measured. No parameter is ever shown to the encoder.
+the circuit's parameters of a patient; a forward model turns them into what was measured; only
+that is compared. No parameter is ever shown to the encoder. With an `Emulator` as forward model
+it is the paper's P-SSL; with a `Simulator` the same loss is differentiated through the periodic
+state.
 """
 
 import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float
 
 from jaxtwin import checkpoint
 from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.data.base import ClipFormat
-from jaxtwin.data.cache import ClipCache
-from jaxtwin.data.loading import Batch, batches, ordered_batches
 from jaxtwin.emulator import Emulator
 from jaxtwin.encoder import AbstractEncoder, Clip, EncoderName, create_encoder
+from jaxtwin.forward import AbstractForward
+from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
+from jaxtwin.methods.clips import AbstractClipModel, Measured, measured
+from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves, learnt
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.training import Fitted, TrainingConfig, fit
+from jaxtwin.training import TrainingConfig
 
 # Volumes leave directions of θ open. There this pull towards the middle of the box decides,
 # too weak to be seen where the volumes have a say.
 PRIOR_WEIGHT = 1e-3
-# Training clips are moved by up to so many pixels, as a probe is.
-LARGEST_SHIFT = 6
 
 
-Values: TypeAlias = Float[Array | np.ndarray, "*batch"]
-
-
-class Measured(NamedTuple):
-    """What clinicians read off a clip, or the spread of it over many."""
-
-    EDV: Values
-    """End-diastolic volume [mL]."""
-    ESV: Values
-    """End-systolic volume [mL]."""
-    EF: Values
-    """Ejection fraction [%]."""
-
-
-def measured(EDV: Values, ESV: Values) -> Measured:
-    """The measurement from its two volumes [mL]."""
-    return Measured(EDV, ESV, 100 * (EDV - ESV) / EDV)
-
-
-class Predictions(NamedTuple):
-    """What a trained encoder says of some clips, in their order."""
-
-    theta: Float[np.ndarray, "clip free"]
-    EDV: Float[np.ndarray, " clip"]
-    ESV: Float[np.ndarray, " clip"]
-    EF: Float[np.ndarray, " clip"]
-    features: Float[np.ndarray, "clip feature"]
-
-
-class PSSL(eqx.Module):
-    """An encoder with the emulator that it is trained through.
+class PSSL(AbstractClipModel):
+    """An encoder of clips with the forward model that it is trained through.
 
     Attributes:
         encoder: Clip → raw θ.
-        emulator: θ → volumes and waveforms; its box bounds θ. Never trained here.
+        forward: θ → volumes and waveforms; its box bounds θ. Never trained here.
         format: The clips that the encoder takes.
         name: Which encoder it is.
         familiarity: Of clips; None before training is over.
     """
 
+    # A clip's EDV and ESV are what its loss compares: no label of θ, but two numbers read off.
+    sees: ClassVar = Sees("clip", labels=True, cohort=True, physics=True)
     encoder: AbstractEncoder
-    emulator: Emulator
+    forward: AbstractForward
     format: ClipFormat = eqx.field(static=True)
     name: EncoderName = eqx.field(static=True)
     familiarity: Familiarity | None = None
@@ -84,137 +59,27 @@ class PSSL(eqx.Module):
     @property
     def box(self) -> Box:
         """Where θ is sought."""
-        return self.emulator.box
+        return self.forward.box
 
     def theta(self, clip: Clip) -> Theta:
         """The free parameters of one clip's patient."""
         return self.box.bound(self.encoder(clip))
 
+    def answer(self, raw: Float[Array, " free"]) -> tuple[Theta, Measured]:
+        """θ in the box, and the volumes that the forward model gives there."""
+        theta = self.box.bound(raw)
+        return theta, measured(*self.forward.volumes(theta))
 
-def discrepancy(got: Measured, true: Measured, spread: Measured) -> Float[Array, ""]:
-    """Huber loss between two measurements of each clip, every number over its spread.
+    def penalty(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
+        """A weak pull towards the middle of the box."""
+        return PRIOR_WEIGHT * jnp.mean(raw**2)
 
-    Args:
-        got: Emulated.
-        true: Measured.
-        spread: Standard deviation of each number over the training clips.
-    """
-    errors = [(a - b) / s for a, b, s in zip(got, true, spread, strict=True)]
-    # Quadratic within a quarter of the spread, the error aimed at; beyond, outliers count less.
-    size = jnp.abs(jnp.stack([jnp.asarray(error) for error in errors]))
-    knee = 0.25
-    return jnp.mean(jnp.where(size < knee, size**2 / (2 * knee), size - knee / 2))
-
-
-def shift(clip: Clip, key: PRNGKeyArray) -> Clip:
-    """Move a clip by a random number of pixels; black comes in from the border."""
-    margin = ((0, 0), (LARGEST_SHIFT, LARGEST_SHIFT), (LARGEST_SHIFT, LARGEST_SHIFT))
-    rows, columns = jax.random.randint(key, (2,), 0, 2 * LARGEST_SHIFT + 1)
-    return jax.lax.dynamic_slice(jnp.pad(clip, margin), (0, rows, columns), clip.shape)
-
-
-@eqx.filter_jit
-def _predict(model: PSSL, clips: Array):
-    features = jax.vmap(model.encoder.features)(clips)
-    theta = model.box.bound(jax.vmap(model.encoder.head)(features))
-    EDV, ESV = jax.vmap(model.emulator.volumes)(theta)
-    return theta, *measured(EDV, ESV), features
-
-
-def predict(model: PSSL, clips: UInt8[np.ndarray, "clip frames size size"]) -> Predictions:
-    """Apply a model to clips in memory."""
-    return Predictions(*(np.asarray(values) for values in _predict(model, jnp.asarray(clips))))
-
-
-def predict_cached(
-    model: PSSL, cache: ClipCache, indices: Int[np.ndarray, " clip"], batch_size: int = 32
-) -> Predictions:
-    """Apply a model to clips of a cache, in the order of `indices`."""
-    parts = [predict(model, b.clip) for b in ordered_batches(cache, indices, batch_size)]
-    return Predictions(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True)))
-
-
-def cached_measurements(cache: ClipCache, indices: Int[np.ndarray, " clip"]) -> Measured:
-    """What was measured on clips of a cache, in the order of `indices`."""
-    records = [cache.records[i] for i in indices]
-    EDV = np.array([record.edv for record in records], np.float32)
-    ESV = np.array([record.esv for record in records], np.float32)
-    return measured(EDV, ESV)
-
-
-def train_pssl(
-    model: PSSL,
-    cache: ClipCache,
-    config: TrainingConfig,
-    *,
-    folder: Path,
-    description: Mapping[str, Any],
-    seed: int,
-    resume: bool,
-) -> Fitted[PSSL]:
-    """Train the encoder on the cache's TRAIN clips, selected on its VAL clips.
-
-    See `training.fit` for the other arguments.
-
-    Raises:
-        ValueError: If a split has too few clips, or all volumes are the same.
-    """
-    training, validation = cache.split("TRAIN"), cache.split("VAL")
-    if len(training) < 4 or not len(validation):
-        raise ValueError(
-            f"{len(training)} TRAIN and {len(validation)} VAL clips: expected at least 4 and 1; "
-            "check the Split column, or make a larger cohort"
-        )
-    spread = Measured(*(jnp.std(x) for x in cached_measurements(cache, training)))
-    if not all(s > 0 for s in spread):
-        raise ValueError(
-            "all TRAIN clips have the same volumes: there is nothing to learn; check the EDV and "
-            "ESV columns"
-        )
-    true = cached_measurements(cache, validation)
-    emulator = model.emulator
-
-    def objective(encoder: AbstractEncoder, batch: Batch, key: PRNGKeyArray):
-        keys = jax.random.split(key, len(batch.clip))
-        clips = jax.vmap(shift)(jnp.asarray(batch.clip), keys)
-        raw = jax.vmap(encoder)(clips)
-        volumes = jax.vmap(emulator.volumes)(emulator.box.bound(raw))
-        true = measured(jnp.asarray(batch.edv), jnp.asarray(batch.esv))
-        return discrepancy(measured(*volumes), true, spread) + PRIOR_WEIGHT * jnp.mean(raw**2)
-
-    def validate(encoder: AbstractEncoder) -> dict[str, float]:
-        got = predict_cached(dataclasses.replace(model, encoder=encoder), cache, validation)
-        return {
-            "loss": float(discrepancy(measured(got.EDV, got.ESV), true, spread)),
-            "EDV_error": float(np.abs(got.EDV - true.EDV).mean()),
-            "ESV_error": float(np.abs(got.ESV - true.ESV).mean()),
-            "EF_error": float(np.abs(got.EF - true.EF).mean()),
-        }
-
-    fitted = fit(
-        model.encoder,
-        objective,
-        lambda step: batches(cache, training, config.batch_size, seed, step),
-        validate,
-        config,
-        stage="encoder",
-        folder=folder,
-        description={
-            **description,
-            **_description(model),
-            "emulator": None if emulator.error is None else emulator.error._asdict(),
-            "clips": len(cache.records),
-        },
-        seed=seed,
-        resume=resume,
-    )
-    trained = dataclasses.replace(model, encoder=fitted.model)
-    familiarity = Familiarity.fit(
-        predict_cached(trained, cache, training).features,
-        predict_cached(trained, cache, validation).features,
-    )
-    trained = dataclasses.replace(trained, familiarity=familiarity)
-    return Fitted(trained, fitted.best_step, fitted.steps, fitted.validation, fitted.seconds)
+    def description(self) -> dict[str, Any]:
+        """See `AbstractClipModel`."""
+        forward: Any = type(self.forward).__name__
+        if isinstance(self.forward, Emulator) and self.forward.error is not None:
+            forward = self.forward.error._asdict()
+        return _description(self) | {"forward": forward}
 
 
 def _description(model: PSSL) -> dict[str, Any]:
@@ -227,7 +92,7 @@ def _description(model: PSSL) -> dict[str, Any]:
 
 
 def save_pssl(folder: Path, model: PSSL, validation: Mapping[str, float]) -> None:
-    """Write a trained encoder beside its validation errors; the emulator is saved on its own."""
+    """Write a trained encoder and its validation errors; its forward model is saved elsewhere."""
     if model.familiarity is None:
         raise ValueError("this model is not trained: its familiarity is unknown")
     axes, features = model.familiarity.axes.shape
@@ -238,23 +103,23 @@ def save_pssl(folder: Path, model: PSSL, validation: Mapping[str, float]) -> Non
     )
 
 
-def load_pssl(folder: Path, emulator: Emulator) -> tuple[PSSL, dict[str, float]]:
+def load_pssl(folder: Path, forward: AbstractForward) -> tuple[PSSL, dict[str, float]]:
     """Read a trained encoder.
 
     Returns:
         The model, and its errors on the validation clips.
 
     Raises:
-        CheckpointError: If it is broken, or was trained through an emulator of another box.
+        CheckpointError: If it is broken, or was trained through a forward model of another box.
     """
     kept = checkpoint.config(folder, kind="pssl")
-    if list(kept["box"].items()) != list(emulator.box.describe().items()):  # in this order
+    if list(kept["box"].items()) != list(forward.box.describe().items()):  # in this order
         raise checkpoint.CheckpointError(
-            f"the encoder at {folder} was trained in the box {kept['box']}, the emulator has "
-            f"{emulator.box.describe()}; use the emulator of the same run"
+            f"the encoder at {folder} was trained in the box {kept['box']}, the forward model has "
+            f"{forward.box.describe()}; use the one of the same run"
         )
     format = ClipFormat(**kept["format"])
-    make = functools.partial(create_encoder, kept["encoder"], format, len(emulator.box.names))
+    make = functools.partial(create_encoder, kept["encoder"], format, len(forward.box.names))
     # Its shapes alone: drawing weights that are replaced at once takes seconds.
     encoder = eqx.filter_eval_shape(make, key=jax.random.key(0))
     axes, features = kept["axes"], kept["features"]
@@ -267,4 +132,91 @@ def load_pssl(folder: Path, emulator: Emulator) -> tuple[PSSL, dict[str, float]]
     )
     blank = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), blank)
     encoder, familiarity = checkpoint.load(folder, (encoder, blank))
-    return PSSL(encoder, emulator, format, kept["encoder"], familiarity), kept["validation"]
+    model = PSSL(
+        encoder=encoder,
+        forward=forward,
+        format=format,
+        name=kept["encoder"],
+        familiarity=familiarity,
+    )
+    return model, kept["validation"]
+
+
+class CurvePSSL(AbstractCurveMethod):
+    """P-SSL on curves: a network learns θ from unlabelled curves, through a forward model.
+
+    Through an emulator this is the paper's method; through the simulator it is the same loss,
+    differentiated through the periodic state.
+
+    Attributes:
+        forward: θ → curves; never trained here. Its channels must be the task's, its phases the
+            task's samples.
+        config: How the encoder is trained.
+        width: Of the encoder.
+        depth: Its hidden layers.
+        slack: What the network itself is expected to miss, in the channel's unit. Added to the
+            noise, it decides how much the curve counts beside the prior.
+    """
+
+    sees: ClassVar = Sees("curve", labels=False, cohort=True, physics=True)
+    forward: AbstractForward
+    config: TrainingConfig = CURVE_TRAINING
+    width: int = 256
+    depth: int = 3
+    slack: float = 1.0
+
+    def learn(
+        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
+    ) -> Learnt:
+        """Learn from the curves alone; see `AbstractCurveMethod`."""
+        forward = self.forward
+        if forward.channels != task.channels or forward.phases != task.samples:
+            raise ValueError(
+                f"a forward model of {forward.channels} at {forward.phases} phases for a task of "
+                f"{task.channels} at {task.samples}: make it with the task's own"
+            )
+        encoder = CurveEncoder.create(
+            training,
+            len(task.box.names),
+            width=self.width,
+            depth=self.depth,
+            key=jax.random.key(seed),
+        )
+
+        def objective(encoder: CurveEncoder, seen: Curves, curves: Curves):
+            """Minus the logarithm of the posterior of each patient, a sample."""
+
+            def one(known, seen, values):
+                raw = encoder(known, seen)
+                error = forward(task.theta(raw, known)).waveforms[0] - values
+                error = error / np.hypot(task.noise, self.slack)
+                return (0.5 * jnp.sum(error**2) + task.surprise(raw)) / task.samples
+
+            return jax.vmap(one)(curves.known, seen.values, curves.values)
+
+        fitted = learn_from_curves(
+            encoder,
+            objective,
+            task,
+            training,
+            validation,
+            self.config,
+            stage="pssl",
+            folder=folder,
+            seed=seed,
+        )
+
+        @eqx.filter_jit
+        def apply(known, values):
+            def one(known, values):
+                theta = task.theta(fitted.model(known, values), known)
+                return theta, forward(theta)
+
+            return jax.vmap(one)(known, values)
+
+        def estimate(curves: Curves) -> Estimate:
+            theta, got = jax.tree.map(np.asarray, apply(curves.known, curves.values))
+            waveforms = {name: got.waveforms[:, i] for i, name in enumerate(task.channels)}
+            return Estimate.of(got.maximum[:, 0], got.minimum[:, 0], theta, waveforms)
+
+        return learnt(fitted, self.config, training, estimate)

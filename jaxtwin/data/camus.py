@@ -1,0 +1,659 @@
+"""CAMUS: apical two- and four-chamber half sequences of 500 patients, with label maps.
+
+Leclerc et al., "Deep Learning for Segmentation Using an Open Large-Scale Dataset in 2D
+Echocardiography", IEEE Transactions on Medical Imaging 38(9), 2019. Both releases are read: the
+official one (`patient0001_4CH_half_sequence.nii.gz`) and the older one
+(`patient0001_4CH_sequence.mhd` with its `.raw`).
+
+Time: a half sequence runs from end diastole to end systole ("ejection") or from end systole to
+end diastole ("filling"). Frames keep their order and are 1/FrameRate seconds apart. Half a cycle
+is not a beat, so nothing is mirrored, stretched or turned round to make one of it: the heart
+period cannot be seen in these clips, and a clip is black after its end, as `window` has it.
+
+Space: images differ in size and in the size of their pixels, which are often not square. Every
+clip becomes the same square field in millimetres, so a larger heart is a larger heart.
+"""
+
+import csv
+import dataclasses
+import gzip
+import math
+import re
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
+from scipy import ndimage
+from scipy.spatial.distance import cdist
+
+from jaxtwin.data.base import (
+    FASTEST_RATE,
+    LEAST_COMPLETE,
+    SLOWEST_RATE,
+    Recording,
+    UnreadableClipError,
+)
+from jaxtwin.data.echonet import EF_TOLERANCE, SPLITS, Record, Skipped, check_split
+
+VIEWS = ("2CH", "4CH")
+SUFFIXES = (".nii.gz", ".nii", ".mhd")
+# The square that a clip shows: its top middle is the image's, where the probe is. Depths are
+# about 120 to 200 mm; the ventricle ends near 110 mm and the atrium near 150 mm. What is deeper
+# than 180 mm, or farther than 90 mm to the side, is cut off; what is missing is black.
+FIELD_OF_VIEW = 180.0  # [mm]; whoever changes this or CANVAS raises cache.CACHE_VERSION too
+CANVAS = 224  # [pixels]: 0.8 mm each, twice the usual clip's 112
+# No scan of the heart is shallower or deeper. Outside, the file's unit is not the millimetre.
+SHALLOWEST, DEEPEST = 40.0, 400.0  # [mm]
+
+CAVITY, ATRIUM = 1, 3  # in the label maps; 2 is the myocardium
+SMALLEST_CAVITY = 100.0  # [mm²]; a heart's is ten times that, what is smaller has no axis
+DISCS = 20
+# Contours are drawn one by one, so a line of unlabelled pixels may lie between the chambers.
+ANNULUS_GAP = 2.0  # [mm]
+
+# Names of the official lists of patients, one name a line, in the folder `database_split`.
+OFFICIAL_LISTS = dict(zip(SPLITS, ("training", "validation", "testing"), strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class CamusClip:
+    """What CAMUS says of a clip beyond its record.
+
+    Attributes:
+        patient: The patient's name, for instance "patient0001".
+        view: "2CH" or "4CH".
+        quality: "Good", "Medium" or "Poor" by the cardiologist who drew the contours; "unknown"
+            where the cfg file has no ImageQuality.
+        spacing: Height and width of the stored pixels [mm].
+        phase: "ejection" where the clip runs from end diastole to end systole, "filling" where
+            it runs back.
+    """
+
+    patient: str
+    view: str
+    quality: str
+    spacing: tuple[float, float]
+    phase: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Camus:
+    """The data set; the clips themselves are not decoded.
+
+    Attributes:
+        records: One for each usable view of each patient, named like "patient0001_4CH". Volumes
+            and ejection fraction are the patient's, from both views together.
+        skipped: Views and patients that cannot be used.
+        clips: More about each record, by its name.
+        patients: The split of each patient in the folder, usable or not.
+    """
+
+    records: tuple[Record, ...]
+    skipped: tuple[Skipped, ...]
+    clips: dict[str, CamusClip]
+    patients: dict[str, str]
+
+    def split(self, name: str) -> tuple[Record, ...]:
+        """The records of one split, TRAIN, VAL or TEST, in upper or lower case."""
+        name = check_split(name)
+        return tuple(record for record in self.records if record.split == name)
+
+
+def read_camus(
+    folder: str | Path,
+    *,
+    views: Sequence[str] = VIEWS,
+    split: str | Path | None = None,
+    seed: int = 0,
+    frame_rate: float | None = None,
+) -> Camus:
+    """Reads what is known of every patient. Nothing is written into the folder.
+
+    Volumes are those of the cfg file where it states them (LVedv, LVesv), and otherwise come
+    from the label maps of both views by `simpson_biplane`. The ejection fraction is the cfg
+    file's (EF or LVef) where it states one, and otherwise that of the volumes. A patient or view
+    is skipped, with its reason, where files are missing or damaged, where numbers are
+    impossible, or where the stated ejection fraction contradicts the volumes.
+
+    Patients, not clips, are split: both views of a patient are in the same split.
+
+    Args:
+        folder: Holds `patient0001`, ...; or the folder above, where they are in
+            `database_nifti` or `training`.
+        views: Which views become records.
+        split: A table (patient, split) as `write_split` writes it, or the data set's own folder
+            `database_split`. By default, a tenth of all patients is for testing and a tenth for
+            validation, drawn by the seed.
+        seed: Of that draw.
+        frame_rate: Frames a second [1/s] of clips whose cfg file has no FrameRate, as in the
+            older release. Without it such clips are skipped.
+
+    Raises:
+        FileNotFoundError: The folder, its patients or the split is missing.
+        ValueError: No patient is usable, a view does not exist, or the split does not have each
+            patient exactly once.
+        ImportError: SimpleITK is not installed.
+    """
+    _simpleitk()
+    if not views or not set(views) <= set(VIEWS) or len(set(views)) < len(views):
+        raise ValueError(f"views {tuple(views)}: expected some of {', '.join(VIEWS)}, each once")
+    folders = _patient_folders(Path(folder))
+    names = [patient.name for patient in folders]
+    splits = _draw_split(names, seed) if split is None else _read_split(Path(split), names)
+
+    def read(patient: Path) -> list[tuple[Record, CamusClip] | Skipped]:
+        return _read_patient(patient, views, splits[patient.name], frame_rate)
+
+    with ThreadPoolExecutor() as pool:  # most of the time goes into decompressing label maps
+        found = [item for patient in pool.map(read, folders) for item in patient]
+    skipped = tuple(item for item in found if isinstance(item, Skipped))
+    usable = [item for item in found if not isinstance(item, Skipped)]
+    if not usable:
+        raise ValueError(
+            f"{folder} holds no usable clip; the first: {skipped[0].name}: {skipped[0].reason}"
+        )
+    clips = {record.name: clip for record, clip in usable}
+    return Camus(tuple(record for record, _ in usable), skipped, clips, splits)
+
+
+def write_split(path: str | Path, camus: Camus) -> None:
+    """Writes the split of every patient as a table (patient, split), for `read_camus(split=path)`.
+
+    Raises:
+        FileExistsError: The file exists: a split that was used is not to be lost.
+    """
+    with Path(path).open("x", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("patient", "split"))
+        table.writerows(camus.patients.items())
+
+
+def read_camus_recording(path: str | Path, fps: float | None = None) -> Recording:
+    """Reads one sequence and brings it to the field of view.
+
+    Each pixel of the result is the mean brightness of the area that it covers, 0.8 mm square.
+    Nothing is cropped to the sector: the images show nothing else.
+
+    Args:
+        path: A sequence (.nii.gz, .nii or .mhd).
+        fps: Frames a second [1/s]; by default that of the cfg file beside the sequence. The
+            image file itself states none.
+
+    Returns:
+        Frames of 224 by 224 pixels, 180 mm square.
+
+    Raises:
+        UnreadableClipError: The file is missing, damaged, cut short or no sequence of grey
+            images in millimetres, or there is no frame rate.
+        ImportError: SimpleITK is not installed.
+    """
+    path = Path(path)
+    fps = _rate_beside(path) if fps is None else fps
+    if not (math.isfinite(fps) and fps > 0):
+        raise UnreadableClipError(f"{fps:g} frames/s: expected a positive number")
+    image = _Image(path)
+    frames = image.read()
+    lowest, highest = frames.min(), frames.max()
+    if not (lowest >= 0 and highest <= 255):
+        raise UnreadableClipError(
+            f"brightness {lowest:g} to {highest:g}: expected 0 to 255, as the data set has it"
+        )
+    return Recording(_to_field(frames, image.spacing), np.arange(len(frames)) / fps)
+
+
+def simpson_biplane(
+    two_chamber_mask: Shaped[np.ndarray, "height2 width2"],
+    four_chamber_mask: Shaped[np.ndarray, "height4 width4"],
+    spacings: tuple[tuple[float, float], tuple[float, float]],
+) -> float:
+    """Volume of the ventricle by the biplane method of discs.
+
+    V = π/4 · Σ a_i b_i · L/20, where a_i and b_i are the diameters in the two views of 20 discs
+    of equal height, perpendicular to the long axis. The long axis leads from the middle of the
+    mitral annulus to the point of the cavity that is farthest from there, the apex; L is the
+    longer one of the two views. See Lang et al., "Recommendations for Cardiac Chamber
+    Quantification by Echocardiography in Adults", J Am Soc Echocardiogr 28:1-39, 2015, p. 4 and
+    table 1.
+
+    Args:
+        two_chamber_mask: Label map of the two-chamber view: 1 (or True) is the cavity, 3 the
+            left atrium. The annulus is where the two meet. Where there is no atrium, it is the
+            wider end of the cavity.
+        four_chamber_mask: The same of the four-chamber view, at the same instant.
+        spacings: Height and width of a pixel of each view [mm].
+
+    Returns:
+        The volume [mL].
+
+    Raises:
+        UnreadableClipError: A map has no cavity to speak of, or its atrium does not touch it.
+    """
+    two, four = (
+        _discs(mask, spacing)
+        for mask, spacing in zip((two_chamber_mask, four_chamber_mask), spacings, strict=True)
+    )
+    length = max(two[1], four[1])
+    return float(np.pi / 4 * np.sum(two[0] * four[0]) * length / DISCS / 1000)
+
+
+# --- one patient ------------------------------------------------------------------------------
+
+
+def _patient_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}: expected the one that holds CAMUS's patients")
+    for place in (folder, folder / "database_nifti", folder / "training"):
+        if found := sorted(
+            path for path in place.glob("patient*") if re.fullmatch(r"patient\d+", path.name)
+        ):
+            return found
+    raise FileNotFoundError(
+        f"{folder} is no copy of CAMUS: expected folders patient0001, patient0002, ... in it, in "
+        "its database_nifti or in its training"
+    )
+
+
+def _read_patient(
+    folder: Path, views: Sequence[str], split: str, frame_rate: float | None
+) -> list[tuple[Record, CamusClip] | Skipped]:
+    """The patient's usable views, and why others are not."""
+    info: dict[str, dict[str, str] | UnreadableClipError] = {}
+    for view in VIEWS:
+        try:
+            info[view] = _read_info(folder / f"Info_{view}.cfg")
+        except UnreadableClipError as error:
+            info[view] = error
+    try:
+        stated = [facts for facts in info.values() if isinstance(facts, dict)]
+        if not stated:
+            raise UnreadableClipError("has no readable Info_2CH.cfg or Info_4CH.cfg: copy it again")
+        edv, esv, ef = _volumes(folder, stated)
+    except UnreadableClipError as error:
+        return [Skipped(folder.name, error.reason)]
+
+    found = []
+    for view in views:
+        name = f"{folder.name}_{view}"
+        try:
+            facts = info[view]
+            if isinstance(facts, UnreadableClipError):
+                raise facts
+            path, frames, fps, clip = _read_view(folder, view, facts, frame_rate)
+            found.append((Record(name, path, edv, esv, ef, fps, frames, split), clip))
+        except UnreadableClipError as error:
+            found.append(Skipped(name, error.reason))
+    return found
+
+
+def _read_info(path: Path) -> dict[str, str]:
+    """The lines `Key: value` of a cfg file."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UnreadableClipError(f"{path.name} is missing or no text: copy it again") from None
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _volumes(folder: Path, stated: list[dict[str, str]]) -> tuple[float, float, float]:
+    """EDV [mL], ESV [mL] and EF [%] of a patient, checked."""
+    edv, esv = _stated(stated, "LVedv"), _stated(stated, "LVesv")
+    if edv is None or esv is None:
+        edv, esv = (_from_label_maps(folder, instant) for instant in ("ED", "ES"))
+    if not 0 < esv < edv:
+        raise UnreadableClipError(f"ESV {esv:.4g} and EDV {edv:.4g} mL: expected 0 < ESV < EDV")
+    from_volumes = 100 * (edv - esv) / edv
+    ef = _stated(stated, "EF", "LVef")
+    if ef is None:
+        ef = from_volumes
+    if abs(ef - from_volumes) > EF_TOLERANCE:
+        raise UnreadableClipError(
+            f"EF {ef:g} % contradicts its volumes {edv:.1f} and {esv:.1f} mL, which give "
+            f"{from_volumes:.1f} %: one of the three is wrong"
+        )
+    return edv, esv, ef
+
+
+def _stated(stated: list[dict[str, str]], *keys: str) -> float | None:
+    """A number that both cfg files state of the same patient; None where neither does."""
+    values = {_number(facts, key) for facts in stated for key in keys if key in facts}
+    if len(values) > 1:
+        raise UnreadableClipError(
+            f"{' or '.join(keys)} is {' and '.join(f'{value:g}' for value in sorted(values))} in "
+            "the two cfg files: expected one number; copy them again"
+        )
+    return values.pop() if values else None
+
+
+def _from_label_maps(folder: Path, instant: str) -> float:
+    maps, spacings = [], []
+    for view in VIEWS:
+        path = _find(folder, f"{folder.name}_{view}_{instant}_gt")
+        try:
+            image = _Image(path)
+            maps.append(image.read()[0])
+        except UnreadableClipError as error:
+            raise UnreadableClipError(f"{path.name}: {error.reason}") from None
+        spacings.append(image.spacing)
+    two, four = maps
+    try:
+        return simpson_biplane(two, four, (spacings[0], spacings[1]))
+    except UnreadableClipError as error:
+        raise UnreadableClipError(f"{instant} label maps: {error.reason}") from None
+
+
+def _read_view(
+    folder: Path, view: str, facts: dict[str, str], frame_rate: float | None
+) -> tuple[Path, int, float, CamusClip]:
+    """A view's file, number of frames, frame rate [1/s] and other facts, checked."""
+    path = _find(folder, f"{folder.name}_{view}_half_sequence", f"{folder.name}_{view}_sequence")
+    fps = _number(facts, "FrameRate") if "FrameRate" in facts else frame_rate
+    if fps is None:
+        raise UnreadableClipError(
+            f"Info_{view}.cfg has no FrameRate: call read_camus with frame_rate=, the frames a "
+            "second that such clips were scanned at"
+        )
+    if not SLOWEST_RATE <= fps <= FASTEST_RATE:
+        raise UnreadableClipError(
+            f"{fps:g} frames/s: expected {SLOWEST_RATE:g} to {FASTEST_RATE:g}"
+        )
+    image = _Image(path)
+    if image.count < LEAST_COMPLETE * _number(facts, "NbFrame"):
+        raise UnreadableClipError(
+            f"{path.name} holds {image.count} of the {facts['NbFrame']} frames that "
+            f"Info_{view}.cfg states: copy it again"
+        )
+    ed, es = _number(facts, "ED"), _number(facts, "ES")
+    if ed == es or not all(1 <= frame <= image.count for frame in (ed, es)):
+        raise UnreadableClipError(
+            f"ED {ed:g} and ES {es:g}: expected two frames among 1 to {image.count}"
+        )
+    phase = "ejection" if ed < es else "filling"
+    quality = facts.get("ImageQuality") or "unknown"
+    return path, image.count, fps, CamusClip(folder.name, view, quality, image.spacing, phase)
+
+
+def _find(folder: Path, *stems: str) -> Path:
+    for stem in stems:
+        for suffix in SUFFIXES:
+            if (path := folder / f"{stem}{suffix}").is_file():
+                return path
+    raise UnreadableClipError(f"{stems[0]}{SUFFIXES[0]} is missing: copy the patient again")
+
+
+def _number(facts: dict[str, str], key: str) -> float:
+    try:
+        value = float(facts.get(key, ""))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UnreadableClipError(f"{key} is {facts.get(key)!r} in its cfg: expected a number")
+    return value
+
+
+def _rate_beside(path: Path) -> float:
+    """The frame rate [1/s] in the cfg file that belongs to a sequence."""
+    named = re.match(r"patient\d+_(2CH|4CH)_", path.name)
+    facts = _read_info(path.parent / f"Info_{named[1]}.cfg") if named else {}
+    if not named or "FrameRate" not in facts:
+        raise UnreadableClipError(
+            "states no frame rate, and no Info_2CH.cfg or Info_4CH.cfg beside it has a FrameRate: "
+            "give the rate it was scanned at (fps)"
+        )
+    return _number(facts, "FrameRate")
+
+
+# --- splits -----------------------------------------------------------------------------------
+
+
+def _draw_split(patients: list[str], seed: int) -> dict[str, str]:
+    """A tenth TEST, a tenth VAL, the others TRAIN; at least one each where there are three."""
+    tenth = min(max(1, round(len(patients) / 10)), (len(patients) - 1) // 2)
+    order = np.random.default_rng(seed).permutation(len(patients))
+    names = ["TRAIN"] * len(patients)
+    for place, patient in enumerate(order[: 2 * tenth].tolist()):
+        names[patient] = "TEST" if place < tenth else "VAL"
+    return dict(zip(patients, names, strict=True))
+
+
+def _read_split(path: Path, patients: list[str]) -> dict[str, str]:
+    """Each patient's split from a table or from the folder of official lists."""
+    splits: dict[str, str] = {}
+    for patient, split in _official_rows(path) if path.is_dir() else _table_rows(path):
+        if patient in splits:
+            raise ValueError(f"{path} lists {patient} twice: expected each patient in one split")
+        if split.upper() not in SPLITS:
+            raise ValueError(
+                f"{path}: {patient} is in split {split!r}: expected {', '.join(SPLITS)}"
+            )
+        splits[patient] = split.upper()
+    for problem, names in (
+        ("lists patients that are not in the data set", set(splits) - set(patients)),
+        ("lacks patients of the data set", set(patients) - set(splits)),
+    ):
+        if names:
+            some = ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
+            raise ValueError(
+                f"{path} {problem} ({len(names)}: {some}): expected each patient exactly once"
+            )
+    return {patient: splits[patient] for patient in patients}
+
+
+def _table_rows(path: Path) -> list[tuple[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no split {path}: make one by write_split, or leave `split` out to draw one"
+        )
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            columns, rows = table.fieldnames or (), list(table)
+    except (csv.Error, UnicodeDecodeError):
+        raise ValueError(f"{path} is not a comma-separated text table: write it again") from None
+    if not {"patient", "split"} <= set(columns):
+        raise ValueError(
+            f"{path} has the columns {', '.join(columns) or 'none'}: expected patient, split"
+        )
+    return [((row["patient"] or "").strip(), (row["split"] or "").strip()) for row in rows]
+
+
+def _official_rows(folder: Path) -> list[tuple[str, str]]:
+    rows = []
+    for split, name in OFFICIAL_LISTS.items():
+        path = folder / f"subgroup_{name}.txt"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: expected CAMUS's lists of patients there")
+        rows += [(patient, split) for patient in path.read_text().split()]
+    return rows
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+class _Image:
+    """A NIfTI or MetaImage file, of which only the header is read at first.
+
+    Attributes:
+        spacing: Height and width of a pixel [mm].
+        count: Number of frames.
+    """
+
+    def __init__(self, path: Path):
+        reader = _simpleitk().ImageFileReader()
+        reader.SetFileName(str(path))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:
+            raise UnreadableClipError(
+                "cannot be read: expected NIfTI or MetaImage; the file may be missing or damaged, "
+                "so copy it again"
+            ) from None
+        size, spacing = reader.GetSize(), reader.GetSpacing()
+        # The third size is time in one release and a still image's 1 in the other. Its spacing
+        # says nothing: time is in the cfg file.
+        if not 2 <= len(size) <= 4 or reader.GetNumberOfComponents() != 1:
+            raise UnreadableClipError(
+                f"size {size} with {reader.GetNumberOfComponents()} channels: expected grey "
+                "images, width by height by time"
+            )
+        width, height = size[:2]
+        depth = height * spacing[1]
+        across = width * spacing[0]
+        if not all(SHALLOWEST <= extent <= DEEPEST for extent in (depth, across)):
+            raise UnreadableClipError(
+                f"shows {across:.4g} x {depth:.4g} mm: expected {SHALLOWEST:g} to {DEEPEST:g} "
+                "each; its pixel spacing is not in millimetres"
+            )
+        self.path = path
+        self.spacing = (float(spacing[1]), float(spacing[0]))
+        self.count = math.prod(size[2:])
+        self._reader = reader
+        self._shape = (self.count, height, width)
+
+    def read(self) -> Shaped[np.ndarray, "time height width"]:
+        """All frames, in the file's own type of number."""
+        # ITK fills what a cut file lacks with zeros and says nothing.
+        if self._stored_bytes() < math.prod(self._shape) * self._pixel_bytes():
+            raise UnreadableClipError("cut short or damaged: copy the file again")
+        try:
+            image = self._reader.Execute()
+        except RuntimeError:
+            raise UnreadableClipError("is damaged: copy the file again") from None
+        return _simpleitk().GetArrayFromImage(image).reshape(self._shape)
+
+    def _pixel_bytes(self) -> int:
+        if self._reader.HasMetaDataKey("bitpix"):  # what NIfTI stores, before its scaling
+            return int(self._reader.GetMetaData("bitpix")) // 8
+        sitk = _simpleitk()
+        return sitk.Image([1, 1], self._reader.GetPixelID()).GetSizeOfPixelComponent()
+
+    def _stored_bytes(self) -> int:
+        path = self.path
+        try:
+            if path.name.lower().endswith(".gz"):
+                return len(gzip.decompress(path.read_bytes()))
+            if path.suffix.lower() == ".mhd":
+                named = re.search(r"^ElementDataFile\s*=\s*(.+?)\s*$", path.read_text(), re.M)
+                path = path.parent / Path(named[1] if named else "").name
+            return path.stat().st_size
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+            return 0
+
+
+def _to_field(
+    frames: Shaped[np.ndarray, "time height width"], spacing: tuple[float, float]
+) -> UInt8[np.ndarray, "time canvas canvas"]:
+    """Square pixels, the image's top middle at the field's; black where there is no image."""
+    height, width = frames.shape[1:]
+    rows = _area_weights(height, spacing[0], 0.0)
+    columns = _area_weights(width, spacing[1], (FIELD_OF_VIEW - width * spacing[1]) / 2)
+    out = np.empty((len(frames), CANVAS, CANVAS), np.uint8)
+    for k, frame in enumerate(frames):
+        out[k] = np.rint(rows @ frame.astype(np.float32) @ columns.T)
+    return out
+
+
+def _area_weights(
+    length: int, spacing: float, first: float
+) -> Float32[np.ndarray, "canvas length"]:
+    """Share of each of `length` pixels, the first one's edge at `first` [mm], in each output."""
+    edges = np.linspace(0, FIELD_OF_VIEW, CANVAS + 1)
+    left = first + np.arange(length) * spacing
+    overlap = np.minimum(edges[1:, None], left + spacing) - np.maximum(edges[:-1, None], left)
+    return (np.clip(overlap, 0, None) * (CANVAS / FIELD_OF_VIEW)).astype(np.float32)
+
+
+def _simpleitk():
+    try:
+        import SimpleITK
+    except ImportError:
+        raise ImportError(
+            'CAMUS needs SimpleITK to read its images: pip install "jaxtwin[camus]"'
+        ) from None
+    return SimpleITK
+
+
+# --- discs ------------------------------------------------------------------------------------
+
+
+def _discs(
+    labels: Shaped[np.ndarray, "height width"], spacing: tuple[float, float]
+) -> tuple[Float[np.ndarray, " discs"], float]:
+    """Diameters of the discs from the annulus to the apex, and the long axis's length [mm]."""
+    cavity = _largest_part(labels == CAVITY)
+    pixel = np.asarray(spacing)
+    if not (area := np.sum(cavity) * pixel.prod()) >= SMALLEST_CAVITY:
+        raise UnreadableClipError(
+            f"a cavity (label 1) of {area:.3g} mm²: expected at least {SMALLEST_CAVITY:g}; copy "
+            "the label map again"
+        )
+    border = cavity & np.logical_not(ndimage.binary_erosion(cavity))
+    points = np.argwhere(border) * pixel
+    if np.any(labels == ATRIUM):
+        away = ndimage.distance_transform_edt(labels != ATRIUM, sampling=spacing)
+        # A pixel on the border is at least its own size away from the atrium's nearest pixel.
+        near = np.asarray(away)[border] <= ANNULUS_GAP + max(spacing)
+    else:
+        near = _wider_end(cavity, points, pixel)
+    annulus = points[near]
+    if len(annulus) < 2:
+        raise UnreadableClipError(
+            "the left atrium (label 3) does not touch the cavity (label 1), so the mitral annulus "
+            "is nowhere: check the label map"
+        )
+
+    # The annulus is a straight line between the two points where the leaflets hinge.
+    distances = cdist(annulus, annulus)
+    hinges = np.unravel_index(distances.argmax(), distances.shape)
+    middle = annulus[list(hinges)].mean(axis=0)
+    apex = points[np.argmax(np.linalg.norm(points - middle, axis=1))]
+    axis = (apex - middle) / np.linalg.norm(apex - middle)
+    across = np.array([-axis[1], axis[0]])
+
+    # The cavity, interpolated between pixels: its edge is where a value is one half, and the sum
+    # along a line is how much of the line is inside.
+    values = cavity.astype(np.float32)
+    reach = distances.max() + np.linalg.norm(apex - middle)
+
+    def along(start: Float[np.ndarray, "..."], direction: Float[np.ndarray, " 2"], step: float):
+        places = np.arange(-reach, reach, step)
+        pixels = (start[..., None, :] + places[:, None] * direction) / pixel
+        return places, ndimage.map_coordinates(values, np.moveaxis(pixels, -1, 0), order=1)
+
+    places, inside = along(middle, axis, min(spacing) / 10)
+    base, end = places[inside >= 0.5][[0, -1]]
+    heights = base + (np.arange(DISCS) + 0.5) / DISCS * (end - base)
+    step = min(spacing) / 2
+    _, inside = along(middle + heights[:, None] * axis, across, step)
+    return inside.sum(axis=1, dtype=float) * step, float(end - base)
+
+
+def _largest_part(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """The largest connected part: a stray pixel would be taken for the apex."""
+    parts, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return mask & (parts == sizes.argmax())
+
+
+def _wider_end(
+    cavity: Bool[np.ndarray, "height width"],
+    border: Float[np.ndarray, "points 2"],
+    pixel: Float[np.ndarray, " 2"],
+) -> Bool[np.ndarray, " points"]:
+    """Which points of the border lie at the wider end of the cavity's longest direction."""
+    inside = np.argwhere(cavity) * pixel
+    middle = inside.mean(axis=0)
+    longest = np.linalg.svd(np.cov((inside - middle).T))[0][:, 0]
+    along = (inside - middle) @ longest
+    low, high = along.min(), along.max()
+    tenth = (high - low) / 10
+    place = (border - middle) @ longest
+    # The last twentieth, yet never less than the few pixels of a small map.
+    depth = max(tenth / 2, 2 * pixel.max())
+    if np.sum(along < low + tenth) > np.sum(along > high - tenth):
+        return place < low + depth
+    return place > high - depth

@@ -1,0 +1,234 @@
+"""What methods are given, what they must say of themselves, and what they give back."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxtwin.cohort import Progress, map_patients
+from jaxtwin.parameters import Box, Theta
+from jaxtwin.physics.base import AbstractPeriodicSystem
+
+if TYPE_CHECKING:
+    from typing import ClassVar as AbstractClassVar
+else:
+    from equinox import AbstractClassVar
+
+# Spread of a logistic variable: with it, a normal prior on raw parameters is close to a uniform
+# one on the box.
+RAW_SPREAD = float(np.pi / np.sqrt(3))
+# Nobody reads a volume more closely; where the noise is less, this is what an error weighs [mL].
+LEAST_NOISE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sees:
+    """What a method is allowed to look at.
+
+    Attributes:
+        measurement: A curve of one observable over a beat, or an echo clip.
+        labels: Whether it learns from EDV, ESV and EF read by somebody else.
+        cohort: Whether it learns from many patients before it meets a new one.
+        physics: Whether it knows the system's equations.
+    """
+
+    measurement: Literal["curve", "clip"]
+    labels: bool
+    cohort: bool
+    physics: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class CurveTask:
+    """Find a patient's parameters from one observable, sampled over one beat.
+
+    Attributes:
+        system: The model.
+        box: The free parameters and where they are sought.
+        channel: The output of the system that is measured.
+        hidden: Outputs that are not measured, and are asked for.
+        samples: How many samples there are, at phases 0, 1/n, ... (n − 1)/n of the beat, the
+            first one at the system's t = 0.
+        known: Free parameters that are measured beside the curve, exactly, such as the period.
+        noise: Standard deviation of the measurement's noise, in the channel's unit.
+
+    Raises:
+        ValueError: If a known parameter is not free, or nothing would be left to find.
+    """
+
+    system: AbstractPeriodicSystem
+    box: Box
+    channel: str = "V_lv"
+    hidden: tuple[str, ...] = ("P_lv", "P_ao")
+    samples: int = 60
+    known: tuple[str, ...] = ()
+    noise: float = 0.0
+
+    def __post_init__(self):
+        if not set(self.known) < set(self.box.names):
+            raise ValueError(
+                f"known parameters {self.known}: expected some of the free ones, "
+                f"{', '.join(self.box.names)}, and not all"
+            )
+        if self.samples < 2 or self.noise < 0:
+            raise ValueError(f"{self.samples} samples, noise {self.noise}: expected 2 or more, ≥ 0")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The measured output, then the hidden ones."""
+        return (self.channel, *self.hidden)
+
+    @property
+    def weight(self) -> float:
+        """What one unit of error counts: one over the noise, taken to be `LEAST_NOISE` or more."""
+        return 1 / max(self.noise, LEAST_NOISE)
+
+    def theta(self, raw: Float[Array, " free"], known: Float[Array, " known"]) -> Theta:
+        """The θ of unbounded parameters, with those that were measured put in their places."""
+        theta = self.box.bound(raw)
+        for name, value in zip(self.known, known, strict=True):
+            theta = theta.at[self.box.names.index(name)].set(value)
+        return theta
+
+    def surprise(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
+        """Minus the logarithm of the prior, which is nearly uniform on the box."""
+        return 0.5 * jnp.sum((raw / RAW_SPREAD) ** 2)
+
+
+class Curves(NamedTuple):
+    """Measured curves of some patients.
+
+    Attributes:
+        values: Samples of the task's channel, with noise.
+        known: The task's known parameters, in its order.
+        EDV: Label, for methods that see labels: end-diastolic volume [mL].
+        ESV: Likewise, end-systolic volume [mL].
+    """
+
+    values: Float[Array | np.ndarray, "patient sample"]
+    known: Float[Array | np.ndarray, "patient known"]
+    EDV: Float[Array | np.ndarray, " patient"]
+    ESV: Float[Array | np.ndarray, " patient"]
+
+    def take(self, index) -> "Curves":
+        """The patients at an index array or a mask."""
+        return Curves(*(leaf[index] for leaf in self))
+
+
+class Estimate(NamedTuple):
+    """What a method says of some patients, in their order.
+
+    Attributes:
+        EDV: Largest volume of the beat [mL].
+        ESV: Smallest volume of the beat [mL].
+        theta: The free parameters; None where the method has none.
+        waveforms: The curves that the method itself gives, by output, at the task's phases.
+        failed: Patients for whom there is no answer; their other entries mean nothing.
+    """
+
+    EDV: Float[np.ndarray, " patient"]
+    ESV: Float[np.ndarray, " patient"]
+    theta: Float[np.ndarray, "patient free"] | None
+    waveforms: Mapping[str, Float[np.ndarray, "patient phase"]]
+    failed: Bool[np.ndarray, " patient"]
+
+    @classmethod
+    def of(
+        cls, maximum: Any, minimum: Any, theta: Any, waveforms: Mapping[str, np.ndarray]
+    ) -> "Estimate":
+        """An estimate in which a patient failed where a volume or a curve is not finite."""
+        finite = np.isfinite(maximum) & np.isfinite(minimum)
+        for curve in waveforms.values():
+            finite = finite & np.isfinite(curve).all(axis=1)
+        return cls(np.asarray(maximum), np.asarray(minimum), theta, waveforms, ~finite)
+
+
+class Learnt(NamedTuple):
+    """A method that is ready for new patients.
+
+    Attributes:
+        estimate: Gives twins.
+        steps: Optimiser steps it took to get ready; 0 for methods that only work on the patient
+            at hand.
+        seconds: Time they took.
+        examples: Patients a step.
+    """
+
+    estimate: Callable[[Curves], Estimate]
+    steps: int = 0
+    seconds: float = 0.0
+    examples: int = 0
+
+
+class AbstractCurveMethod(eqx.Module):
+    """A way from a measured curve to a patient's twin."""
+
+    sees: AbstractClassVar[Sees]
+
+    @abc.abstractmethod
+    def learn(
+        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
+    ) -> Learnt:
+        """Get ready for new patients.
+
+        Args:
+            task: What is asked.
+            training: Patients to learn from; methods that see one patient at a time ignore them.
+            validation: Patients to select by.
+            folder: For checkpoints and the log of the training, which goes on where it was cut.
+            seed: Of everything random.
+        """
+
+
+class Patient(NamedTuple):
+    """One patient's measurement, inside `each_patient`."""
+
+    key: Array
+    known: Float[Array, " known"]
+    values: Float[Array, " sample"]
+
+
+def each_patient(
+    function: Callable[[Patient], Any],
+    task: CurveTask,
+    curves: Curves,
+    *,
+    seed: int,
+    chunk: int = 64,
+    progress: Progress = iter,
+) -> Any:
+    """Apply a function of one patient to all, on all cores.
+
+    Args:
+        function: Of one patient, inside jit and vmap. It is compiled once; give an equal
+            `equinox.Partial` each time.
+        task: What is asked.
+        curves: The patients.
+        seed: Of the patients' keys; the key of patient i depends on it and on i alone.
+        chunk: Patients computed together on one core, at most.
+        progress: Wraps the chunks.
+
+    Returns:
+        The results as NumPy arrays, [patient, ...] on every leaf.
+    """
+    n = len(curves.values)
+    # Float32 holds whole numbers up to 2^24.
+    head = np.stack([np.full(n, seed % 2**24), np.arange(n)], axis=1)
+    rows = np.concatenate([head, curves.known, curves.values], axis=1).astype(np.float32)
+    chunk = min(chunk, -(-n // 2))  # Few patients are shared by two cores as well.
+    return map_patients(
+        eqx.Partial(_one, function, len(task.known)), rows, chunk=chunk, progress=progress
+    )
+
+
+def _one(function: Callable[[Patient], Any], known: int, row: Float[Array, " entry"]) -> Any:
+    seed, place = row[0].astype(int), row[1].astype(int)
+    key = jax.random.fold_in(jax.random.key(seed), place)
+    return function(Patient(key, row[2 : 2 + known], row[2 + known :]))

@@ -1,0 +1,122 @@
+"""Networks that read curves, and how they are trained on a cohort."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxtwin.methods.base import Curves, CurveTask, Learnt
+from jaxtwin.training import Fitted, TrainingConfig, epochs, fit
+
+Model = TypeVar("Model", bound=eqx.Module)
+
+# Enough for 1,000 patients on two cores in half a minute.
+CURVE_TRAINING = TrainingConfig(
+    steps=3_000,
+    batch_size=128,
+    learning_rate=5e-3,
+    weight_decay=1e-2,
+    evaluate_every=250,
+    patience=4,
+)
+
+
+class CurveEncoder(eqx.Module):
+    """A multilayer perceptron from a curve, and what is known beside it, to any vector.
+
+    Attributes:
+        network: The trained part.
+        mean: Of each entry of its input, over the training patients.
+        spread: Likewise.
+    """
+
+    network: eqx.nn.MLP
+    mean: Float[Array, " entry"]
+    spread: Float[Array, " entry"]
+
+    @classmethod
+    def create(
+        cls,
+        training: Curves,
+        size: int,
+        *,
+        width: int = 256,
+        depth: int = 3,
+        key: PRNGKeyArray,
+    ) -> "CurveEncoder":
+        """An untrained encoder that gives `size` numbers."""
+        entries = np.concatenate([training.known, training.values], axis=1)
+        network = eqx.nn.MLP(
+            entries.shape[1], size, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
+        )
+        mean, spread = entries.mean(axis=0), entries.std(axis=0)
+        # One patient alone, or one value for all, has no spread.
+        spread = np.where(spread > 0, spread, np.maximum(np.abs(mean), 1.0))
+        return cls(network, jnp.asarray(mean), jnp.asarray(spread))
+
+    def __call__(
+        self, known: Float[Array, " known"], values: Float[Array, " sample"]
+    ) -> Float[Array, " size"]:
+        """Read one curve."""
+        entries = jnp.concatenate([known, values])
+        mean, spread = jax.lax.stop_gradient((self.mean, self.spread))
+        return self.network((entries - mean) / spread)
+
+
+Objective = Callable[[Any, Curves, Curves], Float[Array, " patient"]]
+"""Loss of each patient: from the model, the curves as the network sees them, and as measured."""
+
+
+def learn_from_curves(
+    model: Model,
+    objective: Objective,
+    task: CurveTask,
+    training: Curves,
+    validation: Curves,
+    config: TrainingConfig,
+    *,
+    stage: str,
+    folder: Path,
+    seed: int,
+) -> Fitted[Model]:
+    """Train a model on a cohort's curves, selected on other patients'.
+
+    What the network sees carries fresh noise on top of the measured one, as much again: it learns
+    to look past it. Training that was cut short in this folder goes on.
+    """
+
+    def batches(step: int) -> Iterator[Curves]:
+        for rows in epochs(len(training.values), config.batch_size, seed=seed, start_step=step):
+            batch = training.take(rows)
+            yield jax.tree.map(jnp.asarray, batch)
+
+    def loss(model: Model, batch: Curves, key: PRNGKeyArray) -> Float[Array, ""]:
+        noise = task.noise * jax.random.normal(key, batch.values.shape, batch.values.dtype)
+        return jnp.mean(objective(model, batch._replace(values=batch.values + noise), batch))
+
+    held_out = jax.tree.map(jnp.asarray, validation)
+    evaluate = eqx.filter_jit(lambda model: jnp.mean(objective(model, held_out, held_out)))
+    return fit(
+        model,
+        loss,
+        batches,
+        lambda model: {"loss": float(evaluate(model))},
+        config,
+        stage=stage,
+        folder=folder,
+        description={"kind": stage, "known": list(task.known), "noise": task.noise},
+        seed=seed,
+        resume=True,
+    )
+
+
+def learnt(fitted: Fitted, config: TrainingConfig, training: Curves, estimate) -> Learnt:
+    """What a trained method hands over."""
+    return Learnt(
+        estimate, fitted.steps, fitted.seconds, min(config.batch_size, len(training.values))
+    )

@@ -1,0 +1,197 @@
+"""Inverse physics-informed neural network: states and parameters that obey the equations.
+
+Raissi, Perdikaris and Karniadakis, "Physics-informed neural networks: a deep learning framework
+for solving forward and inverse problems involving nonlinear partial differential equations",
+Journal of Computational Physics 378, 2019.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from jaxtwin.cohort import Progress, map_patients
+from jaxtwin.methods.base import (
+    AbstractCurveMethod,
+    Curves,
+    CurveTask,
+    Estimate,
+    Learnt,
+    Patient,
+    Sees,
+    each_patient,
+)
+from jaxtwin.methods.descent import descend, phase_waves
+from jaxtwin.parameters import AbstractParameters
+from jaxtwin.physics.periodic import periodic_orbit
+
+
+class Scales(NamedTuple):
+    """Typical values of a system's states, to make the network's outputs of order one.
+
+    Attributes:
+        mean: Of each state variable, over the box and the beat.
+        spread: Standard deviation likewise.
+    """
+
+    mean: Float[Array | np.ndarray, " state"]
+    spread: Float[Array | np.ndarray, " state"]
+
+
+class StateNetwork(eqx.Module):
+    """Phase → dimensionless state, periodic by construction, with the patient's raw parameters."""
+
+    network: eqx.nn.MLP
+    raw: Float[Array, " free"]
+    harmonics: int = eqx.field(static=True)
+
+    def __call__(self, phase: Float[Array, ""]) -> Float[Array, " state"]:
+        """The state at one phase of the beat."""
+        return self.network(phase_waves(phase, self.harmonics))
+
+
+class PINN(AbstractCurveMethod):
+    """A network for the states of each patient, with θ trainable beside it.
+
+    The loss is the curve's misfit, plus the residual of the equations in seconds at collocation
+    points that move at every step, plus that of the conserved quantities. Each equation's residual
+    is divided by the rate 1/T + |∂f_i/∂x_i| at which its state relaxes: without that, a valve of
+    little resistance weighs ten thousand times more than anything else. Divided so, an equation
+    that relaxes fast becomes the balance it relaxes to, and the conserved quantities say what the
+    balances leave out. The period is enforced: the network sees only periodic functions.
+
+    Attributes:
+        width: Of the network.
+        depth: Its hidden layers.
+        harmonics: Fourier features of the phase.
+        collocation: Points a step.
+        steps: Optimiser steps.
+        learning_rate: Peak of the schedule.
+        tolerance: A residual of this size, as a share of a state's spread, weighs as much as an
+            error of the curve of one standard deviation of its noise.
+    """
+
+    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
+    width: int = 32
+    depth: int = 3
+    harmonics: int = 8
+    collocation: int = 64
+    steps: int = 12_000
+    learning_rate: float = 5e-3
+    tolerance: float = 0.2
+
+    def learn(
+        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
+    ) -> Learnt:
+        """Learn no more than the states' scales; see `AbstractCurveMethod`."""
+        del training, validation, folder
+        scales = state_scales(task)
+        return Learnt(lambda curves: self.fit(task, scales, curves, seed=seed))
+
+    def fit(
+        self,
+        task: CurveTask,
+        scales: Scales,
+        curves: Curves,
+        *,
+        seed: int,
+        progress: Progress = iter,
+    ) -> Estimate:
+        """Fit each patient; see `fit_patient`."""
+        function = eqx.Partial(fit_patient, self, task, jax.tree.map(jnp.asarray, scales))
+        theta, outputs = each_patient(
+            function, task, curves, seed=seed, chunk=32, progress=progress
+        )
+        volume = getattr(outputs, task.channel)
+        waveforms = {
+            channel: getattr(outputs, channel)[:, :: FINE // task.samples]
+            for channel in task.channels
+        }
+        return Estimate.of(volume.max(axis=1), volume.min(axis=1), theta, waveforms)
+
+
+FINE = 240
+"""Phases at which a fitted network is read."""
+
+
+def state_scales(task: CurveTask, points: int = 256) -> Scales:
+    """Typical states, from simulations over the box: what a modeller knows beforehand."""
+    theta = task.box.sample(points, seed=0).astype(np.float32)
+    states = map_patients(eqx.Partial(_states, task), theta)
+    return Scales(states.mean(axis=(0, 1)), states.std(axis=(0, 1)))
+
+
+def _states(task: CurveTask, theta: Float[Array, " free"]) -> Float[Array, "time state"]:
+    orbit = periodic_orbit(task.system, task.box.complete(theta), throw=False)
+    return jnp.stack(jax.tree.leaves(orbit.states), axis=1)
+
+
+def residuals(
+    task: CurveTask,
+    scales: Scales,
+    model: StateNetwork,
+    p: AbstractParameters,
+    phase: Float[Array, ""],
+) -> Float[Array, " residual"]:
+    """Of every equation and every conserved quantity at one phase, as shares of their scales."""
+    system, T = task.system, task.system.period(p)
+    _, unravel = ravel_pytree(jax.tree.map(jnp.asarray, system.initial_state(p)))
+
+    def rates(y: Float[Array, " state"]) -> Float[Array, " state"]:
+        return ravel_pytree(system.vector_field(phase * T, unravel(y), p))[0]
+
+    mean, spread = jnp.asarray(scales.mean), jnp.asarray(scales.spread)
+    z, dz = jax.jvp(model, (phase,), (jnp.ones_like(phase),))
+    y, dy = mean + spread * z, spread * dz / T
+    relaxation = 1 / T + jnp.abs(jnp.diag(jax.jacfwd(rates)(y)))
+    equations = (dy - rates(y)) / (jax.lax.stop_gradient(relaxation) * spread)
+
+    def conserved(y: Float[Array, " state"]) -> Float[Array, " quantity"]:
+        return jnp.asarray(system.conserved(unravel(y), p)).reshape(-1)
+
+    start = conserved(ravel_pytree(system.initial_state(p))[0])
+    size = jnp.linalg.norm(jax.jacfwd(conserved)(y) * spread[None], axis=1)
+    return jnp.concatenate([equations, (conserved(y) - start) / jax.lax.stop_gradient(size)])
+
+
+def fit_patient(method: PINN, task: CurveTask, scales: Scales, patient: Patient) -> tuple[Any, Any]:
+    """θ of one patient, and the outputs that the network says, at `FINE` phases."""
+    make, rest = jax.random.split(patient.key)
+    size = len(scales.mean)
+    network = eqx.nn.MLP(
+        2 * method.harmonics,
+        size,
+        method.width,
+        method.depth,
+        jnp.tanh,
+        dtype=jnp.float32,
+        key=make,
+    )
+    model = StateNetwork(network, jnp.zeros(len(task.box.names), jnp.float32), method.harmonics)
+
+    def outputs(model: StateNetwork, phases: Float[Array, " phase"]):
+        p = task.box.complete(task.theta(model.raw, patient.known))
+        _, unravel = ravel_pytree(jax.tree.map(jnp.asarray, task.system.initial_state(p)))
+
+        def one(phase):
+            y = jnp.asarray(scales.mean) + jnp.asarray(scales.spread) * model(phase)
+            return task.system.outputs(phase * task.system.period(p), unravel(y), p)
+
+        return jax.vmap(one)(phases)
+
+    def loss(model: StateNetwork, key) -> Float[Array, ""]:
+        phases = jnp.arange(task.samples) / task.samples
+        misfit = task.weight * (getattr(outputs(model, phases), task.channel) - patient.values)
+        p = task.box.complete(task.theta(model.raw, patient.known))
+        points = (jnp.arange(method.collocation) + jax.random.uniform(key)) / method.collocation
+        wrong = jax.vmap(lambda phase: residuals(task, scales, model, p, phase))(points)
+        physics = jnp.sum(jnp.mean((wrong / method.tolerance) ** 2, axis=0))
+        return jnp.mean(misfit**2) + physics + task.surprise(model.raw) / task.samples
+
+    model = descend(loss, model, steps=method.steps, learning_rate=method.learning_rate, key=rest)
+    return task.theta(model.raw, patient.known), outputs(model, jnp.arange(FINE) / FINE)

@@ -1,0 +1,115 @@
+"""Supervised regression of EDV, ESV and EF: what is done where labels are all that is wanted."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxtwin.analysis.familiarity import Familiarity
+from jaxtwin.data.base import ClipFormat
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.encoder import AbstractEncoder, EncoderName
+from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
+from jaxtwin.methods.clips import AbstractClipModel, Measured, cached_measurements
+from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves, learnt
+from jaxtwin.training import TrainingConfig
+
+
+class SupervisedClips(AbstractClipModel):
+    """A network from the clip to EDV, ESV and EF; no physics, no parameters.
+
+    The three numbers are regressed each on its own: EF is not made from the volumes, so that none
+    of its error is theirs.
+
+    Attributes:
+        encoder: Clip → the three numbers, standardised.
+        centre: Mean of each number over the training clips.
+        spread: Standard deviation likewise.
+        format: The clips that the encoder takes.
+        name: Which encoder it is.
+        familiarity: Of clips; None before training is over.
+    """
+
+    sees: ClassVar = Sees("clip", labels=True, cohort=True, physics=False)
+    encoder: AbstractEncoder
+    centre: Float[Array, "3"]
+    spread: Float[Array, "3"]
+    format: ClipFormat = eqx.field(static=True)
+    name: EncoderName = eqx.field(static=True)
+    familiarity: Familiarity | None = None
+
+    @classmethod
+    def create(
+        cls, encoder: AbstractEncoder, cache: ClipCache, name: EncoderName
+    ) -> "SupervisedClips":
+        """Untrained, for the TRAIN clips of a cache; the encoder gives three numbers."""
+        true = np.stack(cached_measurements(cache, cache.split("TRAIN")))
+        centre, spread = jnp.asarray(true.mean(axis=1)), jnp.asarray(true.std(axis=1))
+        return cls(encoder=encoder, centre=centre, spread=spread, format=cache.format, name=name)
+
+    def answer(self, raw: Float[Array, "3"]) -> tuple[None, Measured]:
+        """No θ, and the three numbers in their units."""
+        return None, Measured(*(self.centre + self.spread * raw))
+
+    def penalty(self, raw: Float[Array, "3"]) -> Float[Array, ""]:
+        """None."""
+        return jnp.zeros((), raw.dtype)
+
+    def description(self) -> dict[str, Any]:
+        """See `AbstractClipModel`."""
+        return {"kind": "supervised", "encoder": self.name}
+
+
+class SupervisedCurves(AbstractCurveMethod):
+    """A network from the curve to EDV and ESV, learnt from labels; no physics, no parameters.
+
+    Attributes:
+        config: How it is trained.
+        width: Of the network.
+        depth: Hidden layers.
+    """
+
+    sees: ClassVar = Sees("curve", labels=True, cohort=True, physics=False)
+    config: TrainingConfig = CURVE_TRAINING
+    width: int = 256
+    depth: int = 3
+
+    def learn(
+        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
+    ) -> Learnt:
+        """Learn from the labels; see `AbstractCurveMethod`."""
+        labels = np.stack([training.EDV, training.ESV], axis=1)
+        mean, spread = jnp.asarray(labels.mean(axis=0)), jnp.asarray(labels.std(axis=0) + 1e-3)
+        key = jax.random.key(seed)
+        encoder = CurveEncoder.create(training, 2, width=self.width, depth=self.depth, key=key)
+
+        def objective(encoder: CurveEncoder, seen: Curves, curves: Curves) -> Float[Array, " n"]:
+            got = jax.vmap(encoder)(jnp.asarray(seen.known), jnp.asarray(seen.values))
+            true = (jnp.stack([curves.EDV, curves.ESV], axis=1) - mean[None]) / spread[None]
+            return jnp.mean((got - true) ** 2, axis=1)
+
+        fitted = learn_from_curves(
+            encoder,
+            objective,
+            task,
+            training,
+            validation,
+            self.config,
+            stage="supervised",
+            folder=folder,
+            seed=seed,
+        )
+
+        @eqx.filter_jit
+        def apply(known: Any, values: Any) -> Float[Array, "patient 2"]:
+            return jax.vmap(fitted.model)(known, values) * spread[None] + mean[None]
+
+        def estimate(curves: Curves) -> Estimate:
+            EDV, ESV = np.asarray(apply(curves.known, curves.values)).T
+            return Estimate.of(EDV, ESV, None, {})
+
+        return learnt(fitted, self.config, training, estimate)
