@@ -30,6 +30,7 @@ from jaxtwin import checkpoint, plotting
 from jaxtwin.cohort import Limits, draw_cohort, simulate_cohort
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.camus import Camus
 from jaxtwin.data.echonet import EchoNet, read_echonet, read_theta
 from jaxtwin.data.phantom import Beat, write_cohort
 from jaxtwin.emulator import Emulator, load_emulator, measure, save_emulator, train_emulator
@@ -41,6 +42,7 @@ from jaxtwin.methods.clips import (
     train_on_clips,
 )
 from jaxtwin.methods.pssl import PSSL, save_pssl
+from jaxtwin.parameters import Box
 from jaxtwin.physics.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.progress import progress_bar
 from jaxtwin.training import TrainingConfig
@@ -104,41 +106,49 @@ PRESETS = {
 }
 
 
-def obtain_emulator(config: Config, run: Run) -> tuple[Emulator, dict[str, float]]:
-    """Simulate the box, train the emulator and measure it on unseen points."""
+def obtain_emulator(
+    run: Run,
+    box: Box,
+    *,
+    simulations: int,
+    unseen: int,
+    training: TrainingConfig,
+    seed: int,
+    phases: int = PHASES,
+) -> tuple[Emulator, dict[str, float]]:
+    """Simulate the box, train the emulator and measure it on unseen points.
+
+    What an earlier call left in the run's folder is used again; a training that was cut short
+    goes on.
+    """
     place = run.folder / "emulator"
     if checkpoint.exists(place) and (run.folder / "emulator.json").exists():
         kept = json.loads((run.folder / "emulator.json").read_text())
         return load_emulator(place, LeftHeart()), kept
-    box, began = BOXES[config.twin], time.monotonic()
-    held_out = max(config.simulations // 8, 1)
-    total = config.simulations + held_out + config.unseen
+    began = time.monotonic()
+    held_out = max(simulations // 8, 1)
+    total = simulations + held_out + unseen
     # Three sequences scrambled on their own: no point of one is in another.
-    training, validation, unseen = (
+    sets = [
         simulate_cohort(
             LeftHeart(),
             box,
-            box.sample(n, seed=3 * config.seed + k),
-            phases=PHASES,
-            progress=functools.partial(progress_bar, desc=f"simulating {name}", unit="chunk"),
+            box.sample(n, seed=3 * seed + k),
+            phases=phases,
+            progress=functools.partial(progress_bar, desc=f"simulating {part}", unit="chunk"),
         )
-        for k, (name, n) in enumerate(
-            [("training", config.simulations), ("validation", held_out), ("unseen", config.unseen)]
+        for k, (part, n) in enumerate(
+            [("training", simulations), ("validation", held_out), ("unseen", unseen)]
         )
-    )
-    failed = total - sum(int(s.converged.sum()) for s in (training, validation, unseen))
+    ]
+    failed = total - sum(int(s.converged.sum()) for s in sets)
+    learnt, held, new = (s.take(s.converged) for s in sets)
     simulated = time.monotonic()
-    untrained = Emulator.create(LeftHeart(), box, CHANNELS, PHASES, key=jax.random.key(config.seed))
+    untrained = Emulator.create(LeftHeart(), box, CHANNELS, phases, key=jax.random.key(seed))
     fitted = train_emulator(
-        untrained,
-        training.take(training.converged),
-        validation.take(validation.converged),
-        config.emulator,
-        folder=run.folder,
-        seed=config.seed,
-        resume=config.resume,
+        untrained, learnt, held, training, folder=run.folder, seed=seed, resume=True
     )
-    error, errors = measure(fitted.model, unseen.take(unseen.converged))
+    error, errors = measure(fitted.model, new)
     emulator = dataclasses.replace(fitted.model, error=error)
     errors |= {
         "simulations": total,
@@ -151,13 +161,19 @@ def obtain_emulator(config: Config, run: Run) -> tuple[Emulator, dict[str, float
     return emulator, errors
 
 
-def make_phantoms(config: Config, folder: Path) -> None:
-    """Draw a cohort, render it, and write it in EchoNet-Dynamic's layout."""
+def make_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: int) -> None:
+    """Draw a cohort, render it, and write it in EchoNet-Dynamic's layout.
+
+    Args:
+        folder: Where; a complete cohort that is there is kept.
+        clips: How many for training, validation and test.
+        seed: Of patients, nuisances and noise.
+    """
     if (folder / "FileList.csv").exists():
         return
-    total = sum(config.clips)
+    total = sum(clips)
     patients, _ = draw_cohort(
-        LeftHeart(), SEVEN, total, seed=3 * config.seed + 2**20, limits=Limits(), phases=PHASES
+        LeftHeart(), SEVEN, total, seed=3 * seed + 2**20, limits=Limits(), phases=PHASES
     )
     waveforms = patients.waveforms
     period = patients.theta[:, SEVEN.names.index("T_c")]
@@ -166,13 +182,13 @@ def make_phantoms(config: Config, folder: Path) -> None:
         folder,
         Beat(waveforms.V_lv, waveforms.q_m, waveforms.q_a, period),
         dict(zip(SEVEN.names, patients.theta.T, strict=True)),
-        [name for name, n in zip(names, config.clips, strict=True) for _ in range(n)],
-        config.seed,
+        [name for name, n in zip(names, clips, strict=True) for _ in range(n)],
+        seed,
         progress=lambda clips: progress_bar(clips, total=total, desc="rendering", unit="clip"),
     )
 
 
-def check_splits(dataset: EchoNet) -> None:
+def check_splits(dataset: EchoNet | Camus) -> None:
     """Raise a ValueError if there is nothing to train on, to select with or to score."""
     counts = {name: len(dataset.split(name)) for name in ("TRAIN", "VAL", "TEST")}
     if counts["TRAIN"] < 4 or not counts["VAL"] or not counts["TEST"]:
@@ -270,10 +286,17 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     )
     if config.data is not None:
         check_splits(read_echonet(config.data))
-    emulator, emulator_errors = obtain_emulator(config, run)
+    emulator, emulator_errors = obtain_emulator(
+        run,
+        BOXES[config.twin],
+        simulations=config.simulations,
+        unseen=config.unseen,
+        training=config.emulator,
+        seed=config.seed,
+    )
     data = config.data or run.folder / "phantom"
     if config.data is None:
-        make_phantoms(config, data)
+        make_phantoms(data, config.clips, seed=config.seed)
     dataset = read_echonet(data)
     check_splits(dataset)
     cache = ClipCache.build(

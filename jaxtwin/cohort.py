@@ -290,7 +290,7 @@ class Limits(NamedTuple):
             "P_la_mean": waveforms.P_la.mean(axis=1),
             "output": waveforms.q_s.mean(axis=1) * 60 / 1000,
         }
-        held = simulations.converged
+        held = np.asarray(simulations.converged)
         for name, (low, high) in self._asdict().items():
             held = held & (values[name] >= low) & (values[name] <= high)
         return held

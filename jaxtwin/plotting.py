@@ -108,3 +108,24 @@ def contact_sheet(
     ax.tick_params(length=0)
     for side in ax.spines.values():
         side.set_visible(False)
+
+
+def intervals(
+    ax: Axes,
+    names: Sequence[str],
+    values: Sequence[tuple[float, float, float]],
+    *,
+    label: str,
+    references: Mapping[str, float],
+) -> None:
+    """Means with their intervals (mean, low, high), one line a name, and reference lines."""
+    places = np.arange(len(names))[::-1]
+    mean, low, high = np.array(values).T
+    ax.errorbar(mean, places, xerr=[mean - low, high - mean], fmt="o", color="C0", capsize=3)
+    for i, (name, value) in enumerate(references.items()):
+        style = ("--", ":", "-.")[i % 3]
+        ax.axvline(value, color="0.6", lw=1, ls=style, label=f"{name}: {value:g}")
+    if references:
+        ax.legend(frameon=False, fontsize="small")
+    ax.set_yticks(places, names)
+    ax.set(xlabel=label, xlim=(0, None), ylim=(-0.6, len(names) - 0.4))

@@ -1,8 +1,9 @@
 """What clinicians read off a beat."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.physics.left_heart import LeftHeartOutputs
@@ -53,8 +54,8 @@ UNITS = {
 
 
 def ejection_fraction(
-    EDV: Float[Array, "*batch"], ESV: Float[Array, "*batch"]
-) -> Float[Array, "*batch"]:
+    EDV: Float[Array | np.ndarray, "*batch"], ESV: Float[Array | np.ndarray, "*batch"]
+) -> Any:
     """Ejection fraction 100 (EDV − ESV)/EDV [%], from volumes in mL."""
     return 100 * (EDV - ESV) / EDV
 

@@ -1,0 +1,96 @@
+"""How far an answer is from the truth, and how sure one can be of it."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from jaxtwin.cohort import Simulations, simulate_cohort
+from jaxtwin.methods.base import CurveTask, Estimate
+from jaxtwin.physics.observables import ejection_fraction
+
+
+class Interval(NamedTuple):
+    """A mean with its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_with_interval(
+    values: Float[np.ndarray, " patient"], *, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """The mean over patients and its percentile bootstrap interval.
+
+    Args:
+        values: One number a patient. Where there are several seeds, their mean for each patient:
+            patients are what is drawn anew. NaN (no answer) is left out.
+        level: Share of the interval.
+        seed: Of the resampling.
+    """
+    values = values[np.isfinite(values)]
+    if len(values) < 2 or np.ptp(values) == 0:
+        mean = float(values.mean()) if len(values) else float("nan")
+        return Interval(mean, mean, mean)
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=2_000,
+        confidence_level=level,
+        method="percentile",
+        rng=seed,
+    ).confidence_interval
+    return Interval(float(values.mean()), float(found.low), float(found.high))
+
+
+def score_curves(
+    task: CurveTask, estimate: Estimate, truth: Simulations
+) -> dict[str, Float[np.ndarray, " patient"]]:
+    """Errors of each patient; NaN where a method has no such answer, or failed.
+
+    Args:
+        task: What was asked.
+        estimate: What a method said.
+        truth: The patients' own simulations, at the task's phases.
+
+    Returns:
+        By name: EF_error [points]; CHANNEL_error, the root-mean-square error of each curve that
+        the method gives, in the curve's unit; for methods that give θ also theta_NAME, the
+        absolute error as a share of the box's side, theta, their mean over the parameters that
+        were not known, and, simulated at θ̂, EF_resimulated and CHANNEL_resimulated.
+    """
+    EF = np.asarray(ejection_fraction(truth.maximum.V_lv, truth.minimum.V_lv))
+    failed = estimate.failed
+
+    def hide(values: np.ndarray) -> np.ndarray:
+        return np.where(failed, np.nan, values)
+
+    def rms(got: np.ndarray, channel: str) -> np.ndarray:
+        return np.sqrt(np.mean((got - getattr(truth.waveforms, channel)) ** 2, axis=1))
+
+    got = np.asarray(ejection_fraction(estimate.EDV, estimate.ESV))
+    scores = {"EF_error": hide(np.abs(got - EF))}
+    for channel, curve in estimate.waveforms.items():
+        scores[f"{channel}_error"] = hide(rms(curve, channel))
+    if estimate.theta is None:
+        return scores
+    low, high = np.asarray(task.box.low), np.asarray(task.box.high)
+    error = np.abs(estimate.theta - truth.theta) / (high - low)
+    for name, column in zip(task.box.names, error.T, strict=True):
+        scores[f"theta_{name}"] = hide(column)
+    unknown = [name not in task.known for name in task.box.names]
+    scores["theta"] = hide(error[:, unknown].mean(axis=1))
+    # A bound is met but for rounding; where there is no answer, anything will do.
+    middle = (low + high) / 2
+    theta = np.where(failed[:, None], middle, estimate.theta).clip(
+        np.asarray(low, np.float32), np.asarray(high, np.float32)
+    )
+    again = simulate_cohort(task.system, task.box, theta, phases=task.samples)
+    failed = failed | ~again.converged
+    got = np.asarray(ejection_fraction(again.maximum.V_lv, again.minimum.V_lv))
+    scores["EF_resimulated"] = hide(np.abs(got - EF))
+    for channel in task.channels:
+        scores[f"{channel}_resimulated"] = hide(rms(getattr(again.waveforms, channel), channel))
+    return scores
