@@ -15,7 +15,6 @@ default takes about an hour and a half on two CPU cores, two thirds of it for th
 network; tiny takes two minutes and only shows that everything runs.
 """
 
-import csv
 import dataclasses
 import functools
 import json
@@ -30,6 +29,7 @@ from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
 from experiments.pssl import CHANNELS, check_splits, make_phantoms, obtain_emulator
+from experiments.tables import read_table, write_table
 from jaxtwin import plotting
 from jaxtwin.analysis.metrics import Interval, mean_with_interval
 from jaxtwin.cohort import simulate_cohort
@@ -251,30 +251,6 @@ def fill_cell(
             "seconds_since_last_start": time.monotonic() - began,
         },
     )
-
-
-def write_table(path: Path, columns: Mapping[str, Sequence]) -> None:
-    """Columns of one length as CSV, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(columns)
-        table.writerows(zip(*columns.values(), strict=True))
-    partial.replace(path)
-
-
-def read_table(path: Path) -> dict[str, np.ndarray]:
-    """What `write_table` wrote; columns of numbers as numbers."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-
-    def column(values: list[str]) -> np.ndarray:
-        try:
-            return np.array(values, float)
-        except ValueError:
-            return np.array(values)
-
-    return {name: column([row[name] for row in rows]) for name in rows[0]}
 
 
 def by_patient(patients: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -129,3 +129,37 @@ def intervals(
         ax.legend(frameon=False, fontsize="small")
     ax.set_yticks(places, names)
     ax.set(xlabel=label, xlim=(0, None), ylim=(-0.6, len(names) - 0.4))
+
+
+def boxes(ax: Axes, groups: Mapping[str, Series], *, label: str) -> None:
+    """Box plots of single patients' values on a logarithmic axis, one line a group."""
+    places = np.arange(len(groups))[::-1]
+    ax.boxplot(
+        list(groups.values()),
+        positions=places,
+        orientation="horizontal",
+        widths=0.6,
+        whis=(5, 95),
+        flierprops={"markersize": 2},
+        medianprops={"color": "C3"},
+    )
+    ax.set_yticks(places, list(groups), fontsize="small")
+    ax.set(xscale="log", xlabel=label)
+
+
+def curves(
+    ax: Axes,
+    phases: Series,
+    lines: Mapping[str, Series],
+    *,
+    truth: Series,
+    dots: Series | None,
+    label: str,
+) -> None:
+    """Curves over one beat beside the truth, with the measured samples as dots where given."""
+    ax.plot(phases, truth, color="k", lw=2.5, alpha=0.4, label="truth")
+    if dots is not None:
+        ax.plot(phases, dots, ".", color="k", ms=4, label="measured")
+    for name, line in lines.items():
+        ax.plot(phases, line, lw=1.2, label=name)
+    ax.set(ylabel=label, xlim=(0, 1), ylim=(0, None))

@@ -63,14 +63,14 @@ class DrivenField(eqx.Module):
     def solve(
         self, z0: Float[Array, " state"], code: Code, samples: int
     ) -> Float[Array, "boundaries state"]:
-        """The states at phases 0, 1/n, ... 1, by the method of Bogacki and Shampine."""
+        """The states at phases 0, 1/n, ... 1, by Heun's method."""
 
         def field(phase, z, code):
             return self.network(jnp.concatenate([z, phase_waves(phase, self.harmonics), code]))
 
         solution = dfx.diffeqsolve(
             dfx.ODETerm(field),
-            dfx.Bosh3(),
+            dfx.Heun(),
             t0=0.0,
             t1=1.0,
             dt0=1 / samples,

@@ -5,6 +5,7 @@ for solving forward and inverse problems involving nonlinear partial differentia
 Journal of Computational Physics 378, 2019.
 """
 
+import functools
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -72,6 +73,8 @@ class PINN(AbstractCurveMethod):
         collocation: Points a step.
         steps: Optimiser steps.
         learning_rate: Peak of the schedule.
+        preconditioned: Whether residuals are divided by their states' relaxation rates, as above;
+            otherwise by 1/T alone, the plain choice of the literature.
         tolerance: A residual of this size, as a share of a state's spread, weighs as much as an
             error of the curve of one standard deviation of its noise.
     """
@@ -83,6 +86,7 @@ class PINN(AbstractCurveMethod):
     collocation: int = 64
     steps: int = 12_000
     learning_rate: float = 5e-3
+    preconditioned: bool = True
     tolerance: float = 0.2
 
     def learn(
@@ -137,6 +141,8 @@ def residuals(
     model: StateNetwork,
     p: AbstractParameters,
     phase: Float[Array, ""],
+    *,
+    preconditioned: bool,
 ) -> Float[Array, " residual"]:
     """Of every equation and every conserved quantity at one phase, as shares of their scales."""
     system, T = task.system, task.system.period(p)
@@ -148,7 +154,9 @@ def residuals(
     mean, spread = jnp.asarray(scales.mean), jnp.asarray(scales.spread)
     z, dz = jax.jvp(model, (phase,), (jnp.ones_like(phase),))
     y, dy = mean + spread * z, spread * dz / T
-    relaxation = 1 / T + jnp.abs(jnp.diag(jax.jacfwd(rates)(y)))
+    relaxation = 1 / T
+    if preconditioned:
+        relaxation = relaxation + jnp.abs(jnp.diag(jax.jacfwd(rates)(y)))
     equations = (dy - rates(y)) / (jax.lax.stop_gradient(relaxation) * spread)
 
     def conserved(y: Float[Array, " state"]) -> Float[Array, " quantity"]:
@@ -189,7 +197,8 @@ def fit_patient(method: PINN, task: CurveTask, scales: Scales, patient: Patient)
         misfit = task.weight * (getattr(outputs(model, phases), task.channel) - patient.values)
         p = task.box.complete(task.theta(model.raw, patient.known))
         points = (jnp.arange(method.collocation) + jax.random.uniform(key)) / method.collocation
-        wrong = jax.vmap(lambda phase: residuals(task, scales, model, p, phase))(points)
+        residual = functools.partial(residuals, task, scales, preconditioned=method.preconditioned)
+        wrong = jax.vmap(lambda phase: residual(model, p, phase))(points)
         physics = jnp.sum(jnp.mean((wrong / method.tolerance) ** 2, axis=0))
         return jnp.mean(misfit**2) + physics + task.surprise(model.raw) / task.samples
 

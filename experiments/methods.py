@@ -1,0 +1,471 @@
+"""Learning a patient's circuit from a volume curve: P-SSL against its rivals.
+
+    python -m experiments.methods [--preset tiny|default|full] [--out DIR]
+
+Twenty unseen patients of the seven-parameter box, 60 samples of left-ventricular volume over one
+beat, with noise of 0, 3 and 6 mL, the heart period known or not; five seeds, each with patients,
+noise and weights of its own. Methods that work on one patient get the twenty curves; methods that
+learn from a cohort get the curves of a thousand other patients before. For each the table has the
+error of EF, of the volume curve, of the hidden pressures and of the parameters, as the method
+itself has them and simulated at the parameters found; the failures; and the time it took. After
+Kuang et al., NeurIPS 2024, table 2, where every method was given another task.
+
+Hyperparameters were chosen on patients that are in no cell of this table. Cells (method, noise,
+period, seed) that are finished are kept: `--resume` goes on with the others. The default takes
+about an hour on two CPU cores; tiny takes two minutes and only shows that everything runs. What a
+training step, a new patient and more patients cost is measured by `python -m benchmarks.methods`.
+"""
+
+import dataclasses
+import itertools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.command import Run, RunConfig, main
+from experiments.pssl import CHANNELS, obtain_emulator
+from experiments.tables import read_table, write_table
+from jaxtwin import plotting
+from jaxtwin.analysis.metrics import mean_with_interval, score_curves
+from jaxtwin.cohort import Simulations, draw_cohort, simulate_cohort
+from jaxtwin.forward import AbstractForward, Simulator
+from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask
+from jaxtwin.methods.curves import CURVE_TRAINING
+from jaxtwin.methods.least_squares import LeastSquares
+from jaxtwin.methods.neural_ode import ConditionedNeuralODE, NeuralODE
+from jaxtwin.methods.pinn import PINN
+from jaxtwin.methods.prior import BoxMiddle
+from jaxtwin.methods.pssl import CurvePSSL
+from jaxtwin.methods.supervised import SupervisedCurves
+from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.training import TrainingConfig
+
+MethodName = Literal[
+    "pssl",
+    "ssl_simulator",
+    "supervised",
+    "pinn",
+    "pinn_plain",
+    "neural_ode",
+    "neural_ode_blind",
+    "neural_ode_shared",
+    "least_squares",
+    "box_middle",
+]
+TITLES: dict[MethodName, str] = {
+    "pssl": "P-SSL (emulator)",
+    "ssl_simulator": "SSL through the simulator",
+    "least_squares": "fit through the simulator",
+    "pinn": "PINN",
+    "pinn_plain": "PINN, plain residuals",
+    "neural_ode": "Neural ODE, one a patient",
+    "neural_ode_blind": "Neural ODE, blind to time as in the paper",
+    "neural_ode_shared": "Neural ODE, shared",
+    "supervised": "supervised regression",
+    "box_middle": "the middle of the box",
+}
+# What the paper does differently, shown once: at the middle noise, with the period known.
+ONCE: tuple[MethodName, ...] = ("pinn_plain", "neural_ode_blind")
+SAMPLES = 60
+# A curve this far from the truth is no twin of its patient [mL].
+LOST = 20.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """Compare methods that see a volume curve.
+
+    Attributes:
+        methods: Which to compare.
+        noises: Standard deviations of the measurement's noise [mL].
+        seeds: How many seeds each is run with.
+        patients: Unseen patients a seed.
+        cohort: Patients to learn from, and to select by.
+        training: Of P-SSL and of the supervised network.
+        simulator_training: Of SSL through the simulator.
+        shared_training: Of the shared Neural ODE.
+        pinn_steps: Optimiser steps of each patient's PINN.
+        ode_steps: Optimiser steps of each patient's Neural ODE.
+        starts: Of the fit through the simulator.
+        simulations: Simulated patients that the emulator learns from.
+        unseen: Simulated patients that it is measured on.
+        emulator: How the emulator is trained.
+    """
+
+    methods: tuple[MethodName, ...] = tuple(TITLES)
+    noises: tuple[float, ...] = (0.0, 3.0, 6.0)
+    seeds: int = 5
+    patients: int = 20
+    cohort: tuple[int, int] = (1_000, 100)
+    training: TrainingConfig = CURVE_TRAINING
+    simulator_training: TrainingConfig = dataclasses.replace(
+        CURVE_TRAINING, steps=700, evaluate_every=100
+    )
+    shared_training: TrainingConfig = dataclasses.replace(
+        CURVE_TRAINING, steps=600, batch_size=64, evaluate_every=100
+    )
+    pinn_steps: int = 12_000
+    ode_steps: int = 1_000
+    starts: int = 4
+    simulations: int = 16_384
+    unseen: int = 4_096
+    emulator: TrainingConfig = TrainingConfig(
+        steps=3_500, batch_size=512, learning_rate=4e-3, evaluate_every=500
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.seeds < 1 or self.patients < 2 or not self.methods or not self.noises:
+            raise ValueError(
+                f"--seeds {self.seeds} --patients {self.patients}: expected at least one seed, "
+                "two patients, one method and one noise"
+            )
+
+
+def _brief(steps: int) -> TrainingConfig:
+    return TrainingConfig(steps=steps, batch_size=16, learning_rate=5e-3, evaluate_every=steps // 2)
+
+
+PRESETS = {
+    "tiny": Config(
+        preset="tiny",
+        noises=(3.0,),
+        seeds=2,
+        patients=3,
+        cohort=(24, 8),
+        training=_brief(20),
+        simulator_training=_brief(4),
+        shared_training=_brief(4),
+        pinn_steps=20,
+        ode_steps=10,
+        starts=2,
+        simulations=512,
+        unseen=128,
+        emulator=TrainingConfig(steps=100, batch_size=128, learning_rate=4e-3, evaluate_every=50),
+    ),
+    "default": Config(),
+    "full": Config(preset="full", patients=100, cohort=(10_000, 500), pinn_steps=50_000),
+}
+
+
+class Cell(NamedTuple):
+    """One entry of the table."""
+
+    method: MethodName
+    noise: float
+    known: bool
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        period = "known" if self.known else "unknown"
+        return f"{self.method}-noise{self.noise:g}-{period}-{self.seed}"
+
+
+class Cohort(NamedTuple):
+    """A seed's patients: those to learn from, to select by, and to be judged on."""
+
+    training: Simulations
+    validation: Simulations
+    test: Simulations
+
+
+def draw(config: Config, seed: int) -> Cohort:
+    """A seed's patients, within physiological limits, in random order."""
+    sizes = (*config.cohort, config.patients)
+    patients, _ = draw_cohort(LeftHeart(), SEVEN, sum(sizes), seed=2**24 + seed, phases=SAMPLES)
+    patients = patients.take(np.random.default_rng(seed).permutation(sum(sizes)))
+    ends = np.cumsum(sizes)
+    return Cohort(*(patients.take(slice(end - n, end)) for n, end in zip(sizes, ends, strict=True)))
+
+
+def measure(
+    cohort: Cohort, noise: float, known: bool, seed: int
+) -> tuple[CurveTask, Curves, Curves, Curves]:
+    """The task, and what is measured of each part of a cohort."""
+    names = ("T_c",) if known else ()
+    task = CurveTask(LeftHeart(), SEVEN, samples=SAMPLES, known=names, noise=noise)
+    columns = [SEVEN.names.index(name) for name in names]
+    # The same draw at every noise, scaled: the noises differ in nothing else.
+    random = np.random.default_rng((seed, 1))
+
+    def curves(patients: Simulations) -> Curves:
+        V = patients.waveforms.V_lv
+        noisy = V + noise * random.normal(size=V.shape)
+        return Curves(
+            noisy.astype(np.float32),
+            np.asarray(patients.theta)[:, columns],
+            patients.maximum.V_lv,
+            patients.minimum.V_lv,
+        )
+
+    return task, curves(cohort.training), curves(cohort.validation), curves(cohort.test)
+
+
+def create(method: MethodName, config: Config, emulator: AbstractForward) -> AbstractCurveMethod:
+    """A method with the settings of the comparison."""
+    simulator = Simulator(system=LeftHeart(), box=SEVEN, channels=CHANNELS, phases=SAMPLES)
+    match method:
+        case "pssl":
+            return CurvePSSL(emulator, config.training)
+        case "ssl_simulator":
+            return CurvePSSL(simulator, config.simulator_training)
+        case "supervised":
+            return SupervisedCurves(config.training)
+        case "pinn":
+            return PINN(steps=config.pinn_steps)
+        case "pinn_plain":
+            return PINN(steps=config.pinn_steps, preconditioned=False)
+        case "neural_ode":
+            return NeuralODE(steps=config.ode_steps)
+        case "neural_ode_blind":
+            # Five states, two layers of 50 units and no phase.
+            return NeuralODE(steps=config.ode_steps, harmonics=0, augment=4, width=50)
+        case "neural_ode_shared":
+            return ConditionedNeuralODE(config=config.shared_training)
+        case "least_squares":
+            return LeastSquares(starts=config.starts)
+        case "box_middle":
+            return BoxMiddle()
+
+
+def fill_cell(folder: Path, cell: Cell, cohort: Cohort, method: AbstractCurveMethod) -> None:
+    """Learn, estimate, score, and write what came out."""
+    task, training, validation, test = measure(cohort, cell.noise, cell.known, cell.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    learnt = method.learn(task, training, validation, folder=folder, seed=cell.seed)
+    estimate = learnt.estimate(test)
+    seconds = time.monotonic() - began
+    scores = score_curves(task, estimate, cohort.test)
+    write_table(folder / "scores.csv", scores)
+    curves = dict(estimate.waveforms)
+    if estimate.theta is not None:
+        curves["theta"] = estimate.theta
+        theta = np.where(estimate.failed[:, None], np.asarray(SEVEN.low), estimate.theta)
+        low, high = np.float32(SEVEN.low), np.float32(SEVEN.high)
+        again = simulate_cohort(LeftHeart(), SEVEN, theta.clip(low, high), phases=SAMPLES)
+        curves |= {f"{c}_resimulated": getattr(again.waveforms, c) for c in CHANNELS}
+    np.savez(folder / "curves.npz", **{"measured": np.asarray(test.values), **curves})
+    result = {
+        "steps": learnt.steps,
+        "training_seconds": learnt.seconds,
+        "seconds": seconds,
+        "failed": int(estimate.failed.sum()),
+    }
+    Run(folder).json("result", result)
+
+
+def cells_of(config: Config) -> list[Cell]:
+    """Every cell of the table, seed by seed."""
+    middle = config.noises[len(config.noises) // 2]
+    return [
+        Cell(method, noise, known, config.seed + seed)
+        for seed, known, noise, method in itertools.product(
+            range(config.seeds), (True, False), config.noises, config.methods
+        )
+        if method not in ONCE or (known and noise == middle)
+    ]
+
+
+COLUMNS = {
+    "EF_error": "EF [points]",
+    "EF_resimulated": "EF re-simulated",
+    "V_lv_error": "V_lv [mL]",
+    "V_lv_resimulated": "V_lv re-simulated",
+    "P_lv_error": "P_lv [mmHg]",
+    "P_lv_resimulated": "P_lv re-simulated",
+    "P_ao_resimulated": "P_ao re-simulated",
+    "theta": "θ [% of the box]",
+}
+
+
+def summarise(config: Config, folder: Path) -> list[dict[str, Any]]:
+    """One row a method, noise and period, over all seeds' patients."""
+    rows = []
+    for known, noise in itertools.product((True, False), config.noises):
+        for method in config.methods:
+            cells = [c for c in cells_of(config) if c[:3] == (method, noise, known)]
+            tables, facts = [], []
+            for cell in cells:
+                place = folder / "cells" / cell.name
+                tables.append(read_table(place / "scores.csv"))
+                facts.append(json.loads((place / "result.json").read_text()))
+            if not cells:
+                continue
+            row: dict[str, Any] = {
+                "period": "known" if known else "unknown",
+                "noise": noise,
+                "method": TITLES[method],
+                "seeds": len(cells),
+                "patients": sum(len(t["EF_error"]) for t in tables),
+            }
+            for name in COLUMNS:
+                if name not in tables[0]:
+                    row |= {name: None, f"{name}_low": None, f"{name}_high": None}
+                    continue
+                scale = 100 if name == "theta" else 1
+                values = scale * np.concatenate([t[name] for t in tables])
+                mean, low, high = mean_with_interval(values)
+                row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+            own = next((n for n in ("V_lv_resimulated", "V_lv_error") if n in tables[0]), None)
+            lost = 0
+            if own:
+                curves = np.concatenate([t[own] for t in tables])
+                lost = int(np.sum(~(curves <= LOST)))
+            row["failures"] = lost + (0 if own else sum(f["failed"] for f in facts))
+            row["training_seconds"] = float(np.median([f["training_seconds"] for f in facts]))
+            row["seconds"] = float(np.median([f["seconds"] for f in facts]))
+            rows.append(row)
+    return rows
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as Markdown, one block a noise and period."""
+    lines = []
+    for period, noise in dict.fromkeys((row["period"], row["noise"]) for row in rows):
+        lines += [
+            f"Noise {noise:g} mL, heart period {period}:",
+            "",
+            f"| method | {' | '.join(COLUMNS.values())} | failures | s for all patients |",
+            "|---" * (len(COLUMNS) + 3) + "|",
+        ]
+        for row in rows:
+            if (row["period"], row["noise"]) != (period, noise):
+                continue
+            values = [
+                "–"
+                if row[name] is None
+                else f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+                for name in COLUMNS
+            ]
+            lines.append(
+                f"| {row['method']} | {' | '.join(values)} "
+                f"| {row['failures']} of {row['patients']} | {row['seconds']:.1f} |"
+            )
+        lines.append("")
+    lines.append(
+        "Means over all seeds' patients of absolute errors (EF, θ) and root-mean-square errors "
+        "(curves), with 95% bootstrap intervals over patients. θ over the parameters that are not "
+        f"known; a failure has no answer, or a curve more than {LOST:g} mL from the truth (re-"
+        "simulated, where the method has parameters). Seconds: median over seeds of training and "
+        "of all patients of a seed, compilation included; the emulator's own come on top, once."
+    )
+    return "\n".join(lines)
+
+
+def draw_boxes(config: Config, folder: Path) -> Figure:
+    """Errors of single patients at the middle noise, period known and not, as box plots."""
+    noise = config.noises[len(config.noises) // 2]
+    methods = [m for m in config.methods if m not in ONCE]
+    panels = (
+        ("EF_error", "EF error [points]"),
+        ("V_lv_error", "V_lv error [mL]"),
+        ("P_lv_resimulated", "hidden P_lv, re-simulated [mmHg]"),
+        ("theta", "θ error [share of the box]"),
+    )
+    figure = Figure(figsize=(12, 1.5 + 0.8 * len(methods)), layout="constrained")
+    for ax, (name, label) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        groups = {}
+        for method in methods:
+            for known in (True, False):
+                cells = [c for c in cells_of(config) if c[:3] == (method, noise, known)]
+                tables = [read_table(folder / "cells" / c.name / "scores.csv") for c in cells]
+                if tables and name in tables[0]:
+                    title = TITLES[method] + ("" if known else ", period unknown")
+                    values = np.concatenate([t[name] for t in tables])
+                    groups[title] = values[np.isfinite(values)]
+        plotting.boxes(ax, groups, label=f"{label}, noise {noise:g} mL")
+    return figure
+
+
+def draw_examples(config: Config, folder: Path, cohort: Cohort) -> Figure:
+    """A success and a failure: the patients on whom the PINN did best and worst."""
+    noise = config.noises[len(config.noises) // 2]
+    shown = [m for m in config.methods if m not in (*ONCE, "supervised", "box_middle")]
+    curves = {
+        m: np.load(folder / "cells" / Cell(m, noise, True, config.seed).name / "curves.npz")
+        for m in shown
+    }
+    judge = "pinn" if "pinn" in shown else shown[0]
+    scores = read_table(
+        folder / "cells" / Cell(judge, noise, True, config.seed).name / "scores.csv"
+    )
+    order = np.argsort(scores["V_lv_error" if "V_lv_error" in scores else "EF_error"])
+    truth = cohort.test.waveforms
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True)
+    phases = np.arange(SAMPLES) / SAMPLES
+    for column, (patient, title) in enumerate(((order[0], "best"), (order[-1], "worst"))):
+        for ax, channel, label in zip(
+            axes[:, column], CHANNELS, ("V_lv [mL]", "hidden P_lv [mmHg]"), strict=False
+        ):
+            lines = {
+                TITLES[m]: found[key][patient]
+                for m, found in curves.items()
+                for key in (f"{channel}_resimulated", channel)[: 2 if m.startswith("n") else 1]
+                if key in found
+            }
+            measured = next(iter(curves.values()))["measured"][patient]
+            plotting.curves(
+                ax,
+                phases,
+                lines,
+                truth=getattr(truth, channel)[patient],
+                dots=measured if channel == "V_lv" else None,
+                label=label,
+            )
+        axes[0, column].set_title(f"patient of the {TITLES[judge]}'s {title} curve")
+        axes[1, column].set_xlabel("phase of the beat")
+    axes[0, 0].legend(frameon=False, fontsize="small")
+    return figure
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """All cells, then the tables and figures."""
+    cells = cells_of(config)
+    emulators, cohort, seed = {}, None, None
+    for i, cell in enumerate(cells):
+        folder = run.folder / "cells" / cell.name
+        if (folder / "result.json").exists():
+            continue
+        print(f"cell {i + 1} of {len(cells)}: {cell.name}", flush=True)
+        if cell.seed != seed:
+            cohort, seed = draw(config, cell.seed), cell.seed
+        assert cohort is not None
+        emulator, _ = emulators.get(cell.seed) or emulators.setdefault(
+            cell.seed, _emulator(config, run, cell.seed)
+        )
+        fill_cell(folder, cell, cohort, create(cell.method, config, emulator))
+    rows = summarise(config, run.folder)
+    write_table(run.folder / "methods.csv", {k: [row[k] for row in rows] for k in rows[0]})
+    (run.folder / "methods.md").write_text(markdown(rows) + "\n")
+    run.written += [run.folder / "methods.csv", run.folder / "methods.md"]
+    run.figure("methods_boxes", draw_boxes(config, run.folder))
+    run.figure("methods_examples", draw_examples(config, run.folder, draw(config, config.seed)))
+    print(f"\n{markdown(rows)}")
+    errors = {seed: _emulator(config, run, config.seed + seed)[1] for seed in range(config.seeds)}
+    return {"rows": rows, "emulators": errors}
+
+
+def _emulator(config: Config, run: Run, seed: int):
+    """A seed's emulator, with the task's phases."""
+    return obtain_emulator(
+        Run(run.folder / f"emulator-{seed}"),
+        SEVEN,
+        simulations=config.simulations,
+        unseen=config.unseen,
+        training=config.emulator,
+        seed=seed,
+        phases=SAMPLES,
+    )
+
+
+if __name__ == "__main__":
+    main("methods", PRESETS, experiment, __doc__)

@@ -1,0 +1,33 @@
+"""What is known of a patient before any measurement: a yardstick for parameters and pressures."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxtwin.cohort import simulate_cohort
+from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
+
+
+class BoxMiddle(AbstractCurveMethod):
+    """The middle of the box for everyone, with the known parameters in their places."""
+
+    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
+
+    def learn(
+        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
+    ) -> Learnt:
+        """Nothing to learn; see `AbstractCurveMethod`."""
+        del training, validation, folder, seed
+
+        def estimate(curves: Curves) -> Estimate:
+            raw = jnp.zeros((len(curves.known), len(task.box.names)), jnp.float32)
+            theta = np.asarray(jax.vmap(task.theta)(raw, jnp.asarray(curves.known)))
+            beat = simulate_cohort(task.system, task.box, theta, phases=task.samples)
+            waveforms = {channel: getattr(beat.waveforms, channel) for channel in task.channels}
+            maximum, minimum = (getattr(x, task.channel) for x in (beat.maximum, beat.minimum))
+            return Estimate.of(maximum, minimum, theta, waveforms)
+
+        return Learnt(estimate)
