@@ -381,7 +381,7 @@ def draw_boxes(config: Config, folder: Path) -> Figure:
                     title = TITLES[method] + ("" if known else ", period unknown")
                     values = np.concatenate([t[name] for t in tables])
                     groups[title] = values[np.isfinite(values)]
-        plotting.boxes(ax, groups, label=f"{label}, noise {noise:g} mL")
+        plotting.boxes(ax, groups, label=f"{label}, noise {noise:g} mL", log=name != "theta")
     return figure
 
 

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
 from experiments.pssl import CHANNELS, check_splits, make_phantoms, obtain_emulator
-from experiments.tables import read_table, write_table
+from experiments.tables import by_patient, read_table, write_table
 from jaxtwin import plotting
 from jaxtwin.analysis.metrics import Interval, mean_with_interval
 from jaxtwin.cohort import simulate_cohort
@@ -251,12 +251,6 @@ def fill_cell(
             "seconds_since_last_start": time.monotonic() - began,
         },
     )
-
-
-def by_patient(patients: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean of each patient's clips, patients in alphabetical order."""
-    names, place = np.unique(patients, return_inverse=True)
-    return np.bincount(place, values, len(names)) / np.bincount(place, minlength=len(names))
 
 
 COLUMNS: dict[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {

@@ -131,8 +131,8 @@ def intervals(
     ax.set(xlabel=label, xlim=(0, None), ylim=(-0.6, len(names) - 0.4))
 
 
-def boxes(ax: Axes, groups: Mapping[str, Series], *, label: str) -> None:
-    """Box plots of single patients' values on a logarithmic axis, one line a group."""
+def boxes(ax: Axes, groups: Mapping[str, Series], *, label: str, log: bool) -> None:
+    """Box plots of single patients' values, one line a group; whiskers hold 90% of them."""
     places = np.arange(len(groups))[::-1]
     ax.boxplot(
         list(groups.values()),
@@ -144,7 +144,11 @@ def boxes(ax: Axes, groups: Mapping[str, Series], *, label: str) -> None:
         medianprops={"color": "C3"},
     )
     ax.set_yticks(places, list(groups), fontsize="small")
-    ax.set(xscale="log", xlabel=label)
+    if log:
+        ax.set_xscale("log")
+    else:
+        ax.set_xlim(0, None)
+    ax.set_xlabel(label)
 
 
 def curves(
@@ -163,3 +167,32 @@ def curves(
     for name, line in lines.items():
         ax.plot(phases, line, lw=1.2, label=name)
     ax.set(ylabel=label, xlim=(0, 1), ylim=(0, None))
+
+
+def distributions(
+    ax: Axes,
+    spec: ParameterSpec,
+    groups: Mapping[str, Series],
+    *,
+    truth: Mapping[str, Series] | None,
+    prior: Series,
+) -> None:
+    """One parameter in several groups of patients, as densities over its box.
+
+    Filled: as learnt. Lines: the truth of the same patients. Grey: the prior.
+    """
+    bins = list(np.linspace(*np.asarray(spec.bounds), 21))
+    ax.hist(prior, bins, density=True, color="0.85", label="prior")
+    for i, (name, values) in enumerate(groups.items()):
+        ax.hist(values, bins, density=True, color=f"C{i}", alpha=0.5, label=f"{name}, learnt")
+    for i, (name, values) in enumerate((truth or {}).items()):
+        ax.hist(
+            values,
+            bins,
+            density=True,
+            histtype="step",
+            color=f"C{i}",
+            lw=1.5,
+            label=f"{name}, truth",
+        )
+    ax.set(xlabel=spec.label, xlim=spec.bounds, yticks=[])
