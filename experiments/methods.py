@@ -182,7 +182,8 @@ def draw(config: Config, seed: int) -> Cohort:
     patients, _ = draw_cohort(LeftHeart(), SEVEN, sum(sizes), seed=2**24 + seed, phases=SAMPLES)
     patients = patients.take(np.random.default_rng(seed).permutation(sum(sizes)))
     ends = np.cumsum(sizes)
-    return Cohort(*(patients.take(slice(end - n, end)) for n, end in zip(sizes, ends, strict=True)))
+    parts = [patients.take(slice(end - n, end)) for n, end in zip(sizes, ends, strict=True)]
+    return Cohort(*parts)
 
 
 def measure(
@@ -245,17 +246,18 @@ def fill_cell(folder: Path, cell: Cell, cohort: Cohort, method: AbstractCurveMet
     seconds = time.monotonic() - began
     scores = score_curves(task, estimate, cohort.test)
     write_table(folder / "scores.csv", scores)
-    curves = dict(estimate.waveforms)
+    curves: dict[str, Any] = dict(estimate.waveforms)
     if estimate.theta is not None:
         curves["theta"] = estimate.theta
         theta = np.where(estimate.failed[:, None], np.asarray(SEVEN.low), estimate.theta)
         low, high = np.float32(SEVEN.low), np.float32(SEVEN.high)
         again = simulate_cohort(LeftHeart(), SEVEN, theta.clip(low, high), phases=SAMPLES)
         curves |= {f"{c}_resimulated": getattr(again.waveforms, c) for c in CHANNELS}
-    np.savez(folder / "curves.npz", **{"measured": np.asarray(test.values), **curves})
+    np.savez(folder / "curves.npz", allow_pickle=False, measured=test.values, **curves)
     result = {
         "steps": learnt.steps,
         "training_seconds": learnt.seconds,
+        "step_seconds": learnt.step_seconds,
         "seconds": seconds,
         "failed": int(estimate.failed.sum()),
     }
@@ -388,12 +390,14 @@ def draw_boxes(config: Config, folder: Path) -> Figure:
 def draw_examples(config: Config, folder: Path, cohort: Cohort) -> Figure:
     """A success and a failure: the patients on whom the PINN did best and worst."""
     noise = config.noises[len(config.noises) // 2]
-    shown = [m for m in config.methods if m not in (*ONCE, "supervised", "box_middle")]
+    shown: list[MethodName] = [
+        m for m in config.methods if m not in (*ONCE, "supervised", "box_middle")
+    ]
     curves = {
         m: np.load(folder / "cells" / Cell(m, noise, True, config.seed).name / "curves.npz")
         for m in shown
     }
-    judge = "pinn" if "pinn" in shown else shown[0]
+    judge: MethodName = "pinn" if "pinn" in shown else shown[0]
     scores = read_table(
         folder / "cells" / Cell(judge, noise, True, config.seed).name / "scores.csv"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 
-def write_table(path: Path, columns: Mapping[str, Sequence]) -> None:
+def write_table(path: Path, columns: Mapping[str, Sequence | np.ndarray]) -> None:
     """Columns of one length as CSV, whole or not at all."""
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file:

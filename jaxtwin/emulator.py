@@ -254,7 +254,7 @@ def train_emulator(
         resume=resume,
     )
     trained = dataclasses.replace(emulator, network=fitted.model)
-    return Fitted(trained, fitted.best_step, fitted.steps, fitted.validation, fitted.seconds)
+    return fitted.of(trained)
 
 
 def _description(emulator: Emulator) -> dict[str, Any]:

@@ -181,7 +181,8 @@ def distributions(
 
     Filled: as learnt. Lines: the truth of the same patients. Grey: the prior.
     """
-    bins = list(np.linspace(*np.asarray(spec.bounds), 21))
+    low, high = np.asarray(spec.bounds)
+    bins = list(np.linspace(low, high, 21))
     ax.hist(prior, bins, density=True, color="0.85", label="prior")
     for i, (name, values) in enumerate(groups.items()):
         ax.hist(values, bins, density=True, color=f"C{i}", alpha=0.5, label=f"{name}, learnt")

@@ -17,6 +17,7 @@ from jaxtwin import checkpoint
 from jaxtwin.progress import progress_bar
 
 Model = TypeVar("Model", bound=eqx.Module)
+Other = TypeVar("Other", bound=eqx.Module)
 Batch = Any
 
 
@@ -63,6 +64,9 @@ class Fitted(Generic[Model]):
         steps: Steps made, fewer than asked for where training stopped early.
         validation: What `validate` gave for it.
         seconds: Time spent training and validating, over all resumed parts.
+        step_seconds: Time of one step, without validation and compilation: the median over the
+            stretches between validations of the last part, the first left out where there are
+            more; NaN where it made no step.
     """
 
     model: Model
@@ -70,6 +74,11 @@ class Fitted(Generic[Model]):
     steps: int
     validation: dict[str, float]
     seconds: float
+    step_seconds: float
+
+    def of(self, model: Other) -> "Fitted[Other]":
+        """The same facts about the model that holds the one trained."""
+        return Fitted(**{**vars(self), "model": model})
 
 
 def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
@@ -205,7 +214,8 @@ def fit(
     key = jax.random.key(seed)
     start, before = time.monotonic(), progress["seconds"]
     feed = iter(()) if finished() else batches(progress["step"])
-    losses = []
+    losses, paces = [], []
+    stretch = start
     with progress_bar(total=config.steps, initial=progress["step"], desc=stage, unit="step") as bar:
         while not finished():
             step_key = jax.random.fold_in(key, progress["step"])
@@ -218,6 +228,7 @@ def fit(
             if progress["step"] % config.evaluate_every and progress["step"] < config.steps:
                 continue
             train_loss = float(np.mean(jax.device_get(losses)))
+            paces.append((time.monotonic() - stretch) / len(losses))
             losses.clear()
             scores = validate(cast(Model, eqx.combine(state["params"], static)))
             if not np.isfinite(train_loss) or not np.isfinite(scores["loss"]):
@@ -234,12 +245,14 @@ def fit(
             log.write(stage, progress["step"], train_loss=train_loss, **scores)
             checkpoint.save(place, state, {"description": description, "progress": progress})
             bar.set_postfix(train=f"{train_loss:.3g}", validation=f"{scores['loss']:.3g}")
+            stretch = time.monotonic()
     return Fitted(
         cast(Model, eqx.combine(state["best"], static)),
         progress["best_step"],
         progress["step"],
         progress["best"],
         progress["seconds"],
+        float(np.median(paces[1:] or paces or [np.nan])),
     )
 
 

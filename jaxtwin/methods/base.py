@@ -157,14 +157,14 @@ class Learnt(NamedTuple):
         estimate: Gives twins.
         steps: Optimiser steps it took to get ready; 0 for methods that only work on the patient
             at hand.
-        seconds: Time they took.
-        examples: Patients a step.
+        seconds: Time they took, with compilation.
+        step_seconds: Time of one of them, without.
     """
 
     estimate: Callable[[Curves], Estimate]
     steps: int = 0
     seconds: float = 0.0
-    examples: int = 0
+    step_seconds: float = 0.0
 
 
 class AbstractCurveMethod(eqx.Module):

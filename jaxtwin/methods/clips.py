@@ -212,4 +212,4 @@ def train_on_clips(
         predict_cached(trained, cache, validation).features,
     )
     trained = dataclasses.replace(trained, familiarity=familiarity)
-    return Fitted(trained, fitted.best_step, fitted.steps, fitted.validation, fitted.seconds)
+    return fitted.of(trained)

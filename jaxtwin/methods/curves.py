@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxtwin.methods.base import Curves, CurveTask, Learnt
+from jaxtwin.methods.base import Curves, CurveTask
 from jaxtwin.training import Fitted, TrainingConfig, epochs, fit
 
 Model = TypeVar("Model", bound=eqx.Module)
@@ -112,11 +112,4 @@ def learn_from_curves(
         description={"kind": stage, "known": list(task.known), "noise": task.noise},
         seed=seed,
         resume=True,
-    )
-
-
-def learnt(fitted: Fitted, config: TrainingConfig, training: Curves, estimate) -> Learnt:
-    """What a trained method hands over."""
-    return Learnt(
-        estimate, fitted.steps, fitted.seconds, min(config.batch_size, len(training.values))
     )

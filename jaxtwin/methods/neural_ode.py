@@ -26,7 +26,7 @@ from jaxtwin.methods.base import (
     Sees,
     each_patient,
 )
-from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves, learnt
+from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.methods.descent import descend, phase_waves
 from jaxtwin.training import TrainingConfig
 
@@ -237,4 +237,4 @@ class ConditionedNeuralODE(AbstractCurveMethod):
             z = np.asarray(apply(curves.known, curves.values))
             return _estimate(task, mean + spread * z[:, :-1, 0])
 
-        return learnt(fitted, self.config, training, estimate)
+        return Learnt(estimate, fitted.steps, fitted.seconds, fitted.step_seconds)

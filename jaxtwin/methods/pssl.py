@@ -28,7 +28,7 @@ from jaxtwin.encoder import AbstractEncoder, Clip, EncoderName, create_encoder
 from jaxtwin.forward import AbstractForward
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
 from jaxtwin.methods.clips import AbstractClipModel, Measured, measured
-from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves, learnt
+from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.training import TrainingConfig
 
@@ -219,4 +219,4 @@ class CurvePSSL(AbstractCurveMethod):
             waveforms = {name: got.waveforms[:, i] for i, name in enumerate(task.channels)}
             return Estimate.of(got.maximum[:, 0], got.minimum[:, 0], theta, waveforms)
 
-        return learnt(fitted, self.config, training, estimate)
+        return Learnt(estimate, fitted.steps, fitted.seconds, fitted.step_seconds)

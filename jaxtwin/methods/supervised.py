@@ -15,7 +15,7 @@ from jaxtwin.data.cache import ClipCache
 from jaxtwin.encoder import AbstractEncoder, EncoderName
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
 from jaxtwin.methods.clips import AbstractClipModel, Measured, cached_measurements
-from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves, learnt
+from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.training import TrainingConfig
 
 
@@ -112,4 +112,4 @@ class SupervisedCurves(AbstractCurveMethod):
             EDV, ESV = np.asarray(apply(curves.known, curves.values)).T
             return Estimate.of(EDV, ESV, None, {})
 
-        return learnt(fitted, self.config, training, estimate)
+        return Learnt(estimate, fitted.steps, fitted.seconds, fitted.step_seconds)

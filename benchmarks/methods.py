@@ -1,0 +1,264 @@
+"""What methods cost: a step beside the paper's own versions, more patients, more layers.
+
+    python -m benchmarks.methods [--quick] [--json rows.json]
+
+First the paper's methods as someone would run them today (`benchmarks.paper`, PyTorch) and
+jaxtwin's, in turns in one process: a step of the Neural ODE and an epoch of the PINN for each
+patient, and clips a second in a training step of the encoders. Then, each in a process of its own,
+what a method costs for 1, 20 and 1,000 patients and with 2, 4 and 8 hidden layers: time of an
+optimiser step, of all patients' twins, of one new patient's, and peak memory. Twins of methods
+that take thousands of steps are made with few, and the time of all steps follows from the time of
+one; the table says so. Nothing else should run beside it.
+"""
+
+import argparse
+import dataclasses
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks.paper import PAPER
+from benchmarks.rivals import Missing
+from experiments import methods as comparison
+from experiments.pssl import CHANNELS
+from jaxtwin.data.base import ClipFormat
+from jaxtwin.emulator import Emulator
+from jaxtwin.encoder import EncoderName, create_encoder
+from jaxtwin.methods.base import Curves, CurveTask
+from jaxtwin.methods.neural_ode import NeuralODE
+from jaxtwin.methods.pinn import PINN
+from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+
+PATIENTS = (1, 20, 1_000)
+DEPTHS = (2, 4, 8)
+# Enough to time one of, where the method itself takes thousands.
+STEPS = 50
+# One step after another of these networks, in one loop: what is fitted to each patient alone.
+ALONE = ("pinn", "neural_ode")
+LEARNT = ("pssl", "ssl_simulator", "supervised", "neural_ode_shared")
+HEADER = (
+    "method",
+    "patients",
+    "depth",
+    "step_ms",
+    "steps",
+    "all_twins_s",
+    "new_patient_ms",
+    "first_call_s",
+    "peak_MB",
+)
+
+
+def curves(n: int) -> tuple[CurveTask, Curves]:
+    """Noisy curves of n patients of the box."""
+    cohort = comparison.draw(
+        dataclasses.replace(comparison.Config(), cohort=(max(n, 2), 2), patients=2), seed=0
+    )
+    task, training, _, _ = comparison.measure(cohort, 3.0, True, 0)
+    return task, training.take(slice(0, n))
+
+
+def timed(function: Callable[[], Any]) -> float:
+    """Seconds of one call, with its results ready."""
+    began = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - began
+
+
+def with_steps(method: comparison.MethodName, steps: int, depth: int | None) -> Any:
+    """A method of the comparison that makes few steps, with another depth where asked for."""
+    brief = dataclasses.replace(
+        comparison.CURVE_TRAINING, steps=4 * steps, evaluate_every=steps, patience=99
+    )
+    shared = dataclasses.replace(brief, batch_size=comparison.Config().shared_training.batch_size)
+    config = comparison.Config(
+        training=brief,
+        simulator_training=brief,
+        shared_training=shared,
+        pinn_steps=steps,
+        ode_steps=steps,
+    )
+    untrained = Emulator.create(
+        LeftHeart(), SEVEN, CHANNELS, comparison.SAMPLES, key=jax.random.key(0)
+    )
+    made = comparison.create(method, config, untrained)
+    return made if depth is None else dataclasses.replace(made, **{"depth": depth})
+
+
+def own_steps(method: comparison.MethodName) -> int:
+    """How many steps the comparison gives the method."""
+    config = comparison.Config()
+    return {
+        "pssl": config.training.steps,
+        "supervised": config.training.steps,
+        "ssl_simulator": config.simulator_training.steps,
+        "neural_ode_shared": config.shared_training.steps,
+        "pinn": config.pinn_steps,
+        "neural_ode": config.ode_steps,
+    }.get(method, 0)
+
+
+def cost(method: comparison.MethodName, n: int, depth: int | None) -> dict[str, Any]:
+    """One row: what n patients' twins cost, in this process."""
+    task, measured = curves(n)
+    made = with_steps(method, STEPS, depth)
+    steps = own_steps(method)
+    with tempfile.TemporaryDirectory() as folder:
+        learnt = made.learn(task, measured, measured, folder=Path(folder), seed=0)
+    one = measured.take(slice(0, 1))
+    first = timed(lambda: learnt.estimate(measured)[:3])
+    again = timed(lambda: learnt.estimate(measured)[:3])
+    learnt.estimate(one)
+    alone = timed(lambda: learnt.estimate(one)[:3])
+    if method in ALONE:
+        step = again / STEPS
+        total, new = step * steps, alone / STEPS * steps
+    else:
+        step = learnt.step_seconds
+        total, new = step * steps + again, alone
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    row = (
+        method,
+        n,
+        getattr(made, "depth", None) if depth is None else depth,
+        1e3 * step if steps else None,
+        steps,
+        total,
+        1e3 * new,
+        first + learnt.seconds,
+        peak,
+    )
+    return dict(zip(HEADER, row, strict=True))
+
+
+def per_patient(method: PINN | NeuralODE, n: int) -> Callable[[], Any]:
+    """`STEPS` steps of a method for n patients, ready to be timed."""
+    task, measured = curves(n)
+    estimate = method.learn(task, measured, measured, folder=Path(), seed=0).estimate
+    return lambda: estimate(measured)[:3]
+
+
+def encoder_step(name: EncoderName, batch: int = 16) -> Callable[[], Any]:
+    """One training step of an encoder, gradient and AdamW, on a batch of noise."""
+    format = ClipFormat()
+    encoder = create_encoder(name, format, 3, key=jax.random.key(0))
+    shape = (batch, format.frames, format.size, format.size)
+    clips = jnp.asarray(np.random.default_rng(0).integers(0, 256, shape), jnp.uint8)
+    optim = optax.adamw(1e-3)
+    state = optim.init(eqx.filter(encoder, eqx.is_inexact_array))
+
+    @eqx.filter_jit
+    def step(encoder, state):
+        gradient = eqx.filter_grad(lambda e: jnp.mean(jax.vmap(e)(clips) ** 2))(encoder)
+        change, state = optim.update(gradient, state, eqx.filter(encoder, eqx.is_inexact_array))
+        return eqx.apply_updates(encoder, change), state
+
+    kept = [encoder, state]
+
+    def once():
+        kept[:] = step(*kept)
+        return jax.tree.leaves(kept[1])
+
+    return once
+
+
+def beside_the_paper(repeats: int) -> list[dict[str, Any]]:
+    """Rows of the first table: seconds of a step for one patient, or for one clip, in turns."""
+    n, batch = 20, 16
+    same_work = PINN(width=256, depth=4, collocation=3_000, steps=STEPS)
+    ours: dict[tuple[str, str], tuple[Callable[[], Any], int]] = {
+        ("neural ODE", "jaxtwin, 20 patients"): (
+            per_patient(NeuralODE(steps=STEPS), n),
+            n * STEPS,
+        ),
+        ("neural ODE", "jaxtwin, 1 patient"): (per_patient(NeuralODE(steps=STEPS), 1), STEPS),
+        ("PINN", "jaxtwin, 20 patients"): (per_patient(PINN(steps=STEPS), n), n * STEPS),
+        ("PINN", "jaxtwin, 1 patient"): (per_patient(PINN(steps=STEPS), 1), STEPS),
+        ("PINN", "jaxtwin, 1 patient, the paper's size"): (per_patient(same_work, 1), STEPS),
+        ("3D-CNN", "jaxtwin's default encoder"): (encoder_step("tubelet", batch), batch),
+        ("3D-CNN", "the paper's network in jaxtwin"): (encoder_step("conv3d", batch), batch),
+    }
+    runs = dict(ours)
+    for name, make in PAPER.items():
+        try:
+            runs[name, "the paper's, PyTorch"] = (make(), batch if name == "3D-CNN" else 1)
+        except Missing as missing:
+            print(f"skipped the paper's {name}: {missing}")
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    for turn in range(repeats + 1):
+        for key, (run, share) in runs.items():
+            value = timed(run) / share
+            if turn:  # The first compiles.
+                seconds[key].append(value)
+    return [
+        {
+            "task": task,
+            "version": version,
+            "median_s": float(np.median(values)),
+            "best_s": float(np.min(values)),
+        }
+        for (task, version), values in sorted(seconds.items())
+    ]
+
+
+def show(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as a Markdown table."""
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "–"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
+    lines += ["| " + " | ".join(cell(v) for v in row.values()) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one repeat, one patient")
+    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    parser.add_argument("--cost", nargs=3, metavar=("METHOD", "N", "DEPTH"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.cost:
+        method, n, depth = arguments.cost
+        print(json.dumps(cost(method, int(n), int(depth) or None)))
+        return
+    steps = beside_the_paper(1 if arguments.quick else 5)
+    print(show(steps))
+    wanted = [
+        (method, n, 0)
+        for method in (*LEARNT, *ALONE, "least_squares")
+        for n in (PATIENTS[:1] if arguments.quick else PATIENTS)
+    ]
+    if not arguments.quick:
+        wanted += [(method, 20, depth) for method in (*LEARNT, *ALONE) for depth in DEPTHS]
+    costs = []
+    for method, n, depth in wanted:
+        command = [sys.executable, "-m", "benchmarks.methods", "--cost", method, str(n), str(depth)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            print(f"{method}, {n} patients, depth {depth} failed:\n{done.stderr[-2000:]}")
+            continue
+        costs.append(json.loads(done.stdout.splitlines()[-1]))
+        print(" ".join(f"{k}={v}" for k, v in costs[-1].items()), flush=True)
+    print(show(costs))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"steps": steps, "costs": costs}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
