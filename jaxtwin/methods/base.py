@@ -24,8 +24,6 @@ else:
 # Spread of a logistic variable: with it, a normal prior on raw parameters is close to a uniform
 # one on the box.
 RAW_SPREAD = float(np.pi / np.sqrt(3))
-# Nobody reads a volume more closely; where the noise is less, this is what an error weighs [mL].
-LEAST_NOISE = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +56,8 @@ class CurveTask:
             first one at the system's t = 0.
         known: Free parameters that are measured beside the curve, exactly, such as the period.
         noise: Standard deviation of the measurement's noise, in the channel's unit.
+        resolution: Errors of the curve below this do not matter, in the channel's unit; it stands
+            in for a noise that is smaller.
 
     Raises:
         ValueError: If a known parameter is not free, or nothing would be left to find.
@@ -70,6 +70,7 @@ class CurveTask:
     samples: int = 60
     known: tuple[str, ...] = ()
     noise: float = 0.0
+    resolution: float = 0.2
 
     def __post_init__(self):
         if not set(self.known) < set(self.box.names):
@@ -77,8 +78,11 @@ class CurveTask:
                 f"known parameters {self.known}: expected some of the free ones, "
                 f"{', '.join(self.box.names)}, and not all"
             )
-        if self.samples < 2 or self.noise < 0:
-            raise ValueError(f"{self.samples} samples, noise {self.noise}: expected 2 or more, ≥ 0")
+        if self.samples < 2 or self.noise < 0 or self.resolution <= 0:
+            raise ValueError(
+                f"{self.samples} samples, noise {self.noise}, resolution {self.resolution}: "
+                "expected at least 2 samples, a noise of at least 0, and a positive resolution"
+            )
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -87,8 +91,8 @@ class CurveTask:
 
     @property
     def weight(self) -> float:
-        """What one unit of error counts: one over the noise, taken to be `LEAST_NOISE` or more."""
-        return 1 / max(self.noise, LEAST_NOISE)
+        """What one unit of error counts: one over the noise or the resolution."""
+        return 1 / max(self.noise, self.resolution)
 
     def theta(self, raw: Float[Array, " free"], known: Float[Array, " known"]) -> Theta:
         """The θ of unbounded parameters, with those that were measured put in their places."""

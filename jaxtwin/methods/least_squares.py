@@ -54,7 +54,7 @@ class LeastSquares(AbstractCurveMethod):
         """Fit each patient; see `fit_patient`. A patient failed if no start gave an orbit."""
         # The starts are the same for all patients; the box's faces are infinitely far.
         u = np.clip(task.box.sample(self.starts, seed=seed), 0, None)
-        raw = task.box.unbound(jnp.asarray(u, jnp.float32)).clip(-4, 4)
+        raw = task.box.unbound(jnp.asarray(u, float)).clip(-4, 4)
         function = eqx.Partial(fit_patient, task, self.iterations, raw)
         theta, beat = each_patient(function, task, curves, seed=seed, chunk=64, progress=progress)
         return Estimate(

@@ -5,6 +5,7 @@ with the additional dimensions of Dupont, Doucet and Teh, "Augmented neural ODEs
 The heart is driven, so the network is told the phase of the beat.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,7 +42,7 @@ class DrivenField(eqx.Module):
         harmonics: Fourier features of the phase; with none the network is blind to time.
     """
 
-    network: eqx.nn.MLP
+    network: Callable[[Float[Array, " entry"]], Float[Array, " state"]]
     harmonics: int = eqx.field(static=True)
 
     @classmethod

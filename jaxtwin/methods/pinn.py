@@ -6,6 +6,7 @@ Journal of Computational Physics 378, 2019.
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -138,7 +139,7 @@ def _states(task: CurveTask, theta: Float[Array, " free"]) -> Float[Array, "time
 def residuals(
     task: CurveTask,
     scales: Scales,
-    model: StateNetwork,
+    model: Callable[[Float[Array, ""]], Float[Array, " state"]],
     p: AbstractParameters,
     phase: Float[Array, ""],
     *,
