@@ -250,7 +250,7 @@ def fill_cell(folder: Path, cell: Cell, cohort: Cohort, method: AbstractCurveMet
     if estimate.theta is not None:
         curves["theta"] = estimate.theta
         theta = np.where(estimate.failed[:, None], np.asarray(SEVEN.low), estimate.theta)
-        low, high = np.float32(SEVEN.low), np.float32(SEVEN.high)
+        low, high = np.asarray(SEVEN.low, np.float32), np.asarray(SEVEN.high, np.float32)
         again = simulate_cohort(LeftHeart(), SEVEN, theta.clip(low, high), phases=SAMPLES)
         curves |= {f"{c}_resimulated": getattr(again.waveforms, c) for c in CHANNELS}
     np.savez(folder / "curves.npz", allow_pickle=False, measured=test.values, **curves)
@@ -388,44 +388,35 @@ def draw_boxes(config: Config, folder: Path) -> Figure:
 
 
 def draw_examples(config: Config, folder: Path, cohort: Cohort) -> Figure:
-    """A success and a failure: the patients on whom the PINN did best and worst."""
+    """A success and a failure: the patients whom the PINN, if it is shown, met best and worst."""
     noise = config.noises[len(config.noises) // 2]
-    shown: list[MethodName] = [
-        m for m in config.methods if m not in (*ONCE, "supervised", "box_middle")
-    ]
-    curves = {
-        m: np.load(folder / "cells" / Cell(m, noise, True, config.seed).name / "curves.npz")
-        for m in shown
-    }
-    judge: MethodName = "pinn" if "pinn" in shown else shown[0]
-    scores = read_table(
-        folder / "cells" / Cell(judge, noise, True, config.seed).name / "scores.csv"
-    )
-    order = np.argsort(scores["V_lv_error" if "V_lv_error" in scores else "EF_error"])
-    truth = cohort.test.waveforms
+    shown = [m for m in config.methods if m not in (*ONCE, "supervised", "box_middle")]
+    judge = "pinn" if "pinn" in shown else shown[0]
+    places = {m: folder / "cells" / Cell(m, noise, True, config.seed).name for m in shown}
+    found = {m: np.load(place / "curves.npz") for m, place in places.items()}
+    scores = read_table(places[judge] / "scores.csv")
+    order = np.argsort(scores.get("V_lv_resimulated", scores["V_lv_error"]))
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
-    phases = np.arange(SAMPLES) / SAMPLES
     for column, (patient, title) in enumerate(((order[0], "best"), (order[-1], "worst"))):
         for ax, channel, label in zip(
             axes[:, column], CHANNELS, ("V_lv [mL]", "hidden P_lv [mmHg]"), strict=False
         ):
-            lines = {
-                TITLES[m]: found[key][patient]
-                for m, found in curves.items()
-                for key in (f"{channel}_resimulated", channel)[: 2 if m.startswith("n") else 1]
-                if key in found
-            }
-            measured = next(iter(curves.values()))["measured"][patient]
+            lines = {}
+            for method, curves in found.items():
+                # At the parameters that were found, where there are any.
+                for name in (f"{channel}_resimulated", channel):
+                    if name in curves and TITLES[method] not in lines:
+                        lines[TITLES[method]] = curves[name][patient]
             plotting.curves(
                 ax,
-                phases,
+                np.arange(SAMPLES) / SAMPLES,
                 lines,
-                truth=getattr(truth, channel)[patient],
-                dots=measured if channel == "V_lv" else None,
+                truth=getattr(cohort.test.waveforms, channel)[patient],
+                dots=found[judge]["measured"][patient] if channel == "V_lv" else None,
                 label=label,
             )
-        axes[0, column].set_title(f"patient of the {TITLES[judge]}'s {title} curve")
+        axes[0, column].set_title(f"{title} of the patients of the {TITLES[judge]}")
         axes[1, column].set_xlabel("phase of the beat")
     axes[0, 0].legend(frameon=False, fontsize="small")
     return figure

@@ -1,0 +1,139 @@
+"""The README's comparison tables, from saved results.
+
+    python -m experiments.report [--table-ef runs/table_ef-default] [--methods runs/methods-default]
+
+Takes the summaries of finished runs of `experiments.table_ef` and `experiments.methods` into
+`benchmarks/results/`, with the commit and machine that made them, and writes the README's tables
+anew from what lies there. Without arguments it only does the latter.
+"""
+
+import csv
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import tyro
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Write the README's tables.
+
+    Attributes:
+        table_ef: A finished run of experiments.table_ef whose summary is kept.
+        methods: A finished run of experiments.methods whose summary is kept.
+    """
+
+    table_ef: Path | None = None
+    methods: Path | None = None
+
+
+def keep(name: str, run: Path, results: Path = RESULTS) -> None:
+    """Copy a run's summary, and write what made it beside.
+
+    Raises:
+        ValueError: If the run is not finished.
+    """
+    if not (run / "results.json").exists() or not (run / f"{name}.csv").exists():
+        raise ValueError(f"{run} is no finished run of experiments.{name}: finish it with --resume")
+    results.mkdir(parents=True, exist_ok=True)
+    shutil.copy(run / f"{name}.csv", results / f"{name}.csv")
+    made = json.loads((run / "config.json").read_text())
+    (results / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+
+
+def _number(row: Mapping[str, str], name: str, digits: int) -> str:
+    if not row[name]:
+        return "–"
+    return f"{float(row[name]):.{digits}f}"
+
+
+def _interval(row: Mapping[str, str], name: str, digits: int = 1) -> str:
+    if not row[name]:
+        return "–"
+    low, high = (_number(row, f"{name}_{end}", digits) for end in ("low", "high"))
+    return f"{_number(row, name, digits)} [{low}, {high}]"
+
+
+def clip_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Clips: one row a data set and method."""
+    lines = [
+        "| clips of | method | EF error [points] | EF re-simulated | EDV [mL] | ESV [mL] | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seeds = row["seeds"] if int(row["clips_seen"]) else "–"
+        cells = [_interval(row, "EF", 2), _interval(row, "EF_resimulated", 2)]
+        cells += [_number(row, "EDV", 1), _number(row, "ESV", 1), seeds]
+        lines.append(f"| {row['data']} | {row['method']} | {' | '.join(cells)} |")
+    return lines
+
+
+def curve_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Curves: one row a method, at the middle noise, period known and not."""
+    noises = sorted({float(row["noise"]) for row in rows})
+    noise = noises[len(noises) // 2]
+    lines = [
+        f"| noise {noise:g} mL | EF [points] | EF re-simulated | V_lv re-simulated [mL] "
+        "| hidden P_lv re-simulated [mmHg] | θ [% of the box] | failures |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if float(row["noise"]) != noise:
+            continue
+        cells = [_interval(row, "EF_error", 2)]
+        cells += [_number(row, "EF_resimulated", 2), _number(row, "V_lv_resimulated", 2)]
+        cells += [_interval(row, "P_lv_resimulated", 1), _number(row, "theta", 0)]
+        cells.append(f"{row['failures']} of {row['patients']}")
+        lines.append(f"| {row['method']}, period {row['period']} | {' | '.join(cells)} |")
+    return lines
+
+
+TABLES: dict[str, Callable[[Sequence[Mapping[str, str]]], list[str]]] = {
+    "table_ef": clip_table,
+    "methods": curve_table,
+}
+
+
+def rewritten(readme: str, results: Path = RESULTS) -> str:
+    """The README with its tables made anew, between the comments that mark their places.
+
+    Raises:
+        ValueError: If a table has no place in it.
+    """
+    for name, make in TABLES.items():
+        source = results / f"{name}.csv"
+        if not source.exists():
+            continue
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        if begin not in readme or end not in readme:
+            raise ValueError(f"README.md has no place for {name}: expected {begin} and {end}")
+        with source.open(newline="") as file:
+            lines = make(list(csv.DictReader(file)))
+        made = json.loads((results / f"{name}.json").read_text())
+        origin = f"`python -m experiments.{name}`, commit `{made['commit'][:7]}`, {made['machine']}"
+        before, after = readme.split(begin)[0], readme.split(end)[1]
+        readme = before + "\n".join([begin, "", *lines, "", origin, "", end]) + after
+    return readme
+
+
+def main(config: Config) -> None:
+    """Keep what is given, then write the README."""
+    for name, run in (("table_ef", config.table_ef), ("methods", config.methods)):
+        if run is not None:
+            keep(name, run)
+    README.write_text(rewritten(README.read_text()))
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=__doc__, prog="python -m experiments.report"))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

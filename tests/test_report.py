@@ -1,0 +1,52 @@
+"""The README's tables are those of the saved results."""
+
+import json
+
+import pytest
+
+from experiments.report import README, RESULTS, keep, rewritten
+from experiments.tables import write_table
+
+CLIPS = {
+    "data": ["phantom", "phantom"],
+    "method": ["P-SSL (emulator)", "predicting the median"],
+    "seeds": [3, 1],
+    "clips_seen": [16_000, 0],
+    **{
+        f"{name}{end}": [value, None if name == "EF_resimulated" else 2 * value]
+        for name in ("EF", "EF_resimulated", "EDV", "ESV")
+        for end, value in (("", 3.456), ("_low", 3.0), ("_high", 4.0))
+    },
+}
+PLACES = "a <!-- table_ef: begin -->old<!-- table_ef: end --> z"
+
+
+def finished(folder):
+    folder.mkdir()
+    write_table(folder / "table_ef.csv", CLIPS)
+    (folder / "results.json").write_text("{}")
+    made = {"config": {}, "commit": "0123456789", "machine": "a machine"}
+    (folder / "config.json").write_text(json.dumps(made))
+
+
+def test_the_readme_is_what_the_saved_results_make_of_it():
+    assert (RESULTS / "table_ef.csv").exists()
+    assert rewritten(README.read_text()) == README.read_text()
+
+
+def test_a_table_is_written_into_its_place(tmp_path):
+    finished(tmp_path / "run")
+    keep("table_ef", tmp_path / "run", tmp_path / "results")
+    text = rewritten(PLACES, tmp_path / "results")
+    assert text.startswith("a <!-- table_ef: begin -->") and text.endswith("end --> z")
+    assert "old" not in text and "commit `0123456`, a machine" in text
+    assert "| phantom | P-SSL (emulator) | 3.46 [3.00, 4.00] | 3.46 [3.00, 4.00] |" in text
+    assert "| phantom | predicting the median | 6.91 [6.00, 8.00] | – |" in text
+    assert rewritten(text, tmp_path / "results") == text
+    with pytest.raises(ValueError, match="no place for table_ef"):
+        rewritten("nothing", tmp_path / "results")
+
+
+def test_an_unfinished_run_is_not_kept(tmp_path):
+    with pytest.raises(ValueError, match=r"no finished run of experiments\.table_ef"):
+        keep("table_ef", tmp_path, tmp_path / "results")
