@@ -18,20 +18,27 @@ training step, a new patient and more patients cost is measured by `python -m be
 
 import dataclasses
 import itertools
-import json
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
+from experiments.methods_table import (
+    ONCE,
+    SAMPLES,
+    Cell,
+    MethodName,
+    draw_boxes,
+    draw_examples,
+    markdown,
+    middle,
+    summarise,
+)
 from experiments.pssl import CHANNELS, obtain_emulator
-from experiments.tables import read_table, write_table
-from jaxtwin import plotting
-from jaxtwin.analysis.metrics import mean_with_interval, score_curves
+from experiments.tables import write_table
+from jaxtwin.analysis.metrics import score_curves
 from jaxtwin.cohort import Simulations, draw_cohort, simulate_cohort
 from jaxtwin.forward import AbstractForward, Simulator
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask
@@ -44,36 +51,6 @@ from jaxtwin.methods.pssl import CurvePSSL
 from jaxtwin.methods.supervised import SupervisedCurves
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.training import TrainingConfig
-
-MethodName = Literal[
-    "pssl",
-    "ssl_simulator",
-    "supervised",
-    "pinn",
-    "pinn_plain",
-    "neural_ode",
-    "neural_ode_blind",
-    "neural_ode_shared",
-    "least_squares",
-    "box_middle",
-]
-TITLES: dict[MethodName, str] = {
-    "pssl": "P-SSL (emulator)",
-    "ssl_simulator": "SSL through the simulator",
-    "least_squares": "fit through the simulator",
-    "pinn": "PINN",
-    "pinn_plain": "PINN, plain residuals",
-    "neural_ode": "Neural ODE, one a patient",
-    "neural_ode_blind": "Neural ODE, blind to time as in the paper",
-    "neural_ode_shared": "Neural ODE, shared",
-    "supervised": "supervised regression",
-    "box_middle": "the middle of the box",
-}
-# What the paper does differently, shown once: at the middle noise, with the period known.
-ONCE: tuple[MethodName, ...] = ("pinn_plain", "neural_ode_blind")
-SAMPLES = 60
-# A curve this far from the truth is no twin of its patient [mL].
-LOST = 20.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +74,7 @@ class Config(RunConfig):
         emulator: How the emulator is trained.
     """
 
-    methods: tuple[MethodName, ...] = tuple(TITLES)
+    methods: tuple[MethodName, ...] = get_args(MethodName)
     noises: tuple[float, ...] = (0.0, 3.0, 6.0)
     seeds: int = 5
     patients: int = 20
@@ -151,21 +128,6 @@ PRESETS = {
     "default": Config(),
     "full": Config(preset="full", patients=100, cohort=(10_000, 500), pinn_steps=50_000),
 }
-
-
-class Cell(NamedTuple):
-    """One entry of the table."""
-
-    method: MethodName
-    noise: float
-    known: bool
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Its folder's name."""
-        period = "known" if self.known else "unknown"
-        return f"{self.method}-noise{self.noise:g}-{period}-{self.seed}"
 
 
 class Cohort(NamedTuple):
@@ -266,160 +228,14 @@ def fill_cell(folder: Path, cell: Cell, cohort: Cohort, method: AbstractCurveMet
 
 def cells_of(config: Config) -> list[Cell]:
     """Every cell of the table, seed by seed."""
-    middle = config.noises[len(config.noises) // 2]
-    return [
+    cells = [
         Cell(method, noise, known, config.seed + seed)
         for seed, known, noise, method in itertools.product(
             range(config.seeds), (True, False), config.noises, config.methods
         )
-        if method not in ONCE or (known and noise == middle)
     ]
-
-
-COLUMNS = {
-    "EF_error": "EF [points]",
-    "EF_resimulated": "EF re-simulated",
-    "V_lv_error": "V_lv [mL]",
-    "V_lv_resimulated": "V_lv re-simulated",
-    "P_lv_error": "P_lv [mmHg]",
-    "P_lv_resimulated": "P_lv re-simulated",
-    "P_ao_resimulated": "P_ao re-simulated",
-    "theta": "θ [% of the box]",
-}
-
-
-def summarise(config: Config, folder: Path) -> list[dict[str, Any]]:
-    """One row a method, noise and period, over all seeds' patients."""
-    rows = []
-    for known, noise in itertools.product((True, False), config.noises):
-        for method in config.methods:
-            cells = [c for c in cells_of(config) if c[:3] == (method, noise, known)]
-            tables, facts = [], []
-            for cell in cells:
-                place = folder / "cells" / cell.name
-                tables.append(read_table(place / "scores.csv"))
-                facts.append(json.loads((place / "result.json").read_text()))
-            if not cells:
-                continue
-            row: dict[str, Any] = {
-                "period": "known" if known else "unknown",
-                "noise": noise,
-                "method": TITLES[method],
-                "seeds": len(cells),
-                "patients": sum(len(t["EF_error"]) for t in tables),
-            }
-            for name in COLUMNS:
-                if name not in tables[0]:
-                    row |= {name: None, f"{name}_low": None, f"{name}_high": None}
-                    continue
-                scale = 100 if name == "theta" else 1
-                values = scale * np.concatenate([t[name] for t in tables])
-                mean, low, high = mean_with_interval(values)
-                row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
-            own = next((n for n in ("V_lv_resimulated", "V_lv_error") if n in tables[0]), None)
-            lost = 0
-            if own:
-                curves = np.concatenate([t[own] for t in tables])
-                lost = int(np.sum(~(curves <= LOST)))
-            row["failures"] = lost + (0 if own else sum(f["failed"] for f in facts))
-            row["training_seconds"] = float(np.median([f["training_seconds"] for f in facts]))
-            row["seconds"] = float(np.median([f["seconds"] for f in facts]))
-            rows.append(row)
-    return rows
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table as Markdown, one block a noise and period."""
-    lines = []
-    for period, noise in dict.fromkeys((row["period"], row["noise"]) for row in rows):
-        lines += [
-            f"Noise {noise:g} mL, heart period {period}:",
-            "",
-            f"| method | {' | '.join(COLUMNS.values())} | failures | s for all patients |",
-            "|---" * (len(COLUMNS) + 3) + "|",
-        ]
-        for row in rows:
-            if (row["period"], row["noise"]) != (period, noise):
-                continue
-            values = [
-                "–"
-                if row[name] is None
-                else f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
-                for name in COLUMNS
-            ]
-            lines.append(
-                f"| {row['method']} | {' | '.join(values)} "
-                f"| {row['failures']} of {row['patients']} | {row['seconds']:.1f} |"
-            )
-        lines.append("")
-    lines.append(
-        "Means over all seeds' patients of absolute errors (EF, θ) and root-mean-square errors "
-        "(curves), with 95% bootstrap intervals over patients. θ over the parameters that are not "
-        f"known; a failure has no answer, or a curve more than {LOST:g} mL from the truth (re-"
-        "simulated, where the method has parameters). Seconds: median over seeds of training and "
-        "of all patients of a seed, compilation included; the emulator's own come on top, once."
-    )
-    return "\n".join(lines)
-
-
-def draw_boxes(config: Config, folder: Path) -> Figure:
-    """Errors of single patients at the middle noise, period known and not, as box plots."""
-    noise = config.noises[len(config.noises) // 2]
-    methods = [m for m in config.methods if m not in ONCE]
-    panels = (
-        ("EF_error", "EF error [points]"),
-        ("V_lv_error", "V_lv error [mL]"),
-        ("P_lv_resimulated", "hidden P_lv, re-simulated [mmHg]"),
-        ("theta", "θ error [share of the box]"),
-    )
-    figure = Figure(figsize=(12, 1.5 + 0.8 * len(methods)), layout="constrained")
-    for ax, (name, label) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-        groups = {}
-        for method in methods:
-            for known in (True, False):
-                cells = [c for c in cells_of(config) if c[:3] == (method, noise, known)]
-                tables = [read_table(folder / "cells" / c.name / "scores.csv") for c in cells]
-                if tables and name in tables[0]:
-                    title = TITLES[method] + ("" if known else ", period unknown")
-                    values = np.concatenate([t[name] for t in tables])
-                    groups[title] = values[np.isfinite(values)]
-        plotting.boxes(ax, groups, label=f"{label}, noise {noise:g} mL", log=name != "theta")
-    return figure
-
-
-def draw_examples(config: Config, folder: Path, cohort: Cohort) -> Figure:
-    """A success and a failure: the patients whom the PINN, if it is shown, met best and worst."""
-    noise = config.noises[len(config.noises) // 2]
-    shown = [m for m in config.methods if m not in (*ONCE, "supervised", "box_middle")]
-    judge = "pinn" if "pinn" in shown else shown[0]
-    places = {m: folder / "cells" / Cell(m, noise, True, config.seed).name for m in shown}
-    found = {m: np.load(place / "curves.npz") for m, place in places.items()}
-    scores = read_table(places[judge] / "scores.csv")
-    order = np.argsort(scores.get("V_lv_resimulated", scores["V_lv_error"]))
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    axes = figure.subplots(2, 2, sharex=True)
-    for column, (patient, title) in enumerate(((order[0], "best"), (order[-1], "worst"))):
-        for ax, channel, label in zip(
-            axes[:, column], CHANNELS, ("V_lv [mL]", "hidden P_lv [mmHg]"), strict=False
-        ):
-            lines = {}
-            for method, curves in found.items():
-                # At the parameters that were found, where there are any.
-                for name in (f"{channel}_resimulated", channel):
-                    if name in curves and TITLES[method] not in lines:
-                        lines[TITLES[method]] = curves[name][patient]
-            plotting.curves(
-                ax,
-                np.arange(SAMPLES) / SAMPLES,
-                lines,
-                truth=getattr(cohort.test.waveforms, channel)[patient],
-                dots=found[judge]["measured"][patient] if channel == "V_lv" else None,
-                label=label,
-            )
-        axes[0, column].set_title(f"{title} of the patients of the {TITLES[judge]}")
-        axes[1, column].set_xlabel("phase of the beat")
-    axes[0, 0].legend(frameon=False, fontsize="small")
-    return figure
+    at = middle(cells)
+    return [c for c in cells if c.method not in ONCE or (c.known and c.noise == at)]
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
@@ -438,12 +254,13 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             cell.seed, _emulator(config, run, cell.seed)
         )
         fill_cell(folder, cell, cohort, create(cell.method, config, emulator))
-    rows = summarise(config, run.folder)
+    rows = summarise(cells, run.folder)
     write_table(run.folder / "methods.csv", {k: [row[k] for row in rows] for k in rows[0]})
     (run.folder / "methods.md").write_text(markdown(rows) + "\n")
     run.written += [run.folder / "methods.csv", run.folder / "methods.md"]
-    run.figure("methods_boxes", draw_boxes(config, run.folder))
-    run.figure("methods_examples", draw_examples(config, run.folder, draw(config, config.seed)))
+    run.figure("methods_boxes", draw_boxes(cells, run.folder))
+    truth = draw(config, config.seed).test.waveforms
+    run.figure("methods_examples", draw_examples(cells, run.folder, truth))
     print(f"\n{markdown(rows)}")
     errors = {seed: _emulator(config, run, config.seed + seed)[1] for seed in range(config.seeds)}
     return {"rows": rows, "emulators": errors}

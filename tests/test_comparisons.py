@@ -7,7 +7,7 @@ import pytest
 from camus_files import write_camus
 from test_experiments import run, start
 
-from experiments import methods, parameters, table_ef
+from experiments import methods, methods_table, parameters, table_ef
 from experiments.command import parse
 from experiments.tables import by_patient, read_table, write_table
 
@@ -41,8 +41,10 @@ def test_cells_cover_every_combination_once():
     config = methods.Config()
     cells = methods.cells_of(config)
     assert len({cell.name for cell in cells}) == len(cells)
-    everywhere = len(config.methods) - len(methods.ONCE)
-    assert len(cells) == config.seeds * (everywhere * len(config.noises) * 2 + len(methods.ONCE))
+    everywhere = len(config.methods) - len(methods_table.ONCE)
+    assert len(cells) == config.seeds * (
+        everywhere * len(config.noises) * 2 + len(methods_table.ONCE)
+    )
 
 
 def test_patients_of_a_seed_are_apart_and_noises_scale_one_draw():

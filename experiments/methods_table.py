@@ -1,0 +1,232 @@
+"""The table of `experiments.methods`: its cells, what is made of them, its figures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.pssl import CHANNELS
+from experiments.tables import read_table
+from jaxtwin import plotting
+from jaxtwin.analysis.metrics import mean_with_interval
+
+MethodName = Literal[
+    "pssl",
+    "ssl_simulator",
+    "least_squares",
+    "pinn",
+    "pinn_plain",
+    "neural_ode",
+    "neural_ode_blind",
+    "neural_ode_shared",
+    "supervised",
+    "box_middle",
+]
+TITLES: dict[str, str] = {
+    "pssl": "P-SSL (emulator)",
+    "ssl_simulator": "SSL through the simulator",
+    "least_squares": "fit through the simulator",
+    "pinn": "PINN",
+    "pinn_plain": "PINN, plain residuals",
+    "neural_ode": "Neural ODE, one a patient",
+    "neural_ode_blind": "Neural ODE, blind to time as in the paper",
+    "neural_ode_shared": "Neural ODE, shared",
+    "supervised": "supervised regression",
+    "box_middle": "the middle of the box",
+}
+# What the paper does differently, shown once: at the middle noise, with the period known.
+ONCE: tuple[MethodName, ...] = ("pinn_plain", "neural_ode_blind")
+SAMPLES = 60
+# A curve this far from the truth is no twin of its patient [mL].
+LOST = 20.0
+
+
+class Cell(NamedTuple):
+    """One entry of the table."""
+
+    method: MethodName
+    noise: float
+    known: bool
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        period = "known" if self.known else "unknown"
+        return f"{self.method}-noise{self.noise:g}-{period}-{self.seed}"
+
+
+COLUMNS = {
+    "EF_error": "EF [points]",
+    "EF_resimulated": "EF re-simulated",
+    "V_lv_error": "V_lv [mL]",
+    "V_lv_resimulated": "V_lv re-simulated",
+    "P_lv_error": "P_lv [mmHg]",
+    "P_lv_resimulated": "P_lv re-simulated",
+    "P_ao_resimulated": "P_ao re-simulated",
+    "theta": "θ [% of the box]",
+}
+
+
+def summarise(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
+    """One row a method, noise and period, over all seeds' patients."""
+    return [_row(group, folder) for group in groups(cells).values()]
+
+
+def groups(cells: Sequence[Cell]) -> dict[tuple[str, float, bool], list[Cell]]:
+    """The seeds' cells of each method, noise and period: known first, by noise, by method."""
+    found: dict[tuple[str, float, bool], list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: (not cell.known, cell.noise)):
+        found.setdefault(cell[:3], []).append(cell)
+    return found
+
+
+def scores_of(cells: Sequence[Cell], folder: Path) -> list[dict[str, np.ndarray]]:
+    """Each cell's errors of single patients."""
+    return [read_table(folder / "cells" / cell.name / "scores.csv") for cell in cells]
+
+
+def _row(cells: Sequence[Cell], folder: Path) -> dict[str, Any]:
+    tables = scores_of(cells, folder)
+    facts = [
+        json.loads((folder / "cells" / cell.name / "result.json").read_text()) for cell in cells
+    ]
+    row: dict[str, Any] = {
+        "period": "known" if cells[0].known else "unknown",
+        "noise": cells[0].noise,
+        "method": TITLES[cells[0].method],
+        "seeds": len(cells),
+        "patients": sum(len(table["EF_error"]) for table in tables),
+    }
+    for name in COLUMNS:
+        if name not in tables[0]:
+            row |= {name: None, f"{name}_low": None, f"{name}_high": None}
+            continue
+        scale = 100 if name == "theta" else 1
+        values = scale * np.concatenate([table[name] for table in tables])
+        mean, low, high = mean_with_interval(values)
+        row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    judged = [name for name in ("V_lv_resimulated", "V_lv_error") if name in tables[0]]
+    if judged:
+        curves = np.concatenate([table[judged[0]] for table in tables])
+        row["failures"] = int(np.sum(~(curves <= LOST)))  # NaN has failed too.
+    else:
+        row["failures"] = sum(fact["failed"] for fact in facts)
+    for name in ("training_seconds", "seconds"):
+        row[name] = float(np.median([fact[name] for fact in facts]))
+    return row
+
+
+def middle(cells: Sequence[Cell]) -> float:
+    """The middle one of the noises, at which figures are drawn."""
+    noises = sorted({cell.noise for cell in cells})
+    return noises[len(noises) // 2]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as Markdown, one block a noise and period."""
+    lines = []
+    for period, noise in dict.fromkeys((row["period"], row["noise"]) for row in rows):
+        lines += [
+            f"Noise {noise:g} mL, heart period {period}:",
+            "",
+            f"| method | {' | '.join(COLUMNS.values())} | failures | s for all patients |",
+            "|---" * (len(COLUMNS) + 3) + "|",
+        ]
+        for row in rows:
+            if (row["period"], row["noise"]) != (period, noise):
+                continue
+            values = [
+                "–"
+                if row[name] is None
+                else f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+                for name in COLUMNS
+            ]
+            lines.append(
+                f"| {row['method']} | {' | '.join(values)} "
+                f"| {row['failures']} of {row['patients']} | {row['seconds']:.1f} |"
+            )
+        lines.append("")
+    lines.append(
+        "Means over all seeds' patients of absolute errors (EF, θ) and root-mean-square errors "
+        "(curves), with 95% bootstrap intervals over patients. θ over the parameters that are not "
+        f"known; a failure has no answer, or a curve more than {LOST:g} mL from the truth (re-"
+        "simulated, where the method has parameters). Seconds: median over seeds of training and "
+        "of all patients of a seed, compilation included; the emulator's own come on top, once."
+    )
+    return "\n".join(lines)
+
+
+def draw_boxes(cells: Sequence[Cell], folder: Path) -> Figure:
+    """Errors of single patients at the middle noise, period known and not, as box plots."""
+    noise = middle(cells)
+    shown = {
+        key: scores_of(group, folder)
+        for key, group in groups(cells).items()
+        if key[1] == noise and key[0] not in ONCE
+    }
+    panels = (
+        ("EF_error", "EF error [points]"),
+        ("V_lv_error", "V_lv error [mL]"),
+        ("P_lv_resimulated", "hidden P_lv, re-simulated [mmHg]"),
+        ("theta", "θ error [share of the box]"),
+    )
+    figure = Figure(figsize=(12, 1.5 + 0.4 * len(shown)), layout="constrained")
+    for ax, (name, label) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        lines = {}
+        # Both periods of one method beside each other.
+        for method in dict.fromkeys(key[0] for key in shown):
+            for known, words in ((True, ""), (False, ", period unknown")):
+                tables = shown.get((method, noise, known), [])
+                if tables and name in tables[0]:
+                    values = np.concatenate([table[name] for table in tables])
+                    lines[TITLES[method] + words] = values[np.isfinite(values)]
+        plotting.boxes(ax, lines, label=f"{label}, noise {noise:g} mL", log=name != "theta")
+    return figure
+
+
+def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure:
+    """A success and a failure: the patients whom the PINN, if it is shown, met best and worst.
+
+    Args:
+        cells: Of the table, all finished.
+        folder: Of the run.
+        truth: Waveforms of the first seed's unseen patients.
+    """
+    left_out = (*ONCE, "supervised", "box_middle")
+    places = {
+        group[0].method: folder / "cells" / group[0].name
+        for (method, noise, known), group in groups(cells).items()
+        if known and noise == middle(cells) and method not in left_out
+    }
+    judge = "pinn" if "pinn" in places else next(iter(places))
+    found = {m: np.load(place / "curves.npz") for m, place in places.items()}
+    scores = read_table(places[judge] / "scores.csv")
+    order = np.argsort(scores.get("V_lv_resimulated", scores["V_lv_error"]))
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True)
+    for column, (patient, title) in enumerate(((order[0], "best"), (order[-1], "worst"))):
+        for ax, channel, label in zip(
+            axes[:, column], CHANNELS, ("V_lv [mL]", "hidden P_lv [mmHg]"), strict=False
+        ):
+            lines = {}
+            for method, curves in found.items():
+                # At the parameters that were found, where there are any.
+                for name in (f"{channel}_resimulated", channel):
+                    if name in curves and TITLES[method] not in lines:
+                        lines[TITLES[method]] = curves[name][patient]
+            plotting.curves(
+                ax,
+                np.arange(SAMPLES) / SAMPLES,
+                lines,
+                truth=getattr(truth, channel)[patient],
+                dots=found[judge]["measured"][patient] if channel == "V_lv" else None,
+                label=label,
+            )
+        axes[0, column].set_title(f"{title} of the patients of the {TITLES[judge]}")
+        axes[1, column].set_xlabel("phase of the beat")
+    axes[0, 0].legend(frameon=False, fontsize="small")
+    return figure
