@@ -113,7 +113,7 @@ def draw(
     learnt: Mapping[str, np.ndarray],
     truth: Mapping[str, np.ndarray] | None,
     prior: np.ndarray,
-    tests: Mapping[str, Mapping[str, float | int]],
+    tests: Mapping[str, Mapping[str, Mapping[str, float | int]]],
 ) -> Figure:
     """A panel a parameter: both groups as learnt, the truth where it is known, the prior."""
     figure = Figure(figsize=(13, 6), layout="constrained")
@@ -130,7 +130,8 @@ def draw(
             truth=None if truth is None else {n: truth[spec.name][m] for n, m in groups.items()},
             prior=column,
         )
-        ax.set_title(f"p = {tests[spec.name]['p_holm']:.2g}", fontsize="medium")
+        words = ", ".join(f"{of} p = {test[spec.name]['p_holm']:.1g}" for of, test in tests.items())
+        ax.set_title(words, fontsize="medium")
     for ax in axes[len(SEVEN.specs) :]:
         ax.axis("off")
     axes[-1].legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="center")
@@ -154,7 +155,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             theta = read_theta(config.run / "phantom")
             truth = {n: np.array([theta[p][n] for p in learnt["patient"]]) for n in SEVEN.names}
             tests["truth"] = rank_tests(learnt["EF_true"], truth)
-        figure = draw(folder.name, learnt, truth, np.asarray(prior.theta), tests["learnt"])
+        figure = draw(folder.name, learnt, truth, np.asarray(prior.theta), tests)
         run.figure(f"parameters_{folder.name}", figure)
         results[folder.name] = tests
         rows += [

@@ -124,7 +124,7 @@ PRESETS = {
         preset="tiny",
         seeds=2,
         training=TrainingConfig(steps=4, batch_size=4, evaluate_every=2),
-        clips=(12, 4, 6),
+        clips=(12, 4, 24),
         simulations=512,
         unseen=128,
         emulator=TrainingConfig(steps=100, batch_size=128, learning_rate=4e-3, evaluate_every=50),

@@ -9,8 +9,9 @@ from camus_files import VIEWS, write_camus, write_image
 
 from jaxtwin.data.base import ClipFormat, UnreadableClipError
 from jaxtwin.data.cache import ClipCache
-from jaxtwin.data.camus import read_camus, read_camus_recording, simpson_biplane, write_split
+from jaxtwin.data.camus import read_camus, read_camus_recording, write_split
 from jaxtwin.data.recording import read_recording
+from jaxtwin.data.simpson import simpson_biplane
 
 PATIENTS = 10
 

@@ -114,7 +114,7 @@ def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path):
     assert code == 0, output
     assert first.stat().st_mtime_ns == before
     table = (out / "table_ef.md").read_text()
-    for words in ("| phantom (n = 6) | P-SSL", "| echonet (n = 6)", "| camus (n = 2)", "Leclerc"):
+    for words in ("| phantom (n = 24) | P-SSL", "| echonet (n = 24)", "| camus (n = 2)", "Leclerc"):
         assert words in table, table
     split = (out / "camus_split.csv").read_text().splitlines()
     assert len(split) == 21
@@ -129,8 +129,20 @@ def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path):
     code, output = run(
         "parameters", "--preset=tiny", "--run", str(out), "--out", str(tmp_path / "parameters")
     )
-    # Six phantoms need not hold two of each kind; then that is said.
-    assert code == 0 or "use a larger test split" in output, output
+    # Two CAMUS patients do not hold two of each kind, and that is said.
+    assert code == 1 and "use a larger test split" in output, output
+    code, output = run(
+        "parameters",
+        "--preset=tiny",
+        "--run",
+        str(tmp_path / "first"),
+        "--out",
+        str(tmp_path / "phantoms"),
+    )
+    assert code == 0, output
+    assert (tmp_path / "phantoms" / "parameters_phantom.png").stat().st_size > 10_000
+    of = read_table(tmp_path / "phantoms" / "parameters.csv")
+    assert set(of["of"]) == {"learnt", "truth"} and len(of["parameter"]) == 14
 
 
 @pytest.mark.slow

@@ -25,9 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped, UInt8
-from scipy import ndimage
-from scipy.spatial.distance import cdist
+from jaxtyping import Float32, Shaped, UInt8
 
 from jaxtwin.data.base import (
     FASTEST_RATE,
@@ -37,6 +35,7 @@ from jaxtwin.data.base import (
     UnreadableClipError,
 )
 from jaxtwin.data.echonet import EF_TOLERANCE, SPLITS, Record, Skipped, check_split
+from jaxtwin.data.simpson import simpson_biplane
 
 VIEWS = ("2CH", "4CH")
 SUFFIXES = (".nii.gz", ".nii", ".mhd")
@@ -47,12 +46,6 @@ FIELD_OF_VIEW = 180.0  # [mm]; whoever changes this or CANVAS raises cache.CACHE
 CANVAS = 224  # [pixels]: 0.8 mm each, twice the usual clip's 112
 # No scan of the heart is shallower or deeper. Outside, the file's unit is not the millimetre.
 SHALLOWEST, DEEPEST = 40.0, 400.0  # [mm]
-
-CAVITY, ATRIUM = 1, 3  # in the label maps; 2 is the myocardium
-SMALLEST_CAVITY = 100.0  # [mm²]; a heart's is ten times that, what is smaller has no axis
-DISCS = 20
-# Contours are drawn one by one, so a line of unlabelled pixels may lie between the chambers.
-ANNULUS_GAP = 2.0  # [mm]
 
 # Names of the official lists of patients, one name a line, in the folder `database_split`.
 OFFICIAL_LISTS = dict(zip(SPLITS, ("training", "validation", "testing"), strict=True))
@@ -202,41 +195,6 @@ def read_camus_recording(path: str | Path, fps: float | None = None) -> Recordin
             f"brightness {lowest:g} to {highest:g}: expected 0 to 255, as the data set has it"
         )
     return Recording(_to_field(frames, image.spacing), np.arange(len(frames)) / fps)
-
-
-def simpson_biplane(
-    two_chamber_mask: Shaped[np.ndarray, "height2 width2"],
-    four_chamber_mask: Shaped[np.ndarray, "height4 width4"],
-    spacings: tuple[tuple[float, float], tuple[float, float]],
-) -> float:
-    """Volume of the ventricle by the biplane method of discs.
-
-    V = π/4 · Σ a_i b_i · L/20, where a_i and b_i are the diameters in the two views of 20 discs
-    of equal height, perpendicular to the long axis. The long axis leads from the middle of the
-    mitral annulus to the point of the cavity that is farthest from there, the apex; L is the
-    longer one of the two views. See Lang et al., "Recommendations for Cardiac Chamber
-    Quantification by Echocardiography in Adults", J Am Soc Echocardiogr 28:1-39, 2015, p. 4 and
-    table 1.
-
-    Args:
-        two_chamber_mask: Label map of the two-chamber view: 1 (or True) is the cavity, 3 the
-            left atrium. The annulus is where the two meet. Where there is no atrium, it is the
-            wider end of the cavity.
-        four_chamber_mask: The same of the four-chamber view, at the same instant.
-        spacings: Height and width of a pixel of each view [mm].
-
-    Returns:
-        The volume [mL].
-
-    Raises:
-        UnreadableClipError: A map has no cavity to speak of, or its atrium does not touch it.
-    """
-    two, four = (
-        _discs(mask, spacing)
-        for mask, spacing in zip((two_chamber_mask, four_chamber_mask), spacings, strict=True)
-    )
-    length = max(two[1], four[1])
-    return float(np.pi / 4 * np.sum(two[0] * four[0]) * length / DISCS / 1000)
 
 
 # --- one patient ------------------------------------------------------------------------------
@@ -577,83 +535,3 @@ def _simpleitk():
 
 
 # --- discs ------------------------------------------------------------------------------------
-
-
-def _discs(
-    labels: Shaped[np.ndarray, "height width"], spacing: tuple[float, float]
-) -> tuple[Float[np.ndarray, " discs"], float]:
-    """Diameters of the discs from the annulus to the apex, and the long axis's length [mm]."""
-    cavity = _largest_part(labels == CAVITY)
-    pixel = np.asarray(spacing)
-    if not (area := np.sum(cavity) * pixel.prod()) >= SMALLEST_CAVITY:
-        raise UnreadableClipError(
-            f"a cavity (label 1) of {area:.3g} mm²: expected at least {SMALLEST_CAVITY:g}; copy "
-            "the label map again"
-        )
-    border = cavity & np.logical_not(ndimage.binary_erosion(cavity))
-    points = np.argwhere(border) * pixel
-    if np.any(labels == ATRIUM):
-        away = ndimage.distance_transform_edt(labels != ATRIUM, sampling=spacing)
-        # A pixel on the border is at least its own size away from the atrium's nearest pixel.
-        near = np.asarray(away)[border] <= ANNULUS_GAP + max(spacing)
-    else:
-        near = _wider_end(cavity, points, pixel)
-    annulus = points[near]
-    if len(annulus) < 2:
-        raise UnreadableClipError(
-            "the left atrium (label 3) does not touch the cavity (label 1), so the mitral annulus "
-            "is nowhere: check the label map"
-        )
-
-    # The annulus is a straight line between the two points where the leaflets hinge.
-    distances = cdist(annulus, annulus)
-    hinges = np.unravel_index(distances.argmax(), distances.shape)
-    middle = annulus[list(hinges)].mean(axis=0)
-    apex = points[np.argmax(np.linalg.norm(points - middle, axis=1))]
-    axis = (apex - middle) / np.linalg.norm(apex - middle)
-    across = np.array([-axis[1], axis[0]])
-
-    # The cavity, interpolated between pixels: its edge is where a value is one half, and the sum
-    # along a line is how much of the line is inside.
-    values = cavity.astype(np.float32)
-    reach = distances.max() + np.linalg.norm(apex - middle)
-
-    def along(start: Float[np.ndarray, "..."], direction: Float[np.ndarray, " 2"], step: float):
-        places = np.arange(-reach, reach, step)
-        pixels = (start[..., None, :] + places[:, None] * direction) / pixel
-        return places, ndimage.map_coordinates(values, np.moveaxis(pixels, -1, 0), order=1)
-
-    places, inside = along(middle, axis, min(spacing) / 10)
-    base, end = places[inside >= 0.5][[0, -1]]
-    heights = base + (np.arange(DISCS) + 0.5) / DISCS * (end - base)
-    step = min(spacing) / 2
-    _, inside = along(middle + heights[:, None] * axis, across, step)
-    return inside.sum(axis=1, dtype=float) * step, float(end - base)
-
-
-def _largest_part(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """The largest connected part: a stray pixel would be taken for the apex."""
-    parts, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return mask & (parts == sizes.argmax())
-
-
-def _wider_end(
-    cavity: Bool[np.ndarray, "height width"],
-    border: Float[np.ndarray, "points 2"],
-    pixel: Float[np.ndarray, " 2"],
-) -> Bool[np.ndarray, " points"]:
-    """Which points of the border lie at the wider end of the cavity's longest direction."""
-    inside = np.argwhere(cavity) * pixel
-    middle = inside.mean(axis=0)
-    longest = np.linalg.svd(np.cov((inside - middle).T))[0][:, 0]
-    along = (inside - middle) @ longest
-    low, high = along.min(), along.max()
-    tenth = (high - low) / 10
-    place = (border - middle) @ longest
-    # The last twentieth, yet never less than the few pixels of a small map.
-    depth = max(tenth / 2, 2 * pixel.max())
-    if np.sum(along < low + tenth) > np.sum(along > high - tenth):
-        return place < low + depth
-    return place > high - depth
