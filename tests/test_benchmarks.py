@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import methods
 from benchmarks.rivals import RIVALS, Missing
 from benchmarks.simulate import HEADER, Series, measure
 
@@ -68,3 +69,19 @@ def test_the_command_and_its_file(tmp_path):
     assert all(tuple(row) == HEADER and row["worst_error_mL"] < 0.1 for row in rows)
     assert "at this rate a batch of" in done.stdout
     assert all(name in done.stdout for name in HEADER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["supervised", "neural_ode", "least_squares"])
+def test_what_methods_cost(name):
+    row = methods.cost(name, 2, None if name == "least_squares" else 1)
+    assert tuple(row) == methods.HEADER and row["patients"] == 2
+    assert row["all_twins_s"] > 0 and row["new_patient_ms"] > 0 and row["peak_MB"] > 100
+    assert (row["step_ms"] is None) == (name == "least_squares")
+    assert f"| {name} | 2 |" in methods.show([row])
+
+
+def test_an_encoders_step_changes_it():
+    step = methods.encoder_step("tubelet", batch=1)
+    first, second = (np.asarray(step()[1]) for _ in range(2))
+    assert not np.array_equal(first, second)
