@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from test_periodic import TwoCompartments, Windkessel
 
+from jaxtwin.checkpoint import CheckpointError
 from jaxtwin.cohort import simulate_cohort
 from jaxtwin.emulator import Emulator
 from jaxtwin.forward import Simulator
@@ -324,6 +325,13 @@ def test_training_that_was_cut_short_goes_on(tmp_path):
     assert np.array_equal(whole.EDV, again.EDV)
     rows = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [3, 6]
+
+
+def test_training_of_other_patients_is_not_gone_on_with(tmp_path):
+    method = METHODS["supervised"]()
+    method.learn(TASK, measured(8, seed=1)[1], measured(4)[1], folder=tmp_path, seed=0)
+    with pytest.raises(CheckpointError, match="patients: kept"):
+        method.learn(TASK, measured(8, seed=2)[1], measured(4)[1], folder=tmp_path, seed=0)
 
 
 def test_one_patient_alone_can_be_read():

@@ -1,5 +1,6 @@
 """Networks that read curves, and how they are trained on a cohort."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,11 +84,27 @@ def learn_from_curves(
     stage: str,
     folder: Path,
     seed: int,
+    made_with: str = "",
 ) -> Fitted[Model]:
     """Train a model on a cohort's curves, selected on other patients'.
 
     What the network sees carries fresh noise on top of the measured one, as much again: it learns
     to look past it. Training that was cut short in this folder goes on.
+
+    Args:
+        model: Its inexact arrays are trained.
+        objective: Its loss.
+        task: What is asked.
+        training: Patients to learn from.
+        validation: Patients to select by.
+        config: How to train.
+        stage: Names the checkpoint and the lines of the log.
+        folder: For both.
+        seed: Of the order of the patients and of the noise.
+        made_with: What else the objective holds, such as its forward model.
+
+    Raises:
+        CheckpointError: If the folder holds the training of other patients, or of something else.
     """
 
     def batches(step: int) -> Iterator[Curves]:
@@ -99,6 +116,9 @@ def learn_from_curves(
         noise = task.noise * jax.random.normal(key, batch.values.shape, batch.values.dtype)
         return jnp.mean(objective(model, batch._replace(values=batch.values + noise), batch))
 
+    digest = hashlib.sha256()
+    for part in (*training, *validation):
+        digest.update(np.asarray(part).tobytes())
     held_out = jax.tree.map(jnp.asarray, validation)
     evaluate = eqx.filter_jit(lambda model: jnp.mean(objective(model, held_out, held_out)))
     return fit(
@@ -109,7 +129,13 @@ def learn_from_curves(
         config,
         stage=stage,
         folder=folder,
-        description={"kind": stage, "known": list(task.known), "noise": task.noise},
+        description={
+            "kind": stage,
+            "known": list(task.known),
+            "noise": task.noise,
+            "made_with": made_with,
+            "patients": digest.hexdigest()[:16],
+        },
         seed=seed,
         resume=True,
     )

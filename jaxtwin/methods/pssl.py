@@ -76,10 +76,13 @@ class PSSL(AbstractClipModel):
 
     def description(self) -> dict[str, Any]:
         """See `AbstractClipModel`."""
-        forward: Any = type(self.forward).__name__
-        if isinstance(self.forward, Emulator) and self.forward.error is not None:
-            forward = self.forward.error._asdict()
-        return _description(self) | {"forward": forward}
+        return _description(self) | {"forward": _name(self.forward)}
+
+
+def _name(forward: AbstractForward) -> str:
+    """Which forward model it is; of an emulator, with the error that was measured of it."""
+    error = forward.error if isinstance(forward, Emulator) else None
+    return type(forward).__name__ + (f" {error}" if error is not None else "")
 
 
 def _description(model: PSSL) -> dict[str, Any]:
@@ -204,6 +207,7 @@ class CurvePSSL(AbstractCurveMethod):
             stage="pssl",
             folder=folder,
             seed=seed,
+            made_with=_name(forward),
         )
 
         @eqx.filter_jit
