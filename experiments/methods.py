@@ -84,7 +84,7 @@ class Config(RunConfig):
         CURVE_TRAINING, steps=700, evaluate_every=100
     )
     shared_training: TrainingConfig = dataclasses.replace(
-        CURVE_TRAINING, steps=600, batch_size=64, evaluate_every=100
+        CURVE_TRAINING, steps=2_000, batch_size=32, learning_rate=1e-2, evaluate_every=250
     )
     pinn_steps: int = 12_000
     ode_steps: int = 1_000
