@@ -1,0 +1,190 @@
+"""The table of `experiments.table_ef`: its rows, what is made of them, its figure."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.command import Run
+from experiments.tables import by_patient, read_table, write_table
+from jaxtwin import plotting
+from jaxtwin.analysis.metrics import Interval, mean_with_interval
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.echonet import Skipped
+from jaxtwin.methods.clips import cached_measurements
+
+MethodName = Literal[
+    "pssl",
+    "ssl_simulator",
+    "supervised",
+    "supervised_longer",
+    "supervised_conv3d",
+    "pssl_paper",
+]
+TITLES: dict[str, str] = {
+    "pssl": "P-SSL (emulator)",
+    "ssl_simulator": "SSL through the simulator",
+    "supervised": "supervised, default encoder",
+    "supervised_longer": "supervised, default encoder, 3 times the clips",
+    "supervised_conv3d": "supervised, the paper's 3D-CNN",
+    "pssl_paper": "P-SSL, the paper's 3D-CNN and emulator",
+    "median": "predicting the median",
+}
+# Errors on the real test sets as published, under other budgets and on other machines.
+PUBLISHED: dict[str, dict[str, float]] = {
+    "echonet": {
+        "R(2+1)D, Ouyang et al. 2020": 4.1,
+        "CoReEcho, Maani et al. 2024": 3.9,
+    },
+    "camus": {"U-Net, Leclerc et al. 2019": 5.6},
+}
+
+
+class DataSet(NamedTuple):
+    """Clips of one data set, all read.
+
+    Attributes:
+        name: "phantom", "echonet" or "camus".
+        cache: The clips.
+        patients: Whose each clip is: answers for several clips of one patient are averaged.
+        skipped: What could not be used.
+    """
+
+    name: str
+    cache: ClipCache
+    patients: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+
+COLUMNS: dict[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {
+    "EF": lambda t: np.abs(t["EF"] - t["EF_true"]),
+    "EF_resimulated": lambda t: np.abs(t["EF_resimulated"] - t["EF_true"]),
+    "EDV": lambda t: np.abs(t["EDV"] - t["EDV_true"]),
+    "ESV": lambda t: np.abs(t["ESV"] - t["ESV_true"]),
+}
+"""Absolute errors of each patient: EF in points, volumes in mL."""
+
+
+def errors(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Absolute errors of each patient, whose clips' answers are averaged first."""
+    patients = predictions["patient"]
+    mean = {
+        name: by_patient(patients, values)
+        for name, values in predictions.items()
+        if values.dtype.kind == "f"
+    }
+    wanted = {name: f for name, f in COLUMNS.items() if name in mean}
+    return {name: f(mean) for name, f in wanted.items()}
+
+
+def summarise(
+    methods: Sequence[MethodName], seeds: int, run: Run, sets: Sequence[DataSet]
+) -> list[dict[str, Any]]:
+    """One row a data set and method: means over patients and seeds, with their intervals."""
+    rows = []
+    for data in sets:
+        for method in methods:
+            found, facts = [], []
+            for seed in range(seeds):
+                folder = run.folder / "cells" / data.name / f"{method}-{seed}"
+                if (folder / "result.json").exists():
+                    found.append(errors(read_table(folder / "predictions.csv")))
+                    facts.append(json.loads((folder / "result.json").read_text()))
+            if found:
+                rows.append(_row(data, method, found, facts))
+        cache, test = data.cache, data.cache.split("TEST")
+        median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))]
+        guess = {
+            "patient": np.array([data.patients[i] for i in test]),
+            **{f"{k}_true": v for k, v in cached_measurements(cache, test)._asdict().items()},
+            **{k: np.full(len(test), m) for k, m in zip(("EDV", "ESV", "EF"), median, strict=True)},
+        }
+        rows.append(_row(data, "median", [errors(guess)], []))
+    return rows
+
+
+def _row(
+    data: DataSet, method: str, found: list[dict[str, np.ndarray]], facts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "data": data.name,
+        "method": TITLES[method],
+        "seeds": len(found),
+        "patients": len(found[0]["EF"]),
+    }
+    for name in COLUMNS:
+        if name not in found[0]:
+            row |= {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_seeds": None}
+            continue
+        mean, low, high = mean_with_interval(np.mean([f[name] for f in found], axis=0))
+        spread = float(np.std([f[name].mean() for f in found], ddof=1)) if len(found) > 1 else None
+        row |= {name: mean, f"{name}_low": low, f"{name}_high": high, f"{name}_seeds": spread}
+    row["clips_seen"] = int(np.mean([f["clips_seen"] for f in facts])) if facts else 0
+    row["training_minutes"] = (
+        float(np.mean([f["training_seconds"] for f in facts])) / 60 if facts else 0.0
+    )
+    return row
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as Markdown, with published figures as context rows."""
+    lines = [
+        "| data | method | EF error [points] | re-simulated | EDV [mL] | ESV [mL] "
+        "| seeds | clips seen | minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for data in dict.fromkeys(row["data"] for row in rows):
+        for row in rows:
+            if row["data"] != data:
+                continue
+            cells = [_cell(row, name) for name in COLUMNS]
+            learnt = bool(row["clips_seen"])
+            lines.append(
+                f"| {data} (n = {row['patients']}) | {row['method']} | {' | '.join(cells)} "
+                f"| {row['seeds'] if learnt else '–'} "
+                f"| {format(row['clips_seen'], ',') if learnt else '–'} "
+                f"| {format(row['training_minutes'], '.1f') if learnt else '–'} |"
+            )
+        for title, error in PUBLISHED.get(data, {}).items():
+            lines.append(f"| {data} | *{title} (published)* | {error} | – | – | – | – | – | – |")
+    lines.append("")
+    lines.append(
+        "Mean absolute errors on unseen patients; in brackets the 95% bootstrap interval over "
+        "patients, after ± the spread between seeds."
+    )
+    return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "–"
+    spread = "" if row[f"{name}_seeds"] is None else f" ± {row[f'{name}_seeds']:.2f}"
+    return f"{row[name]:.2f}{spread} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+
+
+def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """EF errors with their intervals, a panel a data set."""
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    height = 1.2 + 0.45 * max(sum(row["data"] == n for row in rows) for n in names)
+    figure = Figure(figsize=(1.5 + 5 * len(names), height), layout="constrained")
+    for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        chosen = [row for row in rows if row["data"] == name]
+        plotting.intervals(
+            ax,
+            [row["method"] for row in chosen],
+            [Interval(row["EF"], row["EF_low"], row["EF_high"]) for row in chosen],
+            label="EF error [points]",
+            references=PUBLISHED.get(name, {}),
+        )
+        ax.set_title(f"{name}, {chosen[0]['patients']} unseen patients", fontsize="medium")
+    return figure
+
+
+def write_tables(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+    """CSV, Markdown and PNG."""
+    write_table(run.folder / "table_ef.csv", {k: [row[k] for row in rows] for k in rows[0]})
+    (run.folder / "table_ef.md").write_text(markdown(rows) + "\n")
+    run.written += [run.folder / "table_ef.csv", run.folder / "table_ef.md"]
+    run.figure("table_ef", draw(rows))
