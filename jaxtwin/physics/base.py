@@ -74,3 +74,15 @@ class AbstractPeriodicSystem(AbstractSystem[State, Parameters, Outputs]):
         An emulator learns the outputs in these dimensionless units. Zeros and ones are a
         valid answer; the closer to the model's own similarity law, the less is left to learn.
         """
+
+
+class AbstractVentricle(AbstractPeriodicSystem[State, Parameters, Outputs]):
+    """A circuit with a left ventricle and an aorta, to which a pump can be attached.
+
+    Its outputs have at least V_lv [mL], P_lv, P_ao and P_la [mmHg], the valve flows q_m and q_a
+    and the systemic flow q_s [mL/s]: what `observables` reads.
+    """
+
+    @abc.abstractmethod
+    def divert(self, rates: State, flow: Scalar, p: Parameters) -> State:
+        """The rates of change where a flow [mL/s] leaves the ventricle and enters the aorta."""

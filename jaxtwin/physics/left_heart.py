@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractVentricle
 from jaxtwin.physics.elastance import double_hill
 
 _SIMAAN = "Simaan 2009, table I"
@@ -136,7 +136,7 @@ class LeftHeartOutputs(NamedTuple):
     """Systemic flow, from the arteries to the veins [mL/s]."""
 
 
-class LeftHeart(AbstractPeriodicSystem[LeftHeartState, LeftHeartParameters, LeftHeartOutputs]):
+class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, LeftHeartOutputs]):
     """The five-state left heart of Simaan et al. 2009.
 
     With r(u) = max(u, 0), P_lv = E(t) V, q_m = r(P_la − P_lv)/R_m, q_a = r(P_lv − P_ao)/R_a:
@@ -170,6 +170,10 @@ class LeftHeart(AbstractPeriodicSystem[LeftHeartState, LeftHeartParameters, Left
             P_ao=(out.q_a - state.Q) / p.C_a,
             Q=(state.P_ao - state.P_a - p.R_c * state.Q) / p.L_s,
         )
+
+    def divert(self, rates: LeftHeartState, flow: Scalar, p: LeftHeartParameters) -> LeftHeartState:
+        """See `AbstractVentricle`."""
+        return rates._replace(V=rates.V - flow, P_ao=rates.P_ao + flow / p.C_a)
 
     def initial_state(self, p: LeftHeartParameters) -> LeftHeartState:
         """End diastole with the ventricle filled to V_0: (V_0, V_0·E_min, P_0, P_0, 0)."""

@@ -6,6 +6,7 @@ Units: mL, mmHg, s.
 """
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -94,8 +95,8 @@ def one_beat(theta, start, tolerance):
     return solution
 
 
-def settle(theta, start, tolerance, settled, most_beats=MOST_BEATS):
-    """Integrate beat by beat until no state changes by more than `settled`.
+def settle(run, start, tolerance, settled, most_beats=MOST_BEATS):
+    """Integrate with run(start, tolerance) until no state changes by more than `settled` a beat.
 
     A change is relative to the state's largest size over the beat. From the fourth beat on,
     the next start is an Anderson extrapolation of the beats' ends. Its weights sum to one, so
@@ -106,7 +107,7 @@ def settle(theta, start, tolerance, settled, most_beats=MOST_BEATS):
     """
     ends, changes, least = [], [], np.inf
     for beat in range(1, most_beats + 1):
-        last = one_beat(theta, start, tolerance)
+        last = run(start, tolerance)
         y = last.y
         size = np.max(np.abs(y), axis=1)
         change = (y[:, -1] - y[:, 0]) / size
@@ -148,8 +149,9 @@ def periodic_beat(theta, tolerance=TOLERANCE, settled=SETTLED):
     T_c, V_0, _, E_min, _, _, V_d = theta
     start = np.array([V_0, V_0 * E_min, P_0, P_0, 0.0])
     # Cheap beats first: they only bring the start nearer.
-    loose, _, _ = settle(theta, start, 1e-5, 1e-5, most_beats=20)
-    beat, residual, beats = settle(theta, loose.y[:, -1], tolerance, settled)
+    run = functools.partial(one_beat, theta)
+    loose, _, _ = settle(run, start, 1e-5, 1e-5, most_beats=20)
+    beat, residual, beats = settle(run, loose.y[:, -1], tolerance, settled)
 
     steps = beat.t
     times = np.union1d(np.linspace(0, T_c, 4001), steps)
