@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import jax
 import numpy as np
 
 from experiments.command import Run, RunConfig, main
@@ -254,6 +255,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             cell.seed, _emulator(config, run, cell.seed)
         )
         fill_cell(folder, cell, cohort, create(cell.method, config, emulator))
+        # Compiled programs pile up otherwise, until the system has no more memory maps to give.
+        jax.clear_caches()
     rows = summarise(cells, run.folder)
     write_table(run.folder / "methods.csv", {k: [row[k] for row in rows] for k in rows[0]})
     (run.folder / "methods.md").write_text(markdown(rows) + "\n")
