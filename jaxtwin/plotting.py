@@ -197,3 +197,66 @@ def distributions(
             label=f"{name}, truth",
         )
     ax.set(xlabel=spec.label, xlim=spec.bounds, yticks=[])
+
+
+def forest(
+    ax: Axes,
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[tuple[float, float, float]]],
+    *,
+    label: str,
+) -> None:
+    """Effects with their intervals (mean, low, high), a line a name, beside each other by group."""
+    places = np.arange(len(names))[::-1]
+    for i, (group, values) in enumerate(groups.items()):
+        mean, low, high = np.array(values).T
+        shift = 0.6 * ((len(groups) - 1) / 2 - i) / max(len(groups), 1)
+        ax.errorbar(
+            mean,
+            places + shift,
+            xerr=[mean - low, high - mean],
+            fmt="o",
+            ms=4,
+            capsize=2,
+            label=group,
+        )
+    ax.axvline(0.0, color="0.6", lw=1)
+    ax.set_yticks(places, names)
+    ax.set(xlabel=label, ylim=(-0.6, len(names) - 0.4))
+
+
+def loops(
+    ax: Axes, curves: Mapping[str, tuple[Series, Series]], *, colours: Sequence[str] | None = None
+) -> None:
+    """Closed pressure-volume loops, one a name: volumes [mL] and pressures [mmHg] over a beat."""
+    for i, (name, (V_lv, P_lv)) in enumerate(curves.items()):
+        colour = f"C{i}" if colours is None else colours[i]
+        ax.plot(
+            np.append(V_lv, V_lv[0]), np.append(P_lv, P_lv[0]), color=colour, lw=1.5, label=name
+        )
+    ax.set(
+        xlim=(0, None),
+        ylim=(0, None),
+        xlabel="left-ventricular volume [mL]",
+        ylabel="left-ventricular pressure [mmHg]",
+    )
+    ax.legend(frameon=False, fontsize="small")
+
+
+def sweep(
+    ax: Axes,
+    speeds: Series,
+    lines: Mapping[str, Series],
+    *,
+    marks: Mapping[str, float],
+    label: str,
+) -> None:
+    """Quantities over a pump's speed [rpm], with vertical lines at chosen speeds."""
+    for name, values in lines.items():
+        ax.plot(speeds, values, lw=1.5, label=name)
+    for i, (name, speed) in enumerate(marks.items()):
+        if np.isfinite(speed):
+            ax.axvline(speed, color="0.5", lw=1, ls=("-", ":", "--")[i % 3], label=name)
+    ax.axhline(0.0, color="0.8", lw=0.8)
+    ax.set(xlabel="pump speed [rpm]", ylabel=label, xlim=(speeds[0], speeds[-1]))
+    ax.legend(frameon=False, fontsize="small")

@@ -22,7 +22,7 @@ STEPS = 480
 """Solver steps a beat. The volume of a pumped ventricle turns sharply where the mitral valve opens,
 and is read off the steps: with 480 within 0.1 mL, with 240 within 0.14."""
 
-Speed = Scalar | Callable[[Scalar], Scalar]
+Speed = Scalar | float | Callable[[Scalar], Scalar]
 """Of a pump [rpm]: a number, or a function of the phase of the beat in [0, 1)."""
 
 
@@ -135,10 +135,11 @@ class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
 
     def speed_at(self, t: Scalar, p: Any) -> Scalar:
         """The pump's speed at time t [rpm]."""
-        if not callable(self.speed):
-            return self.speed
+        speed: Any = self.speed
+        if not callable(speed):
+            return speed
         beats = t / self.heart.period(p)
-        return self.speed(beats - jnp.floor(beats))
+        return speed(beats - jnp.floor(beats))
 
     def initial_state(self, p: Any) -> PumpedState:
         """The circuit's own, and a pump at rest."""

@@ -1,0 +1,201 @@
+"""A heart pump on every twin: pressure-volume loops, the speed sweep, EF before and after.
+
+    python -m experiments.lvad [--preset tiny|default|full] [--twins FILE] [--out DIR]
+
+Attaches the pump of Simaan et al. 2009 to patients drawn from the box, or learnt from clips
+(--twins), at six speeds and at a speed below each patient's own suction, as a trial with paired
+effects; and follows one patient of reduced EF through the whole range of speeds. After Kuang et
+al., NeurIPS 2024, figure 4. Expect output and mean pressure to rise with speed, the ventricle to
+empty, and the aortic valve to stay shut from about 10,000 rpm on in failing hearts; EF of a pumped
+ventricle falls or rises with the patient, which is why the table has output beside it.
+
+The default takes about a minute on two CPU cores; full has 10,000 patients.
+"""
+
+import dataclasses
+import functools
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.command import Run, RunConfig, main
+from experiments.trial import draw, report, twins
+from jaxtwin import plotting
+from jaxtwin.cohort import map_patients
+from jaxtwin.interventions import AbstractIntervention, Nothing, Pump
+from jaxtwin.parameters import Box
+from jaxtwin.physics.base import AbstractVentricle
+from jaxtwin.physics.lvad import STEPS, PumpParameters
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.progress import progress_bar
+from jaxtwin.speed_laws import BelowSuction, FlatteningFlow, suction_speed
+from jaxtwin.trials import Cohort, Trial, ef_level, run_trial, standard_endpoints
+
+ENDPOINTS = ("output", "P_ao_mean", "EF", "stroke_work", "pulse_pressure", "valve_open")
+SWEEP = np.arange(6_000.0, 18_001.0, 100.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """Put a pump on every twin.
+
+    Attributes:
+        patients: How many are drawn.
+        twins: A table of learnt parameters instead, such as the predictions.csv of a P-SSL cell
+            of experiments.table_ef.
+        speeds: Of the trial's arms [rpm].
+        margin: How far below suction the last arm stays, as a share of that speed.
+    """
+
+    patients: int = 1_000
+    twins: Path | None = None
+    speeds: tuple[float, ...] = (7_000.0, 8_000.0, 9_000.0, 10_000.0, 11_000.0, 12_000.0)
+    margin: float = 0.1
+
+
+PRESETS = {
+    "tiny": Config(preset="tiny", patients=24, speeds=(8_000.0, 10_000.0)),
+    "default": Config(),
+    "full": Config(preset="full", patients=10_000),
+}
+
+
+class Loop(NamedTuple):
+    """One patient's loop at equidistant phases."""
+
+    V_lv: np.ndarray
+    P_lv: np.ndarray
+
+
+def beat(
+    system: AbstractVentricle, box: Box, intervention: AbstractIntervention, theta: Any
+) -> tuple[Loop, dict[str, Any], Any]:
+    """A patient's loop, endpoints, and whether they mean anything."""
+    treated, p = intervention(system, box.complete(theta))
+    orbit = periodic_orbit(treated, p, steps=STEPS, throw=False)
+    out = orbit.outputs
+    return Loop(out.V_lv[:-1:4], out.P_lv[:-1:4]), standard_endpoints(orbit), orbit.converged
+
+
+def one_of_reduced_ef(trial: Trial) -> int:
+    """The patient whose EF is the median of those with reduced EF.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    EF = trial.of("no pump")["EF"]
+    reduced = np.flatnonzero(EF <= 40)
+    if not len(reduced):
+        raise ValueError("no patient has an EF of 40% or less: draw more, or take other twins")
+    return int(reduced[np.argsort(EF[reduced])[len(reduced) // 2]])
+
+
+def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, dict[str, Any]]:
+    """Loops with and without the pump, and the sweep, of one patient."""
+    theta = np.asarray(cohort.theta[patient], np.float32)
+    p = cohort.box.complete(jnp.asarray(theta))
+    find = jax.jit(lambda p: suction_speed(cohort.system, p))
+    law = jax.jit(lambda p: FlatteningFlow().choose(cohort.system, p, PumpParameters()))
+    suction, controller = float(find(p).speed), float(law(p))
+    rows = np.concatenate([SWEEP[:, None], np.repeat(theta[None], len(SWEEP), 0)], axis=1)
+
+    def at(row):
+        return beat(cohort.system, cohort.box, Pump(row[0]), row[1:])
+
+    loops, found, converged = map_patients(at, rows.astype(np.float32))
+    found = {name: np.where(converged, values, np.nan) for name, values in found.items()}
+    bare = eqx.Partial(beat, cohort.system, cohort.box, Nothing())
+    without, before, _ = jax.tree.map(lambda leaf: leaf[0], map_patients(bare, theta[None]))
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots(2, 2)
+    shown = {"no pump": without} | {
+        f"{speed:,.0f} rpm": jax.tree.map(lambda leaf, i=i: leaf[i], loops)
+        for i, speed in enumerate(SWEEP)
+        if speed in (8_000, 10_000, 12_000, 14_000)
+    }
+    plotting.loops(axes[0, 0], {name: tuple(loop) for name, loop in shown.items()})
+    axes[0, 0].set_title(f"one patient, EF {before['EF']:.0f}% without the pump")
+    for ax, names, label in (
+        (axes[0, 1], ("output", "pump_flow", "pump_flow_min"), "flow [L/min]"),
+        (axes[1, 0], ("P_ao_mean", "pulse_pressure", "P_la_mean"), "pressure [mmHg]"),
+        (axes[1, 1], ("EF", "valve_open"), "EF [%], aortic valve open [% of the beat]"),
+    ):
+        lines = {n: found[n] * (100 if n == "valve_open" else 1) for n in names}
+        marks = {
+            "suction": suction,
+            "the controller's": controller,
+            f"{100 * margin:.0f}% below suction": (1 - margin) * suction,
+        }
+        plotting.sweep(ax, SWEEP, lines, marks=marks, label=label)
+    return figure, {"suction_speed": suction, "controller_speed": controller, "EF": before["EF"]}
+
+
+def draw_cohort_figure(trial: Trial, arm: str) -> Figure:
+    """EF before and after by EF level, and each level's mean loop with and without the pump."""
+    cohort, before, after = trial.cohort, trial.of("no pump"), trial.of(arm)
+    level = np.asarray(ef_level(before["EF"]))
+    names = [name for name in ("reduced", "mildly reduced", "preserved") if np.any(level == name)]
+    speed = float(arm.split()[0].replace(",", ""))
+    loops = {
+        title: map_patients(
+            eqx.Partial(beat, cohort.system, cohort.box, intervention),
+            np.asarray(cohort.theta, np.float32),
+        )
+        for title, intervention in (("no pump", Nothing()), (arm, Pump(jnp.float32(speed))))
+    }
+    figure = Figure(figsize=(4 * (1 + len(names)), 4), layout="constrained")
+    axes = figure.subplots(1, 1 + len(names))
+    groups = {}
+    for name in names:
+        for words, values in (("no pump", before["EF"]), (arm, after["EF"])):
+            chosen = values[level == name]
+            groups[f"{name}, {words}"] = chosen[np.isfinite(chosen)]
+    plotting.boxes(axes[0], groups, label="EF [%]", log=False)
+    for ax, name in zip(axes[1:], names, strict=True):
+        mean = {}
+        for title, (loop, _, converged) in loops.items():
+            inside = (level == name) & converged
+            mean[title] = (loop.V_lv[inside].mean(axis=0), loop.P_lv[inside].mean(axis=0))
+        plotting.loops(ax, mean)
+        ax.set_title(f"EF {name}: mean loop of {np.sum(level == name)}", fontsize="medium")
+    return figure
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """The trial, and the figures."""
+    cohort = draw(config.patients, config.seed) if config.twins is None else twins(config.twins)
+    law = f"{100 * config.margin:g}% below suction"
+    arms: dict[str, AbstractIntervention] = {"no pump": Nothing()}
+    arms |= {f"{speed:,.0f} rpm": Pump(speed) for speed in config.speeds}
+    arms[law] = Pump(BelowSuction(config.margin))
+    began = time.monotonic()
+    trial = run_trial(
+        cohort,
+        arms,
+        folder=run.folder / "arms",
+        progress=lambda arm: functools.partial(progress_bar, desc=arm, unit="chunk"),
+    )
+    seconds = time.monotonic() - began
+    print(f"\n{report(run, trial, ENDPOINTS, 'no pump', config.seed)}")
+    patient = one_of_reduced_ef(trial)
+    figure, found = draw_patient(cohort, patient, config.margin)
+    run.figure("patient", figure)
+    middle = f"{config.speeds[len(config.speeds) // 2]:,.0f} rpm"
+    run.figure("cohort", draw_cohort_figure(trial, middle))
+    return {
+        "source": cohort.source,
+        "events": trial.events(),
+        "trial_seconds_since_last_start": seconds,
+        "patient": {name: float(value) for name, value in found.items()},
+    }
+
+
+if __name__ == "__main__":
+    main("lvad", PRESETS, experiment, __doc__)

@@ -1,0 +1,358 @@
+"""In-silico trials: the same patients under several treatments, and what the difference is worth.
+
+    trial = run_trial(cohort, {"no pump": Nothing(), "9,000 rpm": Pump(9_000.0)})
+    for effect in trial.effects("output", control="no pump", by=ef_level): ...
+
+Every patient gets every arm, so that effects are differences within patients: counterfactuals. A
+patient whose simulation failed in an arm is reported there and left out of that arm's differences.
+"""
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float
+
+from jaxtwin.analysis.metrics import Interval, mean_with_interval
+from jaxtwin.cohort import Progress, map_patients
+from jaxtwin.interventions import AbstractIntervention
+from jaxtwin.parameters import Box, Theta
+from jaxtwin.physics.base import AbstractVentricle
+from jaxtwin.physics.lvad import STEPS, PumpedOutputs, pump_observables
+from jaxtwin.physics.observables import UNITS, mean_over_time, observables
+from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit
+
+Endpoints = Callable[[PeriodicOrbit], dict[str, Float[Array, ""]]]
+"""Numbers of a patient's beat in one arm, each under its name."""
+
+ENDPOINT_UNITS = {
+    **UNITS,
+    "pulse_pressure": "mmHg",
+    "P_lv_min": "mmHg",
+    "valve_open": "share of the beat",
+    "pump_flow": "L/min",
+    "pump_flow_min": "L/min",
+    "suction": "share of the beat",
+    "speed": "rpm",
+}
+"""The unit of each of the `standard_endpoints`."""
+
+
+def standard_endpoints(orbit: PeriodicOrbit) -> dict[str, Float[Array, ""]]:
+    """The observables of the ventricle, and of a pump where there is one (0 where there is none).
+
+    With a pump, EF and stroke work are of the ventricle alone; output is of both.
+    """
+    found = observables(orbit)
+    zero = 0.0 * found.output
+    out = orbit.outputs
+    values = found._asdict() | {
+        "pulse_pressure": found.P_ao_max - found.P_ao_min,
+        "P_lv_min": jnp.min(out.P_lv),
+        "valve_open": mean_over_time(orbit, (out.q_a > 0).astype(orbit.times.dtype)),
+        "pump_flow": zero,
+        "pump_flow_min": zero,
+        "suction": zero,
+    }
+    if isinstance(out, PumpedOutputs):
+        pump = pump_observables(orbit)
+        values |= {
+            "pump_flow": pump.flow,
+            "pump_flow_min": pump.flow_min,
+            "suction": pump.suction,
+        }
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+    """Patients of a trial: twins from a run, or drawn from a box.
+
+    Attributes:
+        system: Their circuit, untreated.
+        box: Which parameters differ between them.
+        theta: One row a patient.
+        source: Where they come from and how they were selected, for the report.
+
+    Raises:
+        ValueError: If θ is not a table in the box.
+    """
+
+    system: AbstractVentricle
+    box: Box
+    theta: Float[np.ndarray, "patient free"]
+    source: str
+
+    def __post_init__(self):
+        if np.ndim(self.theta) != 2 or len(self.theta) < 2:
+            raise ValueError(
+                f"θ of shape {np.shape(self.theta)}: expected one row a patient, at least two"
+            )
+        self.box.check(self.theta)
+
+
+class Event(NamedTuple):
+    """An endpoint outside its safe range."""
+
+    endpoint: str
+    low: float
+    high: float
+
+
+SAFETY = {
+    "suction": Event("suction", 0.0, 0.0),
+    "hypotension": Event("P_ao_mean", 60.0, np.inf),
+    "hypertension": Event("P_ao_mean", -np.inf, 110.0),
+    "low output": Event("output", 2.5, np.inf),
+    "congestion": Event("P_la_mean", -np.inf, 25.0),
+}
+"""Mean aortic pressure below 60 or above 110 mmHg, output below 2.5 L/min, mean left-atrial
+pressure above 25 mmHg (pulmonary oedema), any suction of a pump."""
+
+
+def ef_level(EF: Float[np.ndarray, " patient"]) -> list[str]:
+    """Reduced (at most 40%), mildly reduced or preserved (at least 50%) ejection fraction.
+
+    Bozkurt et al., "Universal definition and classification of heart failure", Journal of Cardiac
+    Failure 27(4), 2021.
+    """
+    return [
+        "reduced" if value <= 40 else "preserved" if value >= 50 else "mildly reduced"
+        for value in EF
+    ]
+
+
+class Effect(NamedTuple):
+    """What an arm changes, over patients who have both it and the control.
+
+    Attributes:
+        arm: Which.
+        endpoint: Of what.
+        group: Whose; "all" for everybody.
+        patients: How many there are in the group.
+        failed: How many of them are left out, because a simulation failed in either arm.
+        control: Mean in the control arm.
+        treated: Mean in the arm.
+        difference: Mean of the differences within patients, with its bootstrap interval.
+        standardised: Mean difference over the standard deviation of the differences; NaN where
+            all are alike.
+    """
+
+    arm: str
+    endpoint: str
+    group: str
+    patients: int
+    failed: int
+    control: float
+    treated: float
+    difference: Interval
+    standardised: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """Every patient's endpoints in every arm.
+
+    Attributes:
+        cohort: The patients.
+        arms: Names, in the order of the first axis of what follows.
+        values: By endpoint; NaN where the simulation failed.
+        failed: Whose simulation failed.
+        safety: What counts as an event.
+    """
+
+    cohort: Cohort
+    arms: tuple[str, ...]
+    values: dict[str, Float[np.ndarray, "arm patient"]]
+    failed: Bool[np.ndarray, "arm patient"]
+    safety: Mapping[str, Event]
+
+    def of(self, arm: str) -> dict[str, Float[np.ndarray, " patient"]]:
+        """The endpoints of one arm.
+
+        Raises:
+            ValueError: If there is no such arm.
+        """
+        if arm not in self.arms:
+            raise ValueError(f"no arm {arm!r}: the trial has {', '.join(self.arms)}")
+        return {name: values[self.arms.index(arm)] for name, values in self.values.items()}
+
+    def effects(
+        self,
+        endpoint: str,
+        *,
+        control: str,
+        by: Callable[[np.ndarray], Sequence[str]] | None = None,
+        seed: int = 0,
+    ) -> list[Effect]:
+        """The paired effect of each other arm on an endpoint.
+
+        Args:
+            endpoint: Of what.
+            control: The arm that the others are compared with.
+            by: Subgroups from the control arm's EF, such as `ef_level`, beside "all".
+            seed: Of the bootstrap.
+
+        Raises:
+            ValueError: If there is no such arm or endpoint.
+        """
+        if endpoint not in self.values:
+            raise ValueError(f"no endpoint {endpoint!r}: there are {', '.join(self.values)}")
+        before = self.of(control)[endpoint]
+        groups = {"all": np.ones(len(before), bool)}
+        if by is not None:
+            level = np.asarray(by(self.of(control)["EF"]))
+            known = ~self.failed[self.arms.index(control)]
+            groups |= {name: known & (level == name) for name in sorted(set(level[known]))}
+        found = []
+        for arm in self.arms:
+            if arm == control:
+                continue
+            after = self.of(arm)[endpoint]
+            for name, inside in groups.items():
+                a, b = before[inside], after[inside]
+                both = np.isfinite(a) & np.isfinite(b)
+                change = (b - a)[both]
+                spread = np.std(change, ddof=1) if len(change) > 1 else 0.0
+                found.append(
+                    Effect(
+                        arm,
+                        endpoint,
+                        name,
+                        int(inside.sum()),
+                        int((~both).sum()),
+                        float(np.mean(a[both])) if both.any() else np.nan,
+                        float(np.mean(b[both])) if both.any() else np.nan,
+                        mean_with_interval(change, seed=seed),
+                        float(np.mean(change) / spread) if spread > 0 else np.nan,
+                    )
+                )
+        return found
+
+    def events(self) -> dict[str, dict[str, int]]:
+        """How many patients have each safety event, by arm; "failed" are those nobody knows of."""
+        table = {}
+        for i, arm in enumerate(self.arms):
+            counts = {"failed": int(self.failed[i].sum())}
+            for name, event in self.safety.items():
+                values = self.values[event.endpoint][i]
+                outside = (values < event.low) | (values > event.high)
+                counts[name] = int(np.sum(outside & ~self.failed[i]))
+            table[arm] = counts
+        return table
+
+    def write(self, path: Path) -> None:
+        """One row a patient and arm: parameters, endpoints and whether it failed, as CSV."""
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["arm", "patient", *self.cohort.box.names, *self.values, "failed"])
+            for i, arm in enumerate(self.arms):
+                for j, theta in enumerate(self.cohort.theta):
+                    row = [values[i, j] for values in self.values.values()]
+                    table.writerow([arm, j, *theta, *row, bool(self.failed[i, j])])
+        partial.replace(path)
+
+
+def treat(
+    system: AbstractVentricle,
+    box: Box,
+    endpoints: Endpoints,
+    intervention: AbstractIntervention,
+    theta: Theta,
+) -> tuple[dict[str, Float[Array, ""]], Bool[Array, ""]]:
+    """One patient's endpoints after an intervention, and whether the simulation failed."""
+    treated, p = intervention(system, box.complete(theta))
+    orbit = periodic_orbit(treated, p, steps=STEPS, throw=False)
+    values = endpoints(orbit)
+    failed = ~orbit.converged
+    return {name: jnp.where(failed, jnp.nan, value) for name, value in values.items()}, failed
+
+
+def run_trial(
+    cohort: Cohort,
+    arms: Mapping[str, AbstractIntervention],
+    endpoints: Endpoints = standard_endpoints,
+    *,
+    safety: Mapping[str, Event] | None = None,
+    folder: Path | None = None,
+    mesh: Mesh | None = None,
+    progress: Callable[[str], Progress] | None = None,
+) -> Trial:
+    """Simulate every patient in every arm.
+
+    Nothing in it is random: the cohort is given, and the bootstrap of `Trial.effects` has a seed.
+
+    Args:
+        cohort: The patients.
+        arms: Interventions by name; the control is one of them, such as `Nothing()`.
+        endpoints: What is kept of each beat.
+        safety: What counts as an event; by default those of `SAFETY` that are endpoints.
+        folder: Where finished arms are kept, so that a trial that was cut short goes on. An arm is
+            computed again where cohort, dose or system differ; what the endpoints' own code is
+            cannot be seen, so use another folder after changing it.
+        mesh: Devices to use, see `map_patients`.
+        progress: From an arm's name to what wraps its chunks, see `map_patients`.
+
+    Raises:
+        ValueError: If there is no arm, or a safety event is of an unknown endpoint.
+    """
+    if not arms:
+        raise ValueError("no arms: expected at least one intervention, and the control")
+    theta = np.asarray(cohort.theta, np.float32)
+    kept, failures = [], []
+    for name, intervention in arms.items():
+        # Numbers as arrays: another dose is not compiled anew.
+        intervention = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, int | float) else leaf,
+            intervention,
+        )
+        function = eqx.Partial(treat, cohort.system, cohort.box, endpoints, intervention)
+        compute = functools.partial(
+            map_patients,
+            function,
+            theta,
+            mesh=mesh,
+            progress=iter if progress is None else progress(name),
+        )
+        values, failed = compute() if folder is None else _kept(folder, function, theta, compute)
+        kept.append(values)
+        failures.append(failed)
+    values = {name: np.stack([arm[name] for arm in kept]) for name in kept[0]}
+    if safety is None:
+        safety = {name: event for name, event in SAFETY.items() if event.endpoint in values}
+    unknown = [event.endpoint for event in safety.values() if event.endpoint not in values]
+    if unknown:
+        raise ValueError(f"safety events of {unknown}: the endpoints are {', '.join(values)}")
+    return Trial(cohort, tuple(arms), values, np.stack(failures), safety)
+
+
+def _kept(folder: Path, function: Any, theta: np.ndarray, compute: Callable[[], Any]) -> Any:
+    """An arm's values from the folder, or computed and put there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(theta.tobytes())
+    arrays, static = eqx.partition(function, eqx.is_array)
+    digest.update(repr(eqx.tree_pformat(static, short_arrays=False)).encode())
+    for leaf in jax.tree.leaves(arrays):
+        digest.update(np.asarray(leaf).tobytes())
+    path = folder / f"{digest.hexdigest()[:16]}.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as file:
+            names = json.loads(str(file["names"]))
+            return {name: file[f"values_{i}"] for i, name in enumerate(names)}, file["failed"]
+    values, failed = compute()
+    partial = path.with_suffix(".partial.npz")
+    columns = {f"values_{i}": column for i, column in enumerate(values.values())}
+    np.savez(partial, allow_pickle=False, names=json.dumps(list(values)), failed=failed, **columns)
+    partial.replace(path)
+    return values, failed

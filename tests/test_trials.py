@@ -1,0 +1,195 @@
+"""Trials: paired, complete, resumed; optimised doses against a grid."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin.cohort import draw_cohort
+from jaxtwin.interventions import Inotrope, Nothing, Pump, Vasodilator, combine
+from jaxtwin.optimise import optimise_intervention
+from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.speed_laws import BelowSuction
+from jaxtwin.trials import Cohort, Event, Trial, ef_level, run_trial, standard_endpoints
+
+HEART = LeftHeart()
+ARMS = {"control": Nothing(), "8,000 rpm": Pump(8_000.0), "10,000 rpm": Pump(10_000.0)}
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    drawn, _ = draw_cohort(HEART, SEVEN, 40, seed=5)
+    return Cohort(HEART, SEVEN, np.asarray(drawn.theta), "drawn from the box within limits")
+
+
+@pytest.fixture(scope="module")
+def trial(cohort):
+    return run_trial(cohort, ARMS)
+
+
+def test_every_patient_is_in_every_arm(trial, cohort):
+    assert trial.arms == tuple(ARMS) and not trial.failed.any()
+    for values in trial.values.values():
+        assert values.shape == (3, 40) and np.isfinite(values).all()
+    control = trial.of("control")
+    assert np.all(control["pump_flow"] == 0) and np.all(control["valve_open"] > 0)
+    assert np.all(trial.of("10,000 rpm")["output"] > trial.of("8,000 rpm")["output"])
+
+
+def test_effects_are_differences_within_patients(trial):
+    (low, high) = trial.effects("output", control="control")
+    change = trial.of("8,000 rpm")["output"] - trial.of("control")["output"]
+    np.testing.assert_allclose(low.difference.mean, change.mean())
+    np.testing.assert_allclose(low.standardised, change.mean() / change.std(ddof=1))
+    assert low.difference.low < low.difference.mean < low.difference.high
+    assert (low.arm, high.arm, low.group, low.patients) == ("8,000 rpm", "10,000 rpm", "all", 40)
+    groups = trial.effects("EF", control="control", by=ef_level)
+    of_low = {e.group: e for e in groups if e.arm == "8,000 rpm"}
+    assert sum(e.patients for name, e in of_low.items() if name != "all") == 40
+    assert set(of_low) >= {"all", "reduced", "preserved"}
+    reduced = trial.of("control")["EF"] <= 40
+    np.testing.assert_allclose(of_low["reduced"].control, trial.of("control")["EF"][reduced].mean())
+
+
+def test_who_failed_is_counted_and_leaves_no_trace_in_the_effects(trial):
+    failed = np.zeros((3, 40), bool)
+    failed[1, :4] = True
+    values = {name: np.where(failed, np.nan, v) for name, v in trial.values.items()}
+    broken = dataclasses.replace(trial, values=values, failed=failed)
+    effect = broken.effects("output", control="control")[0]
+    assert (effect.patients, effect.failed) == (40, 4)
+    change = (trial.values["output"][1] - trial.values["output"][0])[4:]
+    np.testing.assert_allclose(effect.difference.mean, change.mean())
+    assert broken.events()["8,000 rpm"]["failed"] == 4
+    assert broken.events()["control"]["failed"] == 0
+
+
+def test_events_are_counted_once_a_patient(trial):
+    safety = {"low pressure": Event("P_ao_mean", 90.0, np.inf)}
+    counts = dataclasses.replace(trial, safety=safety).events()
+    for i, arm in enumerate(trial.arms):
+        expected = int(np.sum(trial.values["P_ao_mean"][i] < 90))
+        assert counts[arm] == {"failed": 0, "low pressure": expected}
+    assert counts["control"]["low pressure"] > counts["10,000 rpm"]["low pressure"]
+
+
+def test_a_law_that_finds_no_speed_fails_for_that_patient_only(cohort):
+    hearts = [[0.8, 180.0, 0.6, 0.04, 0.005, 0.001, 15.0]] * 2
+    hearts.insert(1, [0.6, 270.0, 3.4, 0.09, 0.005, 0.001, 10.0])
+    few = dataclasses.replace(cohort, theta=np.array(hearts))
+    found = run_trial(few, {"control": Nothing(), "pump": Pump(BelowSuction(0.2))})
+    assert found.failed.tolist() == [[False] * 3, [False, True, False]]
+    assert np.isnan(found.values["output"][1, 1]) and found.events()["pump"]["suction"] == 0
+
+
+def test_a_trial_that_was_cut_short_goes_on(cohort, trial, tmp_path, monkeypatch):
+    run_trial(cohort, {"8,000 rpm": ARMS["8,000 rpm"]}, folder=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    before = kept.stat().st_mtime_ns
+    whole = run_trial(cohort, ARMS, folder=tmp_path)
+    assert kept.stat().st_mtime_ns == before and len(list(tmp_path.iterdir())) == 3
+    for name, values in trial.values.items():
+        np.testing.assert_array_equal(whole.values[name], values)
+    # Other patients or another dose are other arms.
+    others = dataclasses.replace(cohort, theta=cohort.theta[::-1])
+    run_trial(others, {"8,000 rpm": Pump(8_000.0)}, folder=tmp_path)
+    run_trial(cohort, {"8,000 rpm": Pump(8_001.0)}, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_another_dose_is_not_compiled_anew(cohort):
+    traces = []
+
+    def endpoints(orbit):
+        traces.append(1)
+        return standard_endpoints(orbit)
+
+    run_trial(cohort, {f"{s:g} rpm": Pump(s) for s in (7_000.0, 8_000.0, 9_000.0)}, endpoints)
+    assert len(traces) == 1
+
+
+def test_the_table_has_a_row_a_patient_and_arm(trial, tmp_path):
+    trial.write(tmp_path / "trial.csv")
+    lines = (tmp_path / "trial.csv").read_text().splitlines()
+    assert len(lines) == 1 + 3 * 40
+    assert lines[0].startswith("arm,patient,T_c,V_0") and lines[0].endswith("failed")
+
+
+def test_impossible_trials_are_refused(cohort, trial):
+    with pytest.raises(ValueError, match="no arms"):
+        run_trial(cohort, {})
+    with pytest.raises(ValueError, match="no arm 'placebo': the trial has control"):
+        trial.of("placebo")
+    with pytest.raises(ValueError, match="no endpoint 'MAP'"):
+        trial.effects("MAP", control="control")
+    with pytest.raises(ValueError, match="safety events of"):
+        run_trial(cohort, {"a": Nothing()}, safety={"x": Event("MAP", 0.0, 1.0)})
+    with pytest.raises(ValueError, match="outside the box"):
+        dataclasses.replace(cohort, theta=cohort.theta + 10)
+    assert isinstance(trial, Trial)
+
+
+def pump(x):
+    return Pump(x[0])
+
+
+def pump_and_drug(x):
+    return combine(Vasodilator(x[1]), Pump(x[0]))
+
+
+LIMITS = {"P_ao_mean": (70.0, 90.0), "P_lv_min": (1.0, np.inf)}
+FAILING = SEVEN.complete(jnp.asarray([0.8, 180.0, 0.6, 0.04, 0.005, 0.001, 15.0]))
+
+
+def test_the_best_speed_is_the_grids(cohort):
+    best = optimise_intervention(
+        HEART, FAILING, pump, [(6_000.0, 18_000.0)], maximise="output", within=LIMITS
+    )
+    speeds = np.arange(6_000.0, 18_001.0, 50.0)
+    grid = run_trial(
+        dataclasses.replace(cohort, theta=np.repeat(_row(FAILING), 2, axis=0)),
+        {f"{s:g}": Pump(float(s)) for s in speeds},
+    )
+    values = {name: v[:, 0] for name, v in grid.values.items()}
+    allowed = (values["P_ao_mean"] >= 70) & (values["P_ao_mean"] <= 90) & (values["P_lv_min"] >= 1)
+    expected = speeds[allowed][np.argmax(values["output"][allowed])]
+    assert best.feasible and best.endpoints["suction"] == 0
+    assert abs(best.doses[0] - expected) <= 50
+    assert best.simulations < 20 < len(speeds)
+
+
+def _row(p):
+    return np.array([[getattr(p, name) for name in SEVEN.names]], np.float32)
+
+
+def test_two_doses_do_better_than_one_and_keep_the_limits():
+    one = optimise_intervention(
+        HEART, FAILING, pump, [(6_000.0, 18_000.0)], maximise="output", within=LIMITS
+    )
+    two = optimise_intervention(
+        HEART,
+        FAILING,
+        pump_and_drug,
+        [(6_000.0, 18_000.0), (-0.4, 0.4)],
+        maximise="output",
+        within=LIMITS,
+    )
+    assert two.feasible and two.endpoints["output"] > one.endpoints["output"] + 0.5
+    assert 69.9 <= two.endpoints["P_ao_mean"] <= 90.1 and two.endpoints["P_lv_min"] >= 0.99
+
+
+def test_what_cannot_be_reached_is_said():
+    best = optimise_intervention(
+        HEART,
+        FAILING,
+        lambda x: Inotrope(x[0]),
+        [(-0.1, 0.1)],
+        maximise="output",
+        within={"P_ao_mean": (150.0, 160.0)},
+    )
+    assert not best.feasible and best.endpoints["P_ao_mean"] < 150
+    with pytest.raises(ValueError, match="low < high"):
+        optimise_intervention(HEART, FAILING, pump, [(9.0, 8.0)], maximise="output", within={})
+    with pytest.raises(ValueError, match="no endpoints"):
+        optimise_intervention(HEART, FAILING, pump, [(8.0, 9.0)], maximise="MAP", within={})
