@@ -6,7 +6,7 @@ Transactions on Control Systems Technology 17(1), 2009, equations 12 – 16 and 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -137,7 +137,7 @@ class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
         """The pump's speed at time t [rpm]."""
         speed: Any = self.speed
         if not callable(speed):
-            return speed
+            return cast(Scalar, speed)
         beats = t / self.heart.period(p)
         return speed(beats - jnp.floor(beats))
 
