@@ -61,11 +61,11 @@ def test_what_is_not_understood_is_said(name, settings, words):
 
 
 def test_a_broken_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="nothing.toml"):
+    with pytest.raises(ValueError, match=r"nothing\.toml"):
         read_trial(tmp_path / "nothing.toml")
     with pytest.raises(ValueError, match="at least two"):
         read_trial(written(tmp_path, "[arms.a]"))
-    with pytest.raises(ValueError, match="Invalid|Expected|expected"):
+    with pytest.raises(ValueError, match=r"trial\.toml: "):
         read_trial(written(tmp_path, "arms = ["))
     with pytest.raises(ValueError, match=r"\[cohort\] has size"):
         read_cohort({"cohort": {"size": 3}}, tmp_path, None, 0)

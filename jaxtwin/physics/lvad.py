@@ -135,11 +135,10 @@ class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
 
     def speed_at(self, t: Scalar, p: Any) -> Scalar:
         """The pump's speed at time t [rpm]."""
-        speed: Any = self.speed
-        if not callable(speed):
-            return cast(Scalar, speed)
-        beats = t / self.heart.period(p)
-        return speed(beats - jnp.floor(beats))
+        if callable(self.speed):
+            beats = t / self.heart.period(p)
+            return cast(Callable[[Scalar], Scalar], self.speed)(beats - jnp.floor(beats))
+        return cast(Scalar, self.speed)
 
     def initial_state(self, p: Any) -> PumpedState:
         """The circuit's own, and a pump at rest."""
