@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.command import Run
 from experiments.tables import by_patient, read_table, write_table
 from jaxtwin import plotting
-from jaxtwin.analysis.metrics import Interval, mean_with_interval
+from jaxtwin.analysis.metrics import Interval, mean_over_seeds
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Skipped
 from jaxtwin.methods.clips import cached_measurements
@@ -28,10 +28,12 @@ TITLES: dict[str, str] = {
     "ssl_simulator": "SSL through the simulator",
     "supervised": "supervised, default encoder",
     "supervised_longer": "supervised, default encoder, 3 times the clips",
-    "supervised_conv3d": "supervised, the paper's 3D-CNN",
-    "pssl_paper": "P-SSL, the paper's 3D-CNN and emulator",
+    "supervised_conv3d": "supervised, 3D-CNN after the paper's",
+    "pssl_paper": "P-SSL, 3D-CNN and emulator after the paper's",
     "median": "predicting the median",
 }
+# Whose EF error the others' stands beside.
+BESIDE: MethodName = "supervised"
 # Errors on the real test sets as published, under other budgets and on other machines.
 PUBLISHED: dict[str, dict[str, float]] = {
     "echonet": {
@@ -85,6 +87,7 @@ def summarise(
     """One row a data set and method: means over patients and seeds, with their intervals."""
     rows = []
     for data in sets:
+        seen: dict[str, list[dict[str, np.ndarray]]] = {}
         for method in methods:
             found, facts = [], []
             for seed in range(seeds):
@@ -93,6 +96,7 @@ def summarise(
                     found.append(errors(read_table(folder / "predictions.csv")))
                     facts.append(json.loads((folder / "result.json").read_text()))
             if found:
+                seen[method] = found
                 rows.append(_row(data, method, found, facts))
         cache, test = data.cache, data.cache.split("TEST")
         median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))]
@@ -101,8 +105,26 @@ def summarise(
             **{f"{k}_true": v for k, v in cached_measurements(cache, test)._asdict().items()},
             **{k: np.full(len(test), m) for k, m in zip(("EDV", "ESV", "EF"), median, strict=True)},
         }
-        rows.append(_row(data, "median", [errors(guess)], []))
+        seen["median"] = [errors(guess)]
+        rows.append(_row(data, "median", seen["median"], []))
+        for method, row in zip(seen, rows[-len(seen) :], strict=True):
+            columns = ("EF_beside", "EF_beside_low", "EF_beside_high")
+            row |= dict.fromkeys(columns)
+            if method != BESIDE and BESIDE in seen:
+                row |= zip(columns, _difference(seen[method], seen[BESIDE]), strict=True)
     return rows
+
+
+def _difference(
+    found: list[dict[str, np.ndarray]], others: list[dict[str, np.ndarray]]
+) -> Interval:
+    """Difference of two methods' EF errors, patient by patient.
+
+    Seed by seed, so that the spread of both is in it.
+    """
+    pairs = range(max(len(found), len(others)))
+    differences = [found[i % len(found)]["EF"] - others[i % len(others)]["EF"] for i in pairs]
+    return mean_over_seeds(differences, same_patients=True)
 
 
 def _row(
@@ -118,7 +140,7 @@ def _row(
         if name not in found[0]:
             row |= {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_seeds": None}
             continue
-        mean, low, high = mean_with_interval(np.mean([f[name] for f in found], axis=0))
+        mean, low, high = mean_over_seeds([f[name] for f in found], same_patients=True)
         spread = float(np.std([f[name].mean() for f in found], ddof=1)) if len(found) > 1 else None
         row |= {name: mean, f"{name}_low": low, f"{name}_high": high, f"{name}_seeds": spread}
     row["clips_seen"] = int(np.mean([f["clips_seen"] for f in facts])) if facts else 0
@@ -132,8 +154,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as Markdown, with published figures as context rows."""
     lines = [
         "| data | method | EF error [points] | re-simulated | EDV [mL] | ESV [mL] "
-        "| seeds | clips seen | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| EF error less that of {TITLES[BESIDE]} | seeds | clips seen | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for data in dict.fromkeys(row["data"] for row in rows):
         for row in rows:
@@ -143,16 +165,20 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             learnt = bool(row["clips_seen"])
             lines.append(
                 f"| {data} (n = {row['patients']}) | {row['method']} | {' | '.join(cells)} "
+                f"| {_beside(row)} "
                 f"| {row['seeds'] if learnt else '–'} "
                 f"| {format(row['clips_seen'], ',') if learnt else '–'} "
                 f"| {format(row['training_minutes'], '.1f') if learnt else '–'} |"
             )
         for title, error in PUBLISHED.get(data, {}).items():
-            lines.append(f"| {data} | *{title} (published)* | {error} | – | – | – | – | – | – |")
+            lines.append(
+                f"| {data} | *{title} (published)* | {error} | – | – | – | – | – | – | – |"
+            )
     lines.append("")
     lines.append(
         "Mean absolute errors on unseen patients; in brackets the 95% bootstrap interval over "
-        "patients, after ± the spread between seeds."
+        "patients and seeds, after ± the spread between seeds. Differences are between answers for "
+        "the same patients."
     )
     return "\n".join(lines)
 
@@ -162,6 +188,12 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
         return "–"
     spread = "" if row[f"{name}_seeds"] is None else f" ± {row[f'{name}_seeds']:.2f}"
     return f"{row[name]:.2f}{spread} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+
+
+def _beside(row: Mapping[str, Any]) -> str:
+    if row["EF_beside"] is None:
+        return "–"
+    return f"{row['EF_beside']:+.2f} [{row['EF_beside_low']:+.2f}, {row['EF_beside_high']:+.2f}]"
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from experiments.pssl import CHANNELS
 from experiments.tables import read_table
 from jaxtwin import plotting
-from jaxtwin.analysis.metrics import mean_with_interval
+from jaxtwin.analysis.metrics import mean_over_seeds
 
 MethodName = Literal[
     "pssl",
@@ -32,7 +32,7 @@ TITLES: dict[str, str] = {
     "pinn": "PINN",
     "pinn_plain": "PINN, plain residuals",
     "neural_ode": "Neural ODE, one a patient",
-    "neural_ode_blind": "Neural ODE, blind to time as in the paper",
+    "neural_ode_blind": "Neural ODE, blind to time after the paper's",
     "neural_ode_shared": "Neural ODE, shared",
     "supervised": "supervised regression",
     "box_middle": "the middle of the box",
@@ -71,9 +71,15 @@ COLUMNS = {
 }
 
 
+# Errors that are also given beside those of one method, patient by patient.
+PAIRED = ("EF_error", "EF_resimulated", "P_lv_resimulated")
+BESIDE: MethodName = "pssl"
+
+
 def summarise(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
     """One row a method, noise and period, over all seeds' patients."""
-    return [_row(group, folder) for group in groups(cells).values()]
+    found = groups(cells)
+    return [_row(group, found.get((BESIDE, *key[1:]), []), folder) for key, group in found.items()]
 
 
 def groups(cells: Sequence[Cell]) -> dict[tuple[str, float, bool], list[Cell]]:
@@ -89,8 +95,9 @@ def scores_of(cells: Sequence[Cell], folder: Path) -> list[dict[str, np.ndarray]
     return [read_table(folder / "cells" / cell.name / "scores.csv") for cell in cells]
 
 
-def _row(cells: Sequence[Cell], folder: Path) -> dict[str, Any]:
+def _row(cells: Sequence[Cell], beside: Sequence[Cell], folder: Path) -> dict[str, Any]:
     tables = scores_of(cells, folder)
+    others = scores_of(beside, folder)
     facts = [
         json.loads((folder / "cells" / cell.name / "result.json").read_text()) for cell in cells
     ]
@@ -106,16 +113,23 @@ def _row(cells: Sequence[Cell], folder: Path) -> dict[str, Any]:
             row |= {name: None, f"{name}_low": None, f"{name}_high": None}
             continue
         scale = 100 if name == "theta" else 1
-        values = scale * np.concatenate([table[name] for table in tables])
-        mean, low, high = mean_with_interval(values)
+        values = [scale * table[name] for table in tables]
+        mean, low, high = mean_over_seeds(values, same_patients=False)
         row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    for name in PAIRED:
+        columns = [f"{name}_beside", f"{name}_beside_low", f"{name}_beside_high"]
+        row |= dict.fromkeys(columns)
+        if others and cells[0].method != BESIDE and name in tables[0] and name in others[0]:
+            # The same patients, measured with the same noise.
+            values = [a[name] - b[name] for a, b in zip(tables, others, strict=True)]
+            row |= zip(columns, mean_over_seeds(values, same_patients=False), strict=True)
     judged = [name for name in ("V_lv_resimulated", "V_lv_error") if name in tables[0]]
     if judged:
         curves = np.concatenate([table[judged[0]] for table in tables])
         row["failures"] = int(np.sum(~(curves <= LOST)))  # NaN has failed too.
     else:
         row["failures"] = sum(fact["failed"] for fact in facts)
-    for name in ("training_seconds", "seconds"):
+    for name in ("steps", "training_seconds", "seconds"):
         row[name] = float(np.median([fact[name] for fact in facts]))
     return row
 
@@ -133,8 +147,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         lines += [
             f"Noise {noise:g} mL, heart period {period}:",
             "",
-            f"| method | {' | '.join(COLUMNS.values())} | failures | s for all patients |",
-            "|---" * (len(COLUMNS) + 3) + "|",
+            f"| method | {' | '.join(COLUMNS.values())} | failures | steps | s for all patients |",
+            "|---" * (len(COLUMNS) + 4) + "|",
         ]
         for row in rows:
             if (row["period"], row["noise"]) != (period, noise):
@@ -147,15 +161,17 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             ]
             lines.append(
                 f"| {row['method']} | {' | '.join(values)} "
-                f"| {row['failures']} of {row['patients']} | {row['seconds']:.1f} |"
+                f"| {row['failures']} of {row['patients']} | {row['steps']:,.0f} "
+                f"| {row['seconds']:.1f} |"
             )
         lines.append("")
     lines.append(
         "Means over all seeds' patients of absolute errors (EF, θ) and root-mean-square errors "
-        "(curves), with 95% bootstrap intervals over patients. θ over the parameters that are not "
-        f"known; a failure has no answer, or a curve more than {LOST:g} mL from the truth (re-"
-        "simulated, where the method has parameters). Seconds: median over seeds of training and "
-        "of all patients of a seed, compilation included; the emulator's own come on top, once."
+        "(curves), with 95% bootstrap intervals over seeds and their patients; who has no answer "
+        "is left out of them, and is a failure. So is, where the method has a curve, one more than "
+        f"{LOST:g} mL from the truth (re-simulated, where it has parameters). θ over the "
+        "parameters that are not known. Seconds: median over seeds of training and of all patients "
+        "of a seed, compilation included; the emulator's own come on top, once."
     )
     return "\n".join(lines)
 
@@ -188,8 +204,10 @@ def draw_boxes(cells: Sequence[Cell], folder: Path) -> Figure:
     return figure
 
 
-def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure:
+def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure | None:
     """A success and a failure: the patients whom the PINN, if it is shown, met best and worst.
+
+    None where no method is left to be shown.
 
     Args:
         cells: Of the table, all finished.
@@ -202,6 +220,8 @@ def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure:
         for (method, noise, known), group in groups(cells).items()
         if known and noise == middle(cells) and method not in left_out
     }
+    if not places:
+        return None
     judge = "pinn" if "pinn" in places else next(iter(places))
     found = {m: np.load(place / "curves.npz") for m, place in places.items()}
     scores = read_table(places[judge] / "scores.csv")

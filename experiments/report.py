@@ -2,9 +2,10 @@
 
     python -m experiments.report [--table-ef runs/table_ef-default] [--methods runs/methods-default]
 
-Takes the summaries of finished runs of `experiments.table_ef` and `experiments.methods` into
-`benchmarks/results/`, with the commit and machine that made them, and writes the README's tables
-anew from what lies there. Without arguments it only does the latter.
+Takes finished runs of `experiments.table_ef` and `experiments.methods` into `benchmarks/results/`:
+their summaries, every cell's answers or errors patient by patient, and the commits and machine that
+made them. Then it writes the README's tables anew from what lies there; without arguments it only
+does that.
 """
 
 import csv
@@ -36,7 +37,7 @@ class Config:
 
 
 def keep(name: str, run: Path, results: Path = RESULTS) -> None:
-    """Copy a run's summary, and write what made it beside.
+    """Copy a run's summary and its cells' tables, and write what made them beside.
 
     Raises:
         ValueError: If the run is not finished.
@@ -46,7 +47,23 @@ def keep(name: str, run: Path, results: Path = RESULTS) -> None:
     results.mkdir(parents=True, exist_ok=True)
     shutil.copy(run / f"{name}.csv", results / f"{name}.csv")
     made = json.loads((run / "config.json").read_text())
+    cells = results / name / "cells"
+    shutil.rmtree(cells, ignore_errors=True)
+    commits = set()
+    for result in sorted((run / "cells").glob("**/result.json")):
+        place = cells / result.parent.relative_to(run / "cells")
+        place.mkdir(parents=True)
+        for kept in (result, *result.parent.glob("*.csv")):
+            shutil.copy(kept, place / kept.name)
+        # A run that was resumed may have cells of several commits.
+        commits.add(json.loads(result.read_text()).get("commit", made["commit"]))
+    made["commits"] = sorted(commits)
     (results / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+
+
+def _short(commit: str) -> str:
+    """A commit as it is quoted, with the mark of changes that were not committed."""
+    return commit[:7] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 def _number(row: Mapping[str, str], name: str, digits: int) -> str:
@@ -58,20 +75,28 @@ def _number(row: Mapping[str, str], name: str, digits: int) -> str:
 def _interval(row: Mapping[str, str], name: str, digits: int = 1) -> str:
     if not row[name]:
         return "–"
+    return f"{_number(row, name, digits)} {_bounds(row, name, digits)}"
+
+
+def _bounds(row: Mapping[str, str], name: str, digits: int) -> str:
     low, high = (_number(row, f"{name}_{end}", digits) for end in ("low", "high"))
-    return f"{_number(row, name, digits)} [{low}, {high}]"
+    return f"[{low}, {high}]"
 
 
 def clip_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Clips: one row a data set and method."""
     lines = [
-        "| clips of | method | EF error [points] | EF re-simulated | EDV [mL] | ESV [mL] | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| clips of | method | EF error [points] | less that of the supervised default encoder "
+        "| EF re-simulated | EDV [mL] | ESV [mL] | clips seen | seeds |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        seeds = row["seeds"] if int(row["clips_seen"]) else "–"
-        cells = [_interval(row, "EF", 2), _interval(row, "EF_resimulated", 2)]
-        cells += [_number(row, "EDV", 1), _number(row, "ESV", 1), seeds]
+        seen = int(row["clips_seen"])
+        spread = f" ± {_number(row, 'EF_seeds', 2)}" if row["EF_seeds"] else ""
+        cells = [f"{_number(row, 'EF', 2)}{spread} {_bounds(row, 'EF', 2)}"]
+        cells += [_interval(row, "EF_beside", 2), _number(row, "EF_resimulated", 2)]
+        cells += [_number(row, "EDV", 1), _number(row, "ESV", 1)]
+        cells += [f"{seen:,}" if seen else "–", row["seeds"] if seen else "–"]
         lines.append(f"| {row['data']} | {row['method']} | {' | '.join(cells)} |")
     return lines
 
@@ -82,16 +107,18 @@ def curve_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     noise = noises[len(noises) // 2]
     lines = [
         f"| noise {noise:g} mL | EF [points] | EF re-simulated | V_lv re-simulated [mL] "
-        "| hidden P_lv re-simulated [mmHg] | θ [% of the box] | failures |",
-        "|---|---|---|---|---|---|---|",
+        "| hidden P_lv re-simulated [mmHg] | less that of P-SSL | θ [% of the box] | failures "
+        "| s for all |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         if float(row["noise"]) != noise:
             continue
         cells = [_interval(row, "EF_error", 2)]
         cells += [_number(row, "EF_resimulated", 2), _number(row, "V_lv_resimulated", 2)]
-        cells += [_interval(row, "P_lv_resimulated", 1), _number(row, "theta", 0)]
-        cells.append(f"{row['failures']} of {row['patients']}")
+        cells += [_interval(row, "P_lv_resimulated", 1)]
+        cells += [_interval(row, "P_lv_resimulated_beside", 1), _number(row, "theta", 0)]
+        cells += [f"{row['failures']} of {row['patients']}", _number(row, "seconds", 0)]
         lines.append(f"| {row['method']}, period {row['period']} | {' | '.join(cells)} |")
     return lines
 
@@ -118,7 +145,8 @@ def rewritten(readme: str, results: Path = RESULTS) -> str:
         with source.open(newline="") as file:
             lines = make(list(csv.DictReader(file)))
         made = json.loads((results / f"{name}.json").read_text())
-        origin = f"`python -m experiments.{name}`, commit `{made['commit'][:7]}`, {made['machine']}"
+        commits = ", ".join(f"`{_short(commit)}`" for commit in made["commits"])
+        origin = f"`python -m experiments.{name}`, cells of commit {commits}, {made['machine']}"
         before, after = readme.split(begin)[0], readme.split(end)[1]
         readme = before + "\n".join([begin, "", *lines, "", origin, "", end]) + after
     return readme

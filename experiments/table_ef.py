@@ -25,7 +25,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 
-from experiments.command import Run, RunConfig, main
+from experiments.command import Run, RunConfig, main, origin
 from experiments.ef_table import TITLES, DataSet, MethodName, markdown, summarise, write_tables
 from experiments.paper_emulator import obtain_paper_emulator
 from experiments.pssl import CHANNELS, PHASES, check_splits, make_phantoms, obtain_emulator
@@ -223,6 +223,7 @@ def fill_cell(
             "clips_seen": clips,
             "training_seconds": fitted.seconds,
             "seconds_since_last_start": time.monotonic() - began,
+            **origin(),
         },
     )
 

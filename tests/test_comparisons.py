@@ -10,9 +10,10 @@ from camus_files import write_camus
 from test_experiments import run, start
 
 from experiments import ef_table, methods, methods_table, parameters, table_ef
-from experiments.command import parse
+from experiments.command import Run, parse
 from experiments.paper_emulator import GRID, obtain_paper_emulator
 from experiments.tables import by_patient, read_table, write_table
+from jaxtwin.methods.clips import Measured
 from jaxtwin.physics.left_heart import SEVEN
 from jaxtwin.training import TrainingConfig
 
@@ -42,6 +43,45 @@ def test_errors_are_of_the_mean_answer():
     assert found["EF"].tolist() == [0, 3]
 
 
+class Clips:
+    """As much of a data set's clips as the table needs: EDV, ESV, EF and splits."""
+
+    def __init__(self):
+        self.EDV, self.ESV = np.full(6, 100.0), np.array([40.0, 50.0, 60.0, 50.0, 40.0, 60.0])
+
+    def split(self, name):
+        return np.arange(3) if name == "TRAIN" else np.arange(3, 6)
+
+
+def test_a_clip_methods_row_and_its_difference(tmp_path, monkeypatch):
+    clips = Clips()
+    monkeypatch.setattr(
+        ef_table,
+        "cached_measurements",
+        lambda cache, rows: Measured(cache.EDV[rows], cache.ESV[rows], 100 - cache.ESV[rows]),
+    )
+    data = ef_table.DataSet("phantom", clips, tuple("abcdef"), ())
+    true = {"EDV_true": clips.EDV[3:], "ESV_true": clips.ESV[3:], "EF_true": 100 - clips.ESV[3:]}
+    for method, errors in (("pssl", (2.0, 4.0)), ("supervised", (1.0, 1.0))):
+        for seed, error in enumerate(errors):
+            place = tmp_path / "cells" / "phantom" / f"{method}-{seed}"
+            place.mkdir(parents=True)
+            columns = {"patient": list("def"), **true}
+            columns |= {k: true[f"{k}_true"] + error for k in ("EDV", "ESV", "EF")}
+            write_table(place / "predictions.csv", columns)
+            facts = {"clips_seen": 64, "training_seconds": 60.0}
+            (place / "result.json").write_text(json.dumps(facts))
+    run = Run(tmp_path)
+    pssl, supervised, median = ef_table.summarise(("pssl", "supervised"), 3, run, [data])
+    assert (pssl["EF"], pssl["seeds"], pssl["patients"]) == (3.0, 2, 3)
+    assert pssl["EF_seeds"] == pytest.approx(np.sqrt(2))
+    assert (pssl["EF_beside"], supervised["EF_beside"]) == (2.0, None)
+    assert pssl["EF_beside_low"] >= 1 and pssl["EF_beside_high"] <= 3
+    # The training clips' median is EF 50; unseen patients have 50, 60, 40.
+    assert median["EF"] == pytest.approx(20 / 3)
+    assert median["EF_beside"] == pytest.approx(20 / 3 - 1)
+
+
 def test_cells_cover_every_combination_once():
     config = methods.Config()
     cells = methods.cells_of(config)
@@ -50,6 +90,44 @@ def test_cells_cover_every_combination_once():
     assert len(cells) == config.seeds * (
         everywhere * len(config.noises) * 2 + len(methods_table.ONCE)
     )
+
+
+def write_cell(folder, cell, **columns):
+    place = folder / "cells" / cell.name
+    place.mkdir(parents=True)
+    write_table(place / "scores.csv", columns)
+    facts = {"steps": 10, "training_seconds": 1.0, "seconds": 2.0 + cell.seed, "failed": 0}
+    (place / "result.json").write_text(json.dumps(facts))
+    return cell
+
+
+def test_a_row_is_the_mean_over_seeds_and_patients(tmp_path):
+    nothing = float("nan")
+    cells = [
+        write_cell(
+            tmp_path,
+            methods_table.Cell(method, 3.0, True, seed),
+            EF_error=[1.0 + seed + more, nothing, 3.0 + seed + more],
+            V_lv_resimulated=[1.0, nothing, 25.0],
+            theta=[0.1, nothing, 0.3],
+        )
+        for method, more in (("pssl", 0.0), ("pinn", 0.5))
+        for seed in (0, 1)
+    ]
+    pssl, pinn = methods_table.summarise(cells, tmp_path)
+    assert (pssl["method"], pssl["seeds"], pssl["patients"]) == ("P-SSL (emulator)", 2, 6)
+    assert pssl["EF_error"] == 2.5 and pssl["EF_error_low"] < 2.5 < pssl["EF_error_high"]
+    assert pssl["theta"] == pytest.approx(20) and pssl["P_lv_error"] is None
+    # In each seed one without an answer, and one that is lost.
+    assert pssl["failures"] == 4 and pssl["seconds"] == 2.5 and pssl["steps"] == 10
+    assert pssl["EF_error_beside"] is None
+    assert [pinn[f"EF_error_beside{end}"] for end in ("", "_low", "_high")] == [0.5] * 3
+    assert "| 2.50 [" in methods_table.markdown([pssl, pinn])
+
+
+def test_no_examples_where_no_method_has_any(tmp_path):
+    cells = [methods_table.Cell("box_middle", 3.0, True, 0)]
+    assert methods_table.draw_examples(cells, tmp_path, None) is None
 
 
 def test_patients_of_a_seed_are_apart_and_noises_scale_one_draw():

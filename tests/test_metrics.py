@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxtwin.analysis.metrics import mean_with_interval, score_curves
+from jaxtwin.analysis.metrics import mean_over_seeds, mean_with_interval, score_curves
 from jaxtwin.cohort import simulate_cohort
 from jaxtwin.methods.base import CurveTask, Estimate
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
@@ -80,3 +80,35 @@ def test_intervals():
 def test_few_values(values, mean):
     found = mean_with_interval(np.array(values))
     np.testing.assert_equal(found.mean, mean)
+
+
+@pytest.mark.parametrize("same_patients", [True, False])
+def test_intervals_over_seeds_hold_the_spread_of_both(same_patients):
+    """Seeds that agree leave the patients' spread; seeds that do not add their own."""
+    random = np.random.default_rng(1)
+    patients = random.normal(5, 1, size=(4, 50))
+    if same_patients:
+        patients = np.repeat(patients[:1], 4, axis=0)
+    apart = patients + np.array([-2.0, -1.0, 1.0, 2.0])[:, None]
+
+    def width(values):
+        found = mean_over_seeds(list(values), same_patients=same_patients)
+        np.testing.assert_allclose(found.mean, np.mean(values))
+        assert found.low < found.mean < found.high
+        return found.high - found.low
+
+    # 2 · 1.96/√n, of 50 patients who are the same in all seeds, or 200; and of 4 seeds, ±1.58.
+    alike = 3.92 / np.sqrt(50 if same_patients else 200)
+    np.testing.assert_allclose(width(patients), alike, rtol=0.25)
+    np.testing.assert_allclose(width(apart), 3.92 * 1.58 / 2, rtol=0.25)
+    one = mean_over_seeds([patients[0]], same_patients=same_patients)
+    plain = mean_with_interval(patients[0])
+    np.testing.assert_allclose(one, plain, rtol=0.03)
+
+
+def test_who_has_no_answer_is_left_out_of_the_mean_over_seeds():
+    values = [np.array([1.0, np.nan, 3.0]), np.array([np.nan, 4.0, 4.0])]
+    assert mean_over_seeds(values, same_patients=True).mean == 3
+    assert np.isnan(mean_over_seeds([np.full(3, np.nan)], same_patients=False).mean)
+    with pytest.raises(ValueError, match="expected the same ones"):
+        mean_over_seeds([np.ones(2), np.ones(3)], same_patients=True)

@@ -17,6 +17,10 @@ CLIPS = {
         for name in ("EF", "EF_resimulated", "EDV", "ESV")
         for end, value in (("", 3.456), ("_low", 3.0), ("_high", 4.0))
     },
+    "EF_seeds": [0.25, None],
+    "EF_beside": [0.5, None],
+    "EF_beside_low": [0.25, None],
+    "EF_beside_high": [0.75, None],
 }
 PLACES = "a <!-- table_ef: begin -->old<!-- table_ef: end --> z"
 
@@ -27,6 +31,10 @@ def finished(folder):
     (folder / "results.json").write_text("{}")
     made = {"config": {}, "commit": "0123456789", "machine": "a machine"}
     (folder / "config.json").write_text(json.dumps(made))
+    for cell, commit in (("pssl-0", {}), ("pssl-1", {"commit": "abcdef0123-dirty"})):
+        (folder / "cells" / "phantom" / cell).mkdir(parents=True)
+        (folder / "cells" / "phantom" / cell / "result.json").write_text(json.dumps(commit))
+        write_table(folder / "cells" / "phantom" / cell / "predictions.csv", {"EF": [50.0]})
 
 
 def test_the_readme_is_what_the_saved_results_make_of_it():
@@ -39,9 +47,16 @@ def test_a_table_is_written_into_its_place(tmp_path):
     keep("table_ef", tmp_path / "run", tmp_path / "results")
     text = rewritten(PLACES, tmp_path / "results")
     assert text.startswith("a <!-- table_ef: begin -->") and text.endswith("end --> z")
-    assert "old" not in text and "commit `0123456`, a machine" in text
-    assert "| phantom | P-SSL (emulator) | 3.46 [3.00, 4.00] | 3.46 [3.00, 4.00] |" in text
-    assert "| phantom | predicting the median | 6.91 [6.00, 8.00] | – |" in text
+    assert "old" not in text and "commit `0123456`, `abcdef0-dirty`, a machine" in text
+    row = "| phantom | P-SSL (emulator) | 3.46 ± 0.25 [3.00, 4.00] | 0.50 [0.25, 0.75] | 3.46 |"
+    assert row in text
+    assert "| phantom | predicting the median | 6.91 [6.00, 8.00] | – | – |" in text
+    kept = tmp_path / "results" / "table_ef" / "cells" / "phantom"
+    assert (kept / "pssl-1" / "predictions.csv").read_text().split() == ["EF", "50.0"]
+    stale = kept / "pssl-9"
+    stale.mkdir()
+    keep("table_ef", tmp_path / "run", tmp_path / "results")
+    assert not stale.exists() and (kept / "pssl-0" / "result.json").exists()
     assert rewritten(text, tmp_path / "results") == text
     with pytest.raises(ValueError, match="no place for table_ef"):
         rewritten("nothing", tmp_path / "results")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxtwin.cohort import Progress, map_patients
+from jaxtwin.cohort import STEPS, Progress, map_patients
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractPeriodicSystem
 
@@ -60,7 +60,8 @@ class CurveTask:
             in for a noise that is smaller.
 
     Raises:
-        ValueError: If a known parameter is not free, or nothing would be left to find.
+        ValueError: If a known parameter is not free, or nothing would be left to find; if the
+            samples are none of the simulator's steps.
     """
 
     system: AbstractPeriodicSystem
@@ -82,6 +83,11 @@ class CurveTask:
             raise ValueError(
                 f"{self.samples} samples, noise {self.noise}, resolution {self.resolution}: "
                 "expected at least 2 samples, a noise of at least 0, and a positive resolution"
+            )
+        if STEPS % self.samples:
+            raise ValueError(
+                f"{self.samples} samples a beat: expected a divisor of the simulator's {STEPS} "
+                "steps"
             )
 
     @property

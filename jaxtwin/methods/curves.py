@@ -88,8 +88,10 @@ def learn_from_curves(
 ) -> Fitted[Model]:
     """Train a model on a cohort's curves, selected on other patients'.
 
-    What the network sees carries fresh noise on top of the measured one, as much again: it learns
-    to look past it. Training that was cut short in this folder goes on.
+    What the network sees carries fresh noise on top of the measured one, as much again, so that it
+    cannot copy the noise that its loss has in it; a network that is free to draw any curve still
+    keeps about half of it. Validation sees the measured noise alone, in input and loss alike.
+    Training that was cut short in this folder goes on.
 
     Args:
         model: Its inexact arrays are trained.

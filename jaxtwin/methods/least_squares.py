@@ -11,7 +11,6 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float
 
@@ -53,8 +52,8 @@ class LeastSquares(AbstractCurveMethod):
     ) -> Estimate:
         """Fit each patient; see `fit_patient`. A patient failed if no start gave an orbit."""
         # The starts are the same for all patients; the box's faces are infinitely far.
-        u = np.clip(task.box.sample(self.starts, seed=seed), 0, None)
-        raw = task.box.unbound(jnp.asarray(u, float)).clip(-4, 4)
+        theta = jnp.asarray(task.box.sample(self.starts, seed=seed), float)
+        raw = task.box.unbound(theta).clip(-4, 4)
         function = eqx.Partial(fit_patient, task, self.iterations, raw)
         theta, beat = each_patient(function, task, curves, seed=seed, chunk=64, progress=progress)
         return Estimate(
