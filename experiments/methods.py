@@ -67,7 +67,7 @@ class Config(RunConfig):
         patients: Unseen patients a seed.
         cohort: Patients to learn from, and to select by.
         training: Of P-SSL and of the supervised network.
-        simulator_training: Of SSL through the simulator.
+        simulator_training: Of SSL through the simulator, whose steps take longer.
         shared_training: Of the shared Neural ODE.
         pinn_steps: Optimiser steps of each patient's PINN.
         ode_steps: Optimiser steps of each patient's Neural ODE.
@@ -180,6 +180,8 @@ def create(method: MethodName, config: Config, emulator: AbstractForward) -> Abs
     match method:
         case "pssl":
             return CurvePSSL(emulator, config.training)
+        case "pssl_brief":
+            return CurvePSSL(emulator, config.simulator_training)
         case "ssl_simulator":
             return CurvePSSL(simulator, config.simulator_training)
         case "supervised":
