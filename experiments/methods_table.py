@@ -174,9 +174,9 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         "(curves), with 95% bootstrap intervals over seeds and their patients; who has no answer "
         "is left out of them, and is a failure. So is, where the method has a curve, one more than "
         f"{LOST:g} mL from the truth (re-simulated, where it has parameters). θ over the "
-        "parameters that are not known. Steps: of training on the cohort. Seconds: median over seeds "
-        "of training and of all patients of a seed, compilation included; the emulator's own come on "
-        "top, once."
+        "parameters that are not known. Steps: of training on the cohort. Seconds: median over "
+        "seeds of training and of all patients of a seed, compilation included; the emulator's own "
+        "come on top, once."
     )
     return "\n".join(lines)
 
