@@ -3,9 +3,8 @@
     python -m experiments.report [--table-ef runs/table_ef-default] [--methods runs/methods-default]
 
 Takes finished runs of `experiments.table_ef` and `experiments.methods` into `benchmarks/results/`:
-their summaries, every cell's answers or errors patient by patient, and the commits and machine that
-made them. Then it writes the README's tables anew from what lies there; without arguments it only
-does that.
+their summaries, what was predicted from every clip, and the commits and machine that made them.
+Then it writes the README's tables anew from what lies there; without arguments it only does that.
 """
 
 import csv
@@ -45,16 +44,19 @@ def keep(name: str, run: Path, results: Path = RESULTS) -> None:
     if not (run / "results.json").exists() or not (run / f"{name}.csv").exists():
         raise ValueError(f"{run} is no finished run of experiments.{name}: finish it with --resume")
     results.mkdir(parents=True, exist_ok=True)
-    shutil.copy(run / f"{name}.csv", results / f"{name}.csv")
+    for suffix in ("csv", "md"):
+        shutil.copy(run / f"{name}.{suffix}", results / f"{name}.{suffix}")
     made = json.loads((run / "config.json").read_text())
     cells = results / name / "cells"
     shutil.rmtree(cells, ignore_errors=True)
     commits = set()
     for result in sorted((run / "cells").glob("**/result.json")):
-        place = cells / result.parent.relative_to(run / "cells")
-        place.mkdir(parents=True)
-        for kept in (result, *result.parent.glob("*.csv")):
-            shutil.copy(kept, place / kept.name)
+        predictions = result.parent / "predictions.csv"
+        if predictions.exists():
+            place = cells / result.parent.relative_to(run / "cells")
+            place.mkdir(parents=True)
+            for kept in (result, predictions):
+                shutil.copy(kept, place / kept.name)
         # A run that was resumed may have cells of several commits.
         commits.add(json.loads(result.read_text()).get("commit", made["commit"]))
     made["commits"] = sorted(commits)

@@ -28,6 +28,7 @@ PLACES = "a <!-- table_ef: begin -->old<!-- table_ef: end --> z"
 def finished(folder):
     folder.mkdir()
     write_table(folder / "table_ef.csv", CLIPS)
+    (folder / "table_ef.md").write_text("| the whole table |")
     (folder / "results.json").write_text("{}")
     made = {"config": {}, "commit": "0123456789", "machine": "a machine"}
     (folder / "config.json").write_text(json.dumps(made))
