@@ -16,7 +16,6 @@ the difference. Nothing else should run beside it.
 import argparse
 import dataclasses
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ import optax
 
 from benchmarks.paper import PAPER
 from benchmarks.rivals import Missing
+from benchmarks.simulate import peak_memory
 from experiments import methods as comparison
 from experiments.pssl import CHANNELS
 from jaxtwin.data.base import ClipFormat
@@ -115,6 +115,7 @@ def own_steps(method: comparison.MethodName) -> int:
 def cost(method: comparison.MethodName, n: int, depth: int | None) -> dict[str, Any]:
     """One row: what n patients' twins cost, in this process."""
     task, measured = curves(n)
+    peak_memory(reset=True)  # Drawing patients takes more than the method.
     one = measured.take(slice(0, 1))
     steps = own_steps(method)
 
@@ -137,7 +138,6 @@ def cost(method: comparison.MethodName, n: int, depth: int | None) -> dict[str, 
     else:
         step = learnt.step_seconds
         total, new = step * steps + again, alone
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     row = (
         method,
         n,
@@ -147,7 +147,7 @@ def cost(method: comparison.MethodName, n: int, depth: int | None) -> dict[str, 
         total,
         1e3 * new,
         first + learnt.seconds,
-        peak,
+        peak_memory(),
     )
     return dict(zip(HEADER, row, strict=True))
 
