@@ -189,7 +189,10 @@ def fill_cell(
         return
     cache, cell, training = data.cache, Run(folder), config.training
     if method == "supervised_longer":
-        training = dataclasses.replace(training, steps=3 * training.steps)
+        # A longer schedule stays longer at rates where nothing improves.
+        training = dataclasses.replace(
+            training, steps=3 * training.steps, patience=3 * training.patience
+        )
     began = time.monotonic()
     fitted = train_on_clips(
         create(method, cache, forwards, seed),
