@@ -29,7 +29,7 @@ TITLES: dict[str, str] = {
     "supervised": "supervised, default encoder",
     "supervised_longer": "supervised, default encoder, 3 times the clips",
     "supervised_conv3d": "supervised, 3D-CNN after the paper's",
-    "pssl_paper": "P-SSL, 3D-CNN and emulator after the paper's",
+    "pssl_paper": "P-SSL, emulator after the paper's",
     "median": "predicting the median",
 }
 # Whose EF error the others' stands beside.

@@ -11,7 +11,7 @@ circuit at those. After Kuang et al., NeurIPS 2024, table 1.
 
 Phantom clips are always in the table; EchoNet-Dynamic and CAMUS where their folders are given.
 Cells (data set, method, seed) that are finished are kept: `--resume` goes on with the others. The
-default takes about two and a half hours on two CPU cores, two thirds of it for the paper's network;
+default takes about two hours on two CPU cores, half of it for the paper's network;
 tiny takes two minutes and only shows that everything runs.
 """
 
@@ -167,7 +167,7 @@ def create(
     method: MethodName, cache: ClipCache, forwards: Mapping[str, AbstractForward], seed: int
 ) -> AbstractClipModel:
     """An untrained model of a method; one that gives θ has a forward model."""
-    name: EncoderName = "conv3d" if method in ("supervised_conv3d", "pssl_paper") else "tubelet"
+    name: EncoderName = "conv3d" if method == "supervised_conv3d" else "tubelet"
     forward = forwards.get(method)
     size = 3 if forward is None else len(SEVEN.names)
     encoder = create_encoder(name, cache.format, size, key=jax.random.key(seed))
