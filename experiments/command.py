@@ -187,16 +187,15 @@ def main(
     except KeyboardInterrupt:
         print(f"\ninterrupted; the same command with --resume goes on from {folder}")
         sys.exit(130)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         # What a user can mend gets one message; a developer finds the traceback beside it.
         where = ""
         if folder is not None:
             try:
                 (folder / "error.log").write_text(traceback.format_exc())
-                where = (
-                    f"\n(traceback in {folder / 'error.log'}; the same flags with --resume keep "
-                    "what was done)"
-                )
+                where = f"\n(traceback in {folder / 'error.log'}"
+                kept = {path.name for path in folder.iterdir()} - {"config.json", "error.log"}
+                where += "; the same flags with --resume keep what was done)" if kept else ")"
             except OSError:
                 traceback.print_exc()
         sys.exit(f"error: {error}{where}")

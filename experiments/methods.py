@@ -14,7 +14,8 @@ Kuang et al., NeurIPS 2024, table 2, where every method was given another task.
 
 Hyperparameters were chosen on patients that are in no cell of this table. Cells (method, noise,
 period, seed) that are finished are kept: `--resume` goes on with the others. The default takes
-about an hour on two CPU cores; tiny takes two minutes and only shows that everything runs. What a
+about an hour and a half on two CPU cores; tiny takes five minutes, nearly all of it compilation,
+and only shows that everything runs. What a
 training step, a new patient and more patients cost is measured by `python -m benchmarks.methods`.
 """
 
@@ -102,9 +103,12 @@ class Config(RunConfig):
         super().__post_init__()
         if self.seeds < 1 or self.patients < 2 or not self.methods or not self.noises:
             raise ValueError(
-                f"--seeds {self.seeds} --patients {self.patients}: expected at least one seed, "
-                "two patients, one method and one noise"
+                f"--seeds {self.seeds} --patients {self.patients} --methods "
+                f"{' '.join(self.methods)} --noises {' '.join(map(str, self.noises))}: expected at "
+                "least one seed, two patients, one method and one noise"
             )
+        if min(self.noises) < 0:
+            raise ValueError(f"--noises {min(self.noises)}: expected 0 or more")
 
 
 def _brief(steps: int) -> TrainingConfig:

@@ -83,6 +83,19 @@ class Config(RunConfig):
         steps=1_000, batch_size=16, weight_decay=1e-2, evaluate_every=100, patience=5
     )
 
+    def __post_init__(self):
+        super().__post_init__()
+        check_clips(self.clips)
+
+
+def check_clips(clips: tuple[int, int, int]) -> None:
+    """Raise a ValueError if so many phantoms cannot be learnt from, selected with or scored."""
+    if clips[0] < 4 or min(clips) < 1:
+        raise ValueError(
+            f"--clips {' '.join(map(str, clips))}: expected at least 4 to train on, 1 to validate "
+            "and 1 to test"
+        )
+
 
 PRESETS = {
     "tiny": Config(

@@ -43,10 +43,12 @@ def keep(name: str, run: Path, results: Path = RESULTS) -> None:
     """
     if not (run / "results.json").exists() or not (run / f"{name}.csv").exists():
         raise ValueError(f"{run} is no finished run of experiments.{name}: finish it with --resume")
+    made = json.loads((run / "config.json").read_text())
+    if made["config"].get("preset") == "tiny":
+        raise ValueError(f"{run} is a tiny run, which only shows that everything runs: not kept")
     results.mkdir(parents=True, exist_ok=True)
     for suffix in ("csv", "md"):
         shutil.copy(run / f"{name}.{suffix}", results / f"{name}.{suffix}")
-    made = json.loads((run / "config.json").read_text())
     cells = results / name / "cells"
     shutil.rmtree(cells, ignore_errors=True)
     commits = set()
@@ -160,6 +162,7 @@ def main(config: Config) -> None:
         if run is not None:
             keep(name, run)
     README.write_text(rewritten(README.read_text()))
+    print(f"written: {README}, from {RESULTS}; look at both with git diff")
 
 
 if __name__ == "__main__":

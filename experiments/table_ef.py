@@ -28,7 +28,14 @@ import numpy as np
 from experiments.command import Run, RunConfig, main, origin
 from experiments.ef_table import TITLES, DataSet, MethodName, markdown, summarise, write_tables
 from experiments.paper_emulator import obtain_paper_emulator
-from experiments.pssl import CHANNELS, PHASES, check_splits, make_phantoms, obtain_emulator
+from experiments.pssl import (
+    CHANNELS,
+    PHASES,
+    check_clips,
+    check_splits,
+    make_phantoms,
+    obtain_emulator,
+)
 from experiments.tables import write_table
 from jaxtwin.cohort import simulate_cohort
 from jaxtwin.data.base import ClipFormat
@@ -101,6 +108,7 @@ class Config(RunConfig):
                 f"--seeds {self.seeds} --methods {' '.join(self.methods)}: expected at least one "
                 "seed and one method, each method once"
             )
+        check_clips(self.clips)
 
 
 PRESETS = {

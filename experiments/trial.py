@@ -118,9 +118,15 @@ def create(name: str, settings: Any) -> AbstractIntervention:
     return kind(**{key: _value(name, key, value) for key, value in settings.items()})
 
 
+# What a number may be at least.
+LOWEST = {"effect": -0.95, "speed": 0.0, "rate": 20.0, "resistance": 0.0, "below_suction": 0.0}
+
+
 def _value(name: str, key: str, value: Any) -> Any:
     """A number, a dose with its response, or a speed law."""
     if isinstance(value, int | float) and not isinstance(value, bool):
+        if value < LOWEST.get(key, -float("inf")):
+            raise ValueError(f"{name}: {key} = {value}: expected at least {LOWEST[key]:g}")
         return float(value)
     if isinstance(value, dict):
         if key == "speed" and value.keys() == {"below_suction"}:
@@ -220,10 +226,12 @@ def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
             f"| {row['standardised']:+.2f} |"
         )
     events = trial.events()
-    names = list(next(iter(events.values())))
+    names, patients = list(next(iter(events.values()))), len(trial.cohort.theta)
     lines += ["", f"| patients with | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
     lines += [
-        f"| {arm} | {' | '.join(str(counts[name]) for name in names)} |"
+        f"| {arm} | {counts['failed']} of {patients} | "
+        + " | ".join(f"{counts[n]} of {patients - counts['failed']}" for n in names[1:])
+        + " |"
         for arm, counts in events.items()
     ]
     lines += [

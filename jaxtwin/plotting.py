@@ -146,6 +146,10 @@ def boxes(ax: Axes, groups: Mapping[str, Series], *, label: str, log: bool) -> N
     ax.set_yticks(places, list(groups), fontsize="small")
     if log:
         ax.set_xscale("log")
+        # A few patients whom a method meets by chance would stretch the axis by decades.
+        left = min(float(np.percentile(values, 5)) for values in groups.values())
+        if left > 0:
+            ax.set_xlim(left=0.5 * left)
     else:
         ax.set_xlim(0, None)
     ax.set_xlabel(label)

@@ -213,7 +213,7 @@ class Trial:
         if by is not None:
             level = np.asarray(by(self.of(control)["EF"]))
             known = ~self.failed[self.arms.index(control)]
-            groups |= {name: known & (level == name) for name in sorted(set(level[known]))}
+            groups |= {str(name): known & (level == name) for name in sorted(set(level[known]))}
         found = []
         for arm in self.arms:
             if arm == control:

@@ -85,6 +85,7 @@ METHODS = {
         ({"known": ("Q",)}, "some of the free ones, T, R, C"),
         ({"noise": -1.0}, "noise -1.0"),
         ({"samples": 1}, "1 samples"),
+        ({"samples": 50}, "a divisor of the simulator's 240"),
     ],
 )
 def test_impossible_tasks_are_refused(change, words):
@@ -192,6 +193,12 @@ def test_least_squares_finds_the_parameters(known, tmp_path):
     time_constant = got.theta[:, 2] / got.theta[:, 0]
     np.testing.assert_allclose(time_constant, theta[:, 2] / theta[:, 0], rtol=0.05)
     np.testing.assert_allclose(got.waveforms["P"], curves.values, atol=0.02)
+    # A curve with a gap fails and spoils no other.
+    values = np.array(curves.values)
+    values[1, 3] = np.nan
+    gap = learnt.estimate(curves._replace(values=values))
+    assert gap.failed.tolist() == [False, True] + [False] * 4
+    np.testing.assert_allclose(np.delete(gap.theta, 1, 0), np.delete(got.theta, 1, 0), rtol=1e-5)
 
 
 # --- PINN -------------------------------------------------------------------------------------

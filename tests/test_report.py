@@ -66,3 +66,10 @@ def test_a_table_is_written_into_its_place(tmp_path):
 def test_an_unfinished_run_is_not_kept(tmp_path):
     with pytest.raises(ValueError, match=r"no finished run of experiments\.table_ef"):
         keep("table_ef", tmp_path, tmp_path / "results")
+    finished(tmp_path / "run")
+    made = json.loads((tmp_path / "run" / "config.json").read_text())
+    made["config"]["preset"] = "tiny"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(made))
+    with pytest.raises(ValueError, match="is a tiny run"):
+        keep("table_ef", tmp_path / "run", tmp_path / "results")
+    assert not (tmp_path / "results").exists()

@@ -52,6 +52,8 @@ def test_every_way_to_write_a_dose():
         ("inotrope", {"effect": {"dose": 1}}, "{ dose, maximum, half }"),
         ("pump", {"speed": {"law": "best"}}, "flattening_flow"),
         ("inotrope", {"effect": {"below_suction": 0.1}}, "expected a number"),
+        ("pump", {"speed": -9000}, "speed = -9000: expected at least 0"),
+        ("inotrope", {"effect": -3.0}, "effect = -3.0: expected at least -0.95"),
     ],
 )
 def test_what_is_not_understood_is_said(name, settings, words):

@@ -11,6 +11,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float
 
@@ -61,7 +62,8 @@ class LeastSquares(AbstractCurveMethod):
             getattr(beat.minimum, task.channel),
             theta,
             {channel: getattr(beat.waveforms, channel) for channel in task.channels},
-            ~beat.converged,
+            # From a curve with gaps the search does not move, and its start is no answer.
+            ~beat.converged | ~np.isfinite(curves.values).all(axis=1),
         )
 
 
