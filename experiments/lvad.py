@@ -80,19 +80,22 @@ def beat(
     treated, p = intervention(system, box.complete(theta))
     orbit = periodic_orbit(treated, p, steps=STEPS, throw=False)
     out = orbit.outputs
-    return Loop(out.V_lv[:-1:4], out.P_lv[:-1:4]), standard_endpoints(orbit), orbit.converged
+    return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), standard_endpoints(orbit), orbit.converged
 
 
-def one_of_reduced_ef(trial: Trial) -> int:
-    """The patient whose EF is the median of those with reduced EF.
+def one_of_reduced_ef(trial: Trial, law: str) -> int:
+    """The patient whose EF is the median of those with reduced EF and a speed of suction.
 
     Raises:
         ValueError: If there is none.
     """
     EF = trial.of("no pump")["EF"]
-    reduced = np.flatnonzero(EF <= 40)
+    reduced = np.flatnonzero((EF <= 40) & np.isfinite(trial.of(law)["EF"]))
     if not len(reduced):
-        raise ValueError("no patient has an EF of 40% or less: draw more, or take other twins")
+        raise ValueError(
+            "no patient has an EF of 40% or less and suction at any speed: draw more, or take "
+            "other twins"
+        )
     return int(reduced[np.argsort(EF[reduced])[len(reduced) // 2]])
 
 
@@ -184,7 +187,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     )
     seconds = time.monotonic() - began
     print(f"\n{report(run, trial, ENDPOINTS, 'no pump', config.seed)}")
-    patient = one_of_reduced_ef(trial)
+    patient = one_of_reduced_ef(trial, law)
     figure, found = draw_patient(cohort, patient, config.margin)
     run.figure("patient", figure)
     middle = f"{config.speeds[len(config.speeds) // 2]:,.0f} rpm"
