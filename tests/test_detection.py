@@ -31,12 +31,12 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     random = np.random.default_rng(1)
     truth = stats.norm.cdf(1 / np.sqrt(2))
     held = 0
-    for seed in range(60):
+    for seed in range(40):
         ill = np.arange(120) < 40
         score = random.normal(size=120) + ill
-        found = auroc(score, ill, resamples=300, seed=seed)
+        found = auroc(score, ill, resamples=200, seed=seed)
         held += found.low <= truth <= found.high
-    assert 50 <= held <= 60
+    assert 34 <= held <= 40
 
 
 def test_outliers_do_not_hide_themselves():

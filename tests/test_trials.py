@@ -146,7 +146,7 @@ def test_the_best_speed_is_the_grids(cohort):
     best = optimise_intervention(
         HEART, FAILING, pump, [(6_000.0, 18_000.0)], maximise="output", within=LIMITS
     )
-    speeds = np.arange(6_000.0, 18_001.0, 50.0)
+    speeds = np.arange(6_000.0, 18_001.0, 100.0)
     grid = run_trial(
         dataclasses.replace(cohort, theta=np.repeat(_row(FAILING), 2, axis=0)),
         {f"{s:g}": Pump(float(s)) for s in speeds},
@@ -155,7 +155,8 @@ def test_the_best_speed_is_the_grids(cohort):
     allowed = (values["P_ao_mean"] >= 70) & (values["P_ao_mean"] <= 90) & (values["P_lv_min"] >= 1)
     expected = speeds[allowed][np.argmax(values["output"][allowed])]
     assert best.feasible and best.endpoints["suction"] == 0
-    assert abs(best.doses[0] - expected) <= 50
+    # The grid stops at most one step short of the limit.
+    assert 0 <= best.doses[0] - expected <= 100
     assert best.simulations < 20 < len(speeds)
 
 
