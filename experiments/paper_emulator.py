@@ -55,7 +55,12 @@ class PaperEmulator(AbstractForward):
 
     def predict(self, theta: Float[np.ndarray, "patient free"]) -> Emulation:
         """Emulate many patients."""
-        return eqx.filter_jit(jax.vmap(self))(jnp.asarray(theta, jnp.float32))
+        return _predict(self, jnp.asarray(theta, jnp.float32))
+
+
+@eqx.filter_jit
+def _predict(emulator: PaperEmulator, theta: Float[Array, "patient free"]) -> Emulation:
+    return jax.vmap(emulator)(theta)
 
 
 def _volumes(simulations: Simulations) -> Float[np.ndarray, "patient 2"]:
