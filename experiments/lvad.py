@@ -6,8 +6,8 @@ Attaches the pump of Simaan et al. 2009 to patients drawn from the box, or learn
 (--twins), at six speeds and at a speed below each patient's own suction, as a trial with paired
 effects; and follows one patient of reduced EF through the whole range of speeds. After Kuang et
 al., NeurIPS 2024, figure 4. Expect output and mean pressure to rise with speed, the ventricle to
-empty, and the aortic valve to stay shut from about 10,000 rpm on in failing hearts; EF of a pumped
-ventricle falls or rises with the patient, which is why the table has output beside it.
+empty, and the aortic valve to stay shut from about 10,000 rpm on in failing hearts. EF rises even
+at speeds at which blood flows back through the pump, which is why the table has output beside it.
 
 The default takes about a minute on two CPU cores; full has 10,000 patients.
 """
