@@ -9,7 +9,7 @@ al., NeurIPS 2024, figure 4. Expect output and mean pressure to rise with speed,
 empty, and the aortic valve to stay shut from about 10,000 rpm on in failing hearts. EF rises even
 at speeds at which blood flows back through the pump, which is why the table has output beside it.
 
-The default takes about a minute on two CPU cores; full has 10,000 patients.
+With 10,000 patients (full) it takes about two minutes on two CPU cores.
 """
 
 import dataclasses
@@ -66,6 +66,11 @@ PRESETS = {
 }
 
 
+def arm_at(speed: float) -> str:
+    """The name of the arm with a pump at some speed."""
+    return f"{speed:,.0f} rpm"
+
+
 class Loop(NamedTuple):
     """One patient's loop at equidistant phases."""
 
@@ -119,7 +124,7 @@ def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, d
     figure = Figure(figsize=(12, 7), layout="constrained")
     axes = figure.subplots(2, 2)
     shown = {"no pump": without} | {
-        f"{speed:,.0f} rpm": jax.tree.map(lambda leaf, i=i: leaf[i], loops)
+        arm_at(speed): jax.tree.map(lambda leaf, i=i: leaf[i], loops)
         for i, speed in enumerate(SWEEP)
         if speed in (8_000, 10_000, 12_000, 14_000)
     }
@@ -140,12 +145,12 @@ def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, d
     return figure, {"suction_speed": suction, "controller_speed": controller, "EF": before["EF"]}
 
 
-def draw_cohort_figure(trial: Trial, arm: str) -> Figure:
+def draw_cohort_figure(trial: Trial, speed: float) -> Figure:
     """EF before and after by EF level, and each level's mean loop with and without the pump."""
+    arm = arm_at(speed)
     cohort, before, after = trial.cohort, trial.of("no pump"), trial.of(arm)
     level = np.asarray(ef_level(before["EF"]))
     names = [name for name in ("reduced", "mildly reduced", "preserved") if np.any(level == name)]
-    speed = float(arm.split()[0].replace(",", ""))
     loops = {
         title: map_patients(
             eqx.Partial(beat, cohort.system, cohort.box, intervention),
@@ -176,7 +181,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     cohort = draw(config.patients, config.seed) if config.twins is None else twins(config.twins)
     law = f"{100 * config.margin:g}% below suction"
     arms: dict[str, AbstractIntervention] = {"no pump": Nothing()}
-    arms |= {f"{speed:,.0f} rpm": Pump(speed) for speed in config.speeds}
+    arms |= {arm_at(speed): Pump(speed) for speed in config.speeds}
     arms[law] = Pump(BelowSuction(config.margin))
     began = time.monotonic()
     trial = run_trial(
@@ -190,8 +195,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     patient = one_of_reduced_ef(trial, law)
     figure, found = draw_patient(cohort, patient, config.margin)
     run.figure("patient", figure)
-    middle = f"{config.speeds[len(config.speeds) // 2]:,.0f} rpm"
-    run.figure("cohort", draw_cohort_figure(trial, middle))
+    run.figure("cohort", draw_cohort_figure(trial, config.speeds[len(config.speeds) // 2]))
     return {
         "source": cohort.source,
         "events": trial.events(),

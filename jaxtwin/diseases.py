@@ -77,8 +77,8 @@ DISEASES = (
         0.1,
         {"E_max": (0.5, 1.0), "V_0": (110.0, 220.0)},
         "End-systolic elastance of at most half the arterial one (about 1 to 2 mmHg/mL) in severe "
-        "failure, with a dilated ventricle: Sasayama and Asanoi, American Journal of Cardiology "
-        "67(12), 1991.",
+        "failure, with a dilated ventricle: Asanoi, Sasayama and Kameyama, Circulation Research "
+        "65(2), 1989.",
     ),
     Disease(
         "hypertension",

@@ -122,8 +122,8 @@ class BelowSuction(AbstractSpeedLaw):
 class FlatteningFlow(AbstractSpeedLaw):
     """Raise the speed beat by beat until the envelope of the least pump flow flattens.
 
-    As the controller of Simaan et al. 2009, section IV, and of Kuang et al. 2024, which follow a
-    patient in time; the heart is never at rest while the speed rises, so it stops elsewhere than
+    As the controllers of Simaan et al. 2009 and of Kuang et al. 2024, which follow a patient in
+    time; the heart is never at rest while the speed rises, so it stops elsewhere than
     the first maximum of the settled beat, which is `suction_speed`.
 
     Attributes:

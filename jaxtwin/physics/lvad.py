@@ -2,7 +2,7 @@
 
 Simaan, Ferreira, Chen, Antaki and Galati, "A dynamical state space representation and
 performance analysis of a feedback-controlled rotary left ventricular assist device", IEEE
-Transactions on Control Systems Technology 17(1), 2009, equations 12 – 16 and table II.
+Transactions on Control Systems Technology 17(1), 2009.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractVentricle
 from jaxtwin.physics.observables import mean_over_time
 from jaxtwin.physics.periodic import PeriodicOrbit
 
-_SIMAAN = "Simaan 2009, table II"
+_SIMAAN = "Simaan 2009"
 
 STEPS = 480
 """Solver steps a beat. The volume of a pumped ventricle turns sharply where the mitral valve opens,
