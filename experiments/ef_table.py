@@ -99,10 +99,11 @@ def summarise(
                 seen[method] = found
                 rows.append(_row(data, method, found, facts))
         cache, test = data.cache, data.cache.split("TEST")
-        median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))]
+        median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))[:3]]
+        true = cached_measurements(cache, test)
         guess = {
             "patient": np.array([data.patients[i] for i in test]),
-            **{f"{k}_true": v for k, v in cached_measurements(cache, test)._asdict().items()},
+            **{f"{k}_true": getattr(true, k) for k in ("EDV", "ESV", "EF")},
             **{k: np.full(len(test), m) for k, m in zip(("EDV", "ESV", "EF"), median, strict=True)},
         }
         seen["median"] = [errors(guess)]

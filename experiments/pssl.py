@@ -223,7 +223,7 @@ def score(
     indices = cache.split(split)
     got = predict_cached(model, cache, indices)
     true = cached_measurements(cache, indices)
-    median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))]
+    median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))[:3]]
     again = simulate_cohort(model.forward.system, model.box, np.asarray(got.theta), phases=PHASES)
     EDV, ESV = again.maximum.V_lv, again.minimum.V_lv
     EF_again = np.where(again.converged, 100 * (EDV - ESV) / EDV, np.nan)

@@ -216,7 +216,7 @@ def fill_cell(
     columns: dict[str, Any] = {
         "patient": [data.patients[i] for i in test],
         "clip": [cache.records[i].name for i in test],
-        **{f"{name}_true": column for name, column in true._asdict().items()},
+        **{f"{name}_true": getattr(true, name) for name in ("EDV", "ESV", "EF")},
         **{name: getattr(got, name) for name in ("EDV", "ESV", "EF")},
     }
     if got.theta is not None:

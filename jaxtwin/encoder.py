@@ -38,7 +38,7 @@ class AbstractEncoder(eqx.Module):
         """What the head sees of a clip; also used to tell whether a clip is familiar."""
 
     def __call__(self, clip: Clip) -> Float[Array, " free"]:
-        """The raw parameters of one clip."""
+        """The raw parameters of one clip, for an encoder that is given nothing beside it."""
         return self.head(self.features(clip))
 
 
@@ -89,6 +89,7 @@ class TubeletEncoder(AbstractEncoder):
         format: ClipFormat,
         free: int,
         *,
+        beside: int = 0,
         channels: int = 64,
         width: int = 128,
         key: PRNGKeyArray,
@@ -112,7 +113,9 @@ class TubeletEncoder(AbstractEncoder):
             eqx.nn.Conv1d(width, width, 3, padding="SAME", dtype=jnp.float32, key=k)
             for k in keys[4:6]
         ]
-        self.head = eqx.nn.MLP(3 * width, free, 128, 1, jax.nn.silu, dtype=jnp.float32, key=keys[6])
+        self.head = eqx.nn.MLP(
+            3 * width + beside, free, 128, 1, jax.nn.silu, dtype=jnp.float32, key=keys[6]
+        )
 
     def features(self, clip: Clip) -> Float[Array, " feature"]:
         """Mean, maximum and minimum over time of what convolutions saw."""
@@ -321,7 +324,7 @@ class Conv3DEncoder(AbstractEncoder):
     pool: eqx.nn.MaxPool3d
     head: eqx.nn.MLP
 
-    def __init__(self, format: ClipFormat, free: int, *, key: PRNGKeyArray):
+    def __init__(self, format: ClipFormat, free: int, *, beside: int = 0, key: PRNGKeyArray):
         if min(format.frames, format.size) < 32:
             raise ValueError(
                 f"clips of {format.frames} frames of {format.size} pixels: Conv3DEncoder halves "
@@ -337,7 +340,9 @@ class Conv3DEncoder(AbstractEncoder):
             eqx.nn.GroupNorm(_GROUPS, b, eps=_EPSILON, dtype=jnp.float32) for b in channels[1:]
         ]
         self.pool = eqx.nn.MaxPool3d(2, 2)
-        self.head = eqx.nn.MLP(128, free, 128, 1, jax.nn.relu, dtype=jnp.float32, key=head_key)
+        self.head = eqx.nn.MLP(
+            128 + beside, free, 128, 1, jax.nn.relu, dtype=jnp.float32, key=head_key
+        )
 
     def features(self, clip: Clip) -> Float[Array, " feature"]:
         """Mean over time and place of the last convolution."""
@@ -372,8 +377,16 @@ EncoderName = Literal["tubelet", "conv3d"]
 
 
 def create_encoder(
-    name: EncoderName, format: ClipFormat, free: int, *, key: PRNGKeyArray
+    name: EncoderName, format: ClipFormat, free: int, *, beside: int = 0, key: PRNGKeyArray
 ) -> AbstractEncoder:
-    """An untrained encoder: the default ("tubelet") or the paper's ("conv3d")."""
+    """An untrained encoder: the default ("tubelet") or the paper's ("conv3d").
+
+    Args:
+        name: Which.
+        format: The clips that it takes.
+        free: How many raw parameters it gives.
+        beside: How many numbers it is given beside each clip.
+        key: Of its weights.
+    """
     encoder = TubeletEncoder if name == "tubelet" else Conv3DEncoder
-    return encoder(format, free, key=key)
+    return encoder(format, free, beside=beside, key=key)

@@ -1,7 +1,8 @@
 """From θ to what can be observed of the beat: the simulator, or whatever stands in its place."""
 
 import abc
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +12,14 @@ from jaxtyping import Array, Float
 from jaxtwin.cohort import map_patients, simulate_patient
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractPeriodicSystem
+
+MeasurementName = Literal["EDV", "ESV", "period", "systolic", "diastolic"]
+_EXTREMES = {
+    "EDV": ("V_lv", "maximum"),
+    "ESV": ("V_lv", "minimum"),
+    "systolic": ("P_ao", "maximum"),
+    "diastolic": ("P_ao", "minimum"),
+}
 
 
 class Emulation(NamedTuple):
@@ -50,11 +59,39 @@ class AbstractForward(eqx.Module):
     def predict(self, theta: Float[np.ndarray, "patient free"]) -> Emulation:
         """The beats of many patients, given as concrete numbers; [patient] on every leaf."""
 
+    def measure(self, theta: Theta, names: Sequence[MeasurementName]) -> list[Float[Array, ""]]:
+        """What would be measured on one patient, in the order of the names.
+
+        Volumes are the extremes of the channel V_lv [mL], blood pressures those of P_ao [mmHg]: the
+        cuff is taken to be at the aorta. The period [s] is the system's.
+
+        Raises:
+            ValueError: If a channel is missing.
+        """
+        return self.read(self(theta), theta, names)
+
+    def read(
+        self, emulation: Emulation, theta: Theta, names: Sequence[MeasurementName]
+    ) -> list[Float[Array, ""]]:
+        """What would be measured on one patient whose beat is known; see `measure`."""
+
+        def one(name: MeasurementName) -> Float[Array, ""]:
+            if name == "period":
+                return jnp.asarray(self.system.period(self.box.complete(theta)))
+            channel, extreme = _EXTREMES[name]
+            if channel not in self.channels:
+                raise ValueError(
+                    f"{name} is read off {channel}, and this forward model gives "
+                    f"{', '.join(self.channels)}: make one with that channel"
+                )
+            return getattr(emulation, extreme)[self.channels.index(channel)]
+
+        return [one(name) for name in names]
+
     def volumes(self, theta: Theta) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """EDV and ESV [mL] of one patient: the extremes of the channel V_lv."""
-        emulation = self(theta)
-        channel = self.channels.index("V_lv")
-        return emulation.maximum[channel], emulation.minimum[channel]
+        """EDV and ESV [mL] of one patient."""
+        EDV, ESV = self.measure(theta, ("EDV", "ESV"))
+        return EDV, ESV
 
 
 class Simulator(AbstractForward):

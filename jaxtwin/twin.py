@@ -11,6 +11,8 @@ from jaxtyping import Float, UInt8
 from jaxtwin.analysis.identifiability import Compatible, compatible_patients
 from jaxtwin.data.base import ClipFormat, UnreadableClipError, resample, window
 from jaxtwin.data.recording import read_recording
+from jaxtwin.data.vitals import UNKNOWN, Vitals
+from jaxtwin.forward import MeasurementName
 from jaxtwin.methods.clips import predict
 from jaxtwin.methods.pssl import PSSL
 from jaxtwin.parameters import AbstractParameters
@@ -33,7 +35,7 @@ class Twin(NamedTuple):
         emulated: EDV [mL], ESV [mL] and EF [%] as the emulator has them.
         orbit: The circuit's beat at θ: the simulation, not the emulator.
         observables: Of that beat.
-        compatible: The patients of the box whose volumes would have been the same.
+        compatible: The patients of the box who would have been measured alike.
         distance: From the training clips; see `Familiarity`.
         threshold: Above this a clip is unlike them.
         warnings: In plain words; empty where there is nothing to warn of.
@@ -65,7 +67,10 @@ def read_clip(path: Path, format: ClipFormat) -> UInt8[np.ndarray, "frames size 
 
 
 def build_twin(
-    model: PSSL, clip: UInt8[np.ndarray, "frames size size"], errors: dict[str, float]
+    model: PSSL,
+    clip: UInt8[np.ndarray, "frames size size"],
+    errors: dict[str, float],
+    vitals: Vitals = UNKNOWN,
 ) -> Twin:
     """Estimate the parameters of a clip's patient and simulate the beat.
 
@@ -73,25 +78,26 @@ def build_twin(
         model: Trained.
         clip: In the model's format.
         errors: The model's mean errors on validation clips, EDV_error and ESV_error [mL]: how
-            far the volumes of an unseen clip are to be trusted.
+            far the volumes of an unseen clip are to be trusted; likewise of the model's vitals.
+        vitals: Measured beside the clip; those of `model.vitals` are needed.
 
     Raises:
-        ValueError: If the model is not trained, or nobody in the box has such volumes.
+        ValueError: If the model is not trained, a vital that it needs is missing, or nobody in the
+            box has such numbers.
     """
     if model.familiarity is None:
         raise ValueError("this model is not trained: its familiarity is unknown")
-    got = predict(model, clip[None])
+    got = predict(model, clip[None], np.array([vitals]))
     theta = np.asarray(got.theta)[0]
     p = model.box.complete(jnp.asarray(theta))
     orbit = jax.jit(lambda p: periodic_orbit(model.forward.system, p, throw=False))(p)
     simulated = observables(orbit)
-    compatible = compatible_patients(
-        model.forward,
-        float(got.EDV[0]),
-        float(got.ESV[0]),
-        EDV_error=errors["EDV_error"],
-        ESV_error=errors["ESV_error"],
-    )
+    measured: dict[MeasurementName, tuple[float, float]] = {
+        "EDV": (float(got.EDV[0]), errors["EDV_error"]),
+        "ESV": (float(got.ESV[0]), errors["ESV_error"]),
+        **{name: (getattr(vitals, name), errors[f"{name}_error"]) for name in model.vitals},
+    }
+    compatible = compatible_patients(model.forward, measured)
     distance = float(model.familiarity.distance(jnp.asarray(got.features[0])))
     threshold = float(model.familiarity.threshold)
     warnings = []
@@ -156,7 +162,7 @@ def describe(twin: Twin, model: PSSL) -> dict[str, Any]:
         "familiarity": {"distance": twin.distance, "threshold": twin.threshold},
         "note": (
             "Research use only. `compatible` is the central 90% of the patients of the box whose "
-            "EDV and ESV agree with this clip's; `narrowing` is the width of that interval over "
+            "measurements agree with this clip's; `narrowing` is the width of that interval over "
             "its width without any measurement. A parameter with a narrowing near 1 is a guess."
         ),
     }

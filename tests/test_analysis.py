@@ -139,10 +139,27 @@ def volumes(emulator, **changes):
     return dict(zip(SEVEN.names, theta, strict=True)), float(EDV), float(ESV)
 
 
+def agreeing(EDV, ESV, EDV_error, ESV_error):
+    return {"EDV": (EDV, EDV_error), "ESV": (ESV, ESV_error)}
+
+
+def test_a_period_that_is_measured_is_pinned_down(emulator):
+    truth, EDV, ESV = volumes(emulator)
+    measured = agreeing(EDV, ESV, 8.0, 6.0) | {"period": (truth["T_c"], 0.05)}
+    found = compatible_patients(emulator, measured, points=16_384)
+    low, high = found.intervals["T_c"]
+    assert truth["T_c"] - 0.05 <= low < high <= truth["T_c"] + 0.05
+    systolic = float(emulator.measure(jnp.array(list(truth.values())), ("systolic",))[0])
+    alike = compatible_patients(
+        emulator, {"EDV": (EDV, 8.0), "systolic": (systolic, 5.0)}, points=16_384
+    )
+    assert alike.narrowing["P_ao_mean"] < 0.3
+
+
 def test_the_truth_is_among_the_compatible(emulator):
     for E_max in (1.0, 2.0, 3.0):
         truth, EDV, ESV = volumes(emulator, E_max=E_max)
-        found = compatible_patients(emulator, EDV, ESV, EDV_error=4.0, ESV_error=3.0, points=16_384)
+        found = compatible_patients(emulator, agreeing(EDV, ESV, 4.0, 3.0), points=16_384)
         assert found.drawn == 16_384 and 50 < found.points < 4_000
         for name, value in truth.items():
             low, high = found.intervals[name]
@@ -151,7 +168,7 @@ def test_the_truth_is_among_the_compatible(emulator):
 
 def test_what_the_volumes_pin_down_and_what_they_leave_open(emulator):
     _, EDV, ESV = volumes(emulator)
-    found = compatible_patients(emulator, EDV, ESV, EDV_error=4.0, ESV_error=3.0, points=16_384)
+    found = compatible_patients(emulator, agreeing(EDV, ESV, 4.0, 3.0), points=16_384)
     assert set(found.narrowing) == {*SEVEN.names, "P_lv_max", "P_ao_mean"}
     assert found.narrowing["E_max"] < 0.5
     for name in ("T_c", "R_m", "R_a"):
@@ -159,14 +176,14 @@ def test_what_the_volumes_pin_down_and_what_they_leave_open(emulator):
     # Not a parameter, and yet known: the pressure of the filling that the volumes show.
     assert found.narrowing["P_ao_mean"] < 0.5
 
-    better = compatible_patients(emulator, EDV, ESV, EDV_error=2.0, ESV_error=1.0, points=16_384)
+    better = compatible_patients(emulator, agreeing(EDV, ESV, 2.0, 1.0), points=16_384)
     assert better.points < found.points
     assert better.narrowing["E_max"] < found.narrowing["E_max"]
     assert better.drawn == found.drawn
 
 
 def test_a_measurement_that_says_nothing(emulator):
-    found = compatible_patients(emulator, 150.0, 80.0, EDV_error=1e4, ESV_error=1e4, points=1024)
+    found = compatible_patients(emulator, agreeing(150.0, 80.0, 1e4, 1e4), points=1024)
     assert found.points == 1024
     assert all(value == 1 for value in found.narrowing.values())
 
@@ -174,9 +191,7 @@ def test_a_measurement_that_says_nothing(emulator):
 def test_seeds(emulator):
     _, EDV, ESV = volumes(emulator)
     found = [
-        compatible_patients(
-            emulator, EDV, ESV, EDV_error=9.0, ESV_error=9.0, points=4096, seed=seed
-        )
+        compatible_patients(emulator, agreeing(EDV, ESV, 9.0, 9.0), points=4096, seed=seed)
         for seed in (0, 0, 1)
     ]
     assert found[0] == found[1] != found[2]
@@ -184,11 +199,11 @@ def test_seeds(emulator):
 
 def test_errors(emulator):
     for errors in ((0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (np.nan, 1.0)):
-        with pytest.raises(ValueError, match="expected positive numbers"):
-            compatible_patients(emulator, 150.0, 80.0, EDV_error=errors[0], ESV_error=errors[1])
+        with pytest.raises(ValueError, match="each with a positive error"):
+            compatible_patients(emulator, agreeing(150.0, 80.0, errors[0], errors[1]))
     for EDV, ESV in ((900.0, 80.0), (np.nan, 80.0)):
         with pytest.raises(ValueError, match=r"only 0 of 1024 points"):
-            compatible_patients(emulator, EDV, ESV, EDV_error=2.0, ESV_error=2.0, points=1024)
+            compatible_patients(emulator, agreeing(EDV, ESV, 2.0, 2.0), points=1024)
 
 
 @pytest.mark.slow
@@ -204,8 +219,8 @@ def test_the_left_heart(tmp_path):
     inside = 0
     for i in range(2048, 2068):
         found = compatible_patients(
-            fitted.model, float(cohort.maximum.V_lv[i]), float(cohort.minimum.V_lv[i]),
-            EDV_error=8.0, ESV_error=6.0,
+            fitted.model,
+            agreeing(float(cohort.maximum.V_lv[i]), float(cohort.minimum.V_lv[i]), 8.0, 6.0),
         )  # fmt: skip
         inside += sum(
             low <= value <= high

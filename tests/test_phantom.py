@@ -19,6 +19,7 @@ from jaxtwin.data.echo_image import (
     pixel_size,
     render,
 )
+from jaxtwin.data.echonet import read_echonet
 from jaxtwin.data.heart_shape import motion_of, to_material
 from jaxtwin.data.phantom import write_cohort
 
@@ -235,6 +236,17 @@ def test_layout_is_that_of_echonet(tmp_path, cohort):
     assert len(tracings) == 3 * 2 * 21
     truth = read_table(tmp_path / "Theta.csv")
     assert [float(row["E_max"]) for row in truth] == [2.0, 1.0, 0.7]
+
+
+def test_vitals_are_read_back(tmp_path, cohort):
+    vitals = {"period": cohort["beats"].period + 0.01, "systolic": np.array([120.0, 90.5, 150.0])}
+    write_cohort(tmp_path, **cohort, vitals=vitals)
+    for i, record in enumerate(read_echonet(tmp_path).records):
+        assert record.vitals.period == pytest.approx(vitals["period"][i], rel=1e-5)
+        assert record.vitals.systolic == vitals["systolic"][i]
+        assert np.isnan(record.vitals.diastolic)
+    with pytest.raises(ValueError, match="another inputs"):
+        write_cohort(tmp_path, **cohort)
 
 
 def test_resumed_cohort_equals_an_unbroken_one(tmp_path, cohort, monkeypatch):

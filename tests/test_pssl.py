@@ -129,7 +129,7 @@ def test_no_discrepancy_at_the_truth():
     spread = Measured(jnp.array(20.0), jnp.array(10.0), jnp.array(5.0))
     assert discrepancy(true, true, spread) == 0
     gradient = jax.grad(lambda got: discrepancy(got, true, spread))(true)
-    assert all(np.all(leaf == 0) for leaf in gradient)
+    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(gradient))
 
 
 @pytest.mark.parametrize(("error", "loss"), [(0.1, 0.02), (-0.1, 0.02), (0.25, 0.125), (2, 1.875)])
@@ -137,7 +137,7 @@ def test_discrepancy_is_quadratic_then_linear(error, loss):
     """error²/(2·¼) within a quarter of the spread, |error| − ⅛ beyond."""
     true = measured(jnp.array([100.0]), jnp.array([40.0]))
     spread = Measured(jnp.array(20.0), jnp.array(10.0), jnp.array(5.0))
-    got = Measured(*(t + error * s for t, s in zip(true, spread, strict=True)))
+    got = jax.tree.map(lambda t, s: t + error * s, true, spread)
     assert float(discrepancy(got, true, spread)) == pytest.approx(loss, rel=1e-6)
     slope = jax.grad(lambda EDV: discrepancy(got._replace(EDV=EDV), true, spread))(got.EDV)
     assert float(slope[0]) == pytest.approx(np.clip(4 * error, -1, 1) / 20 / 3, rel=1e-6)
@@ -163,7 +163,7 @@ def test_it_learns(untrained, cache, fitted):
     folder, result = fitted
     training = cache.split("TRAIN")
     true = cached_measurements(cache, training)
-    spread = Measured(*(jnp.std(leaf) for leaf in true))
+    spread = jax.tree.map(jnp.std, true)
 
     def loss(model):
         got = predict_cached(model, cache, training)
@@ -198,13 +198,13 @@ def test_validation_errors_are_those_of_the_model(cache, fitted):
 
 def test_no_parameter_and_no_listed_ejection_fraction_is_read(cache):
     """What reaches the loss is a clip and two volumes; the table's rounded EF does not."""
-    assert Batch._fields == ("clip", "edv", "esv")
+    assert Batch._fields == ("clip", "edv", "esv", "vitals")
     assert not {field.name for field in dataclasses.fields(Record)} & set(BOX.names)
     records = tuple(dataclasses.replace(record, ef=1.0) for record in cache.records)
     other = dataclasses.replace(cache, records=records)
     indices = cache.split("VAL")
     numbers = [cached_measurements(c, indices) for c in (cache, other)]
-    assert all(np.array_equal(a, b) for a, b in zip(*numbers, strict=True))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, *numbers)))
 
 
 def test_a_resumed_training_is_that_of_an_unbroken_one(
@@ -243,11 +243,14 @@ def test_predictions(cache, fitted):
     assert got.theta.shape == (8, 3) and got.EDV.shape == (8,)
     assert np.all(BOX.contains(jnp.asarray(got.theta)))
     np.testing.assert_allclose(got.EF, 100 * (got.EDV - got.ESV) / got.EDV, rtol=1e-5)
-    np.testing.assert_allclose(model.theta(jnp.asarray(clips[3])), got.theta[3], rtol=1e-4)
+    np.testing.assert_allclose(
+        model.answer(model.encoder(jnp.asarray(clips[3])))[0], got.theta[3], rtol=1e-4
+    )
     order = np.array([5, 2, 7, 0, 1, 3, 4, 6, 6, 4, 3, 1, 0, 7, 2, 5])
     in_batches = predict_cached(model, cache, order, batch_size=8)
-    for a, b in zip(in_batches, got, strict=True):
-        np.testing.assert_allclose(a, b[order], rtol=1e-4, atol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b[order], rtol=1e-4, atol=1e-5), in_batches, got
+    )
 
 
 def test_clips_of_the_kind_are_familiar(cache, fitted):

@@ -22,6 +22,7 @@ from jaxtwin.data.base import (
 from jaxtwin.data.echonet import read_echonet, read_theta
 from jaxtwin.data.recording import read_recording
 from jaxtwin.data.sector import tissue_brightness
+from jaxtwin.data.vitals import VITAL_COLUMNS
 
 
 def write_video(path, frames, rate=50, codec="mjpeg", pixel_format="yuvj420p"):
@@ -361,6 +362,14 @@ def test_the_table_is_read_with_and_without_suffixes_and_extra_columns(tmp_path)
         data.split("HOLDOUT")
 
 
+def test_vitals_are_read_where_somebody_measured(tmp_path):
+    change = {"HeartPeriod": "0.9", "SystolicPressure": " ", "DiastolicPressure": "70"}
+    write_table(tmp_path, change, {"FileName": "B"}, columns=(*ROW, *VITAL_COLUMNS.values()))
+    first, second = read_echonet(tmp_path).records
+    assert first.vitals[::2] == (0.9, 70.0) and np.isnan(first.vitals.systolic)
+    assert np.isnan(second.vitals).all()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -375,10 +384,14 @@ def test_the_table_is_read_with_and_without_suffixes_and_extra_columns(tmp_path)
         ({"Split": "HOLDOUT"}, "HOLDOUT"),
         ({"FileName": "good"}, "listed before"),
         ({"FileName": ""}, "no FileName"),
+        ({"HeartPeriod": "60"}, "HeartPeriod 60: expected 0.2 to 3, or nothing"),
+        ({"SystolicPressure": "high"}, "SystolicPressure is 'high'"),
+        ({"SystolicPressure": "80", "DiastolicPressure": "120"}, "80/120 mmHg"),
     ],
 )
 def test_an_impossible_row_is_skipped_with_its_reason(tmp_path, change, words):
-    write_table(tmp_path, {"FileName": "good"}, change, {"FileName": "last"})
+    columns = (*ROW, *VITAL_COLUMNS.values())
+    write_table(tmp_path, {"FileName": "good"}, change, {"FileName": "last"}, columns=columns)
     data = read_echonet(tmp_path)
     assert [record.name for record in data.records] == ["good", "last"]
     (skipped,) = data.skipped

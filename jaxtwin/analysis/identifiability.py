@@ -1,10 +1,13 @@
-"""What two volumes say about a patient's parameters, and what they leave open."""
+"""What a few numbers say about a patient's parameters, and what they leave open."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxtwin.forward import AbstractForward
+from jaxtwin.forward import AbstractForward, MeasurementName
 
 
 class Compatible(NamedTuple):
@@ -27,52 +30,51 @@ class Compatible(NamedTuple):
 
 def compatible_patients(
     forward: AbstractForward,
-    EDV: float,
-    ESV: float,
+    measured: Mapping[MeasurementName, tuple[float, float]],
     *,
-    EDV_error: float,
-    ESV_error: float,
     points: int = 65_536,
     seed: int = 0,
 ) -> Compatible:
-    """Search the whole box for patients whose volumes agree with those measured.
+    """Search the whole box for patients whose numbers agree with those measured.
 
-    Every θ of a Sobol sequence over the box whose volumes lie within the errors is
+    Every θ of a Sobol sequence over the box whose numbers lie within the errors is
     kept: a rejection sampler with a uniform prior on the box. No linearisation, and no
     encoder: this is about the measurement itself.
 
     Args:
         forward: Of the model, on its box.
-        EDV: End-diastolic volume [mL].
-        ESV: End-systolic volume [mL].
-        EDV_error: Half the width of the interval that counts as agreement [mL].
-        ESV_error: Likewise.
+        measured: By name, the value and half the width of the interval that counts as agreement,
+            in mL, s and mmHg.
         points: How many θ to try.
         seed: Of the sequence.
 
     Raises:
         ValueError: If an error is not positive, or fewer than ten points agree.
     """
-    if not (EDV_error > 0 and ESV_error > 0):
-        raise ValueError(f"errors of {EDV_error} and {ESV_error} mL: expected positive numbers")
+    if not measured or any(not error > 0 for _, error in measured.values()):
+        raise ValueError(
+            f"measured {dict(measured)}: expected at least one value, each with a positive error"
+        )
     theta = forward.box.sample(points, seed=seed)
     emulation = forward.predict(theta)
     channel = forward.channels.index
-    maximum, minimum = np.asarray(emulation.maximum), np.asarray(emulation.minimum)
+    maximum = np.asarray(emulation.maximum)
     P_ao = np.asarray(emulation.waveforms[:, channel("P_ao")])
     values = {
         **dict(zip(forward.box.names, theta.T, strict=True)),
         "P_lv_max": maximum[:, channel("P_lv")],
         "P_ao_mean": P_ao.mean(axis=1),
     }
-    agree = (np.abs(maximum[:, channel("V_lv")] - EDV) <= EDV_error) & (
-        np.abs(minimum[:, channel("V_lv")] - ESV) <= ESV_error
-    )
+    names = tuple(measured)
+    numbers = jax.vmap(lambda e, t: forward.read(e, t, names))(emulation, jnp.asarray(theta))
+    agree = np.ones(points, bool)
+    for number, (value, error) in zip(numbers, measured.values(), strict=True):
+        agree &= np.abs(np.asarray(number) - value) <= error
     if agree.sum() < 10:
+        what = ", ".join(f"{name} {value:.4g} ± {e:.2g}" for name, (value, e) in measured.items())
         raise ValueError(
-            f"only {agree.sum()} of {points} points of the box have EDV {EDV:.0f} ± "
-            f"{EDV_error:.1f} and ESV {ESV:.0f} ± {ESV_error:.1f} mL: the volumes are at the "
-            "edge of what the model can do; raise `points`, or check the measurement"
+            f"only {agree.sum()} of {points} points of the box have {what} [mL, s, mmHg]: that is "
+            "at the edge of what the model can do; raise `points`, or check the measurement"
         )
     intervals, narrowing = {}, {}
     for name, value in values.items():

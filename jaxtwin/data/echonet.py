@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 from jaxtwin.data.base import FASTEST_RATE, SLOWEST_RATE, UnreadableClipError
+from jaxtwin.data.vitals import PLAUSIBLE, UNKNOWN, VITAL_COLUMNS, VitalName, Vitals
 
 SPLITS = ("TRAIN", "VAL", "TEST")
 COLUMNS = ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")
@@ -30,6 +31,7 @@ class Record:
         fps: Frames a second [1/s].
         frames: Number of frames.
         split: TRAIN, VAL or TEST.
+        vitals: Measured beside it.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Record:
     fps: float
     frames: int
     split: str
+    vitals: Vitals = UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +92,8 @@ def read_echonet(folder: str | Path) -> EchoNet:
 
     A row is skipped, with its reason, where its numbers are missing or impossible, where its
     ejection fraction contradicts its volumes, or where its clip was listed before (perhaps in
-    another split).
+    another split). Vitals are read where the table has their columns (`VITAL_COLUMNS`); an empty
+    entry is one that nobody measured.
 
     Args:
         folder: Holds `FileList.csv` and `Videos/`.
@@ -204,7 +208,26 @@ def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
     split = (row["Split"] or "").strip().upper()
     if split not in SPLITS:
         raise UnreadableClipError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    return Record(name, path, edv, esv, ef, fps, int(frames), split)
+    vitals = Vitals(**{vital: _vital(row, vital) for vital in VITAL_COLUMNS})
+    if vitals.diastolic >= vitals.systolic:
+        raise UnreadableClipError(
+            f"blood pressure {vitals.systolic:g}/{vitals.diastolic:g} mmHg: expected the diastolic "
+            "one to be the lower"
+        )
+    return Record(name, path, edv, esv, ef, fps, int(frames), split, vitals)
+
+
+def _vital(row: dict[str, str], vital: VitalName) -> float:
+    column = VITAL_COLUMNS[vital]
+    if not (row.get(column) or "").strip():
+        return math.nan
+    value = _number(row, column)
+    low, high = PLAUSIBLE[vital]
+    if not low <= value <= high:
+        raise UnreadableClipError(
+            f"{column} {value:g}: expected {low:g} to {high:g}, or nothing if nobody measured it"
+        )
+    return value
 
 
 def _number(row: dict[str, str], column: str) -> float:

@@ -21,11 +21,13 @@ class Batch(NamedTuple):
         clip: Brightness, 0 to 255.
         edv: End-diastolic volume [mL].
         esv: End-systolic volume [mL].
+        vitals: The fields of `Vitals` [s, mmHg, mmHg]; NaN where nobody measured.
     """
 
     clip: UInt8[np.ndarray, "*batch frames size size"]
     edv: Float32[np.ndarray, "*batch"]
     esv: Float32[np.ndarray, "*batch"]
+    vitals: Float32[np.ndarray, "*batch vital"]
 
 
 def batches(
@@ -91,7 +93,10 @@ def _example(cache: ClipCache, index: int, start: int) -> Batch:
     """One clip's window and measurements, as a batch without its leading axis."""
     record = cache.records[index]
     clip = window(cache.clip(index), cache.format, start)
-    return Batch(clip, np.asarray(record.edv, np.float32), np.asarray(record.esv, np.float32))
+    edv, esv, vitals = (
+        np.asarray(value, np.float32) for value in (record.edv, record.esv, record.vitals)
+    )
+    return Batch(clip, edv, esv, vitals)
 
 
 def _closing(iterator: grain.DatasetIterator[Batch]) -> Iterator[Batch]:

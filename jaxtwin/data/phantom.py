@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxtwin.data.echo_image import SIZE, Beat, chords, draw_view, frame_times, render
+from jaxtwin.data.vitals import VITAL_COLUMNS, VitalName
 
 # Clips are independent: while one thread encodes, another renders.
 THREADS = 4
@@ -33,6 +34,7 @@ def write_cohort(
     theta: Mapping[str, np.ndarray],
     splits: Sequence[str],
     seed: int,
+    vitals: Mapping[VitalName, np.ndarray] | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
     """Write one clip a beat, with the tables of EchoNet-Dynamic.
@@ -47,7 +49,8 @@ def write_cohort(
         beats: The simulated beats, NumPy arrays with a leading clip axis.
         theta: The parameters behind each beat, by name, one value a clip.
         splits: TRAIN, VAL or TEST for each clip.
-        seed: Of all nuisances and noise.
+        seed: Of all nuisances and noise of the clips.
+        vitals: What was measured beside each clip, by name, one value a clip.
         progress: Wraps the iterable of clip numbers, for instance `tqdm`.
 
     Raises:
@@ -57,14 +60,20 @@ def write_cohort(
     clips = len(beats.V_lv)
     if clips == 0:
         raise ValueError("A cohort needs at least one clip; got no beats.")
-    lengths = {"splits": len(splits), **{name: len(values) for name, values in theta.items()}}
+    beside = {
+        VITAL_COLUMNS[name]: np.asarray(values, float) for name, values in (vitals or {}).items()
+    }
+    lengths = {
+        "splits": len(splits),
+        **{name: len(values) for name, values in {**theta, **beside}.items()},
+    }
     if wrong := {name: length for name, length in lengths.items() if length != clips}:
         raise ValueError(f"One value a clip is needed, {clips} in all; got {wrong}.")
     if unknown := set(splits) - {"TRAIN", "VAL", "TEST"}:
         raise ValueError(f"A split is TRAIN, VAL or TEST; got {sorted(unknown)}.")
     folder = Path(folder)
     (folder / "Videos").mkdir(parents=True, exist_ok=True)
-    _claim(folder, theta, splits, seed)
+    _claim(folder, {**theta, **beside}, splits, seed)
 
     def write(clip: int) -> _Written:
         return _write_clip(folder, clip, Beat(*(leaf[clip] for leaf in beats)), splits[clip], seed)
@@ -84,7 +93,11 @@ def write_cohort(
     _write_table(
         folder / "VolumeTracings.csv", ["FileName", "X1", "Y1", "X2", "Y2", "Frame"], tracings
     )
-    _write_table(folder / "FileList.csv", list(written[0].row), [result.row for result in written])
+    rows = [
+        result.row | {column: f"{values[clip]:.6g}" for column, values in beside.items()}
+        for clip, result in enumerate(written)
+    ]
+    _write_table(folder / "FileList.csv", list(rows[0]), rows)
 
 
 class _Written(NamedTuple):

@@ -23,8 +23,9 @@ from jaxtyping import Array, Float
 from jaxtwin import checkpoint
 from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.data.base import ClipFormat
+from jaxtwin.data.vitals import VitalName
 from jaxtwin.emulator import Emulator
-from jaxtwin.encoder import AbstractEncoder, Clip, EncoderName, create_encoder
+from jaxtwin.encoder import AbstractEncoder, EncoderName, create_encoder
 from jaxtwin.forward import AbstractForward
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
 from jaxtwin.methods.clips import AbstractClipModel, Measured, measured
@@ -45,6 +46,8 @@ class PSSL(AbstractClipModel):
         forward: θ → volumes and waveforms; its box bounds θ. Never trained here.
         format: The clips that the encoder takes.
         name: Which encoder it is.
+        vitals: Measured beside each clip: the encoder is given them, and the loss compares them
+            with the forward model's.
         familiarity: Of clips; None before training is over.
     """
 
@@ -54,6 +57,7 @@ class PSSL(AbstractClipModel):
     forward: AbstractForward
     format: ClipFormat = eqx.field(static=True)
     name: EncoderName = eqx.field(static=True)
+    vitals: tuple[VitalName, ...] = eqx.field(static=True, default=())
     familiarity: Familiarity | None = None
 
     @property
@@ -61,14 +65,11 @@ class PSSL(AbstractClipModel):
         """Where θ is sought."""
         return self.forward.box
 
-    def theta(self, clip: Clip) -> Theta:
-        """The free parameters of one clip's patient."""
-        return self.box.bound(self.encoder(clip))
-
     def answer(self, raw: Float[Array, " free"]) -> tuple[Theta, Measured]:
-        """θ in the box, and the volumes that the forward model gives there."""
+        """θ in the box, and what the forward model says would be measured there."""
         theta = self.box.bound(raw)
-        return theta, measured(*self.forward.volumes(theta))
+        EDV, ESV, *vitals = self.forward.measure(theta, ("EDV", "ESV", *self.vitals))
+        return theta, measured(EDV, ESV, vitals)
 
     def penalty(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
         """A weak pull towards the middle of the box."""
@@ -91,6 +92,7 @@ def _description(model: PSSL) -> dict[str, Any]:
         "encoder": model.name,
         "format": dataclasses.asdict(model.format),
         "box": model.box.describe(),
+        "vitals": list(model.vitals),
     }
 
 
@@ -122,7 +124,10 @@ def load_pssl(folder: Path, forward: AbstractForward) -> tuple[PSSL, dict[str, f
             f"{forward.box.describe()}; use the one of the same run"
         )
     format = ClipFormat(**kept["format"])
-    make = functools.partial(create_encoder, kept["encoder"], format, len(forward.box.names))
+    vitals = tuple(kept["vitals"])
+    make = functools.partial(
+        create_encoder, kept["encoder"], format, len(forward.box.names), beside=len(vitals)
+    )
     # Its shapes alone: drawing weights that are replaced at once takes seconds.
     encoder = eqx.filter_eval_shape(make, key=jax.random.key(0))
     axes, features = kept["axes"], kept["features"]
@@ -140,6 +145,7 @@ def load_pssl(folder: Path, forward: AbstractForward) -> tuple[PSSL, dict[str, f
         forward=forward,
         format=format,
         name=kept["encoder"],
+        vitals=vitals,
         familiarity=familiarity,
     )
     return model, kept["validation"]

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.vitals import VitalName
 from jaxtwin.encoder import AbstractEncoder, EncoderName
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
 from jaxtwin.methods.clips import AbstractClipModel, Measured, cached_measurements
@@ -40,6 +41,7 @@ class SupervisedClips(AbstractClipModel):
     spread: Float[Array, "3"]
     format: ClipFormat = eqx.field(static=True)
     name: EncoderName = eqx.field(static=True)
+    vitals: tuple[VitalName, ...] = eqx.field(static=True, default=(), init=False)
     familiarity: Familiarity | None = None
 
     @classmethod
@@ -47,7 +49,8 @@ class SupervisedClips(AbstractClipModel):
         cls, encoder: AbstractEncoder, cache: ClipCache, name: EncoderName
     ) -> "SupervisedClips":
         """Untrained, for the TRAIN clips of a cache; the encoder gives three numbers."""
-        true = np.stack(cached_measurements(cache, cache.split("TRAIN")))
+        EDV, ESV, EF, _ = cached_measurements(cache, cache.split("TRAIN"))
+        true = np.stack([EDV, ESV, EF])
         centre, spread = jnp.asarray(true.mean(axis=1)), jnp.asarray(true.std(axis=1))
         return cls(encoder=encoder, centre=centre, spread=spread, format=cache.format, name=name)
 
