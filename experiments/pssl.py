@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,12 +28,13 @@ from matplotlib.figure import Figure
 from experiments.command import Run, RunConfig, main
 from experiments.twin import real_clip, write_twin
 from jaxtwin import checkpoint, plotting
-from jaxtwin.cohort import Limits, draw_cohort, simulate_cohort
+from jaxtwin.cohort import Limits, Simulations, draw_cohort, simulate_cohort
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus
 from jaxtwin.data.echonet import EchoNet, read_echonet, read_theta
 from jaxtwin.data.phantom import Beat, write_cohort
+from jaxtwin.data.vitals import VitalName
 from jaxtwin.emulator import Emulator, load_emulator, measure, save_emulator, train_emulator
 from jaxtwin.encoder import EncoderName, create_encoder
 from jaxtwin.methods.clips import (
@@ -184,20 +186,44 @@ def make_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: int) -> No
     """
     if (folder / "FileList.csv").exists():
         return
-    total = sum(clips)
     patients, _ = draw_cohort(
-        LeftHeart(), SEVEN, total, seed=3 * seed + 2**20, limits=Limits(), phases=PHASES
+        LeftHeart(), SEVEN, sum(clips), seed=3 * seed + 2**20, limits=Limits(), phases=PHASES
     )
+    write_phantoms(folder, patients, SEVEN, clips, seed=seed)
+
+
+def write_phantoms(
+    folder: Path,
+    patients: Simulations,
+    box: Box,
+    clips: tuple[int, int, int],
+    *,
+    seed: int,
+    vitals: Mapping[VitalName, np.ndarray] | None = None,
+) -> None:
+    """Render patients and write them in EchoNet-Dynamic's layout.
+
+    Args:
+        folder: Where.
+        patients: The first ones for training, then validation, then test.
+        box: Of their θ.
+        clips: How many for each.
+        seed: Of nuisances and noise.
+        vitals: What was measured beside their clips.
+    """
     waveforms = patients.waveforms
-    period = patients.theta[:, SEVEN.names.index("T_c")]
+    period = patients.theta[:, box.names.index("T_c")]
     names = ("TRAIN", "VAL", "TEST")
     write_cohort(
         folder,
         Beat(waveforms.V_lv, waveforms.q_m, waveforms.q_a, period),
-        dict(zip(SEVEN.names, patients.theta.T, strict=True)),
+        dict(zip(box.names, patients.theta.T, strict=True)),
         [name for name, n in zip(names, clips, strict=True) for _ in range(n)],
         seed,
-        progress=lambda clips: progress_bar(clips, total=total, desc="rendering", unit="clip"),
+        vitals=vitals,
+        progress=lambda clips: progress_bar(
+            clips, total=len(period), desc="rendering", unit="clip"
+        ),
     )
 
 

@@ -33,12 +33,14 @@ class Disease(NamedTuple):
         share: Of the cohort.
         ranges: Parameters that differ from health, each drawn uniformly from its range.
         source: Of the ranges.
+        marker: The parameter that is the disease, and whether it rises (1) or falls (-1).
     """
 
     name: str
     share: float
     ranges: Mapping[str, tuple[float, float]]
     source: str
+    marker: tuple[str, int] | None = None
 
 
 HEALTHY = Disease(
@@ -64,6 +66,7 @@ DISEASES = (
         {"R_m": (0.036, 0.1)},
         "Moderate to severe, mean gradient of 5 to 14 mmHg: Baumgartner et al., European Journal "
         "of Echocardiography 10(1), 2009.",
+        ("R_m", 1),
     ),
     Disease(
         "aortic stenosis",
@@ -71,6 +74,7 @@ DISEASES = (
         {"R_a": (0.11, 0.25)},
         "Moderate to severe, mean gradient of 25 to 58 mmHg: Bonow et al., ACC/AHA guidelines for "
         "valvular heart disease, Journal of the American College of Cardiology 48(3), 2006.",
+        ("R_a", 1),
     ),
     Disease(
         "reduced contractility",
@@ -79,6 +83,7 @@ DISEASES = (
         "End-systolic elastance of at most half the arterial one (about 1 to 2 mmHg/mL) in severe "
         "failure, with a dilated ventricle: Asanoi, Sasayama and Kameyama, Circulation Research "
         "65(2), 1989.",
+        ("E_max", -1),
     ),
     Disease(
         "hypertension",
@@ -87,6 +92,7 @@ DISEASES = (
         "Mean pressure of about 107 mmHg (140/90) or more: Williams et al., European Heart "
         "Journal 39(33), 2018; the ventricle's elastance rises with the arteries': Chantler et "
         "al., Journal of Applied Physiology 105(4), 2008.",
+        ("R_s", 1),
     ),
 )
 """Of a clinic's cohort: six in ten healthy, the rest in equal parts."""

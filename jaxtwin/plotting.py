@@ -209,8 +209,12 @@ def forest(
     groups: Mapping[str, Sequence[tuple[float, float, float]]],
     *,
     label: str,
+    reference: float = 0.0,
 ) -> None:
-    """Effects with their intervals (mean, low, high), a line a name, beside each other by group."""
+    """Values with their intervals (mean, low, high), a line a name, beside each other by group.
+
+    A grey line marks the reference: no effect.
+    """
     places = np.arange(len(names))[::-1]
     for i, (group, values) in enumerate(groups.items()):
         mean, low, high = np.array(values).T
@@ -224,9 +228,25 @@ def forest(
             capsize=2,
             label=group,
         )
-    ax.axvline(0.0, color="0.6", lw=1)
+    ax.axvline(reference, color="0.6", lw=1)
     ax.set_yticks(places, names)
     ax.set(xlabel=label, ylim=(-0.6, len(names) - 0.4))
+
+
+def matrix(
+    ax: Axes,
+    values: Float[np.ndarray, "row column"],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> None:
+    """Areas under curves as colours, white at chance (0.5), with their numbers."""
+    ax.imshow(values, cmap="RdBu_r", vmin=0, vmax=1, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        colour = "white" if abs(value - 0.5) > 0.35 else "black"
+        ax.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize="small")
+    ax.set_xticks(np.arange(len(columns)), columns)
+    ax.set_yticks(np.arange(len(rows)), rows)
 
 
 def loops(

@@ -4,27 +4,40 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxtwin.analysis.detection import auroc, outlyingness
+from jaxtwin.analysis.detection import auroc, memberships, outlyingness, probabilities
 
 
 def test_the_area_is_that_of_two_normal_distributions():
     random = np.random.default_rng(0)
     ill = np.arange(600) < 200
     score = random.normal(size=600) + 1.2 * ill
-    found = auroc(score, ill, resamples=500)
+    found = auroc(score[None], ill)
     # Of two normal distributions a shift apart: Φ(shift/√2).
     np.testing.assert_allclose(found.mean, stats.norm.cdf(1.2 / np.sqrt(2)), atol=0.03)
     assert found.low < found.mean < found.high and found.high - found.low < 0.12
-    np.testing.assert_allclose(auroc(-score, ill, resamples=10).mean, 1 - found.mean)
+    np.testing.assert_allclose(auroc(-score[None], ill).mean, 1 - found.mean)
+    # As SciPy counts it.
+    counted = stats.mannwhitneyu(score[ill], score[~ill]).statistic / (200 * 400)
+    assert found.mean == pytest.approx(counted)
 
 
 def test_extremes_ties_and_missing_scores():
     ill = np.array([True, True, False, False, False])
-    assert auroc(np.array([3.0, 4.0, 1.0, 2.0, 2.5]), ill, resamples=10) == (1, 1, 1)
-    assert auroc(np.ones(5), ill, resamples=10).mean == 0.5
-    assert auroc(np.array([3.0, np.nan, 1.0, 2.0, 4.0]), ill, resamples=10).mean == 2 / 3
+    assert auroc(np.array([[3.0, 4.0, 1.0, 2.0, 2.5]]), ill) == pytest.approx((1, 1, 1))
+    assert auroc(np.ones((1, 5)), ill).mean == 0.5
+    assert auroc(np.array([[3.0, np.nan, 1.0, 2.0, 4.0]]), ill).mean == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="0 ill patients and 5 others"):
-        auroc(np.ones(5), np.zeros(5, bool))
+        auroc(np.ones((1, 5)), np.zeros(5, bool))
+
+
+def test_seeds_are_averaged_and_widen_the_interval():
+    random = np.random.default_rng(3)
+    ill = np.arange(400) < 200
+    good, bad = random.normal(size=400) + 2 * ill, random.normal(size=400)
+    both = auroc(np.stack([good, bad]), ill)
+    alone = [auroc(score[None], ill) for score in (good, bad)]
+    assert both.mean == pytest.approx((alone[0].mean + alone[1].mean) / 2)
+    assert both.low < alone[1].high and both.high > alone[0].low
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
@@ -33,8 +46,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     held = 0
     for seed in range(40):
         ill = np.arange(120) < 40
-        score = random.normal(size=120) + ill
-        found = auroc(score, ill, resamples=200, seed=seed)
+        score = random.normal(size=(1, 120)) + ill
+        found = auroc(score, ill, seed=seed)
         held += found.low <= truth <= found.high
     assert 34 <= held <= 40
 
@@ -45,16 +58,38 @@ def test_outliers_do_not_hide_themselves():
     mix = np.array([[1.0, 0.0, 0.0], [0.9, 0.3, 0.0], [0.0, 0.0, 5.0]])
     bulk = random.normal(size=(200, 3)) @ mix.T
     far = random.normal(size=(100, 3)) @ mix.T + np.array([3.0, -3.0, 0.0])
-    distance = outlyingness(np.concatenate([bulk, far]))
+    everybody = np.concatenate([bulk, far])
     ill = np.arange(300) >= 200
-    assert auroc(distance, ill, resamples=10).mean > 0.99
+    assert auroc(outlyingness(everybody, everybody)[None], ill).mean > 0.99
     # Without contamination the squared distance is near χ² of three degrees of freedom.
-    clean = outlyingness(bulk, share=0.99)
+    clean = outlyingness(bulk, bulk)
     np.testing.assert_allclose(np.median(clean**2), stats.chi2.median(3), rtol=0.15)
     # Another unit changes nothing.
-    np.testing.assert_allclose(outlyingness(bulk * [1.0, 10.0, 0.1]), outlyingness(bulk), rtol=1e-4)
-
-
-def test_too_few_patients_are_refused():
+    unit = np.array([1.0, 10.0, 0.1])
+    np.testing.assert_allclose(outlyingness(bulk * unit, bulk * unit), clean, rtol=1e-4)
     with pytest.raises(ValueError, match="at least 10 patients"):
-        outlyingness(np.ones((8, 3)))
+        outlyingness(bulk, bulk[:8])
+
+
+def test_groups_are_found_without_diagnoses():
+    random = np.random.default_rng(4)
+    group = random.integers(3, size=300)
+    values = random.normal(size=(300, 2)) + 8 * np.array([[0, 0], [1, 0], [0, 1]])[group]
+    likely = memberships(values[200:], values[:200], 3)
+    np.testing.assert_allclose(likely.sum(axis=1), 1)
+    found = likely.argmax(axis=1)
+    assert {len(set(found[group[200:] == k])) for k in range(3)} == {1} and len(set(found)) == 3
+    with pytest.raises(ValueError, match="at least 12 patients"):
+        memberships(values, values[:11], 3)
+
+
+def test_a_classifier_that_was_told_finds_what_a_square_shows():
+    random = np.random.default_rng(5)
+    values = random.normal(size=(600, 2))
+    diagnosis = np.where(np.abs(values[:, 0]) > 1.2, "ill", "well")
+    found = probabilities(values[400:], values[:400], diagnosis[:400].tolist())
+    assert set(found) == {"ill", "well"}
+    ill = diagnosis[400:] == "ill"
+    assert auroc(found["ill"][None], ill).mean > 0.97
+    with pytest.raises(ValueError, match="expected at least two"):
+        probabilities(values, values[:3], ["well"] * 3)
