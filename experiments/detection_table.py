@@ -301,8 +301,7 @@ def recovery(
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    correlation, _ = stats.spearmanr(a, b)
-    return float(correlation)
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
 
 
 def draw_figures(
@@ -352,7 +351,9 @@ def draw_moves(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
             for j in range(len(EIGHT.names)):
                 column = theta[among, j].astype(float)
                 areas[i, j] = auroc(column[None], ill[among], resamples=1).mean
-        plotting.matrix(ax, areas, rows=seen.diseases, columns=[spec.label for spec in EIGHT.specs])
+        plotting.matrix(
+            ax, areas, rows=seen.diseases, columns=[f"${spec.symbol}$" for spec in EIGHT.specs]
+        )
         ax.set_title(title, fontsize="medium")
     return figure
 

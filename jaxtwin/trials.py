@@ -251,16 +251,47 @@ class Trial:
             table[arm] = counts
         return table
 
+    def table(self) -> dict[str, np.ndarray]:
+        """One row a patient and arm: parameters, endpoints and whether it failed, by column."""
+        arms, patients = len(self.arms), len(self.cohort.theta)
+        return {
+            "arm": np.repeat(self.arms, patients),
+            "patient": np.tile(np.arange(patients), arms),
+            **{
+                name: np.tile(column, arms)
+                for name, column in zip(self.cohort.box.names, self.cohort.theta.T, strict=True)
+            },
+            **{name: values.reshape(-1) for name, values in self.values.items()},
+            "failed": self.failed.reshape(-1),
+        }
+
     def write(self, path: Path) -> None:
-        """One row a patient and arm: parameters, endpoints and whether it failed, as CSV."""
+        """`table` as a file, whole or not at all.
+
+        Args:
+            path: Ends in .csv, or in .parquet, which keeps types and needs the extra `parquet`.
+
+        Raises:
+            ValueError: If it ends in something else.
+        """
+        columns = self.table()
         partial = path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["arm", "patient", *self.cohort.box.names, *self.values, "failed"])
-            for i, arm in enumerate(self.arms):
-                for j, theta in enumerate(self.cohort.theta):
-                    row = [values[i, j] for values in self.values.values()]
-                    table.writerow([arm, j, *theta, *row, bool(self.failed[i, j])])
+        if path.suffix == ".csv":
+            with partial.open("w", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerow(columns)
+                rows.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+        elif path.suffix == ".parquet":
+            try:
+                import pyarrow
+                import pyarrow.parquet
+            except ImportError as error:
+                raise ImportError(
+                    "Parquet needs pyarrow: pip install 'jaxtwin[parquet]', or write a .csv file"
+                ) from error
+            pyarrow.parquet.write_table(pyarrow.table(columns), partial)
+        else:
+            raise ValueError(f"{path}: expected a name that ends in .csv or .parquet")
         partial.replace(path)
 
 

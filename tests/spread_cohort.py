@@ -8,8 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxtwin.cohort import simulate_cohort
+from jaxtwin.interventions import Nothing, Pump
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.store import read_simulations, simulate_into
+from jaxtwin.trials import Cohort, run_trial
 
 
 def main() -> None:
@@ -37,6 +39,10 @@ def main() -> None:
     place = arguments.out / f"{arguments.process}.npz"
     spread = simulate_cohort(LeftHeart(), SEVEN, theta, **options)
     np.savez(place, *jax.tree.leaves(spread))
+
+    cohort = Cohort(LeftHeart(), SEVEN, theta[:20], "20 points of the box")
+    trial = run_trial(cohort, {"control": Nothing(), "pump": Pump(9_000.0)}, mesh=mesh)
+    np.savez(arguments.out / f"trial-{arguments.process}.npz", failed=trial.failed, **trial.values)
 
     store = arguments.out / "store"
     simulate_into(store, LeftHeart(), SEVEN, theta, block=20, **options)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from jaxtwin.cohort import simulate_cohort
+from jaxtwin.interventions import Nothing, Pump
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.trials import Cohort, run_trial
 
 SCRIPT = Path(__file__).parent / "spread_cohort.py"
 
@@ -60,15 +62,33 @@ def assert_same(found, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.max(np.abs(b)))
 
 
-def test_eight_devices(tmp_path, alone):
+@pytest.fixture(scope="module")
+def trial():
+    cohort = Cohort(LeftHeart(), SEVEN, SEVEN.sample(44, seed=2)[:20], "20 points of the box")
+    with jax.enable_x64(False):
+        return run_trial(cohort, {"control": Nothing(), "pump": Pump(9_000.0)})
+
+
+def assert_same_trial(path, trial):
+    with np.load(path) as found:
+        np.testing.assert_array_equal(found["failed"], trial.failed)
+        for name, values in trial.values.items():
+            scale = np.nanmax(np.abs(values)) + 1e-6
+            np.testing.assert_allclose(found[name], values, rtol=0, atol=2e-3 * scale, err_msg=name)
+
+
+def test_eight_devices(tmp_path, alone, trial):
     (found,) = run(tmp_path, [], devices=8)
     assert_same(found, alone)
+    assert_same_trial(tmp_path / "trial-0.npz", trial)
 
 
-def test_two_hosts(tmp_path, alone):
+def test_two_hosts(tmp_path, alone, trial):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     hosts = [["--processes", "2", "--process", str(i), "--address", address] for i in range(2)]
     for found in run(tmp_path, *hosts, devices=2):
         assert_same(found, alone)
+    for i in range(2):
+        assert_same_trial(tmp_path / f"trial-{i}.npz", trial)

@@ -2,16 +2,26 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pyarrow import parquet
 
-from jaxtwin.cohort import draw_cohort
+from jaxtwin.cohort import draw_cohort, map_patients
 from jaxtwin.interventions import Inotrope, Nothing, Pump, Vasodilator, combine
 from jaxtwin.optimise import optimise_intervention
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.speed_laws import BelowSuction
-from jaxtwin.trials import Cohort, Event, Trial, ef_level, run_trial, standard_endpoints
+from jaxtwin.trials import (
+    Cohort,
+    Event,
+    Trial,
+    ef_level,
+    run_trial,
+    standard_endpoints,
+    treat,
+)
 
 HEART = LeftHeart()
 ARMS = {"control": Nothing(), "8,000 rpm": Pump(8_000.0), "10,000 rpm": Pump(10_000.0)}
@@ -114,6 +124,18 @@ def test_the_table_has_a_row_a_patient_and_arm(trial, tmp_path):
     lines = (tmp_path / "trial.csv").read_text().splitlines()
     assert len(lines) == 1 + 3 * 40
     assert lines[0].startswith("arm,patient,T_c,V_0") and lines[0].endswith("failed")
+    trial.write(tmp_path / "trial.parquet")
+    kept = parquet.read_table(tmp_path / "trial.parquet")
+    assert kept.column_names == lines[0].split(",")
+    for name, column in trial.table().items():
+        again = kept[name].to_numpy()
+        assert again.dtype.kind == column.dtype.kind or name == "arm", name
+        np.testing.assert_array_equal(again, column)
+    assert trial.table()["output"][43] == trial.of("8,000 rpm")["output"][3]
+    np.testing.assert_array_equal(trial.table()["T_c"][40:80], trial.cohort.theta[:, 0])
+    with pytest.raises(ValueError, match=r"ends in .csv or .parquet"):
+        trial.write(tmp_path / "trial.xlsx")
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_impossible_trials_are_refused(cohort, trial):
@@ -178,6 +200,19 @@ def test_two_doses_do_better_than_one_and_keep_the_limits():
     )
     assert two.feasible and two.endpoints["output"] > one.endpoints["output"] + 0.5
     assert 69.9 <= two.endpoints["P_ao_mean"] <= 90.1 and two.endpoints["P_lv_min"] >= 0.99
+    # A grid of 31 speeds and 17 doses finds nothing better, and not much worse.
+    speeds, effects = np.meshgrid(np.linspace(6_000, 18_000, 31), np.linspace(-0.4, 0.4, 17))
+    doses = np.stack([speeds, effects], axis=-1).reshape(-1, 2).astype(np.float32)
+    grid, failed = map_patients(eqx.Partial(at_doses, pump_and_drug), doses)
+    allowed = (grid["P_ao_mean"] >= 70) & (grid["P_ao_mean"] <= 90) & (grid["P_lv_min"] >= 1)
+    reached = np.max(grid["output"][allowed & ~failed])
+    assert reached - 0.01 < two.endpoints["output"] < reached + 0.4
+    assert two.simulations < 60 < len(doses)
+
+
+def at_doses(make, doses):
+    theta = jnp.asarray(_row(FAILING)[0])
+    return treat(HEART, SEVEN, standard_endpoints, make(doses), theta)
 
 
 def test_what_cannot_be_reached_is_said():

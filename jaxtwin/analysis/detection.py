@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from jaxtwin.analysis.metrics import Interval
 
@@ -108,7 +109,9 @@ def memberships(values: Table, reference: Reference, groups: int, *, seed: int =
     scaler = _scaler(reference)
     # The ridge keeps a group of a few patients from collapsing onto them.
     mixture = GaussianMixture(groups, reg_covar=1e-3, n_init=5, max_iter=500, random_state=seed)
-    return mixture.fit(scaler.transform(reference)).predict_proba(scaler.transform(values))
+    # Its matrices are small: threads would only wait for each other.
+    with threadpool_limits(1):
+        return mixture.fit(scaler.transform(reference)).predict_proba(scaler.transform(values))
 
 
 def probabilities(
