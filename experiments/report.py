@@ -1,9 +1,9 @@
 """The README's comparison tables, from saved results.
 
-    python -m experiments.report [--table-ef runs/table_ef-default] [--methods runs/methods-default]
+    python -m experiments.report [--table-ef RUN] [--methods RUN] [--detection RUN]
 
-Takes finished runs of `experiments.table_ef` and `experiments.methods` into `benchmarks/results/`:
-their summaries, what was predicted from every clip, and the commits and machine that made them.
+Takes finished runs of the experiments of those names into `benchmarks/results/`: their summaries,
+what was predicted from every clip, and the commits and machine that made them.
 Then it writes the README's tables anew from what lies there; without arguments it only does that.
 """
 
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import tyro
 
+from experiments.detection_table import EVERYONE, TITLES
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
@@ -29,10 +31,12 @@ class Config:
     Attributes:
         table_ef: A finished run of experiments.table_ef whose summary is kept.
         methods: A finished run of experiments.methods whose summary is kept.
+        detection: A finished run of experiments.detection whose summary is kept.
     """
 
     table_ef: Path | None = None
     methods: Path | None = None
+    detection: Path | None = None
 
 
 def keep(name: str, run: Path, results: Path = RESULTS) -> None:
@@ -127,9 +131,28 @@ def curve_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return lines
 
 
+def disease_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Diseases: one row a source, the ill against everyone else."""
+    areas = {
+        (row["source"], row["disease"], row["score"]): float(row["AUROC"])
+        for row in rows
+        if row["against"] == EVERYONE
+    }
+    diseases = list(dict.fromkeys(row["disease"] for row in rows))
+    lines = [f"| seen in | {' | '.join(diseases)} |", "|---" * (1 + len(diseases)) + "|"]
+    for source in dict.fromkeys(row["source"] for row in rows):
+        cells = []
+        for disease in diseases:
+            pair = [areas.get((source, disease, score)) for score in ("its parameter", "told")]
+            cells.append(" / ".join("–" if area is None else f"{area:.2f}" for area in pair))
+        lines.append(f"| {TITLES[source]} | {' | '.join(cells)} |")
+    return lines
+
+
 TABLES: dict[str, Callable[[Sequence[Mapping[str, str]]], list[str]]] = {
     "table_ef": clip_table,
     "methods": curve_table,
+    "detection": disease_table,
 }
 
 
@@ -158,7 +181,8 @@ def rewritten(readme: str, results: Path = RESULTS) -> str:
 
 def main(config: Config) -> None:
     """Keep what is given, then write the README."""
-    for name, run in (("table_ef", config.table_ef), ("methods", config.methods)):
+    for name in TABLES:
+        run = getattr(config, name)
         if run is not None:
             keep(name, run)
     README.write_text(rewritten(README.read_text()))
