@@ -12,19 +12,16 @@ diagnoses. Beside them stand EF alone, the measured numbers themselves, the clip
 the true volume curve, and the true parameters, which are the ceiling. No diagnosis is seen before
 the scores. After Kuang et al., NeurIPS 2024, section on disease and figure 3b.
 
-Expect the twins of two volumes to show reduced contractility and little else: two volumes do not
-tell a narrow valve from a weak filling. With the cuff, hypertension is found as well as the cuff
-alone finds it.
-
 With --data and --labels (a CSV file with the columns patient, a clip's name, and diagnosis), the
-same on real clips; period and pressures are used where FileList.csv has them in the columns
-HeartPeriod, SystolicPressure and DiastolicPressure. The default takes about an hour on two CPU
-cores, tiny two minutes.
+same on real clips; period and pressures are used where FileList.csv has all three, in the columns
+HeartPeriod, SystolicPressure and DiastolicPressure, for every clip. The default takes about an hour
+on two CPU cores, tiny two minutes.
 """
 
 import csv
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +31,10 @@ import numpy as np
 from experiments.command import Run, RunConfig, main, origin
 from experiments.detection_table import Learnt, Seen, draw_figures, recovery, score, write_scores
 from experiments.pssl import check_clips, check_splits, obtain_emulator, write_phantoms
+from jaxtwin.analysis.detection import MOST_GROUPS
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
-from jaxtwin.data.echonet import read_echonet, read_theta
+from jaxtwin.data.echonet import Record, read_echonet, read_theta
 from jaxtwin.data.vitals import VitalName, pick_vitals, simulate_vitals
 from jaxtwin.diseases import EIGHT, draw_diseased
 from jaxtwin.emulator import Emulator
@@ -51,6 +49,11 @@ VARIANTS: dict[Variant, tuple[VitalName, ...]] = {
     "volumes": (),
     "vitals": ("period", "systolic", "diastolic"),
 }
+
+
+# Of whom the bulk and the groups are sought.
+LEAST_TRAINING = 4 * MOST_GROUPS
+LEAST_TESTED = 40
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,11 @@ class Config(RunConfig):
         if self.seeds < 1:
             raise ValueError(f"--seeds {self.seeds}: expected at least 1")
         check_clips(self.clips)
+        if self.clips[0] < LEAST_TRAINING or self.clips[2] < LEAST_TESTED:
+            raise ValueError(
+                f"--clips {' '.join(map(str, self.clips))}: expected at least {LEAST_TRAINING} to "
+                f"train on and {LEAST_TESTED} to test, of which one in ten has each disease"
+            )
 
 
 PRESETS = {
@@ -162,7 +170,7 @@ def read_diagnoses(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for row in rows:
         name, diagnosis = (str(row[key] or "").strip() for key in ("patient", "diagnosis"))
-        name = name.removesuffix(".avi")
+        name = name[:-4] if name.lower().endswith(".avi") else name
         if found.get(name, diagnosis) != diagnosis:
             raise ValueError(
                 f"--labels {path}: {name} is listed as {found[name]} and as {diagnosis}; keep the "
@@ -172,15 +180,20 @@ def read_diagnoses(path: Path) -> dict[str, str]:
     return {name: diagnosis for name, diagnosis in found.items() if name and diagnosis}
 
 
-def describe_cohort(cache: ClipCache, diagnoses: dict[str, str], healthy: str) -> Seen:
+def describe_cohort(records: Sequence[Record], diagnoses: dict[str, str], healthy: str) -> Seen:
     """What is known of the clips' patients.
 
     Raises:
-        ValueError: If nobody of the test clips is healthy, or nobody is ill.
+        ValueError: If there are too few training clips, or nobody of the test clips is healthy, or
+            nobody is ill.
     """
-    records = cache.records
     diagnosis = np.array([diagnoses.get(record.name, "") for record in records])
     split = np.array([record.split for record in records])
+    if np.sum(split == "TRAIN") < LEAST_TRAINING:
+        raise ValueError(
+            f"{np.sum(split == 'TRAIN')} TRAIN clips: bulk and groups of patients need at least "
+            f"{LEAST_TRAINING}"
+        )
     tested = sorted(set(diagnosis[split == "TEST"]) - {""})
     if healthy not in tested or len(tested) < 2:
         raise ValueError(
@@ -246,6 +259,7 @@ def fill_cell(
         np.savez(
             partial,
             allow_pickle=False,
+            names=[record.name for record in cache.records],
             theta=got.theta,
             features=got.features,
             volumes=volumes,
@@ -253,6 +267,11 @@ def fill_cell(
         )
         partial.replace(kept)
     with np.load(kept, allow_pickle=False) as file:
+        if file["names"].tolist() != [record.name for record in cache.records]:
+            raise ValueError(
+                f"{kept} is about other clips than {config.data or 'the phantoms'} has now: choose "
+                "another --out"
+            )
         return Learnt(file["theta"], file["features"], file["volumes"], file["vitals"])
 
 
@@ -262,7 +281,13 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     diagnoses: dict[str, str] = {}
     if config.data is not None and config.labels is not None:
         diagnoses = read_diagnoses(config.labels)
-        check_splits(read_echonet(config.data))
+        records = read_echonet(config.data).records
+        describe_cohort(records, diagnoses, config.healthy)
+        if unmatched := sorted(set(diagnoses) - {record.name for record in records}):
+            print(
+                f"{len(unmatched)} patients of {config.labels} have no usable clip, "
+                f"{unmatched[0]} the first"
+            )
     emulator, emulator_errors = obtain_emulator(
         run,
         EIGHT,
@@ -285,7 +310,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             clips, total=len(dataset.records), desc="decoding", unit="clip"
         ),
     )
-    seen = describe_cohort(cache, diagnoses, config.healthy)
+    seen = describe_cohort(cache.records, diagnoses, config.healthy)
     variants = list(VARIANTS)
     needed = pick_vitals(seen.vitals, VARIANTS["vitals"])
     missing = [
@@ -321,7 +346,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     return {
         "emulator": emulator_errors,
         "recovery": recovery(seen, learnt, truth),
-        "without_diagnosis": int(np.sum(seen.diagnosis == "")),
+        "clips_without_diagnosis": int(np.sum(seen.diagnosis == "")),
+        "vitals_that_not_every_clip_has": missing,
         "skipped": [{"name": clip.name, "reason": clip.reason} for clip in skipped],
         "seconds_since_last_start": time.monotonic() - began,
     }

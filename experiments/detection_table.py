@@ -1,6 +1,6 @@
 """The tables and figures of `experiments.detection`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,14 @@ from sklearn.decomposition import PCA
 from experiments.command import Run
 from experiments.tables import write_table
 from jaxtwin import plotting
-from jaxtwin.analysis.detection import auroc, memberships, outlyingness, probabilities
+from jaxtwin.analysis.detection import (
+    FEWEST,
+    auroc,
+    auroc_difference,
+    memberships,
+    outlyingness,
+    probabilities,
+)
 from jaxtwin.analysis.metrics import Interval
 from jaxtwin.cohort import Simulations, simulate_cohort
 from jaxtwin.data.vitals import Vitals
@@ -22,14 +29,17 @@ from jaxtwin.physics.left_heart import LeftHeart
 
 MARKERS = {disease.name: disease.marker for disease in DISEASES if disease.marker is not None}
 MEASURED_MARKERS = {"reduced contractility": ("EF", -1), "hypertension": ("systolic", 1)}
-# Of features and curves: so many principal components.
+# Bulk and groups of features and curves are sought in so many principal components.
 COMPONENTS = 8
+# What the others' areas are compared with, patient by patient.
+BESIDE = ("EF", "measured")
 SCORES = ("its parameter", "outlier", "group", "told")
 TITLES = {
-    "EF": "EF read",
-    "volumes": "EDV and ESV read",
-    "measured": "EDV, ESV, period and cuff",
-    "features": "clip encoder's features",
+    "EF": "EF, exact",
+    "volumes": "EDV and ESV, exact",
+    "measured": "EDV and ESV, exact; period, cuff",
+    "features volumes": "encoder's features, from volumes",
+    "features vitals": "encoder's features; period, cuff",
     "twin volumes": "twin from volumes",
     "twin vitals": "twin from volumes, period, cuff",
     "curve": "true volume curve",
@@ -88,10 +98,12 @@ class Source(NamedTuple):
     Attributes:
         values: One table a seed.
         columns: Their names.
+        whole: All that there is, where values are only principal components of it.
     """
 
     values: list[Float[np.ndarray, "clip value"]]
     columns: tuple[str, ...]
+    whole: list[Float[np.ndarray, "clip whole"]] | None = None
 
     def marker(self, disease: str) -> tuple[str, int] | None:
         """The column that the disease moves, and where to."""
@@ -119,8 +131,11 @@ def sources(
     if "vitals" in learnt:
         both = np.concatenate([seen.volumes[:, :2], seen.vitals], axis=1)
         found["measured"] = Source([both], ("EDV", "ESV", *Vitals._fields))
-    features = [_components(one.features, seen) for one in learnt["volumes"]]
-    found["features"] = Source(features, tuple(f"component {i}" for i in range(COMPONENTS)))
+    for variant, cells in learnt.items():
+        whole = [one.features.astype(float) for one in cells]
+        if variant == "vitals":  # As the encoder's head sees them.
+            whole = [np.concatenate([w, seen.vitals], axis=1) for w in whole]
+        found[f"features {variant}"] = Source([_components(w, seen) for w in whole], (), whole)
     for variant, cells in learnt.items():
         theta = [one.theta.astype(float) for one in cells]
         found[f"twin {variant}"] = Source(theta, EIGHT.names)
@@ -128,30 +143,19 @@ def sources(
         curve = simulate_cohort(LeftHeart(), EIGHT, truth).waveforms.V_lv
         period = truth[:, EIGHT.names.index("T_c"), None]
         values = np.concatenate([_components(curve.astype(float), seen), period], axis=1)
-        names = (*(f"component {i}" for i in range(values.shape[1] - 1)), "T_c")
-        found["curve"] = Source([values], names)
+        found["curve"] = Source([values], ())
         found["truth"] = Source([truth.astype(float)], EIGHT.names)
     return found
 
 
-def _scores(
-    source: Source, seen: Seen, disease: str, told: Sequence[dict[str, np.ndarray] | None]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Scores of the tested clips, [seed, clip], larger for more likely ill."""
-    marker = source.marker(disease)
-    if marker is not None:
-        name, sign = marker
-        column = source.columns.index(name)
-        yield "its parameter", np.stack([sign * v[seen.tested, column] for v in source.values])
-    known = [t[disease] for t in told if t is not None and disease in t]
-    if len(known) == len(source.values):
-        yield "told", np.stack(known)
-
-
-def _groups(source: Source, seen: Seen) -> list[np.ndarray]:
-    training = seen.split == "TRAIN"
-    groups = 1 + len(seen.diseases)
-    return [memberships(v, v[training], groups) for v in source.values]
+def _told(source: Source, seen: Seen) -> list[dict[str, np.ndarray]]:
+    """Of each seed, how likely tested clips have each diagnosis, told those of TRAIN and VAL."""
+    labelled = (seen.split != "TEST") & (seen.diagnosis != "")
+    diagnosis = seen.diagnosis[labelled].tolist()
+    if len(set(diagnosis)) < 2:
+        return []
+    tables = source.values if source.whole is None else source.whole
+    return [probabilities(v[seen.tested], v[labelled], diagnosis) for v in tables]
 
 
 def _named(groups: list[np.ndarray], seen: Seen, disease: str) -> np.ndarray | None:
@@ -179,42 +183,54 @@ def score(
     TRAIN and VAL clips, which the told classifier learns from; TEST clips are scored.
     """
     training = seen.split == "TRAIN"
-    labelled = (seen.split != "TEST") & (seen.diagnosis != "")
     diagnosis = seen.diagnosis[seen.tested]
-    rows = []
-    for name, source in sources(seen, learnt, truth).items():
+    found: dict[tuple[str, str, str], np.ndarray] = {}
+    all_sources = sources(seen, learnt, truth)
+    for name, source in all_sources.items():
         outlier = np.stack([outlyingness(v[seen.tested], v[training]) for v in source.values])
-        groups = _groups(source, seen)
-        told: list[dict[str, np.ndarray] | None] = [None] * len(source.values)
-        if len(set(seen.diagnosis[labelled])) > 1:
-            told = [
-                probabilities(v[seen.tested], v[labelled], seen.diagnosis[labelled].tolist())
-                for v in source.values
-            ]
+        groups = [memberships(v, v[training]) for v in source.values]
+        told = _told(source, seen)
         for disease in seen.diseases:
-            found = dict(_scores(source, seen, disease, told)) | {"outlier": outlier}
+            marker = source.marker(disease)
+            if marker is not None:
+                column, sign = source.columns.index(marker[0]), marker[1]
+                own = np.stack([sign * v[seen.tested, column] for v in source.values])
+                found[name, disease, "its parameter"] = own
+            found[name, disease, "outlier"] = outlier
             named = _named(groups, seen, disease)
-            found |= {} if named is None else {"group": named}
-            for against in (seen.healthy, EVERYONE):
-                ill = diagnosis == disease
-                among = ill | (diagnosis == against) | (against == EVERYONE)
-                for kind in SCORES:
-                    if kind in found:
-                        area = auroc(found[kind][:, among], ill[among])
-                        rows.append(
-                            {
-                                "source": name,
-                                "disease": disease,
-                                "score": kind,
-                                "against": against,
-                                "AUROC": area.mean,
-                                "low": area.low,
-                                "high": area.high,
-                                "ill": int(ill.sum()),
-                                "others": int(among.sum() - ill.sum()),
-                                "seeds": len(source.values),
-                            }
-                        )
+            if named is not None:
+                found[name, disease, "group"] = named
+            if told and disease in told[0]:
+                found[name, disease, "told"] = np.stack([t[disease] for t in told])
+    rows = []
+    for (name, disease, kind), scores in found.items():
+        for against in (seen.healthy, EVERYONE):
+            ill = diagnosis == disease
+            among = ill | (diagnosis == against) | (against == EVERYONE)
+            area = auroc(scores[:, among], ill[among])
+            row = {
+                "source": name,
+                "disease": disease,
+                "score": kind,
+                "against": against,
+                "AUROC": area.mean,
+                "low": area.low,
+                "high": area.high,
+                "ill": int(ill.sum()),
+                "others": int(among.sum() - ill.sum()),
+                "seeds": len(scores),
+            }
+            for beside in BESIDE:
+                other = found.get((beside, disease, kind))
+                less = Interval(np.nan, np.nan, np.nan)
+                if other is not None and name != beside:
+                    less = auroc_difference(scores[:, among], other[:, among], ill[among])
+                row |= zip(
+                    (f"less_{beside}", f"less_{beside}_low", f"less_{beside}_high"),
+                    less,
+                    strict=True,
+                )
+            rows.append(row)
     return rows
 
 
@@ -236,31 +252,43 @@ def _cells(rows: Sequence[Mapping[str, Any]], healthy: str) -> dict[tuple[str, s
 def markdown(rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
     """The table as Markdown."""
     cells = _cells(rows, seen.healthy)
-    lines = [f"| disease | seen in | {' | '.join(SCORES)} |", "|---|---|---|---|---|---|"]
+    less = {
+        (row["disease"], row["source"]): Interval(
+            row["less_EF"], row["less_EF_low"], row["less_EF_high"]
+        )
+        for row in rows
+        if row["score"] == "told" and row["against"] == EVERYONE
+    }
+    lines = [
+        f"| disease | seen in | {' | '.join(SCORES)} | told, less EF's |",
+        "|---|---|---|---|---|---|---|",
+    ]
     names = list(dict.fromkeys(row["source"] for row in rows))
     for disease in seen.diseases:
         ill = int(np.sum(seen.diagnosis[seen.tested] == disease))
         for name in names:
-            found = [cells.get((disease, name, kind)) for kind in SCORES]
-            texts = [
-                "–" if c is None else f"{c.mean:.2f} [{c.low:.2f}, {c.high:.2f}]" for c in found
-            ]
+            texts = [_cell(cells.get((disease, name, kind))) for kind in SCORES]
+            texts.append(_cell(less.get((disease, name)), sign="+"))
             lines.append(f"| {disease} (n = {ill}) | {TITLES[name]} | {' | '.join(texts)} |")
     n = int(np.sum(seen.tested))
     lines += [
         "",
         f"AUROC on {n} unseen clips with 95% bootstrap intervals over patients and seeds; 0.5 is "
-        "chance. *Its parameter*: the number that the disease moves (in the volumes' rows EF, in "
-        "the cuff's the systolic pressure). *Outlier*: distance from the bulk, the ill against "
-        "the healthy. *Group*: found without labels, named by other patients' diagnoses. *Told*: "
-        "a classifier that learnt from other patients' diagnoses. All but the outliers against "
-        "everyone else.",
+        "chance. *Its parameter*: the number that the disease moves, where there is one: the "
+        "circuit's parameter, EF, or the cuff's systolic pressure. *Outlier*: distance from the "
+        "bulk, the ill against the healthy. *Group*: found without labels, named by other "
+        "patients' diagnoses. *Told*: a classifier that learnt from other patients' diagnoses, "
+        "and its area less that of EF's on the same patients. All but the outliers against "
+        f"everyone else. Of fewer than {FEWEST} ill no interval is given.",
     ]
     return "\n".join(lines)
 
 
-def _cell(area: Interval | None) -> str:
-    return "–" if area is None else f"{area.mean:.2f} [{area.low:.2f}, {area.high:.2f}]"
+def _cell(area: Interval | None, *, sign: str = "") -> str:
+    if area is None or not np.isfinite(area.mean):
+        return "–"
+    bounds = f" [{area.low:{sign}.2f}, {area.high:{sign}.2f}]" if np.isfinite(area.low) else ""
+    return f"{area.mean:{sign}.2f}{bounds}"
 
 
 def write_scores(run: Run, rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:

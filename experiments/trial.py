@@ -22,6 +22,7 @@ from experiments.command import Run, RunConfig, main
 from experiments.tables import read_table, write_table
 from jaxtwin import plotting
 from jaxtwin.cohort import Limits, draw_cohort
+from jaxtwin.diseases import EIGHT
 from jaxtwin.interventions import (
     AbstractIntervention,
     AorticRepair,
@@ -120,13 +121,16 @@ def create(name: str, settings: Any) -> AbstractIntervention:
 
 # What a number may be at least.
 LOWEST = {"effect": -0.95, "speed": 0.0, "rate": 20.0, "resistance": 0.0, "below_suction": 0.0}
+LOWEST |= {"half": 1e-9, "dose": 0.0}
+HIGHEST = {"below_suction": 0.9}
 
 
 def _value(name: str, key: str, value: Any) -> Any:
     """A number, a dose with its response, or a speed law."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if value < LOWEST.get(key, -float("inf")):
-            raise ValueError(f"{name}: {key} = {value}: expected at least {LOWEST[key]:g}")
+        if not LOWEST.get(key, -float("inf")) <= value <= HIGHEST.get(key, float("inf")):
+            most = f" and at most {HIGHEST[key]:g}" if key in HIGHEST else ""
+            raise ValueError(f"{name}: {key} = {value}: expected at least {LOWEST[key]:g}{most}")
         return float(value)
     if isinstance(value, dict):
         if key == "speed" and value.keys() == {"below_suction"}:
@@ -135,9 +139,8 @@ def _value(name: str, key: str, value: Any) -> Any:
             return FlatteningFlow()
         if {"dose", "maximum", "half"} <= value.keys() <= {"dose", "maximum", "half", "exponent"}:
             numbers = {k: float(_value(name, k, v)) for k, v in value.items()}
-            return DoseResponse(**{k: v for k, v in numbers.items() if k != "dose"})(
-                numbers["dose"]
-            )
+            response = DoseResponse(**{k: v for k, v in numbers.items() if k != "dose"})
+            return _value(name, key, float(response(numbers["dose"])))
     raise ValueError(
         f"{name}: {key} = {value}: expected a number, {{ dose, maximum, half }}, or for a speed "
         "{ below_suction = share } or { law = 'flattening_flow' }"
@@ -179,8 +182,9 @@ def twins(path: Path) -> Cohort:
             f"{', '.join(SEVEN.names)}, as in the predictions.csv of a P-SSL cell of "
             "experiments.table_ef"
         )
-    theta = np.stack([table[name] for name in SEVEN.names], axis=1)
-    return Cohort(LeftHeart(), SEVEN, theta, f"{len(theta):,} twins of {path.name}")
+    box = EIGHT if "R_s" in table else SEVEN
+    theta = np.stack([table[name] for name in box.names], axis=1)
+    return Cohort(LeftHeart(), box, theta, f"{len(theta):,} twins of {path.name}")
 
 
 def read_cohort(described: Mapping[str, Any], folder: Path, most: int | None, seed: int) -> Cohort:
@@ -279,6 +283,10 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     """The trial, its tables and its figure."""
     described = read_trial(config.config)
     analysis = described.get("analysis", {})
+    if unknown := analysis.keys() - {"control", "endpoints"}:
+        raise ValueError(
+            f"[analysis] has {', '.join(sorted(unknown))}: expected control or endpoints"
+        )
     arms = read_arms(described)
     control = analysis.get("control", next(iter(arms)))
     endpoints = tuple(analysis.get("endpoints", ENDPOINTS))

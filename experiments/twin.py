@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
 from jaxtwin import plotting
-from jaxtwin.data.base import UnreadableClipError
 from jaxtwin.emulator import load_emulator
 from jaxtwin.methods.pssl import PSSL, load_pssl
 from jaxtwin.physics.left_heart import LeftHeart
@@ -108,12 +107,11 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     twins, unreadable = {}, {}
     for name, path in zip(names_of(clips), clips, strict=True):
         try:
-            clip = read_clip(path, model.format)
-        except (UnreadableClipError, OSError) as error:
+            twin = build_twin(model, read_clip(path, model.format), errors)
+        except (ValueError, OSError) as error:
             unreadable[str(path)] = str(error)
-            print(f"skipped {error}")
+            print(f"skipped {path.name}: {str(error).removeprefix(f'{path.name}: ')}")
             continue
-        twin = build_twin(model, clip, errors)
         write_twin(run, name, twin, model)
         twins[name] = describe(twin, model)
         print(f"\n{path.name}\n{summary(twin, model)}")

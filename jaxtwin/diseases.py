@@ -138,6 +138,11 @@ def draw_diseased(
         raise ValueError(f"shares {shares.tolist()}: expected positive ones that add up to 1")
     ends = np.rint(np.cumsum(shares) * n).astype(int)
     sizes = np.diff(ends, prepend=0)
+    if not sizes.all():
+        raise ValueError(
+            f"{n} patients: expected at least {math.ceil(1 / shares.min())}, so that every disease "
+            "has one"
+        )
     limits = Limits() if limits is None else limits
     parts: list[Simulations] = []
     drawn = {}

@@ -147,7 +147,7 @@ def optimise_intervention(
         except _SpentError:
             message = f"no answer within {MOST_SIMULATIONS} simulations of a start"
         u = np.clip(tried[-1], 0.0, 1.0)
-        worst = min([0.0, *margins(u)])
+        worst = min([0.0, *np.nan_to_num(margins(u), nan=-np.inf)])
         found.append((worst, u, message))
         if worst >= -SLACK:
             break

@@ -49,10 +49,11 @@ def suction_speed(
     spacing: float = 500.0,
     tolerance: float = 50.0,
 ) -> Suction:
-    """The largest speed without suction, for one patient; made for `jax.vmap`.
+    """Where the least pump flow of a beat stops rising with speed; made for `jax.vmap`.
 
-    The least flow of a beat rises with speed until the wall is sucked in, and then falls. Beats
-    at equidistant speeds bracket the first maximum, and golden sections close in on it.
+    It rises until the wall is sucked in, and then falls: beats at equidistant speeds bracket the
+    first maximum, and golden sections close in on it. A short suction at the end of ejection may
+    come earlier: the endpoint `suction` of a trial says how much of the beat is sucked.
 
     Args:
         heart: The circuit without a pump.
@@ -115,7 +116,7 @@ class BelowSuction(AbstractSpeedLaw):
     margin: Scalar | float = 0.1
 
     def choose(self, heart: AbstractVentricle, p: Any, pump: PumpParameters) -> Scalar:
-        """See `suction_speed`; NaN where there is no suction."""
+        """See `suction_speed`; NaN where the least flow rises all the way."""
         return (1 - self.margin) * suction_speed(heart, p, pump).speed
 
 

@@ -43,7 +43,6 @@ ENDPOINT_UNITS = {
     "pump_flow": "L/min",
     "pump_flow_min": "L/min",
     "suction": "share of the beat",
-    "speed": "rpm",
 }
 """The unit of each of the `standard_endpoints`."""
 
@@ -140,7 +139,9 @@ class Effect(NamedTuple):
         endpoint: Of what.
         group: Whose; "all" for everybody.
         patients: How many there are in the group.
-        failed: How many of them are left out, because a simulation failed in either arm.
+        failed: How many of them are left out, because a beat was not found in either arm, or the
+            arm's law had no dose for them, as `BelowSuction` has none where nothing sucks. They are
+            no random draw: compare an arm with many with the others on the same patients.
         control: Mean in the control arm.
         treated: Mean in the arm.
         difference: Mean of the differences within patients, with its bootstrap interval.
@@ -167,7 +168,7 @@ class Trial:
         cohort: The patients.
         arms: Names, in the order of the first axis of what follows.
         values: By endpoint; NaN where the simulation failed.
-        failed: Whose simulation failed.
+        failed: Who has no beat there, or no dose; see `Effect`.
         safety: What counts as an event.
     """
 
@@ -331,12 +332,15 @@ def run_trial(
         safety: What counts as an event; by default those of `SAFETY` that are endpoints.
         folder: Where finished arms are kept, so that a trial that was cut short goes on. An arm is
             computed again where cohort, dose or system differ; what the endpoints' own code is
-            cannot be seen, so use another folder after changing it.
+            cannot be seen, so use another folder after changing it. Nor can the code of a
+            function inside an intervention: only functions of a module, known by their names, are
+            kept.
         mesh: Devices to use, see `map_patients`.
         progress: From an arm's name to what wraps its chunks, see `map_patients`.
 
     Raises:
-        ValueError: If there is no arm, or a safety event is of an unknown endpoint.
+        ValueError: If there is no arm, a safety event is of an unknown endpoint, or an arm that is
+            to be kept has a function without a name of its own, such as a lambda.
     """
     if not arms:
         raise ValueError("no arms: expected at least one intervention, and the control")
@@ -348,6 +352,8 @@ def run_trial(
             lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, int | float) else leaf,
             intervention,
         )
+        if folder is not None:
+            _check_names(name, intervention)
         function = eqx.Partial(treat, cohort.system, cohort.box, endpoints, intervention)
         compute = functools.partial(
             map_patients,
@@ -368,12 +374,24 @@ def run_trial(
     return Trial(cohort, tuple(arms), values, np.stack(failures), safety)
 
 
+def _check_names(arm: str, intervention: AbstractIntervention) -> None:
+    for leaf in jax.tree.leaves(intervention):
+        if callable(leaf) and "<" in getattr(leaf, "__qualname__", "<"):
+            raise ValueError(
+                f"arm {arm!r} has the function {leaf}, which cannot be told from another of that "
+                "name: define it with `def` in a module, or run the trial without a folder"
+            )
+
+
 def _kept(folder: Path, function: Any, theta: np.ndarray, compute: Callable[[], Any]) -> Any:
     """An arm's values from the folder, or computed and put there."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(theta.tobytes())
     arrays, static = eqx.partition(function, eqx.is_array)
-    digest.update(repr(eqx.tree_pformat(static, short_arrays=False)).encode())
+    digest.update(eqx.tree_pformat(static, short_arrays=False).encode())
+    for leaf in jax.tree.leaves(static):
+        if callable(leaf):
+            digest.update(f"{leaf.__module__} {leaf.__qualname__}".encode())
     for leaf in jax.tree.leaves(arrays):
         digest.update(np.asarray(leaf).tobytes())
     path = folder / f"{digest.hexdigest()[:16]}.npz"

@@ -168,7 +168,7 @@ def test_the_truth_is_among_the_compatible(emulator):
 
 def test_what_the_volumes_pin_down_and_what_they_leave_open(emulator):
     _, EDV, ESV = volumes(emulator)
-    found = compatible_patients(emulator, agreeing(EDV, ESV, 4.0, 3.0), points=16_384)
+    found = compatible_patients(emulator, agreeing(EDV, ESV, 4.0, 3.0), points=65_536)
     assert set(found.narrowing) == {*SEVEN.names, "P_lv_max", "P_ao_mean"}
     assert found.narrowing["E_max"] < 0.5
     for name in ("T_c", "R_m", "R_a"):
@@ -176,7 +176,7 @@ def test_what_the_volumes_pin_down_and_what_they_leave_open(emulator):
     # Not a parameter, and yet known: the pressure of the filling that the volumes show.
     assert found.narrowing["P_ao_mean"] < 0.5
 
-    better = compatible_patients(emulator, agreeing(EDV, ESV, 2.0, 1.0), points=16_384)
+    better = compatible_patients(emulator, agreeing(EDV, ESV, 2.0, 1.0), points=65_536)
     assert better.points < found.points
     assert better.narrowing["E_max"] < found.narrowing["E_max"]
     assert better.drawn == found.drawn
@@ -202,7 +202,7 @@ def test_errors(emulator):
         with pytest.raises(ValueError, match="each with a positive error"):
             compatible_patients(emulator, agreeing(150.0, 80.0, errors[0], errors[1]))
     for EDV, ESV in ((900.0, 80.0), (np.nan, 80.0)):
-        with pytest.raises(ValueError, match=r"only 0 of 1024 points"):
+        with pytest.raises(ValueError, match=r"only 0 of 16384 points"):
             compatible_patients(emulator, agreeing(EDV, ESV, 2.0, 2.0), points=1024)
 
 

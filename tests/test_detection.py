@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxtwin.analysis.detection import auroc, memberships, outlyingness, probabilities
+from jaxtwin.analysis.detection import (
+    auroc,
+    auroc_difference,
+    memberships,
+    outlyingness,
+    probabilities,
+)
 
 
 def test_the_area_is_that_of_two_normal_distributions():
@@ -21,13 +27,31 @@ def test_the_area_is_that_of_two_normal_distributions():
     assert found.mean == pytest.approx(counted)
 
 
-def test_extremes_ties_and_missing_scores():
+def test_extremes_ties_and_what_cannot_be_scored():
     ill = np.array([True, True, False, False, False])
-    assert auroc(np.array([[3.0, 4.0, 1.0, 2.0, 2.5]]), ill) == pytest.approx((1, 1, 1))
+    found = auroc(np.array([[3.0, 4.0, 1.0, 2.0, 2.5]]), ill)
+    # Of two ill patients nobody can say how sure that is.
+    assert found.mean == 1 and np.isnan(found.low) and np.isnan(found.high)
     assert auroc(np.ones((1, 5)), ill).mean == 0.5
-    assert auroc(np.array([[3.0, np.nan, 1.0, 2.0, 4.0]]), ill).mean == pytest.approx(2 / 3)
+    assert auroc(np.array([[3.0, 1.5, 1.0, 2.0, 1.5]]), ill).mean == pytest.approx(4.5 / 6)
     with pytest.raises(ValueError, match="0 ill patients and 5 others"):
         auroc(np.ones((1, 5)), np.zeros(5, bool))
+    with pytest.raises(ValueError, match="1 scores not finite"):
+        auroc(np.array([[3.0, np.nan, 1.0, 2.0, 4.0]]), ill)
+
+
+def test_differences_are_paired():
+    """A score and the same with a little noise: their areas are alike, whatever the patients."""
+    random = np.random.default_rng(6)
+    ill = np.arange(200) < 60
+    good = random.normal(size=200) + ill
+    noisy = good + 0.1 * random.normal(size=200)
+    found = auroc_difference(good[None], noisy[None], ill)
+    one, other = auroc(good[None], ill), auroc(noisy[None], ill)
+    assert found.mean == pytest.approx(one.mean - other.mean)
+    assert found.high - found.low < 0.3 * (one.high - one.low)
+    worse = auroc_difference(random.normal(size=(2, 200)), good[None], ill)
+    assert worse.high < 0
 
 
 def test_seeds_are_averaged_and_widen_the_interval():
@@ -75,12 +99,15 @@ def test_groups_are_found_without_diagnoses():
     random = np.random.default_rng(4)
     group = random.integers(3, size=300)
     values = random.normal(size=(300, 2)) + 8 * np.array([[0, 0], [1, 0], [0, 1]])[group]
-    likely = memberships(values[200:], values[:200], 3)
+    likely = memberships(values[200:], values[:200])
+    assert likely.shape == (100, 3)
     np.testing.assert_allclose(likely.sum(axis=1), 1)
     found = likely.argmax(axis=1)
     assert {len(set(found[group[200:] == k])) for k in range(3)} == {1} and len(set(found)) == 3
-    with pytest.raises(ValueError, match="at least 12 patients"):
-        memberships(values, values[:11], 3)
+    one = random.normal(size=(300, 2))
+    assert memberships(one, one).shape == (300, 1)
+    with pytest.raises(ValueError, match="at least 32 patients"):
+        memberships(values, values[:31])
 
 
 def test_a_classifier_that_was_told_finds_what_a_square_shows():
@@ -91,5 +118,13 @@ def test_a_classifier_that_was_told_finds_what_a_square_shows():
     assert set(found) == {"ill", "well"}
     ill = diagnosis[400:] == "ill"
     assert auroc(found["ill"][None], ill).mean > 0.97
+    # Of many columns that say nothing, few patients and one that says something.
+    wide = random.normal(size=(300, 200))
+    wide[:, 7] += 3 * (diagnosis[:300] == "ill")
+    found = probabilities(wide[200:], wide[:200], diagnosis[:200].tolist())
+    assert auroc(found["ill"][None], diagnosis[200:300] == "ill").mean > 0.85
+    # A diagnosis of a single patient is no reason to fail.
+    rare = ["rare", *diagnosis[1:400]]
+    assert set(probabilities(values[400:], values[:400], rare)) == {"rare", "ill", "well"}
     with pytest.raises(ValueError, match="expected at least two"):
         probabilities(values, values[:3], ["well"] * 3)

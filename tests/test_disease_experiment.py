@@ -8,10 +8,10 @@ import pytest
 from test_experiments import run
 
 from experiments import detection_table
-from experiments.detection import Config, make_diseased_phantoms, read_diagnoses
+from experiments.detection import Config, describe_cohort, make_diseased_phantoms, read_diagnoses
 from experiments.detection_table import EVERYONE, Learnt, Seen, markdown, recovery, score
 from experiments.tables import read_table
-from jaxtwin.data.echonet import read_echonet, read_theta
+from jaxtwin.data.echonet import Record, read_echonet, read_theta
 from jaxtwin.diseases import DISEASES, EIGHT, HEALTHY
 
 
@@ -49,7 +49,7 @@ def twins(seen, random, knows_valve):
 def rows(seen):
     random = np.random.default_rng(1)
     learnt = {
-        "volumes": [twins(seen, random, False) for _ in range(2)],
+        "volumes": [twins(seen, random, False)],
         "vitals": [twins(seen, random, True) for _ in range(2)],
     }
     return learnt, score(seen, learnt, None)
@@ -74,7 +74,20 @@ def test_a_disease_is_found_where_it_shows_and_nowhere_else(rows):
         assert area(rows, source, weak, "its parameter") > 0.99  # −EF, −E_max
         assert area(rows, source, weak, "told") > 0.99
     assert area(rows, "twin vitals", stenosis, "outlier", "healthy") > 0.99
-    assert 0.3 < area(rows, "features", weak, "told") < 0.7
+    assert 0.3 < area(rows, "features volumes", weak, "told") < 0.7
+    # Beside EF and beside what was measured, on the same patients.
+    (row,) = [
+        r
+        for r in rows
+        if (r["source"], r["disease"], r["score"], r["against"])
+        == ("twin vitals", stenosis, "told", EVERYONE)
+    ]
+    for beside in ("EF", "measured"):
+        difference = area(rows, "twin vitals", stenosis, "told") - area(
+            rows, beside, stenosis, "told"
+        )
+        assert row[f"less_{beside}"] == pytest.approx(difference)
+        assert row[f"less_{beside}_low"] > 0.2
 
 
 def test_only_labelled_test_clips_are_scored_and_counted(rows, seen):
@@ -85,31 +98,43 @@ def test_only_labelled_test_clips_are_scored_and_counted(rows, seen):
         others = tested == "healthy" if row["against"] == "healthy" else tested != row["disease"]
         assert row["others"] == np.sum(others)
         assert row["low"] <= row["AUROC"] + 1e-9 and row["AUROC"] <= row["high"] + 1e-9
+        assert row["ill"] >= 10
 
 
 def test_test_diagnoses_teach_nothing(rows, seen, monkeypatch):
     """Whoever is told, and whatever names a group, sees the other splits' diagnoses alone."""
     learnt, _ = rows
-    told = []
-    keep = detection_table.probabilities
-    monkeypatch.setattr(
-        detection_table,
-        "probabilities",
-        lambda values, reference, labels: (
-            told.append((len(reference), labels)) or keep(values, reference, labels)
-        ),
-    )
+    calls = {"probabilities": [], "memberships": [], "outlyingness": []}
+    for name, seen_by in calls.items():
+        keep = getattr(detection_table, name)
+        monkeypatch.setattr(
+            detection_table,
+            name,
+            lambda values, reference, *labels, keep=keep, seen_by=seen_by: (
+                seen_by.append((values.sum(), reference.sum(), len(reference), *labels))
+                or keep(values, reference, *labels)
+            ),
+        )
+    before = score(seen, learnt, None)
+    first = {name: list(seen_by) for name, seen_by in calls.items()}
     changed = seen.diagnosis.copy()
-    changed[-240:] = np.random.default_rng(2).permutation(changed[-240:])
-    score(seen._replace(diagnosis=changed), learnt, None)
-    assert {n for n, _ in told} == {360}
-    assert all(labels == seen.diagnosis[:360].tolist() for _, labels in told)
+    test = (seen.split == "TEST") & (seen.diagnosis != "")
+    changed[test] = np.random.default_rng(2).permutation(changed[test])
+    for seen_by in calls.values():
+        seen_by.clear()
+    after = score(seen._replace(diagnosis=changed), learnt, None)
+    assert calls == first and {n for _, _, n, *_ in calls["probabilities"]} == {360}
+    assert {n for _, _, n in calls["memberships"] + calls["outlyingness"]} == {300}
+    # Diagnoses that mean nothing are not found.
+    assert any(row["AUROC"] > 0.95 for row in before)
+    assert all(0.3 < row["AUROC"] < 0.7 for row in after)
 
 
 def test_the_table_and_the_recovery(rows, seen):
     learnt, rows = rows
     table = markdown(rows, seen)
     assert "| mitral stenosis (n = " in table and "on 230 unseen clips" in table
+    assert "less EF's" in table and "nan" not in table
     found = recovery(seen, learnt, None)
     assert found["volumes"]["EDV_error"] == pytest.approx(1.0)
     assert found["vitals"]["systolic_error"] == pytest.approx(2.0)
@@ -122,9 +147,27 @@ def test_without_labels_to_learn_from_nothing_is_told(rows, seen):
     assert {row["score"] for row in some} == {"its parameter", "outlier"}
 
 
+def test_a_cohort_that_cannot_be_scored_is_refused_at_once(tmp_path):
+    def records(*splits):
+        return [
+            Record(f"c{i}", tmp_path, 100.0, 40.0, 60.0, 50.0, 9, s) for i, s in enumerate(splits)
+        ]
+
+    with pytest.raises(ValueError, match="3 TRAIN clips: bulk and groups"):
+        describe_cohort(records("TRAIN", "TRAIN", "TRAIN", "TEST"), {"c3": "healthy"}, "healthy")
+    many = records(*["TRAIN"] * 32, "TEST", "TEST")
+    with pytest.raises(ValueError, match="none; expected 'healthy'"):
+        describe_cohort(many, {}, "healthy")
+    with pytest.raises(ValueError, match="and at least one disease"):
+        describe_cohort(many, {"c32": "healthy"}, "healthy")
+    with pytest.raises(ValueError, match="expected at least 32 to train on and 40 to test"):
+        Config(clips=(20, 4, 40))
+    assert describe_cohort(many, {"c32": "healthy", "c33": "flu"}, "healthy").diseases == ["flu"]
+
+
 def test_diagnoses_are_read_from_a_file(tmp_path):
     path = tmp_path / "labels.csv"
-    path.write_text("patient,diagnosis,note\nA.avi,healthy,x\nB,amyloid,\nC,,\nA,healthy,\n")
+    path.write_text("patient,diagnosis,note\nA.AVI,healthy,x\nB,amyloid,\nC,,\nA,healthy,\n")
     assert read_diagnoses(path) == {"A": "healthy", "B": "amyloid"}
     path.write_text("patient,diagnosis\nA,healthy\nA,amyloid\n")
     with pytest.raises(ValueError, match="A is listed as healthy and as amyloid"):
@@ -158,7 +201,7 @@ def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path):
     assert made <= {path.name for path in (tmp_path / "a").iterdir()}
     table = read_table(tmp_path / "a" / "detection.csv")
     ceiling = table["AUROC"][(table["source"] == "truth") & (table["score"] == "its parameter")]
-    assert np.all(ceiling > 0.85)
+    assert np.all(ceiling == 1)  # Ranges of health and disease do not meet.
 
     # No θ, no vitals, other names of diagnoses.
     (folder / "Theta.csv").unlink()
@@ -179,7 +222,7 @@ def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path):
     assert "not every clip has period, systolic, diastolic" in said
     table = read_table(tmp_path / "b" / "detection.csv")
     assert set(table["disease"]) == {"amyloid"}
-    assert set(table["source"]) == {"EF", "volumes", "features", "twin volumes"}
+    assert set(table["source"]) == {"EF", "volumes", "features volumes", "twin volumes"}
     assert set(table["score"]) == {"outlier", "group", "told"}
     code, said = run("detection", *sizes, *arguments[:2], f"--out={tmp_path / 'c'}")
     assert code == 1 and "expected 'healthy'" in said

@@ -54,6 +54,8 @@ def test_the_same_seed_gives_the_same_patients(patients):
 def test_impossible_cohorts_are_refused():
     with pytest.raises(ValueError, match="add up to 1"):
         draw_diseased(10, seed=0, diseases=DISEASES[:2])
+    with pytest.raises(ValueError, match="6 patients: expected at least 10"):
+        draw_diseased(6, seed=0)
     nobody = HEALTHY._replace(share=1.0, ranges={**HEALTHY.ranges, "V_0": (0.0, 1.0)})
     with pytest.raises(ValueError, match=r"healthy: only \d+ of \d+ draws"):
         draw_diseased(4, seed=0, diseases=(nobody,))

@@ -363,7 +363,7 @@ def test_the_table_is_read_with_and_without_suffixes_and_extra_columns(tmp_path)
 
 
 def test_vitals_are_read_where_somebody_measured(tmp_path):
-    change = {"HeartPeriod": "0.9", "SystolicPressure": " ", "DiastolicPressure": "70"}
+    change = {"HeartPeriod": "0.9", "SystolicPressure": "NA", "DiastolicPressure": "70"}
     write_table(tmp_path, change, {"FileName": "B"}, columns=(*ROW, *VITAL_COLUMNS.values()))
     first, second = read_echonet(tmp_path).records
     assert first.vitals[::2] == (0.9, 70.0) and np.isnan(first.vitals.systolic)

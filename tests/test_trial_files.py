@@ -54,6 +54,13 @@ def test_every_way_to_write_a_dose():
         ("inotrope", {"effect": {"below_suction": 0.1}}, "expected a number"),
         ("pump", {"speed": -9000}, "speed = -9000: expected at least 0"),
         ("inotrope", {"effect": -3.0}, "effect = -3.0: expected at least -0.95"),
+        ("pump", {"speed": {"below_suction": 1.5}}, "at least 0 and at most 0.9"),
+        (
+            "vasodilator",
+            {"effect": {"dose": 1000, "maximum": -2, "half": 1}},
+            "effect = -1.998",
+        ),
+        ("inotrope", {"effect": {"dose": 1, "maximum": 1, "half": 0}}, "half = 0"),
     ],
 )
 def test_what_is_not_understood_is_said(name, settings, words):

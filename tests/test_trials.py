@@ -14,9 +14,9 @@ from jaxtwin.optimise import optimise_intervention
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.speed_laws import BelowSuction
 from jaxtwin.trials import (
+    ENDPOINT_UNITS,
     Cohort,
     Event,
-    Trial,
     ef_level,
     run_trial,
     standard_endpoints,
@@ -108,6 +108,27 @@ def test_a_trial_that_was_cut_short_goes_on(cohort, trial, tmp_path, monkeypatch
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def steady(phase):
+    return 9_000.0 + 0.0 * phase
+
+
+def test_functions_without_a_name_are_not_kept(cohort, tmp_path):
+    """Two lambdas print alike: the second arm would be given the first one's numbers."""
+    some = dataclasses.replace(cohort, theta=cohort.theta[:2])
+    with pytest.raises(ValueError, match="arm 'slow' has the function"):
+        run_trial(some, {"slow": Pump(lambda phase: 8_000.0)}, folder=tmp_path)
+    kept = run_trial(some, {"steady": Pump(steady)}, folder=tmp_path)
+    again = run_trial(some, {"steady": Pump(steady)}, folder=tmp_path)
+    plain = run_trial(some, {"steady": Pump(9_000.0)})
+    np.testing.assert_array_equal(again.of("steady")["output"], kept.of("steady")["output"])
+    np.testing.assert_allclose(kept.of("steady")["output"], plain.of("steady")["output"], rtol=1e-3)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_every_endpoint_has_a_unit(trial):
+    assert set(trial.values) == set(ENDPOINT_UNITS)
+
+
 def test_another_dose_is_not_compiled_anew(cohort):
     traces = []
 
@@ -149,7 +170,6 @@ def test_impossible_trials_are_refused(cohort, trial):
         run_trial(cohort, {"a": Nothing()}, safety={"x": Event("MAP", 0.0, 1.0)})
     with pytest.raises(ValueError, match="outside the box"):
         dataclasses.replace(cohort, theta=cohort.theta + 10)
-    assert isinstance(trial, Trial)
 
 
 def pump(x):

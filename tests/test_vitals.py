@@ -21,6 +21,7 @@ from jaxtwin.methods.pssl import PSSL, load_pssl, save_pssl
 from jaxtwin.parameters import Box
 from jaxtwin.physics.left_heart import LeftHeart, LeftHeartParameters
 from jaxtwin.training import TrainingConfig
+from jaxtwin.twin import build_twin
 
 FORMAT = ClipFormat(frames=8, size=32)
 BOX = Box.of(LeftHeartParameters, ("T_c", "V_0"))
@@ -41,17 +42,17 @@ def test_the_instruments_err_as_much_as_they_say():
 def emulator():
     """Whatever θ: volumes and pressures go with the stressed volume alone."""
     make = functools.partial(
-        Emulator.create, LeftHeart(), BOX, ("V_lv", "P_ao"), 2, width=1, depth=0
+        Emulator.create, LeftHeart(), BOX, ("V_lv", "P_lv", "P_ao"), 2, width=1, depth=0
     )
     emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
     return eqx.tree_at(
         lambda e: (e.network.layers[0].weight, e.network.layers[0].bias, e.mean, e.spread),
         emulator,
         (
-            jnp.zeros((8, 2), jnp.float32),
-            jnp.asarray([0.4, 0.2, 0.3, 0.3, 2.4, 1.6, 2.0, 2.0], jnp.float32),
-            jnp.zeros(8, jnp.float32),
-            jnp.ones(8, jnp.float32),
+            jnp.zeros((12, 2), jnp.float32),
+            jnp.asarray([0.4, 0.2, 0.3, 0.3, 2.4, 0.1, 2, 2, 2.4, 1.6, 2.0, 2.0], jnp.float32),
+            jnp.zeros(12, jnp.float32),
+            jnp.ones(12, jnp.float32),
         ),
     )
 
@@ -116,6 +117,13 @@ def check_saving(fitted, emulator, cache, folder):
     vitals = np.array([cache.records[i].vitals for i in range(4)])
     a, b = predict(loaded, clips, vitals), predict(fitted.model, clips, vitals)
     np.testing.assert_array_equal(a.theta, b.theta)
+    twin = build_twin(loaded, clips[0], fitted.validation, Vitals(*vitals[0]))
+    low, high = twin.compatible.intervals["T_c"]
+    error = fitted.validation["period_error"]
+    assert vitals[0, 0] - error <= low < high <= vitals[0, 0] + error
+    assert twin.compatible.narrowing["T_c"] < 0.3
+    with pytest.raises(ValueError, match="1 of 1 clips have no period"):
+        build_twin(loaded, clips[0], fitted.validation)
     # The pressure that is not asked for is not needed.
     vitals[:, 1] = np.nan
     np.testing.assert_array_equal(predict(loaded, clips, vitals).theta, a.theta)
@@ -135,6 +143,6 @@ def test_a_patient_without_them_is_named_before_training(emulator, cache, tmp_pa
 
 
 def test_a_forward_model_without_pressure(emulator):
-    without = dataclasses.replace(emulator, channels=("V_lv", "P_lv"))
+    without = dataclasses.replace(emulator, channels=("V_lv", "P_lv", "P_la"))
     with pytest.raises(ValueError, match="systolic is read off P_ao"):
         without.measure(jnp.array([1.0, 140.0]), ("systolic",))

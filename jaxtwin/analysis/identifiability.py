@@ -9,6 +9,9 @@ import numpy as np
 
 from jaxtwin.forward import AbstractForward, MeasurementName
 
+# Points that agree, for quantiles that a few more would not move much; and when to give up.
+ENOUGH, MOST_ROUNDS = 50, 16
+
 
 class Compatible(NamedTuple):
     """The patients of the box who would have been measured alike.
@@ -39,14 +42,15 @@ def compatible_patients(
 
     Every θ of a Sobol sequence over the box whose numbers lie within the errors is
     kept: a rejection sampler with a uniform prior on the box. No linearisation, and no
-    encoder: this is about the measurement itself.
+    encoder: this is about the measurement itself. The more numbers, the fewer agree: up to
+    `MOST_ROUNDS` sequences are drawn until `ENOUGH` points do.
 
     Args:
         forward: Of the model, on its box.
         measured: By name, the value and half the width of the interval that counts as agreement,
             in mL, s and mmHg.
-        points: How many θ to try.
-        seed: Of the sequence.
+        points: How many θ to try at a time.
+        seed: Of the sequences.
 
     Raises:
         ValueError: If an error is not positive, or fewer than ten points agree.
@@ -55,14 +59,44 @@ def compatible_patients(
         raise ValueError(
             f"measured {dict(measured)}: expected at least one value, each with a positive error"
         )
+    prior: dict[str, np.ndarray] = {}
+    kept: list[dict[str, np.ndarray]] = []
+    found = rounds = 0
+    while found < ENOUGH and rounds < MOST_ROUNDS:
+        values, agree = _draw(forward, measured, points, seed + rounds)
+        prior = prior or values
+        kept.append({name: value[agree] for name, value in values.items()})
+        found, rounds = found + int(agree.sum()), rounds + 1
+    drawn = rounds * points
+    if found < 10:
+        what = ", ".join(f"{name} {value:.4g} ± {e:.2g}" for name, (value, e) in measured.items())
+        raise ValueError(
+            f"only {found} of {drawn} points of the box have {what} [mL, s, mmHg]: that is at the "
+            "edge of what the model can do; raise `points`, or check the measurement"
+        )
+    intervals, narrowing = {}, {}
+    for name, before in prior.items():
+        low, high = np.quantile(np.concatenate([part[name] for part in kept]), (0.05, 0.95))
+        prior_low, prior_high = np.quantile(before, (0.05, 0.95))
+        intervals[name] = (float(low), float(high))
+        narrowing[name] = float((high - low) / (prior_high - prior_low))
+    return Compatible(found, drawn, intervals, narrowing)
+
+
+def _draw(
+    forward: AbstractForward,
+    measured: Mapping[MeasurementName, tuple[float, float]],
+    points: int,
+    seed: int,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Parameters and pressures of points of the box, and which of them agree."""
     theta = forward.box.sample(points, seed=seed)
     emulation = forward.predict(theta)
     channel = forward.channels.index
-    maximum = np.asarray(emulation.maximum)
     P_ao = np.asarray(emulation.waveforms[:, channel("P_ao")])
     values = {
         **dict(zip(forward.box.names, theta.T, strict=True)),
-        "P_lv_max": maximum[:, channel("P_lv")],
+        "P_lv_max": np.asarray(emulation.maximum)[:, channel("P_lv")],
         "P_ao_mean": P_ao.mean(axis=1),
     }
     names = tuple(measured)
@@ -70,16 +104,4 @@ def compatible_patients(
     agree = np.ones(points, bool)
     for number, (value, error) in zip(numbers, measured.values(), strict=True):
         agree &= np.abs(np.asarray(number) - value) <= error
-    if agree.sum() < 10:
-        what = ", ".join(f"{name} {value:.4g} ± {e:.2g}" for name, (value, e) in measured.items())
-        raise ValueError(
-            f"only {agree.sum()} of {points} points of the box have {what} [mL, s, mmHg]: that is "
-            "at the edge of what the model can do; raise `points`, or check the measurement"
-        )
-    intervals, narrowing = {}, {}
-    for name, value in values.items():
-        low, high = np.quantile(value[agree], (0.05, 0.95))
-        prior_low, prior_high = np.quantile(value, (0.05, 0.95))
-        intervals[name] = (float(low), float(high))
-        narrowing[name] = float((high - low) / (prior_high - prior_low))
-    return Compatible(int(agree.sum()), points, intervals, narrowing)
+    return values, agree

@@ -219,7 +219,7 @@ def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
 
 def _vital(row: dict[str, str], vital: VitalName) -> float:
     column = VITAL_COLUMNS[vital]
-    if not (row.get(column) or "").strip():
+    if (row.get(column) or "").strip().lower() in {"", "na", "nan"}:
         return math.nan
     value = _number(row, column)
     low, high = PLAUSIBLE[vital]

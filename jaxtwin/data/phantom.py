@@ -73,7 +73,9 @@ def write_cohort(
         raise ValueError(f"A split is TRAIN, VAL or TEST; got {sorted(unknown)}.")
     folder = Path(folder)
     (folder / "Videos").mkdir(parents=True, exist_ok=True)
-    _claim(folder, {**theta, **beside}, splits, seed)
+    # Measured pressures follow from beats, whose last bits may differ between machines.
+    rounded = {column: np.round(values, 1) for column, values in beside.items()}
+    _claim(folder, {**theta, **rounded}, splits, seed)
 
     def write(clip: int) -> _Written:
         return _write_clip(folder, clip, Beat(*(leaf[clip] for leaf in beats)), splits[clip], seed)
