@@ -222,7 +222,7 @@ def forest(
         ax.errorbar(
             mean,
             places + shift,
-            xerr=[mean - low, high - mean],
+            xerr=np.maximum([mean - low, high - mean], 0),  # rounding
             fmt="o",
             ms=4,
             capsize=2,
