@@ -287,8 +287,9 @@ def markdown(rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
 def _cell(area: Interval | None, *, sign: str = "") -> str:
     if area is None or not np.isfinite(area.mean):
         return "–"
-    bounds = f" [{area.low:{sign}.2f}, {area.high:{sign}.2f}]" if np.isfinite(area.low) else ""
-    return f"{area.mean:{sign}.2f}{bounds}"
+    mean, low, high = np.round(area, 2) + 0.0  # No minus before a zero.
+    bounds = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if np.isfinite(low) else ""
+    return f"{mean:{sign}.2f}{bounds}"
 
 
 def write_scores(run: Run, rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
