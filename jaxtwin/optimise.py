@@ -89,6 +89,8 @@ def optimise_intervention(
         raise ValueError(f"bounds {bounds}, ranges {dict(within)}: expected low < high in each")
     names = (maximise, *within)
     scale = np.array([1.0] + [_scale(*limits) for limits in within.values()])
+    # Numbers as arrays: another patient is not compiled anew.
+    p = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), p)
     problem = eqx.Partial(_values_and_slopes, system, p, make, endpoints, names)
     solved: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     most = 0

@@ -202,6 +202,29 @@ def test_the_best_speed_is_the_grids(cohort):
     assert best.simulations < 20 < len(speeds)
 
 
+def test_another_patient_is_not_compiled_anew():
+    traces = []
+
+    def endpoints(orbit):
+        traces.append(1)
+        return standard_endpoints(orbit)
+
+    counted = []
+    for E_max in (0.6, 0.8):
+        best = optimise_intervention(
+            HEART,
+            dataclasses.replace(FAILING, E_max=E_max),
+            pump,
+            [(8_000.0, 10_000.0)],
+            maximise="output",
+            within={"P_ao_mean": (60.0, 100.0)},
+            endpoints=endpoints,
+        )
+        assert best.feasible
+        counted.append(len(traces))
+    assert counted[0] == counted[1]
+
+
 def _row(p):
     return np.array([[getattr(p, name) for name in SEVEN.names]], np.float32)
 
