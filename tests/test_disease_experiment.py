@@ -15,6 +15,18 @@ from jaxtwin.data.echonet import Record, read_echonet, read_theta
 from jaxtwin.diseases import DISEASES, EIGHT, HEALTHY
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    """Intervals are tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("auroc", "auroc_difference"):
+            keep = getattr(detection_table, name)
+            patch.setattr(
+                detection_table, name, lambda *a, keep=keep, **k: keep(*a, **k | {"resamples": 100})
+            )
+        yield
+
+
 @pytest.fixture(scope="module")
 def seen():
     """Healthy, stenosed and weak hearts; labels of a few test clips are missing."""
@@ -50,7 +62,7 @@ def rows(seen):
     random = np.random.default_rng(1)
     learnt = {
         "volumes": [twins(seen, random, False)],
-        "vitals": [twins(seen, random, True) for _ in range(2)],
+        "vitals": [twins(seen, random, True)],
     }
     return learnt, score(seen, learnt, None)
 
