@@ -54,6 +54,7 @@ VARIANTS: dict[Variant, tuple[VitalName, ...]] = {
 # Of whom the bulk and the groups are sought.
 LEAST_TRAINING = 4 * MOST_GROUPS
 LEAST_TESTED = 40
+LEAST_ILL = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,8 @@ def read_diagnoses(path: Path) -> dict[str, str]:
                 "diagnosis that you want to find"
             )
         found[name] = diagnosis
-    return {name: diagnosis for name, diagnosis in found.items() if name and diagnosis}
+    unknown = {"", "na", "nan", "none", "unknown"}
+    return {name: d for name, d in found.items() if name and d.lower() not in unknown}
 
 
 def describe_cohort(records: Sequence[Record], diagnoses: dict[str, str], healthy: str) -> Seen:
@@ -195,11 +197,16 @@ def describe_cohort(records: Sequence[Record], diagnoses: dict[str, str], health
             f"{LEAST_TRAINING}"
         )
     tested = sorted(set(diagnosis[split == "TEST"]) - {""})
+    few = {name for name in tested if np.sum(diagnosis[split == "TEST"] == name) < LEAST_ILL}
+    for name in sorted(few):
+        print(f"{name}: fewer than {LEAST_ILL} TEST clips, too few to say anything; left out")
+    diagnosis[np.isin(diagnosis, list(few))] = ""
+    tested = [name for name in tested if name not in few]
     if healthy not in tested or len(tested) < 2:
         raise ValueError(
             f"diagnoses of the TEST clips: {', '.join(tested) or 'none'}; expected {healthy!r} "
-            "(--healthy says what yours are called) and at least one disease; a patient in the "
-            "file is a clip's name in FileList.csv"
+            "(--healthy says what yours are called) and at least one disease, each of at least "
+            f"{LEAST_ILL} clips; a patient in the file is a clip's name in FileList.csv"
         )
     numbers = np.array([(r.edv, r.esv, 100 * (r.edv - r.esv) / r.edv) for r in records])
     return Seen(
@@ -281,7 +288,14 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     diagnoses: dict[str, str] = {}
     if config.data is not None and config.labels is not None:
         diagnoses = read_diagnoses(config.labels)
-        records = read_echonet(config.data).records
+        dataset = read_echonet(config.data)
+        if dataset.skipped:
+            first = dataset.skipped[0]
+            print(
+                f"{len(dataset.skipped)} clips of {config.data} are refused, the first: "
+                f"{first.name}: {first.reason}"
+            )
+        records = dataset.records
         describe_cohort(records, diagnoses, config.healthy)
         if unmatched := sorted(set(diagnoses) - {record.name for record in records}):
             print(
@@ -313,15 +327,14 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     seen = describe_cohort(cache.records, diagnoses, config.healthy)
     variants = list(VARIANTS)
     needed = pick_vitals(seen.vitals, VARIANTS["vitals"])
-    missing = [
-        name
-        for name, values in zip(VARIANTS["vitals"], needed, strict=True)
-        if not np.isfinite(values).all()
-    ]
+    known = np.isfinite(np.stack(needed))
+    missing = [name for name, row in zip(VARIANTS["vitals"], known, strict=True) if not row.all()]
     if missing:
+        without = np.flatnonzero(~known.all(axis=0))
         print(
-            f"not every clip has {', '.join(missing)} in FileList.csv: twins are learnt from "
-            "volumes alone"
+            f"not every clip has {', '.join(missing)} in FileList.csv ({len(without)} of "
+            f"{len(cache.records)} lack one, the first: {cache.records[without[0]].name}): twins "
+            "are learnt from volumes alone; remove those clips' rows to use the others' vitals"
         )
         variants.remove("vitals")
     learnt: dict[str, list[Learnt]] = {}
@@ -342,6 +355,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     table = write_scores(run, rows, seen)
     draw_figures(run, rows, seen, learnt, truth)
     print(f"\n{table}")
+    if n := int(np.sum((seen.diagnosis == "") & (seen.split == "TEST"))):
+        print(f"{n} TEST clips without a diagnosis were left out")
     skipped = [*dataset.skipped, *cache.skipped]
     return {
         "emulator": emulator_errors,

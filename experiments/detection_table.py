@@ -362,8 +362,8 @@ def draw_areas(rows: Sequence[Mapping[str, Any]], seen: Seen) -> Figure:
             kind: [cells.get((disease, name, kind), nothing) for name in names] for kind in SCORES
         }
         plotting.forest(ax, [TITLES[n] for n in names], groups, label="AUROC", reference=0.5)
-        ax.set(title=disease, xlim=(0, 1))
-    axes[0].legend(frameon=False, fontsize="small", loc="upper left")
+        ax.set(title=disease, xlim=(-0.03, 1.03))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

@@ -149,10 +149,13 @@ def _value(name: str, key: str, value: Any) -> Any:
 
 def read_arms(described: Mapping[str, Any]) -> dict[str, AbstractIntervention]:
     """Every arm; its interventions follow each other in the file's order."""
-    return {
-        arm: combine(*(create(name, settings) for name, settings in parts.items()))
-        for arm, parts in described["arms"].items()
-    }
+    arms = {}
+    for arm, parts in described["arms"].items():
+        try:
+            arms[arm] = combine(*(create(name, settings) for name, settings in parts.items()))
+        except ValueError as error:
+            raise ValueError(f"arm {arm!r}: {error}") from error
+    return arms
 
 
 def draw(patients: int, seed: int) -> Cohort:
@@ -195,8 +198,11 @@ def read_cohort(described: Mapping[str, Any], folder: Path, most: int | None, se
     if "twins" in wanted:
         cohort = twins(folder / wanted["twins"])
         return cohort if most is None else dataclasses.replace(cohort, theta=cohort.theta[:most])
-    patients = int(wanted.get("patients", 1_000))
-    return draw(min(patients, most or patients), int(wanted.get("seed", seed)))
+    patients = wanted.get("patients", 1_000)
+    patients = patients if most is None else min(patients, most)
+    if not isinstance(patients, int) or patients < 2:
+        raise ValueError(f"{patients} patients: expected a whole number of at least 2")
+    return draw(patients, int(wanted.get("seed", seed)))
 
 
 def effect_rows(
@@ -291,11 +297,10 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     control = analysis.get("control", next(iter(arms)))
     endpoints = tuple(analysis.get("endpoints", ENDPOINTS))
     unknown = [name for name in endpoints if name not in ENDPOINT_UNITS]
-    if control not in arms or unknown:
-        raise ValueError(
-            f"control {control!r}, unknown endpoints {unknown}: expected one of the arms "
-            f"{', '.join(arms)} and some of {', '.join(ENDPOINT_UNITS)}"
-        )
+    if control not in arms:
+        raise ValueError(f"control {control!r}: expected one of the arms {', '.join(arms)}")
+    if unknown:
+        raise ValueError(f"endpoints {unknown}: expected some of {', '.join(ENDPOINT_UNITS)}")
     cohort = read_cohort(described, config.config.parent, config.patients, config.seed)
     trial = run_trial(
         cohort,

@@ -56,6 +56,12 @@ def change(p: AbstractParameters, **by: Callable[[Scalar], Any]) -> Any:
     return dataclasses.replace(p, **{name: f(getattr(p, name)) for name, f in by.items()})
 
 
+def _require(name: str, value: Any, *, above: float) -> None:
+    """Refuse a dose that is a plain number and means nothing; arrays may be traced."""
+    if isinstance(value, int | float) and not above < value < float("inf"):
+        raise ValueError(f"{name} = {value}: expected a number above {above:g}")
+
+
 class Nothing(AbstractIntervention):
     """The control."""
 
@@ -117,6 +123,9 @@ class Inotrope(AbstractIntervention):
 
     effect: Dose
 
+    def __check_init__(self):
+        _require("Inotrope: effect", self.effect, above=-1.0)
+
     def __call__(self, system, p):
         """The patient with another E_max."""
         return system, change(p, E_max=lambda E_max: E_max * (1 + self.effect))
@@ -130,6 +139,9 @@ class Vasodilator(AbstractIntervention):
     """
 
     effect: Dose
+
+    def __check_init__(self):
+        _require("Vasodilator: effect", self.effect, above=-1.0)
 
     def __call__(self, system, p):
         """The patient with another R_s."""
@@ -167,6 +179,9 @@ class RateControl(AbstractIntervention):
     """
 
     rate: Dose
+
+    def __check_init__(self):
+        _require("RateControl: rate", self.rate, above=0.0)
 
     def __call__(self, system, p):
         """The patient with another heart period."""
@@ -213,12 +228,15 @@ class Pump(AbstractIntervention):
     speed: Speed | AbstractSpeedLaw
     pump: PumpParameters = PumpParameters()
 
+    def __check_init__(self):
+        _require("Pump: speed", self.speed, above=0.0)
+
     def __call__(self, system, p):
         """The patient with a pump."""
         if not isinstance(system, AbstractVentricle):
             raise ValueError(
                 f"a pump needs a ventricle and an aorta: expected an AbstractVentricle, got "
-                f"{type(system).__name__}"
+                f"{type(system).__name__}; a patient can have one pump"
             )
         speed = self.speed
         if isinstance(speed, AbstractSpeedLaw):

@@ -87,6 +87,13 @@ def optimise_intervention(
     low, high = np.asarray(bounds, float).reshape(-1, 2).T
     if not len(low) or not (low < high).all() or any(not a < b for a, b in within.values()):
         raise ValueError(f"bounds {bounds}, ranges {dict(within)}: expected low < high in each")
+    lowest: Any = low  # Not of JAX, where an index beyond the end reads the last dose.
+    try:
+        make(lowest)
+    except IndexError:
+        raise ValueError(
+            f"`make` reads more doses than the {len(low)} that have bounds: give every dose its own"
+        ) from None
     names = (maximise, *within)
     scale = np.array([1.0] + [_scale(*limits) for limits in within.values()])
     # Numbers as arrays: another patient is not compiled anew.

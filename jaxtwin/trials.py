@@ -140,7 +140,8 @@ class Effect(NamedTuple):
         group: Whose; "all" for everybody.
         patients: How many there are in the group.
         failed: How many of them are left out, because a beat was not found in either arm, or the
-            arm's law had no dose for them, as `BelowSuction` has none where nothing sucks. They are
+            arm's law had no dose for them, as `BelowSuction` has none where nothing sucks, or the
+            heart ran empty. They are
             no random draw: compare an arm with many with the others on the same patients.
         control: Mean in the control arm.
         treated: Mean in the arm.
@@ -266,15 +267,18 @@ class Trial:
             "failed": self.failed.reshape(-1),
         }
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """`table` as a file, whole or not at all.
 
         Args:
-            path: Ends in .csv, or in .parquet, which keeps types and needs the extra `parquet`.
+            path: Ends in .csv, or in .parquet, which keeps types and needs the extra `parquet`. Its
+                folder is made if need be.
 
         Raises:
             ValueError: If it ends in something else.
         """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         columns = self.table()
         partial = path.with_suffix(".partial")
         if path.suffix == ".csv":
@@ -303,11 +307,17 @@ def treat(
     intervention: AbstractIntervention,
     theta: Theta,
 ) -> tuple[dict[str, Float[Array, ""]], Bool[Array, ""]]:
-    """One patient's endpoints after an intervention, and whether the simulation failed."""
+    """One patient's endpoints after an intervention, and whether the simulation failed.
+
+    A heart without blood has failed: the circuit is linear, and goes on below an empty ventricle
+    and a negative mean pressure of the veins, which collapse in life.
+    """
     treated, p = intervention(system, box.complete(theta))
     orbit = periodic_orbit(treated, p, steps=STEPS, throw=False)
     values = endpoints(orbit)
-    failed = ~orbit.converged
+    out = orbit.outputs
+    empty = (jnp.min(out.V_lv) <= 0) | (mean_over_time(orbit, out.P_la) <= 0)
+    failed = ~orbit.converged | empty
     return {name: jnp.where(failed, jnp.nan, value) for name, value in values.items()}, failed
 
 

@@ -159,7 +159,7 @@ def test_without_labels_to_learn_from_nothing_is_told(rows, seen):
     assert {row["score"] for row in some} == {"its parameter", "outlier"}
 
 
-def test_a_cohort_that_cannot_be_scored_is_refused_at_once(tmp_path):
+def test_a_cohort_that_cannot_be_scored_is_refused_at_once(tmp_path, capsys):
     def records(*splits):
         return [
             Record(f"c{i}", tmp_path, 100.0, 40.0, 60.0, 50.0, 9, s) for i, s in enumerate(splits)
@@ -174,12 +174,16 @@ def test_a_cohort_that_cannot_be_scored_is_refused_at_once(tmp_path):
         describe_cohort(many, {"c32": "healthy"}, "healthy")
     with pytest.raises(ValueError, match="expected at least 32 to train on and 40 to test"):
         Config(clips=(20, 4, 40))
-    assert describe_cohort(many, {"c32": "healthy", "c33": "flu"}, "healthy").diseases == ["flu"]
+    many = records(*["TRAIN"] * 32, *["TEST"] * 7)
+    diagnoses = {f"c{i}": "healthy" if i < 35 else "flu" for i in range(32, 38)} | {"c38": "gout"}
+    seen = describe_cohort(many, diagnoses, "healthy")
+    assert seen.diseases == ["flu"] and seen.diagnosis[38] == ""
+    assert "gout: fewer than 3 TEST clips" in capsys.readouterr().out
 
 
 def test_diagnoses_are_read_from_a_file(tmp_path):
     path = tmp_path / "labels.csv"
-    path.write_text("patient,diagnosis,note\nA.AVI,healthy,x\nB,amyloid,\nC,,\nA,healthy,\n")
+    path.write_text("patient,diagnosis,note\nA.AVI,healthy,x\nB,amyloid,\nC,,\nD,NA,\nA,healthy,\n")
     assert read_diagnoses(path) == {"A": "healthy", "B": "amyloid"}
     path.write_text("patient,diagnosis\nA,healthy\nA,amyloid\n")
     with pytest.raises(ValueError, match="A is listed as healthy and as amyloid"):

@@ -118,6 +118,20 @@ def test_one_of_your_own_batches_and_differentiates():
     np.testing.assert_allclose(slopes, numeric / (2 * step), rtol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Pump(-9_000.0), "Pump: speed = -9000.0: expected a number above 0"),
+        (lambda: Vasodilator(-2.0), "Vasodilator: effect = -2.0: expected a number above -1"),
+        (lambda: Inotrope(float("nan")), "Inotrope: effect = nan"),
+        (lambda: RateControl(0.0), "RateControl: rate = 0.0"),
+    ],
+)
+def test_impossible_doses_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
 def test_what_cannot_be_done_is_said():
     with pytest.raises(ValueError, match="has no E_es, which the intervention changes"):
         change(P, E_es=lambda x: x)

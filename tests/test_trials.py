@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from jaxtwin.cohort import draw_cohort, map_patients
-from jaxtwin.interventions import Inotrope, Nothing, Pump, Vasodilator, combine
+from jaxtwin.interventions import Fluid, Inotrope, Nothing, Pump, Vasodilator, combine
 from jaxtwin.optimise import optimise_intervention
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.speed_laws import BelowSuction
@@ -108,6 +108,15 @@ def test_a_trial_that_was_cut_short_goes_on(cohort, trial, tmp_path, monkeypatch
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def test_a_heart_without_blood_has_failed(cohort):
+    """The linear circuit goes on below zero; a patient does not."""
+    some = dataclasses.replace(cohort, theta=cohort.theta[:8])
+    trial = run_trial(some, {"as before": Nothing(), "bled": Fluid(-1_000.0), "wet": Fluid(50.0)})
+    assert trial.failed[1].all() and not trial.failed[[0, 2]].any()
+    assert np.isnan(trial.of("bled")["EF"]).all()
+    assert np.all(trial.of("wet")["output"] > trial.of("as before")["output"])
+
+
 def steady(phase):
     return 9_000.0 + 0.0 * phase
 
@@ -145,7 +154,9 @@ def test_the_table_has_a_row_a_patient_and_arm(trial, tmp_path):
     lines = (tmp_path / "trial.csv").read_text().splitlines()
     assert len(lines) == 1 + 3 * 40
     assert lines[0].startswith("arm,patient,T_c,V_0") and lines[0].endswith("failed")
-    trial.write(tmp_path / "trial.parquet")
+    trial.write(f"{tmp_path}/new/trial.parquet")
+    (tmp_path / "new" / "trial.parquet").rename(tmp_path / "trial.parquet")
+    (tmp_path / "new").rmdir()
     kept = parquet.read_table(tmp_path / "trial.parquet")
     assert kept.column_names == lines[0].split(",")
     for name, column in trial.table().items():
@@ -270,5 +281,9 @@ def test_what_cannot_be_reached_is_said():
     assert not best.feasible and best.endpoints["P_ao_mean"] < 150
     with pytest.raises(ValueError, match="low < high"):
         optimise_intervention(HEART, FAILING, pump, [(9.0, 8.0)], maximise="output", within={})
+    with pytest.raises(ValueError, match="reads more doses than the 1"):
+        optimise_intervention(
+            HEART, FAILING, pump_and_drug, [(8.0, 9.0)], maximise="output", within={}
+        )
     with pytest.raises(ValueError, match="no endpoints"):
         optimise_intervention(HEART, FAILING, pump, [(8.0, 9.0)], maximise="MAP", within={})
