@@ -31,6 +31,7 @@ import numpy as np
 from experiments.command import Run, RunConfig, main, origin
 from experiments.detection_table import Learnt, Seen, draw_figures, recovery, score, write_scores
 from experiments.pssl import check_clips, check_splits, obtain_emulator, write_phantoms
+from experiments.tables import write_table
 from jaxtwin.analysis.detection import MOST_GROUPS
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
@@ -341,8 +342,16 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     for variant in variants:
         for seed in range(config.seed, config.seed + config.seeds):
             print(f"twins from {variant}, seed {seed}")
-            learnt.setdefault(variant, []).append(
-                fill_cell(run, cache, emulator, variant, seed, config)
+            one = fill_cell(run, cache, emulator, variant, seed, config)
+            learnt.setdefault(variant, []).append(one)
+            # What experiments.trial and experiments.lvad take as --twins.
+            test = cache.split("TEST")
+            write_table(
+                run.folder / "cells" / f"{variant}-{seed - config.seed}" / "predictions.csv",
+                {
+                    "clip": [cache.records[i].name for i in test],
+                    **dict(zip(EIGHT.names, one.theta[test].T, strict=True)),
+                },
             )
     truth = None
     if (data / "Theta.csv").exists():

@@ -11,6 +11,7 @@ from experiments import detection_table
 from experiments.detection import Config, describe_cohort, make_diseased_phantoms, read_diagnoses
 from experiments.detection_table import EVERYONE, Learnt, Seen, markdown, recovery, score
 from experiments.tables import read_table
+from experiments.trial import twins as read_twins
 from jaxtwin.data.echonet import Record, read_echonet, read_theta
 from jaxtwin.diseases import DISEASES, EIGHT, HEALTHY
 
@@ -218,6 +219,9 @@ def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path):
     table = read_table(tmp_path / "a" / "detection.csv")
     ceiling = table["AUROC"][(table["source"] == "truth") & (table["score"] == "its parameter")]
     assert np.all(ceiling == 1)  # Ranges of health and disease do not meet.
+
+    cohort = read_twins(tmp_path / "a" / "cells" / "vitals-0" / "predictions.csv")
+    assert cohort.box == EIGHT and len(cohort.theta) == 40
 
     # No θ, no vitals, other names of diagnoses.
     (folder / "Theta.csv").unlink()
