@@ -1,0 +1,72 @@
+"""The one-compartment lung against its closed form."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin.cohort import simulate_cohort
+from jaxtwin.physics.check import check_system
+from jaxtwin.physics.lung import AIRWAY, Lung, LungParameters
+from jaxtwin.physics.periodic import periodic_orbit
+
+SYSTEM = Lung()
+
+
+def closed_form(t, p):
+    """Volume of the settled breath: two exponentials of the time constant RC."""
+    tau, swing = p.R * p.C, p.C * p.P_i
+    rest = p.C * p.PEEP
+    # End of expiration x and of inspiration y, above rest: each decays towards its own plateau.
+    a, b = np.exp(-p.T_i / tau), np.exp(-(p.T - p.T_i) / tau)
+    y = swing * (1 - a) / (1 - a * b)
+    x = y * b
+    filling = swing + (x - swing) * np.exp(-t / tau)
+    emptying = y * np.exp(-(t - p.T_i) / tau)
+    return rest + np.where(t < p.T_i, filling, emptying)
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    # The last one's time constant is three of the solver's steps.
+    [({}, 2e-4), ({"R": 40.0, "C": 0.1}, 2e-4), ({"R": 3.0, "C": 0.015}, 3e-3)],
+)
+def test_the_settled_breath_is_the_closed_form(changes, share):
+    """Within a share of what the volume would swing if there were time."""
+    p = dataclasses.replace(LungParameters(), **changes)
+    orbit = jax.jit(lambda p: periodic_orbit(SYSTEM, p))(p)
+    V = closed_form(np.asarray(orbit.times), p)
+    np.testing.assert_allclose(orbit.outputs.V, V, atol=share * p.C * p.P_i)
+    np.testing.assert_allclose(orbit.outputs.P_alv, V / p.C, atol=share * p.P_i)
+
+
+def test_an_obstructed_lung_does_not_empty():
+    """Air trapping: with a time constant of 4 s volume stays above that of PEEP."""
+    obstructed = dataclasses.replace(LungParameters(), R=40.0, C=0.1)
+    orbit = jax.jit(lambda p: periodic_orbit(SYSTEM, p))(obstructed)
+    assert float(orbit.outputs.P_alv[0]) > obstructed.PEEP + 1.0
+
+
+def test_gradients_cohort_and_report():
+    p = LungParameters()
+
+    def tidal(R, C):
+        V = periodic_orbit(SYSTEM, dataclasses.replace(p, R=R, C=C)).outputs.V
+        return jnp.max(V) - jnp.min(V)
+
+    slopes = jax.grad(tidal, (0, 1))(20.0, 0.06)
+    for slope, step, (dR, dC) in zip(slopes, (1e-2, 1e-4), ((1, 0), (0, 1)), strict=True):
+        numeric = tidal(20.0 + dR * step, 0.06 + dC * step) - tidal(
+            20.0 - dR * step, 0.06 - dC * step
+        )
+        np.testing.assert_allclose(slope, numeric / (2 * step), rtol=1e-3)
+    cohort = simulate_cohort(SYSTEM, AIRWAY, AIRWAY.sample(64, seed=0))
+    assert cohort.converged.all()
+    for i in range(64):
+        one = AIRWAY.complete(jnp.asarray(cohort.theta[i], float))
+        V = closed_form(np.arange(80) / 80 * p.T, one)
+        np.testing.assert_allclose(cohort.waveforms.V[i], V, atol=2e-3 * float(one.C) * p.P_i)
+    report = check_system(SYSTEM)
+    assert not report.problems and report.facts["fastest mode"] == "0.5 s"
