@@ -14,8 +14,8 @@ the scores. After Kuang et al., NeurIPS 2024, section on disease and figure 3b.
 
 With --data and --labels (a CSV file with the columns patient, a clip's name, and diagnosis), the
 same on real clips; period and pressures are used where FileList.csv has all three, in the columns
-HeartPeriod, SystolicPressure and DiastolicPressure, for every clip. The default takes about an hour
-on two CPU cores, tiny two minutes.
+HeartPeriod, SystolicPressure and DiastolicPressure, for every clip. The default takes about 40
+minutes on two CPU cores, tiny about one.
 """
 
 import csv
@@ -30,7 +30,7 @@ import numpy as np
 
 from experiments.command import Run, RunConfig, main, origin
 from experiments.detection_table import Learnt, Seen, draw_figures, recovery, score, write_scores
-from experiments.pssl import check_clips, check_splits, obtain_emulator, write_phantoms
+from experiments.pssl import check_clips, check_splits, decode, obtain_emulator, write_phantoms
 from experiments.tables import write_table
 from jaxtwin.analysis.detection import MOST_GROUPS
 from jaxtwin.data.base import ClipFormat
@@ -42,7 +42,6 @@ from jaxtwin.emulator import Emulator
 from jaxtwin.encoder import EncoderName, create_encoder
 from jaxtwin.methods.clips import predict_cached, train_on_clips
 from jaxtwin.methods.pssl import PSSL, save_pssl
-from jaxtwin.progress import progress_bar
 from jaxtwin.training import TrainingConfig
 
 Variant = Literal["volumes", "vitals"]
@@ -290,6 +289,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     if config.data is not None and config.labels is not None:
         diagnoses = read_diagnoses(config.labels)
         dataset = read_echonet(config.data)
+        check_splits(dataset)
         if dataset.skipped:
             first = dataset.skipped[0]
             print(
@@ -317,14 +317,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         diagnoses = read_diagnoses(data / "Diagnosis.csv")
     dataset = read_echonet(data)
     check_splits(dataset)
-    cache = ClipCache.build(
-        dataset.records,
-        config.format,
-        run.folder / "clips",
-        progress=lambda clips: progress_bar(
-            clips, total=len(dataset.records), desc="decoding", unit="clip"
-        ),
-    )
+    cache = decode(dataset.records, config.format, run.folder / "clips")
     seen = describe_cohort(cache.records, diagnoses, config.healthy)
     variants = list(VARIANTS)
     needed = pick_vitals(seen.vitals, VARIANTS["vitals"])

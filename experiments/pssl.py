@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from jaxtwin.cohort import Limits, Simulations, draw_cohort, simulate_cohort
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus
-from jaxtwin.data.echonet import EchoNet, read_echonet, read_theta
+from jaxtwin.data.echonet import EchoNet, Record, read_echonet, read_theta
 from jaxtwin.data.phantom import Beat, write_cohort
 from jaxtwin.data.vitals import VitalName
 from jaxtwin.emulator import Emulator, load_emulator, measure, save_emulator, train_emulator
@@ -227,6 +227,18 @@ def write_phantoms(
     )
 
 
+def decode(records: Sequence[Record], format: ClipFormat, folder: Path) -> ClipCache:
+    """The records' clips, decoded or opened, with a progress bar."""
+    return ClipCache.build(
+        records,
+        format,
+        folder,
+        progress=lambda clips: progress_bar(
+            clips, total=len(records), desc="decoding", unit="clip"
+        ),
+    )
+
+
 def check_splits(dataset: EchoNet | Camus) -> None:
     """Raise a ValueError if there is nothing to train on, to select with or to score."""
     counts = {name: len(dataset.split(name)) for name in ("TRAIN", "VAL", "TEST")}
@@ -338,14 +350,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         make_phantoms(data, config.clips, seed=config.seed)
     dataset = read_echonet(data)
     check_splits(dataset)
-    cache = ClipCache.build(
-        dataset.records,
-        config.format,
-        run.folder / "clips",
-        progress=lambda clips: progress_bar(
-            clips, total=len(dataset.records), desc="decoding", unit="clip"
-        ),
-    )
+    cache = decode(dataset.records, config.format, run.folder / "clips")
     skipped = [*dataset.skipped, *cache.skipped]
     for clip in skipped:
         print(f"skipped {clip.name}: {clip.reason}")

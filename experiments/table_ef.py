@@ -16,7 +16,6 @@ tiny takes two minutes and only shows that everything runs.
 """
 
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +32,7 @@ from experiments.pssl import (
     PHASES,
     check_clips,
     check_splits,
+    decode,
     make_phantoms,
     obtain_emulator,
 )
@@ -54,7 +54,6 @@ from jaxtwin.methods.pssl import PSSL
 from jaxtwin.methods.supervised import SupervisedClips
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.physics.observables import ejection_fraction
-from jaxtwin.progress import progress_bar
 from jaxtwin.training import TrainingConfig
 
 
@@ -147,14 +146,8 @@ def read_sets(config: Config, run: Run) -> list[DataSet]:
     found.insert(0, ("phantom", read_echonet(folder).records, (), {}))
     sets = []
     for name, records, skipped, patients in found:
-        cache = ClipCache.build(
-            records,
-            config.camus_format if name == "camus" else config.format,
-            run.folder / f"clips_{name}",
-            progress=functools.partial(
-                progress_bar, total=len(records), desc=f"decoding {name}", unit="clip"
-            ),
-        )
+        format = config.camus_format if name == "camus" else config.format
+        cache = decode(records, format, run.folder / f"clips_{name}")
         whose = tuple(patients.get(record.name, record.name) for record in cache.records)
         sets.append(DataSet(name, cache, whose, (*skipped, *cache.skipped)))
     return sets

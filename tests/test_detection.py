@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxtwin.analysis import detection
 from jaxtwin.analysis.detection import (
+    FEWEST,
     auroc,
     auroc_difference,
     memberships,
@@ -74,6 +76,24 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         found = auroc(score, ill, seed=seed)
         held += found.low <= truth <= found.high
     assert 34 <= held <= 40
+
+
+def test_with_few_ill_the_bootstrap_knows_too_little():
+    """Why intervals are not given below ten ill patients."""
+    random = np.random.default_rng(7)
+    truth = stats.norm.cdf(1 / np.sqrt(2))
+    held = {}
+    for n in (5, 10):
+        ill = np.arange(100 + n) < n
+        inside = 0
+        for seed in range(200):
+            _, drawn = detection._areas((random.normal(size=100 + n) + ill)[None], ill, 300, seed)
+            low, high = np.quantile(drawn, [0.025, 0.975])
+            inside += low <= truth <= high
+        held[n] = inside / 200
+    assert held[5] < 0.9 and held[5] < held[10] < 0.95
+    few = np.arange(60) < FEWEST - 1
+    assert np.isnan(auroc(random.normal(size=(1, 60)), few).low)
 
 
 def test_outliers_do_not_hide_themselves():

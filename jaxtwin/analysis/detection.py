@@ -182,7 +182,7 @@ def probabilities(
 
     Logistic regression on the values, their squares and products; on the values alone where there
     are more than `WIDE` of them. How much it is held back is chosen by cross-validation among the
-    reference's patients.
+    reference's patients, unless somebody's diagnosis is too rare for that (C = 0.1 then).
 
     Args:
         values: One row a patient.
