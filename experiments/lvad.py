@@ -30,9 +30,9 @@ from jaxtwin import plotting
 from jaxtwin.cohort import map_patients
 from jaxtwin.interventions import AbstractIntervention, Nothing, Pump
 from jaxtwin.parameters import Box
-from jaxtwin.physics.base import AbstractVentricle
 from jaxtwin.physics.lvad import STEPS, PumpParameters
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.ventricle import AbstractVentricle
 from jaxtwin.progress import progress_bar
 from jaxtwin.speed_laws import BelowSuction, FlatteningFlow, suction_speed
 from jaxtwin.trials import Cohort, Trial, ef_level, run_trial, standard_endpoints

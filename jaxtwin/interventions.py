@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Scalar
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractVentricle
+from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.lvad import LVAD, PumpParameters, Speed
+from jaxtwin.physics.ventricle import AbstractVentricle
 from jaxtwin.speed_laws import AbstractSpeedLaw
 
 Dose: TypeAlias = Scalar | float

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float
 from scipy.optimize import minimize
 
 from jaxtwin.interventions import AbstractIntervention
-from jaxtwin.physics.base import AbstractVentricle
 from jaxtwin.physics.lvad import STEPS
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.ventricle import AbstractVentricle
 from jaxtwin.trials import Endpoints, standard_endpoints
 
 # How far an endpoint may be outside its range, in shares of the scale it is divided by.

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.parameters import Scalar
-from jaxtwin.physics.base import AbstractVentricle
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.implicit import SDIRK2
 from jaxtwin.physics.lvad import LVAD, STEPS, PumpParameters
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.ventricle import AbstractVentricle
 
 SPEEDS = (6_000.0, 18_000.0)
 """Where speeds are sought [rpm]."""

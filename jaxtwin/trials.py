@@ -27,10 +27,10 @@ from jaxtwin.analysis.metrics import Interval, mean_with_interval
 from jaxtwin.cohort import Progress, map_patients
 from jaxtwin.interventions import AbstractIntervention
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractVentricle
 from jaxtwin.physics.lvad import STEPS, PumpedOutputs, pump_observables
 from jaxtwin.physics.observables import UNITS, mean_over_time, observables
 from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit
+from jaxtwin.physics.ventricle import AbstractVentricle
 
 Endpoints = Callable[[PeriodicOrbit], dict[str, Float[Array, ""]]]
 """Numbers of a patient's beat in one arm, each under its name."""

@@ -1,9 +1,12 @@
-"""What a user writes to add a model: an `AbstractPeriodicSystem`, or an `AbstractSystem`."""
+"""What a user writes to add a model: an `AbstractPeriodicSystem` or an `AbstractRecordedSystem`."""
 
 import abc
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Scalar
 
@@ -51,38 +54,84 @@ class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
         """What can be observed of the state at time t [s]."""
 
 
-class AbstractPeriodicSystem(AbstractSystem[State, Parameters, Outputs]):
+class Recording(NamedTuple):
+    """A system's outputs over the time that it is watched: of one patient, or of many.
+
+    Attributes:
+        maximum: The outputs' largest values, [*patient] on every leaf.
+        minimum: Their smallest values, likewise.
+        waveforms: The outputs at phases 0, 1/n, ... (n − 1)/n of the time,
+            [*patient, phase] on every leaf.
+        duration: The time [s], [*patient].
+    """
+
+    maximum: Any
+    minimum: Any
+    waveforms: Any
+    duration: Any
+
+
+class Reading(NamedTuple):
+    """A number that is read off a recording, such as an end-diastolic volume.
+
+    Attributes:
+        unit: Of the number.
+        of: From a `Recording` to the number, written for one patient and for many
+            (`recording.waveforms.P_ao.mean(-1)`). Only the outputs it looks at need be recorded.
+    """
+
+    unit: str
+    of: Callable[[Recording], Any]
+
+
+class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
+    """A system that is watched from its initial state on, such as a tolerance test.
+
+    Subclass it for a transient; for what repeats itself, `AbstractPeriodicSystem`.
+    """
+
+    @abc.abstractmethod
+    def duration(self, p: Parameters) -> Scalar:
+        """For how long it is watched [s]."""
+
+    def scaling(self, p: Parameters) -> tuple[Outputs, Outputs]:
+        """Offset and scale (> 0) that make (output − offset) / scale of order one.
+
+        An emulator learns the outputs in these units. By default zeros and ones: it standardises
+        over its training set as well. The closer to the model's own similarity law, the less is
+        left to learn.
+        """
+        state = self.initial_state(p)
+        names = jax.eval_shape(self.outputs, jnp.zeros(()), state, p)
+        zero = 0.0 * self.duration(p)
+        return jax.tree.map(lambda _: zero, names), jax.tree.map(lambda _: zero + 1.0, names)
+
+    def readings(self) -> Mapping[str, Reading]:
+        """What people read off its recordings, by name; {} by default.
+
+        Losses, error tables and limits of cohorts speak of these numbers.
+        """
+        return {}
+
+
+class AbstractPeriodicSystem(AbstractRecordedSystem[State, Parameters, Outputs]):
     """A system driven periodically, so that it settles into a periodic orbit (a beat)."""
 
     @abc.abstractmethod
     def period(self, p: Parameters) -> Scalar:
         """The period of the drive [s]."""
 
-    @abc.abstractmethod
+    def duration(self, p: Parameters) -> Scalar:
+        """One period [s]."""
+        return self.period(p)
+
     def conserved(self, state: State, p: Parameters) -> tuple[Scalar, ...]:
-        """Quantities that stay constant along every solution; () where there are none.
+        """Quantities that stay constant along every solution; () by default.
 
-        They pick one orbit out of a family, so the periodic state's gradient needs them. They
-        should be independent of each other and linear in the state, as volumes are: solvers
-        conserve such quantities to rounding, others only as well as they solve.
+        They pick one orbit out of a family, so the periodic state and its gradient need them:
+        `check_system` finds one that is missing. They should be independent of each other and
+        linear in the state, as volumes are: solvers conserve such quantities to rounding, others
+        only as well as they solve.
         """
-
-    @abc.abstractmethod
-    def scaling(self, p: Parameters) -> tuple[Outputs, Outputs]:
-        """Offset and scale (> 0) that make (output − offset) / scale of order one.
-
-        An emulator learns the outputs in these dimensionless units. Zeros and ones are a
-        valid answer; the closer to the model's own similarity law, the less is left to learn.
-        """
-
-
-class AbstractVentricle(AbstractPeriodicSystem[State, Parameters, Outputs]):
-    """A circuit with a left ventricle and an aorta, to which a pump can be attached.
-
-    Its outputs have at least V_lv [mL], P_lv, P_ao and P_la [mmHg], the valve flows q_m and q_a
-    and the systemic flow q_s [mL/s]: what `observables` reads.
-    """
-
-    @abc.abstractmethod
-    def divert(self, rates: State, flow: Scalar, p: Parameters) -> State:
-        """The rates of change where a flow [mL/s] leaves the ventricle and enters the aorta."""
+        del state, p
+        return ()

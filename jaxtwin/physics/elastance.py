@@ -1,4 +1,4 @@
-"""Time-varying elastance curves of the ventricle."""
+"""Time-varying elastance of heart chambers: curves of activation, and what is made of them."""
 
 import jax.numpy as jnp
 
@@ -20,13 +20,55 @@ def double_hill(t: Scalar, T_c: Scalar, E_max: Scalar, E_min: Scalar) -> Scalar:
         E_max: Peak elastance [mmHg/mL]; the curve's own peak is within 1% of it.
         E_min: Passive elastance [mmHg/mL].
     """
+    t_n = phase_of(t, T_c) / (0.2 + 0.15 * T_c)
+    return (E_max - E_min) * 1.55 * hill_pair(t_n, 0.7, 1.9, 1.17, 21.9) + E_min
+
+
+def phase_of(t: Scalar, period: Scalar) -> Scalar:
+    """The time since the last period began, t mod T, in [0, T)."""
     # Not jnp.mod: the remainder of floats is a library call, which keeps XLA from vectorising
     # the solver's whole step over patients.
-    t_n = (t - T_c * jnp.floor(t / T_c)) / (0.2 + 0.15 * T_c)
+    return t - period * jnp.floor(t / period)
+
+
+def hill_pair(t_n: Scalar, rise: float, n_rise: float, fall: float, n_fall: float) -> Scalar:
+    """A rising times a falling Hill function, g/(1 + g) · 1/(1 + h), not normalised.
+
+    With g = (t_n/rise)^n_rise and h = (t_n/fall)^n_fall; Stergiopulos, Meister and Westerhof,
+    American Journal of Physiology 270, 1996.
+
+    Args:
+        t_n: Time since the beginning of contraction, in any unit.
+        rise: When the rising function is at one half, in the same unit.
+        n_rise: Its exponent.
+        fall: When the falling function is at one half.
+        n_fall: Its exponent.
+    """
     # A power with a real exponent differentiates through a logarithm, which is -inf at 0.
     # The floor keeps it finite; there both g and its derivative are far below rounding.
-    t_n = jnp.maximum(t_n, 1e-12)
-    log_t_n = jnp.log(t_n)
-    g = jnp.exp(1.9 * (log_t_n - jnp.log(0.7)))
-    h = jnp.exp(21.9 * (log_t_n - jnp.log(1.17)))
-    return (E_max - E_min) * 1.55 * g / ((1 + g) * (1 + h)) + E_min
+    log_t_n = jnp.log(jnp.maximum(t_n, 1e-12))
+    g = jnp.exp(n_rise * (log_t_n - jnp.log(rise)))
+    h = jnp.exp(n_fall * (log_t_n - jnp.log(fall)))
+    return g / ((1 + g) * (1 + h))
+
+
+def cosine_activation(
+    t: Scalar, T_c: Scalar, start: Scalar, contraction: Scalar, relaxation: Scalar
+) -> Scalar:
+    """An activation of two half cosines, between 0 and 1.
+
+    With s = (t − start) mod T_c it rises as (1 − cos(π s/contraction))/2, then falls as
+    (1 + cos(π (s − contraction)/relaxation))/2, and is 0 for the rest of the beat. Regazzoni et
+    al., Journal of Computational Physics 457, 2022.
+
+    Args:
+        t: Time [s].
+        T_c: Heart period [s].
+        start: When contraction begins [s].
+        contraction: Its duration [s].
+        relaxation: Duration of relaxation [s]; both together are less than T_c.
+    """
+    s = phase_of(t - start, T_c)
+    rising = jnp.minimum(s, contraction) / contraction
+    falling = jnp.clip((s - contraction) / relaxation, 0.0, 1.0)
+    return 0.5 * (jnp.cos(jnp.pi * falling) - jnp.cos(jnp.pi * rising))

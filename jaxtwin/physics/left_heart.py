@@ -7,11 +7,10 @@ Transactions on Control Systems Technology 17(1), 2009; without the pump.
 
 from typing import ClassVar, NamedTuple
 
-import jax.numpy as jnp
-
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
-from jaxtwin.physics.base import AbstractVentricle
 from jaxtwin.physics.elastance import double_hill
+from jaxtwin.physics.valves import ideal_valve
+from jaxtwin.physics.ventricle import AbstractVentricle
 
 _SIMAAN = "Simaan 2009, table I"
 _KUANG = "Kuang 2024 (box); Simaan 2009 (default)"
@@ -153,8 +152,8 @@ class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, LeftHeart
     def outputs(self, t: Scalar, state: LeftHeartState, p: LeftHeartParameters) -> LeftHeartOutputs:
         """Volumes, pressures and valve flows at time t [s]."""
         P_lv = double_hill(t, p.T_c, p.E_max, p.E_min) * state.V
-        q_m = jnp.maximum(state.P_la - P_lv, 0) / p.R_m
-        q_a = jnp.maximum(P_lv - state.P_ao, 0) / p.R_a
+        q_m = ideal_valve(state.P_la, P_lv, p.R_m)
+        q_a = ideal_valve(P_lv, state.P_ao, p.R_a)
         q_s = (state.P_a - state.P_la) / p.R_s
         return LeftHeartOutputs(state.V + p.V_d, P_lv, state.P_ao, state.P_la, q_m, q_a, q_s)
 

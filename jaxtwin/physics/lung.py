@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.elastance import phase_of
 
 _ADULT = "a ventilated adult's; the bounds reach from stiff to obstructed lungs"
 _SETTING = "usual settings of a ventilator"
@@ -90,8 +91,7 @@ class Lung(AbstractPeriodicSystem[LungState, LungParameters, LungOutputs]):
 
     def outputs(self, t: Scalar, state: LungState, p: LungParameters) -> LungOutputs:
         """Volume, flow and pressures at time t [s]; t = 0 is the beginning of inspiration."""
-        phase = t - p.T * jnp.floor(t / p.T)
-        P_aw = p.PEEP + jnp.where(phase < p.T_i, p.P_i, 0.0)
+        P_aw = p.PEEP + jnp.where(phase_of(t, p.T) < p.T_i, p.P_i, 0.0)
         P_alv = state.V / p.C
         return LungOutputs(state.V, (P_aw - P_alv) / p.R, P_aw, P_alv)
 
@@ -110,11 +110,6 @@ class Lung(AbstractPeriodicSystem[LungState, LungParameters, LungOutputs]):
     def discontinuities(self, p: LungParameters) -> tuple[Scalar, ...]:
         """The end of inspiration."""
         return (p.T_i,)
-
-    def conserved(self, state: LungState, p: LungParameters) -> tuple[Scalar, ...]:
-        """Nothing: air comes and goes."""
-        del state, p
-        return ()
 
     def scaling(self, p: LungParameters) -> tuple[LungOutputs, LungOutputs]:
         """Above PEEP everything goes with P_i: the equation is linear."""

@@ -5,16 +5,17 @@ performance analysis of a feedback-controlled rotary left ventricular assist dev
 Transactions on Control Systems Technology 17(1), 2009.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractVentricle
+from jaxtwin.physics.base import AbstractPeriodicSystem, Reading
 from jaxtwin.physics.observables import mean_over_time
 from jaxtwin.physics.periodic import PeriodicOrbit
+from jaxtwin.physics.ventricle import AbstractVentricle
 
 _SIMAAN = "Simaan 2009"
 
@@ -155,6 +156,10 @@ class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
     def conserved(self, state: PumpedState, p: Any) -> tuple[Scalar, ...]:
         """The circuit's own: the pump only moves blood."""
         return self.heart.conserved(state.heart, p)
+
+    def readings(self) -> Mapping[str, Reading]:
+        """The circuit's own."""
+        return self.heart.readings()
 
     def scaling(self, p: Any) -> tuple[PumpedOutputs, PumpedOutputs]:
         """The circuit's own, with the aortic valve's scale of flow for the pump."""

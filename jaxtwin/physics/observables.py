@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin.physics.left_heart import LeftHeartOutputs
 from jaxtwin.physics.periodic import PeriodicOrbit
 
 
@@ -78,7 +77,7 @@ def mean_over_time(orbit: PeriodicOrbit, values: Float[Array, " time"]) -> Float
 
 def observables(orbit: PeriodicOrbit) -> Observables:
     """The observables of a left heart's periodic orbit."""
-    out: LeftHeartOutputs = orbit.outputs
+    out = orbit.outputs
     EDV, ESV = jnp.max(out.V_lv), jnp.min(out.V_lv)
     # The loop is run through anticlockwise (volume on the abscissa), hence the sign.
     work = -jnp.trapezoid(out.P_lv, out.V_lv)

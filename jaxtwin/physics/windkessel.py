@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.elastance import phase_of
 
 _ADULT = "a resting adult's; the bounds are wide around it"
 
@@ -79,7 +80,7 @@ def half_sine_flow(t: Scalar, T_c: Scalar, T_e: Scalar, SV: Scalar) -> Scalar:
         T_e: Duration of ejection [s], less than T_c.
         SV: What flows in a beat [mL].
     """
-    phase = t - T_c * jnp.floor(t / T_c)
+    phase = phase_of(t, T_c)
     # Held at T_e: past it the sine is 0, and so is its derivative by the phase.
     held = jnp.minimum(phase, T_e)
     return SV * jnp.pi / (2 * T_e) * jnp.sin(jnp.pi * held / T_e)
@@ -116,11 +117,6 @@ class Windkessel(AbstractPeriodicSystem[WindkesselState, WindkesselParameters, W
     def period(self, p: WindkesselParameters) -> Scalar:
         """The heart period T_c [s]."""
         return p.T_c
-
-    def conserved(self, state: WindkesselState, p: WindkesselParameters) -> tuple[Scalar, ...]:
-        """Nothing: the loop is open."""
-        del state, p
-        return ()
 
     def scaling(self, p: WindkesselParameters) -> tuple[WindkesselOutputs, WindkesselOutputs]:
         """Pressures go with R SV/T_c, flows with SV/T_c: the equations are linear in SV."""
