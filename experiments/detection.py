@@ -37,11 +37,12 @@ from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Record, read_echonet, read_theta
 from jaxtwin.data.vitals import VitalName, pick_vitals, simulate_vitals
-from jaxtwin.diseases import EIGHT, draw_diseased
+from jaxtwin.diseases import draw_diseased
 from jaxtwin.emulator import Emulator
 from jaxtwin.encoder import EncoderName, create_encoder
 from jaxtwin.methods.clips import predict_cached, train_on_clips
 from jaxtwin.methods.pssl import PSSL, save_pssl
+from jaxtwin.physics.left_heart import EIGHT, LeftHeart
 from jaxtwin.training import TrainingConfig
 
 Variant = Literal["volumes", "vitals"]
@@ -138,7 +139,7 @@ def make_diseased_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: i
     """
     if (folder / "FileList.csv").exists():
         return
-    patients = draw_diseased(sum(clips), seed=seed)
+    patients = draw_diseased(LeftHeart(), EIGHT, sum(clips), seed=seed)
     beats = patients.simulations
     period = np.asarray(beats.theta[:, EIGHT.names.index("T_c")])
     vitals = simulate_vitals(period, beats.maximum.P_ao, beats.minimum.P_ao, seed=seed)

@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -30,9 +30,10 @@ from jaxtwin import plotting
 from jaxtwin.cohort import map_patients
 from jaxtwin.interventions import AbstractIntervention, Nothing, Pump
 from jaxtwin.parameters import Box
+from jaxtwin.physics.left_heart import LeftHeart
 from jaxtwin.physics.lvad import STEPS, PumpParameters
-from jaxtwin.physics.periodic import periodic_orbit
-from jaxtwin.physics.ventricle import AbstractVentricle
+from jaxtwin.physics.periodic import PeriodicOrbit
+from jaxtwin.physics.record import record
 from jaxtwin.progress import progress_bar
 from jaxtwin.speed_laws import BelowSuction, FlatteningFlow, suction_speed
 from jaxtwin.trials import Cohort, Trial, ef_level, run_trial, standard_endpoints
@@ -79,11 +80,11 @@ class Loop(NamedTuple):
 
 
 def beat(
-    system: AbstractVentricle, box: Box, intervention: AbstractIntervention, theta: Any
+    box: Box, intervention: AbstractIntervention, theta: Any
 ) -> tuple[Loop, dict[str, Any], Any]:
     """A patient's loop, endpoints, and whether they mean anything."""
-    treated, p = intervention(system, box.complete(theta))
-    orbit = periodic_orbit(treated, p, steps=STEPS, throw=False)
+    treated, p = intervention(LeftHeart(), box.complete(theta))
+    orbit = cast(PeriodicOrbit, record(treated, p, steps=STEPS))
     out = orbit.outputs
     return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), standard_endpoints(orbit), orbit.converged
 
@@ -108,13 +109,13 @@ def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, d
     """Loops with and without the pump, and the sweep, of one patient."""
     theta = np.asarray(cohort.theta[patient], np.float32)
     p = cohort.box.complete(jnp.asarray(theta))
-    find = jax.jit(lambda p: suction_speed(cohort.system, p))
-    law = jax.jit(lambda p: FlatteningFlow().choose(cohort.system, p, PumpParameters()))
+    find = jax.jit(lambda p: suction_speed(LeftHeart(), p))
+    law = jax.jit(lambda p: FlatteningFlow().choose(LeftHeart(), p, PumpParameters()))
     suction, controller = float(find(p).speed), float(law(p))
     rows = np.concatenate([SWEEP[:, None], np.repeat(theta[None], len(SWEEP), 0)], axis=1)
 
     def at(row):
-        return beat(cohort.system, cohort.box, Pump(row[0]), row[1:])
+        return beat(cohort.box, Pump(row[0]), row[1:])
 
     loops, found, converged = map_patients(at, rows.astype(np.float32))
     found = {name: np.where(converged, values, np.nan) for name, values in found.items()}
@@ -149,7 +150,7 @@ def draw_cohort_figure(trial: Trial, speed: float) -> Figure:
     """EF before and after by EF level, and each level's mean loop with and without the pump."""
     arm = arm_at(speed)
     cohort, before, after = trial.cohort, trial.of("no pump"), trial.of(arm)
-    level = np.asarray(ef_level(before["EF"]))
+    level = np.asarray(ef_level(before))
     names = [name for name in ("reduced", "mildly reduced", "preserved") if np.any(level == name)]
     loops = {
         title: map_patients(

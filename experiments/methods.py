@@ -40,10 +40,11 @@ from experiments.methods_table import (
     middle,
     summarise,
 )
-from experiments.pssl import CHANNELS, obtain_emulator
+from experiments.pssl import CHANNELS
 from experiments.tables import write_table
 from jaxtwin.analysis.metrics import score_curves
 from jaxtwin.cohort import Simulations, draw_cohort, simulate_cohort
+from jaxtwin.emulator import EMULATOR_TRAINING, learn_emulator
 from jaxtwin.forward import AbstractForward, Simulator
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask
 from jaxtwin.methods.curves import CURVE_TRAINING
@@ -95,9 +96,7 @@ class Config(RunConfig):
     starts: int = 4
     simulations: int = 16_384
     unseen: int = 4_096
-    emulator: TrainingConfig = TrainingConfig(
-        steps=3_500, batch_size=512, learning_rate=4e-3, evaluate_every=500
-    )
+    emulator: TrainingConfig = EMULATOR_TRAINING
 
     def __post_init__(self):
         super().__post_init__()
@@ -160,7 +159,9 @@ def measure(
 ) -> tuple[CurveTask, Curves, Curves, Curves]:
     """The task, and what is measured of each part of a cohort."""
     names = ("T_c",) if known else ()
-    task = CurveTask(LeftHeart(), SEVEN, samples=SAMPLES, known=names, noise=noise)
+    task = CurveTask(
+        LeftHeart(), SEVEN, CHANNELS[0], 0.2, CHANNELS[1:], SAMPLES, known=names, noise=noise
+    )
     columns = [SEVEN.names.index(name) for name in names]
     # The same draw at every noise, scaled: the noises differ in nothing else.
     random = np.random.default_rng((seed, 1))
@@ -282,14 +283,16 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 def _emulator(config: Config, run: Run, seed: int):
     """A seed's emulator, with the task's phases."""
-    return obtain_emulator(
-        Run(run.folder / f"emulator-{seed}"),
+    return learn_emulator(
+        run.folder / f"emulator-{seed}",
+        LeftHeart(),
         SEVEN,
+        CHANNELS,
+        phases=SAMPLES,
         simulations=config.simulations,
         unseen=config.unseen,
         training=config.emulator,
         seed=seed,
-        phases=SAMPLES,
     )
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from jaxtwin.cohort import Simulations, simulate_cohort
 from jaxtwin.forward import AbstractForward, Emulation
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.physics.observables import ejection_fraction
 from jaxtwin.training import TrainingConfig, fit
@@ -43,7 +43,7 @@ class PaperEmulator(AbstractForward):
     """
 
     network: eqx.nn.MLP
-    system: AbstractPeriodicSystem
+    system: AbstractRecordedSystem
     box: Box = eqx.field(static=True)
     channels: tuple[str, ...] = eqx.field(static=True, default=("V_lv",))
     phases: int = eqx.field(static=True, default=0)

@@ -14,7 +14,6 @@ that everything runs. Phantom patients differ in seven parameters whichever twin
 """
 
 import dataclasses
-import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -27,15 +26,15 @@ from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
 from experiments.twin import real_clip, write_twin
-from jaxtwin import checkpoint, plotting
-from jaxtwin.cohort import Limits, Simulations, draw_cohort, simulate_cohort
+from jaxtwin import plotting
+from jaxtwin.cohort import Simulations, draw_cohort, simulate_cohort
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus
 from jaxtwin.data.echonet import EchoNet, Record, read_echonet, read_theta
 from jaxtwin.data.phantom import Beat, write_cohort
 from jaxtwin.data.vitals import VitalName
-from jaxtwin.emulator import Emulator, load_emulator, measure, save_emulator, train_emulator
+from jaxtwin.emulator import EMULATOR_TRAINING, Emulator, learn_emulator
 from jaxtwin.encoder import EncoderName, create_encoder
 from jaxtwin.methods.clips import (
     Predictions,
@@ -75,9 +74,7 @@ class Config(RunConfig):
     twin: Literal["seven", "three"] = "seven"
     simulations: int = 16_384
     unseen: int = 4_096
-    emulator: TrainingConfig = TrainingConfig(
-        steps=3_500, batch_size=512, learning_rate=4e-3, evaluate_every=500
-    )
+    emulator: TrainingConfig = EMULATOR_TRAINING
     clips: tuple[int, int, int] = (1_000, 100, 200)
     format: ClipFormat = ClipFormat()
     encoder: EncoderName = "tubelet"
@@ -122,58 +119,20 @@ PRESETS = {
 
 
 def obtain_emulator(
-    run: Run,
-    box: Box,
-    *,
-    simulations: int,
-    unseen: int,
-    training: TrainingConfig,
-    seed: int,
-    phases: int = PHASES,
+    run: Run, box: Box, *, simulations: int, unseen: int, training: TrainingConfig, seed: int
 ) -> tuple[Emulator, dict[str, float]]:
-    """Simulate the box, train the emulator and measure it on unseen points.
-
-    What an earlier call left in the run's folder is used again; a training that was cut short
-    goes on.
-    """
-    place = run.folder / "emulator"
-    if checkpoint.exists(place) and (run.folder / "emulator.json").exists():
-        kept = json.loads((run.folder / "emulator.json").read_text())
-        return load_emulator(place, LeftHeart()), kept
-    began = time.monotonic()
-    held_out = max(simulations // 8, 1)
-    total = simulations + held_out + unseen
-    # Three sequences scrambled on their own: no point of one is in another.
-    sets = [
-        simulate_cohort(
-            LeftHeart(),
-            box,
-            box.sample(n, seed=3 * seed + k),
-            phases=phases,
-            progress=functools.partial(progress_bar, desc=f"simulating {part}", unit="chunk"),
-        )
-        for k, (part, n) in enumerate(
-            [("training", simulations), ("validation", held_out), ("unseen", unseen)]
-        )
-    ]
-    failed = total - sum(int(s.converged.sum()) for s in sets)
-    learnt, held, new = (s.take(s.converged) for s in sets)
-    simulated = time.monotonic()
-    untrained = Emulator.create(LeftHeart(), box, CHANNELS, phases, key=jax.random.key(seed))
-    fitted = train_emulator(
-        untrained, learnt, held, training, folder=run.folder, seed=seed, resume=True
+    """The left heart's emulator in the run's folder, see `learn_emulator`."""
+    return learn_emulator(
+        run.folder,
+        LeftHeart(),
+        box,
+        CHANNELS,
+        phases=PHASES,
+        simulations=simulations,
+        unseen=unseen,
+        training=training,
+        seed=seed,
     )
-    error, errors = measure(fitted.model, new)
-    emulator = dataclasses.replace(fitted.model, error=error)
-    errors |= {
-        "simulations": total,
-        "failed_simulations": failed,
-        "simulation_seconds": simulated - began,
-        "training_seconds": fitted.seconds,
-    }
-    run.json("emulator", errors)
-    save_emulator(place, emulator)
-    return emulator, errors
 
 
 def make_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: int) -> None:
@@ -186,9 +145,7 @@ def make_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: int) -> No
     """
     if (folder / "FileList.csv").exists():
         return
-    patients, _ = draw_cohort(
-        LeftHeart(), SEVEN, sum(clips), seed=3 * seed + 2**20, limits=Limits(), phases=PHASES
-    )
+    patients, _ = draw_cohort(LeftHeart(), SEVEN, sum(clips), seed=3 * seed + 2**20, phases=PHASES)
     write_phantoms(folder, patients, SEVEN, clips, seed=seed)
 
 

@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from experiments.command import Run, RunConfig, main
 from experiments.tables import read_table, write_table
 from jaxtwin import plotting
-from jaxtwin.cohort import Limits, draw_cohort
-from jaxtwin.diseases import EIGHT
+from jaxtwin.cohort import draw_cohort
 from jaxtwin.interventions import (
     AbstractIntervention,
     AorticRepair,
@@ -35,7 +34,8 @@ from jaxtwin.interventions import (
     Vasodilator,
     combine,
 )
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.physics.left_heart import EIGHT, SEVEN, LeftHeart
+from jaxtwin.physics.ventricle import CLINICAL
 from jaxtwin.progress import progress_bar
 from jaxtwin.speed_laws import BelowSuction, FlatteningFlow
 from jaxtwin.trials import ENDPOINT_UNITS, Cohort, Trial, ef_level, run_trial
@@ -161,7 +161,7 @@ def read_arms(described: Mapping[str, Any]) -> dict[str, AbstractIntervention]:
 def draw(patients: int, seed: int) -> Cohort:
     """Patients of the box within physiological limits."""
     drawn, share = draw_cohort(LeftHeart(), SEVEN, patients, seed=seed)
-    limits = ", ".join(f"{n} {a:g} to {b:g}" for n, (a, b) in Limits()._asdict().items())
+    limits = ", ".join(f"{n} {a:g} to {b:g}" for n, (a, b) in CLINICAL.items())
     source = (
         f"{patients:,} patients of the seven-parameter box (seed {seed}); {100 * share:.0f}% of "
         f"its points are within the limits {limits}"

@@ -2,7 +2,7 @@
 
 import collections
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -15,19 +15,21 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractPeriodicSystem
-from jaxtwin.physics.observables import ejection_fraction
-from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.base import AbstractRecordedSystem, Reading, Recording
+from jaxtwin.physics.record import on_phases, record
 
 STEPS = 240
 """Solver steps a period, `periodic_orbit`'s own default."""
+
+Limits = Mapping[str, tuple[float, float]]
+"""By name of a reading, what it must be within."""
 
 Progress = Callable[[Iterable], Iterable]
 """Wraps the chunks of a long computation, as `tqdm` does."""
 
 
 class Simulations(NamedTuple):
-    """Periodic orbits of many patients, on a grid of phases.
+    """Periodic orbits (or transients) of many patients, on a grid of phases.
 
     Attributes:
         theta: The free parameters, in the order of the box.
@@ -199,7 +201,7 @@ class _InOrder:
 
 
 def simulate_patient(
-    system: AbstractPeriodicSystem, box: Box, phases: int, theta: Theta
+    system: AbstractRecordedSystem, box: Box, phases: int, theta: Theta
 ) -> Simulations:
     """One patient's entry of `Simulations`, inside jit, vmap and grad.
 
@@ -210,19 +212,13 @@ def simulate_patient(
         theta: The free parameters.
     """
     p = box.complete(theta)
-    orbit = periodic_orbit(system, p, steps=STEPS, throw=False)
-    if system.discontinuities(p):  # Then the grid is not equidistant.
-        at = jnp.asarray(system.period(p)) * jnp.arange(phases) / phases
-        thinned = jax.tree.map(lambda leaf: jnp.interp(at, orbit.times, leaf), orbit.outputs)
-    else:
-        thinned = jax.tree.map(lambda leaf: leaf[: -1 : STEPS // phases], orbit.outputs)
-    maximum = jax.tree.map(jnp.max, orbit.outputs)
-    minimum = jax.tree.map(jnp.min, orbit.outputs)
-    return Simulations(theta, maximum, minimum, thinned, orbit.converged, orbit.residual)
+    course = record(system, p, steps=STEPS)
+    maximum, minimum, waveforms, _ = on_phases(system, p, course, phases)
+    return Simulations(theta, maximum, minimum, waveforms, course.converged, course.residual)
 
 
 def simulate_cohort(
-    system: AbstractPeriodicSystem,
+    system: AbstractRecordedSystem,
     box: Box,
     theta: Float[np.ndarray, "patient free"],
     *,
@@ -232,7 +228,7 @@ def simulate_cohort(
     progress: Progress = iter,
     throw: bool = False,
 ) -> Simulations:
-    """The periodic orbits of any number of patients, in float32.
+    """The periodic orbits, or the transients, of any number of patients, in float32.
 
     Args:
         system: The model.
@@ -262,42 +258,50 @@ def simulate_cohort(
     return simulations
 
 
-class Limits(NamedTuple):
-    """What a heart must be within to enter a cohort; anything beyond is not seen in a clinic.
+def read(
+    system: AbstractRecordedSystem, box: Box, simulations: Simulations, names: Iterable[str]
+) -> dict[str, Float[np.ndarray, " patient"]]:
+    """What is read off simulated patients, by name; see `AbstractRecordedSystem.readings`.
 
-    The box is wider than life: it holds hearts with an output of 1 L/min.
+    Raises:
+        ValueError: If the system has no reading of that name.
     """
+    theta = jnp.asarray(simulations.theta)
+    duration = jax.vmap(lambda theta: jnp.asarray(system.duration(box.complete(theta))))(theta)
+    recording = Recording(
+        simulations.maximum, simulations.minimum, simulations.waveforms, np.asarray(duration)
+    )
+    return {name: np.asarray(reading(system, name).of(recording)) for name in names}
 
-    EDV: tuple[float, float] = (40.0, 300.0)
-    """End-diastolic volume [mL]."""
-    EF: tuple[float, float] = (10.0, 80.0)
-    """Ejection fraction [%]."""
-    P_ao_mean: tuple[float, float] = (50.0, 130.0)
-    """Mean aortic pressure [mmHg]."""
-    P_la_mean: tuple[float, float] = (0.0, 30.0)
-    """Mean left-atrial pressure [mmHg]."""
-    output: tuple[float, float] = (2.0, 10.0)
-    """Cardiac output [L/min]."""
 
-    def hold(self, simulations: Simulations) -> Bool[np.ndarray, " patient"]:
-        """Which patients converged and are within all limits."""
-        EDV, ESV = simulations.maximum.V_lv, simulations.minimum.V_lv
-        waveforms = simulations.waveforms
-        values = {
-            "EDV": EDV,
-            "EF": np.asarray(ejection_fraction(jnp.asarray(EDV), jnp.asarray(ESV))),
-            "P_ao_mean": waveforms.P_ao.mean(axis=1),
-            "P_la_mean": waveforms.P_la.mean(axis=1),
-            "output": waveforms.q_s.mean(axis=1) * 60 / 1000,
-        }
-        held = np.asarray(simulations.converged)
-        for name, (low, high) in self._asdict().items():
-            held = held & (values[name] >= low) & (values[name] <= high)
-        return held
+def reading(system: AbstractRecordedSystem, name: str) -> Reading:
+    """The system's reading of that name.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    known = system.readings()
+    if name not in known:
+        raise ValueError(
+            f"{type(system).__name__} has no reading {name!r}: it has "
+            f"{', '.join(known) or 'none'}; add it to the system's `readings`"
+        )
+    return known[name]
+
+
+def within(
+    system: AbstractRecordedSystem, box: Box, simulations: Simulations, limits: Limits
+) -> Bool[np.ndarray, " patient"]:
+    """Which patients converged and have all readings within the limits."""
+    held = np.asarray(simulations.converged)
+    values = read(system, box, simulations, limits)
+    for name, (low, high) in limits.items():
+        held = held & (values[name] >= low) & (values[name] <= high)
+    return held
 
 
 def draw_cohort(
-    system: AbstractPeriodicSystem,
+    system: AbstractRecordedSystem,
     box: Box,
     n: int,
     *,
@@ -306,7 +310,16 @@ def draw_cohort(
     phases: int = 80,
     progress: Progress = iter,
 ) -> tuple[Simulations, float]:
-    """The first n patients of a Sobol sequence over the box whose hearts are within limits.
+    """The first n patients of a Sobol sequence over the box whose readings are within limits.
+
+    Args:
+        system: The model.
+        box: Says which parameters θ holds.
+        n: How many.
+        seed: Of the sequence.
+        limits: By name of a reading, the lowest and highest value; the system's own by default.
+        phases: Number of grid points a period, see `simulate_cohort`.
+        progress: Wraps the chunks, see `map_patients`.
 
     Returns:
         The patients, and the share of the points drawn that was within the limits.
@@ -314,17 +327,17 @@ def draw_cohort(
     Raises:
         ValueError: If fewer than one point in eight is within the limits.
     """
-    limits = Limits() if limits is None else limits
+    limits = system.limits() if limits is None else limits
     drawn = 2 * n
     while True:
         theta = box.sample(drawn, seed=seed)
         simulations = simulate_cohort(system, box, theta, phases=phases, progress=progress)
-        held = limits.hold(simulations)
+        held = within(system, box, simulations, limits)
         if held.sum() >= n:
             return simulations.take(np.flatnonzero(held)[:n]), float(held.mean())
         if drawn >= 8 * n:
             raise ValueError(
-                f"only {held.sum()} of {drawn} points of the box are within {limits}: "
+                f"only {held.sum()} of {drawn} points of the box are within {dict(limits)}: "
                 "widen the limits or move the box"
             )
         drawn *= 2

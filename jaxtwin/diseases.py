@@ -12,17 +12,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxtwin.cohort import Limits, Simulations, simulate_cohort
+from jaxtwin.cohort import Limits, Simulations, simulate_cohort, within
 from jaxtwin.parameters import Box
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart, LeftHeartParameters
-
-EIGHT = Box.of(
-    LeftHeartParameters,
-    (*SEVEN.names, "R_s"),
-    dict(zip(SEVEN.names, zip(SEVEN.low, SEVEN.high, strict=True), strict=True))
-    | {"R_s": (0.5, 2.5)},
-)
-"""The seven-parameter box with systemic resistance, which hypertension changes."""
+from jaxtwin.physics.base import AbstractRecordedSystem
 
 
 class Disease(NamedTuple):
@@ -102,7 +94,7 @@ class Patients(NamedTuple):
     """A cohort with diagnoses.
 
     Attributes:
-        simulations: Their beats, with θ in `EIGHT`.
+        simulations: Their beats.
         diagnosis: The disease of each.
         drawn: By disease, how many were drawn for those who are within the limits.
     """
@@ -113,6 +105,8 @@ class Patients(NamedTuple):
 
 
 def draw_diseased(
+    system: AbstractRecordedSystem,
+    box: Box,
     n: int,
     *,
     seed: int,
@@ -123,15 +117,17 @@ def draw_diseased(
     """A cohort in random order whose hearts are within physiological limits.
 
     Args:
+        system: The model.
+        box: Its free parameters: all that the ranges are of.
         n: How many; each disease has its share of them, rounded to the nearest.
         seed: Of all draws.
         diseases: Who is in it; the first is health, from which the others differ.
-        limits: What a patient must be within.
+        limits: What a patient's readings must be within; the system's own by default.
         phases: Of the waveforms.
 
     Raises:
-        ValueError: If shares do not add up to one, or fewer than one draw in sixteen of a disease
-            is within the limits.
+        ValueError: If shares do not add up to one, ranges are not the box's, or fewer than one
+            draw in sixteen of a disease is within the limits.
     """
     shares = np.array([disease.share for disease in diseases])
     if not math.isclose(shares.sum(), 1, rel_tol=1e-6) or (shares <= 0).any():
@@ -143,29 +139,32 @@ def draw_diseased(
             f"{n} patients: expected at least {math.ceil(1 / shares.min())}, so that every disease "
             "has one"
         )
-    limits = Limits() if limits is None else limits
+    limits = system.limits() if limits is None else limits
     parts: list[Simulations] = []
     drawn = {}
     for i, (disease, size) in enumerate(zip(diseases, sizes, strict=True)):
         random = np.random.default_rng((seed, i))
         ranges = {**diseases[0].ranges, **disease.ranges}
-        low, high = np.array([ranges[name] for name in EIGHT.names]).T
+        if set(ranges) != set(box.names):
+            raise ValueError(
+                f"{disease.name} has ranges of {', '.join(ranges)}: expected those of the box's "
+                f"{', '.join(box.names)}"
+            )
+        low, high = np.array([ranges[name] for name in box.names]).T
         # All are drawn at once, so that the first ones do not depend on how many are needed.
         theta = random.uniform(low, high, (16 * size, len(low)))
         found: list[Simulations] = []
         count = held = 0
         while held < size and count < len(theta):
-            batch = simulate_cohort(
-                LeftHeart(), EIGHT, theta[count : count + 2 * size], phases=phases
-            )
-            inside = limits.hold(batch)
+            batch = simulate_cohort(system, box, theta[count : count + 2 * size], phases=phases)
+            inside = within(system, box, batch, limits)
             found.append(batch.take(np.flatnonzero(inside)))
             held += int(inside.sum())
             count += len(inside)
         if held < size:
             raise ValueError(
-                f"{disease.name}: only {held} of {count} draws are within {limits}; widen the "
-                "limits or change its ranges"
+                f"{disease.name}: only {held} of {count} draws are within {dict(limits)}; "
+                "widen the limits or change its ranges"
             )
         parts.append(_join(found).take(slice(0, size)))
         drawn[disease.name] = count

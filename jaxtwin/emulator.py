@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import hashlib
+import json
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +17,17 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin import checkpoint
-from jaxtwin.cohort import Simulations
-from jaxtwin.forward import AbstractForward, Emulation
+from jaxtwin.cohort import Simulations, read, simulate_cohort
+from jaxtwin.forward import AbstractForward, Emulation, MissingChannelError, recording_of
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractPeriodicSystem
-from jaxtwin.physics.observables import ejection_fraction
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.progress import progress_bar
 from jaxtwin.training import Fitted, TrainingConfig, epochs, fit
+
+# A minute on two cores, for the left heart's box.
+EMULATOR_TRAINING = TrainingConfig(
+    steps=3_500, batch_size=512, learning_rate=4e-3, evaluate_every=500
+)
 
 
 class EmulatorError(NamedTuple):
@@ -44,7 +51,7 @@ class Emulator(AbstractForward):
     """A multilayer perceptron from the box to the dimensionless beat.
 
     The network sees θ as its place in the box, in [−1, 1], and gives the outputs in the
-    units of `AbstractPeriodicSystem.scaling`, standardised over the training set.
+    units of `AbstractRecordedSystem.scaling`, standardised over the training set.
 
     Attributes:
         network: The trained part.
@@ -60,7 +67,7 @@ class Emulator(AbstractForward):
     network: eqx.nn.MLP
     mean: Float[Array, " value"]
     spread: Float[Array, " value"]
-    system: AbstractPeriodicSystem
+    system: AbstractRecordedSystem
     box: Box = eqx.field(static=True)
     channels: tuple[str, ...] = eqx.field(static=True)
     phases: int = eqx.field(static=True)
@@ -69,7 +76,7 @@ class Emulator(AbstractForward):
     @classmethod
     def create(
         cls,
-        system: AbstractPeriodicSystem,
+        system: AbstractRecordedSystem,
         box: Box,
         channels: tuple[str, ...],
         phases: int,
@@ -165,8 +172,9 @@ def measure(emulator: Emulator, simulations: Simulations) -> tuple[EmulatorError
     """An emulator's errors on simulated patients.
 
     Returns:
-        The errors per channel, and a flat table: waveform_median (the worst channel's, relative)
-        and, where V_lv is a channel, EDV_mean, ESV_mean [mL], EF_mean and EF_worst [points].
+        The errors per channel, and a flat table: waveform_median (the worst channel's, relative),
+        and, for each of the system's readings that its channels allow, NAME_mean and NAME_worst,
+        the mean and largest absolute error, in the reading's unit.
     """
     emulation = emulator.predict(np.asarray(simulations.theta))
     maximum, minimum, waveforms = {}, {}, {}
@@ -181,18 +189,21 @@ def measure(emulator: Emulator, simulations: Simulations) -> tuple[EmulatorError
         waveforms[channel] = float(np.median(relative / np.linalg.norm(true, axis=1)))
     error = EmulatorError(len(simulations.theta), maximum, minimum, waveforms)
     table = {"waveform_median": max(waveforms.values())}
-    if "V_lv" not in emulator.channels:
-        return error, table
-    volume = emulator.channels.index("V_lv")
-    EF = ejection_fraction(emulation.maximum[:, volume], emulation.minimum[:, volume])
-    volumes = jnp.asarray(simulations.maximum.V_lv), jnp.asarray(simulations.minimum.V_lv)
-    EF_error = np.abs(EF - ejection_fraction(*volumes))
-    return error, table | {
-        "EDV_mean": maximum["V_lv"],
-        "ESV_mean": minimum["V_lv"],
-        "EF_mean": float(EF_error.mean()),
-        "EF_worst": float(EF_error.max()),
-    }
+    system, box = emulator.system, emulator.box
+    theta = jnp.asarray(simulations.theta)
+    duration = jax.vmap(lambda theta: jnp.asarray(system.duration(box.complete(theta))))(theta)
+    recording = recording_of(emulator.channels, emulation, duration)
+    for name, reading in system.readings().items():
+        try:
+            got = np.asarray(reading.of(recording))
+        except MissingChannelError:
+            continue
+        error_of = np.abs(got - read(system, box, simulations, [name])[name])
+        table[f"{name}_mean"], table[f"{name}_worst"] = (
+            float(error_of.mean()),
+            float(error_of.max()),
+        )
+    return error, table
 
 
 def train_emulator(
@@ -257,6 +268,88 @@ def train_emulator(
     return fitted.of(trained)
 
 
+def learn_emulator(
+    folder: Path,
+    system: AbstractRecordedSystem,
+    box: Box,
+    channels: Sequence[str],
+    *,
+    phases: int = 80,
+    simulations: int = 16_384,
+    unseen: int = 4_096,
+    training: TrainingConfig = EMULATOR_TRAINING,
+    seed: int = 0,
+) -> tuple[Emulator, dict[str, float]]:
+    """Simulate the box, train an emulator and measure it on unseen points.
+
+    What an earlier call left in the folder is used again; a training that was cut short goes on.
+
+    Args:
+        folder: For the emulator, its errors and the training's checkpoints.
+        system: The model.
+        box: What it learns.
+        channels: Names of the outputs that it gives.
+        phases: Grid points a period (or a transient); a divisor of the simulator's 240 steps.
+        simulations: Simulated patients that it learns from; an eighth as many select the step.
+        unseen: Simulated patients that it is measured on.
+        training: How it is trained.
+        seed: Of all draws.
+
+    Returns:
+        The emulator, and its errors as in `measure`, with how many simulations there were, how
+        many failed and were left out, and the seconds that simulation and training took.
+
+    Raises:
+        ValueError: If the folder holds an emulator of something else.
+    """
+    place, table = folder / "emulator", folder / "emulator.json"
+    if checkpoint.exists(place) and table.exists():
+        emulator = load_emulator(place, system)
+        kept = (emulator.box, emulator.channels, emulator.phases)
+        if kept != (box, tuple(channels), phases):
+            raise ValueError(
+                f"the emulator in {folder} is of {kept[1]} at {kept[2]} phases on the box "
+                f"{kept[0].describe()}: choose another folder, or delete it"
+            )
+        return emulator, json.loads(table.read_text())
+    began = time.monotonic()
+    held_out = max(simulations // 8, 1)
+    # Three sequences scrambled on their own: no point of one is in another.
+    sets = [
+        simulate_cohort(
+            system,
+            box,
+            box.sample(n, seed=3 * seed + k),
+            phases=phases,
+            progress=functools.partial(progress_bar, desc=f"simulating {part}", unit="chunk"),
+        )
+        for k, (part, n) in enumerate(
+            [("training", simulations), ("validation", held_out), ("unseen", unseen)]
+        )
+    ]
+    total = simulations + held_out + unseen
+    failed = total - sum(int(s.converged.sum()) for s in sets)
+    learnt, held, new = (s.take(s.converged) for s in sets)
+    simulated = time.monotonic()
+    untrained = Emulator.create(system, box, tuple(channels), phases, key=jax.random.key(seed))
+    fitted = train_emulator(
+        untrained, learnt, held, training, folder=folder, seed=seed, resume=True
+    )
+    error, errors = measure(fitted.model, new)
+    emulator = dataclasses.replace(fitted.model, error=error)
+    errors |= {
+        "simulations": total,
+        "failed_simulations": failed,
+        "simulation_seconds": simulated - began,
+        "training_seconds": fitted.seconds,
+    }
+    save_emulator(place, emulator)
+    partial = table.with_suffix(".partial")
+    partial.write_text(json.dumps(errors, indent=1))
+    partial.replace(table)
+    return emulator, errors
+
+
 def _description(emulator: Emulator) -> dict[str, Any]:
     """What is needed to build an emulator again, apart from its arrays."""
     return {
@@ -282,7 +375,7 @@ def save_emulator(folder: Path, emulator: Emulator) -> None:
     )
 
 
-def load_emulator(folder: Path, system: AbstractPeriodicSystem) -> Emulator:
+def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
     """Read an emulator of a system.
 
     Raises:

@@ -2,24 +2,16 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin.cohort import map_patients, simulate_patient
+from jaxtwin.cohort import map_patients, reading, simulate_patient
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractPeriodicSystem
-
-MeasurementName = Literal["EDV", "ESV", "period", "systolic", "diastolic"]
-_EXTREMES = {
-    "EDV": ("V_lv", "maximum"),
-    "ESV": ("V_lv", "minimum"),
-    "systolic": ("P_ao", "maximum"),
-    "diastolic": ("P_ao", "minimum"),
-}
+from jaxtwin.physics.base import AbstractRecordedSystem, Recording
 
 
 class Emulation(NamedTuple):
@@ -46,7 +38,7 @@ class AbstractForward(eqx.Module):
         phases: Grid points a period, at phases 0, 1/n, ... (n − 1)/n.
     """
 
-    system: eqx.AbstractVar[AbstractPeriodicSystem]
+    system: eqx.AbstractVar[AbstractRecordedSystem]
     box: eqx.AbstractVar[Box]
     channels: eqx.AbstractVar[tuple[str, ...]]
     phases: eqx.AbstractVar[int]
@@ -59,49 +51,61 @@ class AbstractForward(eqx.Module):
     def predict(self, theta: Float[np.ndarray, "patient free"]) -> Emulation:
         """The beats of many patients, given as concrete numbers; [patient] on every leaf."""
 
-    def measure(self, theta: Theta, names: Sequence[MeasurementName]) -> list[Float[Array, ""]]:
-        """What would be measured on one patient, in the order of the names.
-
-        Volumes are the extremes of the channel V_lv [mL], blood pressures those of P_ao [mmHg]: the
-        cuff is taken to be at the aorta. The period [s] is the system's.
+    def measure(self, theta: Theta, names: Sequence[str]) -> list[Float[Array, ""]]:
+        """What would be read off one patient, in the order of the names.
 
         Raises:
-            ValueError: If a channel is missing.
+            ValueError: If the system has no such reading, or a channel that it needs is missing.
         """
         return self.read(self(theta), theta, names)
 
     def read(
-        self, emulation: Emulation, theta: Theta, names: Sequence[MeasurementName]
+        self, emulation: Emulation, theta: Theta, names: Sequence[str]
     ) -> list[Float[Array, ""]]:
-        """What would be measured on one patient whose beat is known; see `measure`."""
+        """What would be read off one patient whose beat is known; see `measure`."""
+        duration = jnp.asarray(self.system.duration(self.box.complete(theta)))
+        recording = recording_of(self.channels, emulation, duration)
+        return [jnp.asarray(reading(self.system, name).of(recording)) for name in names]
 
-        def one(name: MeasurementName) -> Float[Array, ""]:
-            if name == "period":
-                return jnp.asarray(self.system.period(self.box.complete(theta)))
-            channel, extreme = _EXTREMES[name]
-            if channel not in self.channels:
-                raise ValueError(
-                    f"{name} is read off {channel}, and this forward model gives "
-                    f"{', '.join(self.channels)}: make one with that channel"
-                )
-            return getattr(emulation, extreme)[self.channels.index(channel)]
 
-        return [one(name) for name in names]
+class Channels:
+    """Some of a system's outputs by their names, `channels.P_ao`."""
 
-    def volumes(self, theta: Theta) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """EDV and ESV [mL] of one patient."""
-        EDV, ESV = self.measure(theta, ("EDV", "ESV"))
-        return EDV, ESV
+    def __init__(self, names: Sequence[str], values: Sequence[Any]):
+        self._values = dict(zip(names, values, strict=True))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise MissingChannelError(
+                f"this is read off {name}, and what is at hand gives {', '.join(self._values)}: "
+                "use a forward model with that channel"
+            ) from None
+
+
+class MissingChannelError(ValueError):
+    """A reading needs an output that is not among the channels."""
+
+
+def recording_of(channels: Sequence[str], emulation: Emulation, duration: Any) -> Recording:
+    """An emulation of one patient, or of many ([patient] on every leaf), as a `Recording`."""
+    return Recording(
+        Channels(channels, list(jnp.moveaxis(jnp.asarray(emulation.maximum), -1, 0))),
+        Channels(channels, list(jnp.moveaxis(jnp.asarray(emulation.minimum), -1, 0))),
+        Channels(channels, list(jnp.moveaxis(jnp.asarray(emulation.waveforms), -2, 0))),
+        duration,
+    )
 
 
 class Simulator(AbstractForward):
-    """The simulator itself: the periodic orbit, with its implicit gradient.
+    """The simulator itself: the periodic orbit with its implicit gradient, or the transient.
 
     A θ for which no periodic orbit is found gives numbers that mean nothing, and a gradient of
-    NaN where the solution diverged; in the left heart's boxes there is none.
+    NaN where the solution diverged: see `simulate_cohort` for whether a box has any.
     """
 
-    system: AbstractPeriodicSystem
+    system: AbstractRecordedSystem
     box: Box = eqx.field(static=True)
     channels: tuple[str, ...] = eqx.field(static=True)
     phases: int = eqx.field(static=True, default=80)

@@ -14,7 +14,7 @@ differentiated. One of your own is a class of a few lines:
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import equinox as eqx
@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Scalar
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 from jaxtwin.physics.lvad import LVAD, PumpParameters, Speed
 from jaxtwin.physics.ventricle import AbstractVentricle
 from jaxtwin.speed_laws import AbstractSpeedLaw
@@ -36,8 +36,8 @@ class AbstractIntervention(eqx.Module):
 
     @abc.abstractmethod
     def __call__(
-        self, system: AbstractPeriodicSystem, p: AbstractParameters
-    ) -> tuple[AbstractPeriodicSystem, Any]:
+        self, system: AbstractRecordedSystem, p: AbstractParameters
+    ) -> tuple[AbstractRecordedSystem, Any]:
         """The patient's system and parameters after it."""
 
 
@@ -115,6 +115,46 @@ class DoseResponse(eqx.Module):
         return self.maximum * ratio / (1 + ratio)
 
 
+class Settings(AbstractIntervention):
+    """Parameters set to new values, such as a ventilator's pressures or a drug's dose.
+
+        Settings({"P_i": 20.0, "PEEP": 8.0})
+
+    Attributes:
+        values: By name of the parameter.
+    """
+
+    values: Mapping[str, Dose]
+
+    def __call__(self, system, p):
+        """The patient under these settings."""
+        by = {name: lambda old, new=new: new + 0 * old for name, new in self.values.items()}
+        return system, change(p, **by)
+
+
+class Effect(AbstractIntervention):
+    """A drug that changes parameters by shares of what they were.
+
+        Effect({"R": -0.3})  # a bronchodilator: airways a third less tight
+
+    Attributes:
+        shares: By name of the parameter, its relative change: 0.5 for half as much again.
+    """
+
+    shares: Mapping[str, Dose]
+
+    def __check_init__(self):
+        for name, share in self.shares.items():
+            _require(f"Effect: {name}", share, above=-1.0)
+
+    def __call__(self, system, p):
+        """The patient under the drug."""
+        by = {
+            name: lambda old, share=share: old * (1 + share) for name, share in self.shares.items()
+        }
+        return system, change(p, **by)
+
+
 class Inotrope(AbstractIntervention):
     """A drug that changes contractility.
 
@@ -160,6 +200,8 @@ class Fluid(AbstractIntervention):
 
     def __call__(self, system, p):
         """The patient with another V_0: what the circuit is filled with is linear in it."""
+        if not isinstance(system, AbstractPeriodicSystem):
+            raise ValueError(f"{type(system).__name__} conserves no volume that fluid could add to")
 
         def stressed(V_0):
             filled = change(p, V_0=lambda _: V_0)

@@ -17,10 +17,10 @@ from jaxtyping import Array, Float
 from scipy.optimize import minimize
 
 from jaxtwin.interventions import AbstractIntervention
+from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.lvad import STEPS
-from jaxtwin.physics.periodic import periodic_orbit
-from jaxtwin.physics.ventricle import AbstractVentricle
-from jaxtwin.trials import Endpoints, standard_endpoints
+from jaxtwin.physics.record import record
+from jaxtwin.trials import Endpoints, observe
 
 # How far an endpoint may be outside its range, in shares of the scale it is divided by.
 SLACK = 1e-3
@@ -53,14 +53,14 @@ class Optimum(NamedTuple):
 
 
 def optimise_intervention(
-    system: AbstractVentricle,
+    system: AbstractRecordedSystem,
     p: Any,
     make: Callable[[Float[Array, " dose"]], AbstractIntervention],
     bounds: Sequence[tuple[float, float]],
     *,
     maximise: str,
     within: Mapping[str, tuple[float, float]],
-    endpoints: Endpoints = standard_endpoints,
+    endpoints: Endpoints | None = None,
     starts: Sequence[float] = (0.5, 0.25, 0.75),
 ) -> Optimum:
     """The doses with the highest endpoint, while others stay within their ranges.
@@ -76,7 +76,7 @@ def optimise_intervention(
         maximise: The endpoint to make large.
         within: Ranges (low, high) of endpoints; infinite where there is no limit. To forbid
             suction, keep P_lv_min above the pump's threshold of 1 mmHg.
-        endpoints: Which there are.
+        endpoints: Which there are; as in `run_trial` by default.
         starts: Where in the bounds to start, as shares; the next is only tried where the last
             found nothing within the ranges.
 
@@ -181,10 +181,9 @@ def _scale(low: float, high: float) -> float:
 
 def _endpoints(system, p, make, endpoints, doses) -> dict[str, Any]:
     treated, after = make(doses)(system, p)
-    orbit = periodic_orbit(treated, after, steps=STEPS, throw=False)
-    return {
-        name: jnp.where(orbit.converged, value, jnp.nan) for name, value in endpoints(orbit).items()
-    }
+    course = record(treated, after, steps=STEPS)
+    values = observe(treated, after, course, endpoints)
+    return {name: jnp.where(course.converged, value, jnp.nan) for name, value in values.items()}
 
 
 def _values_and_slopes(system, p, make, endpoints, names, doses):

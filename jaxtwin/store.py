@@ -15,14 +15,14 @@ from jax.sharding import Mesh
 
 from jaxtwin.cohort import STEPS, Progress, Simulations, simulate_cohort
 from jaxtwin.parameters import Box
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractRecordedSystem
 
 _NOT_SIMULATED = -1
 
 
 def simulate_into(
     path: str | Path,
-    system: AbstractPeriodicSystem,
+    system: AbstractRecordedSystem,
     box: Box,
     theta: Any,
     *,
@@ -82,7 +82,7 @@ def simulate_into(
 
 
 def read_simulations(
-    path: str | Path, system: AbstractPeriodicSystem, rows: slice = slice(None)
+    path: str | Path, system: AbstractRecordedSystem, rows: slice = slice(None)
 ) -> Simulations:
     """Simulated patients of a Zarr group that `simulate_into` made.
 
@@ -137,12 +137,12 @@ def _on_first_host(action: Callable[[], Any]) -> Any:
     return given
 
 
-def _name(system: AbstractPeriodicSystem) -> str:
+def _name(system: AbstractRecordedSystem) -> str:
     """The model, with whatever its fields hold."""
     return f"{type(system).__module__}.{eqx.tree_pformat(system, short_arrays=False)}"
 
 
-def _outputs_type(system: AbstractPeriodicSystem) -> Any:
+def _outputs_type(system: AbstractRecordedSystem) -> Any:
     """The named tuple of the system's outputs."""
 
     def outputs():
@@ -152,7 +152,7 @@ def _outputs_type(system: AbstractPeriodicSystem) -> Any:
     return type(eqx.filter_eval_shape(outputs))
 
 
-def _describe(system: AbstractPeriodicSystem, box: Box, phases: int) -> dict[str, Any]:
+def _describe(system: AbstractRecordedSystem, box: Box, phases: int) -> dict[str, Any]:
     return {
         "format": "jaxtwin simulations 1",
         "system": _name(system),

@@ -27,13 +27,15 @@ from jaxtwin.analysis.metrics import Interval, mean_with_interval
 from jaxtwin.cohort import Progress, map_patients
 from jaxtwin.interventions import AbstractIntervention
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.lvad import STEPS, PumpedOutputs, pump_observables
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.lvad import LVAD, STEPS, PumpedOutputs, pump_observables
 from jaxtwin.physics.observables import UNITS, mean_over_time, observables
-from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit
-from jaxtwin.physics.ventricle import AbstractVentricle
+from jaxtwin.physics.periodic import PeriodicOrbit
+from jaxtwin.physics.record import on_phases, record
+from jaxtwin.physics.ventricle import AbstractVentricle, is_empty
 
-Endpoints = Callable[[PeriodicOrbit], dict[str, Float[Array, ""]]]
-"""Numbers of a patient's beat in one arm, each under its name."""
+Endpoints = Callable[[Any], dict[str, Float[Array, ""]]]
+"""Numbers of a patient in one arm, each under its name: from a `PeriodicOrbit` or `Transient`."""
 
 ENDPOINT_UNITS = {
     **UNITS,
@@ -73,12 +75,33 @@ def standard_endpoints(orbit: PeriodicOrbit) -> dict[str, Float[Array, ""]]:
     return values
 
 
+def observe(
+    system: AbstractRecordedSystem, p: Any, course: Any, endpoints: Endpoints | None
+) -> dict[str, Float[Array, ""]]:
+    """The endpoints of one patient; with None the standard ones, or the system's readings.
+
+    Raises:
+        ValueError: If there is nothing to observe.
+    """
+    if endpoints is not None:
+        return endpoints(course)
+    if isinstance(system, AbstractVentricle | LVAD):
+        return standard_endpoints(course)
+    readings = system.readings()
+    if not readings:
+        raise ValueError(
+            f"{type(system).__name__} has no readings: add them to the class, or pass `endpoints`"
+        )
+    recording = on_phases(system, p, course, STEPS)
+    return {name: jnp.asarray(reading.of(recording)) for name, reading in readings.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Cohort:
     """Patients of a trial: twins from a run, or drawn from a box.
 
     Attributes:
-        system: Their circuit, untreated.
+        system: Their model, untreated.
         box: Which parameters differ between them.
         theta: One row a patient.
         source: Where they come from and how they were selected, for the report.
@@ -87,7 +110,7 @@ class Cohort:
         ValueError: If θ is not a table in the box.
     """
 
-    system: AbstractVentricle
+    system: AbstractRecordedSystem
     box: Box
     theta: Float[np.ndarray, "patient free"]
     source: str
@@ -119,7 +142,7 @@ SAFETY = {
 pressure above 25 mmHg (pulmonary oedema), any suction of a pump."""
 
 
-def ef_level(EF: Float[np.ndarray, " patient"]) -> list[str]:
+def ef_level(endpoints: Mapping[str, Float[np.ndarray, " patient"]]) -> list[str]:
     """Reduced (at most 40%), mildly reduced or preserved (at least 50%) ejection fraction.
 
     Bozkurt et al., "Universal definition and classification of heart failure", Journal of Cardiac
@@ -127,7 +150,7 @@ def ef_level(EF: Float[np.ndarray, " patient"]) -> list[str]:
     """
     return [
         "reduced" if value <= 40 else "preserved" if value >= 50 else "mildly reduced"
-        for value in EF
+        for value in endpoints["EF"]
     ]
 
 
@@ -194,7 +217,7 @@ class Trial:
         endpoint: str,
         *,
         control: str,
-        by: Callable[[np.ndarray], Sequence[str]] | None = None,
+        by: Callable[[Mapping[str, np.ndarray]], Sequence[str]] | None = None,
         seed: int = 0,
     ) -> list[Effect]:
         """The paired effect of each other arm on an endpoint.
@@ -202,7 +225,7 @@ class Trial:
         Args:
             endpoint: Of what.
             control: The arm that the others are compared with.
-            by: Subgroups from the control arm's EF, such as `ef_level`, beside "all".
+            by: Subgroups from the control arm's endpoints, such as `ef_level`, beside "all".
             seed: Of the bootstrap.
 
         Raises:
@@ -213,7 +236,7 @@ class Trial:
         before = self.of(control)[endpoint]
         groups = {"all": np.ones(len(before), bool)}
         if by is not None:
-            level = np.asarray(by(self.of(control)["EF"]))
+            level = np.asarray(by(self.of(control)))
             known = ~self.failed[self.arms.index(control)]
             groups |= {str(name): known & (level == name) for name in sorted(set(level[known]))}
         found = []
@@ -301,30 +324,29 @@ class Trial:
 
 
 def treat(
-    system: AbstractVentricle,
+    system: AbstractRecordedSystem,
     box: Box,
-    endpoints: Endpoints,
+    endpoints: Endpoints | None,
     intervention: AbstractIntervention,
     theta: Theta,
 ) -> tuple[dict[str, Float[Array, ""]], Bool[Array, ""]]:
     """One patient's endpoints after an intervention, and whether the simulation failed.
 
-    A heart without blood has failed: the circuit is linear, and goes on below an empty ventricle
-    and a negative mean pressure of the veins, which collapse in life.
+    A heart without blood has failed, see `is_empty`.
     """
     treated, p = intervention(system, box.complete(theta))
-    orbit = periodic_orbit(treated, p, steps=STEPS, throw=False)
-    values = endpoints(orbit)
-    out = orbit.outputs
-    empty = (jnp.min(out.V_lv) <= 0) | (mean_over_time(orbit, out.P_la) <= 0)
-    failed = ~orbit.converged | empty
+    course = record(treated, p, steps=STEPS)
+    values = observe(treated, p, course, endpoints)
+    failed = ~course.converged
+    if isinstance(system, AbstractVentricle) and isinstance(course, PeriodicOrbit):
+        failed = failed | is_empty(course)
     return {name: jnp.where(failed, jnp.nan, value) for name, value in values.items()}, failed
 
 
 def run_trial(
     cohort: Cohort,
     arms: Mapping[str, AbstractIntervention],
-    endpoints: Endpoints = standard_endpoints,
+    endpoints: Endpoints | None = None,
     *,
     safety: Mapping[str, Event] | None = None,
     folder: Path | None = None,
@@ -338,7 +360,8 @@ def run_trial(
     Args:
         cohort: The patients.
         arms: Interventions by name; the control is one of them, such as `Nothing()`.
-        endpoints: What is kept of each beat.
+        endpoints: What is kept of each beat; by default `standard_endpoints` of a ventricle, and of
+            any other system its readings.
         safety: What counts as an event; by default those of `SAFETY` that are endpoints.
         folder: Where finished arms are kept, so that a trial that was cut short goes on. An arm is
             computed again where cohort, dose or system differ; what the endpoints' own code is

@@ -1,7 +1,7 @@
 """One patient's digital twin: from a clip to a simulated beat, and what to think of it."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +12,18 @@ from jaxtwin.analysis.identifiability import Compatible, compatible_patients
 from jaxtwin.data.base import ClipFormat, UnreadableClipError, resample, window
 from jaxtwin.data.recording import read_recording
 from jaxtwin.data.vitals import UNKNOWN, Vitals
-from jaxtwin.forward import MeasurementName
 from jaxtwin.methods.clips import predict
 from jaxtwin.methods.pssl import PSSL
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.observables import UNITS, Observables, observables
 from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit
+from jaxtwin.physics.ventricle import AbstractVentricle
 
 # The emulator is wrong by a few tenths of a point inside its box; beyond this the network's
 # answer and the circuit's are not the same patient.
 LARGEST_EF_GAP = 2.0
+# What a catheter would measure, beside the parameters.
+PRESSURES = ("P_lv_max", "P_ao_mean")
 # The shortest heart period of the parameter box [s]; no volume has extremes in less.
 SHORTEST_BEAT = 0.4
 
@@ -90,14 +92,15 @@ def build_twin(
     got = predict(model, clip[None], np.array([vitals]))
     theta = np.asarray(got.theta)[0]
     p = model.box.complete(jnp.asarray(theta))
-    orbit = jax.jit(lambda p: periodic_orbit(model.forward.system, p, throw=False))(p)
+    system = cast(AbstractVentricle, model.forward.system)
+    orbit = jax.jit(lambda p: periodic_orbit(system, p, throw=False))(p)
     simulated = observables(orbit)
-    measured: dict[MeasurementName, tuple[float, float]] = {
+    measured: dict[str, tuple[float, float]] = {
         "EDV": (float(got.EDV[0]), errors["EDV_error"]),
         "ESV": (float(got.ESV[0]), errors["ESV_error"]),
         **{name: (getattr(vitals, name), errors[f"{name}_error"]) for name in model.vitals},
     }
-    compatible = compatible_patients(model.forward, measured)
+    compatible = compatible_patients(model.forward, measured, about=PRESSURES)
     distance = float(model.familiarity.distance(jnp.asarray(got.features[0])))
     threshold = float(model.familiarity.threshold)
     warnings = []
@@ -146,7 +149,7 @@ def describe(twin: Twin, model: PSSL) -> dict[str, Any]:
         name: {"value": float(value), "unit": UNITS[name]}
         for name, value in twin.observables._asdict().items()
     }
-    for name in ("P_lv_max", "P_ao_mean"):
+    for name in PRESSURES:
         simulated[name] |= {
             "compatible": low_high[name],
             "narrowing": twin.compatible.narrowing[name],

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohort import Limits, Simulations, draw_cohort, map_patients, simulate_cohort
+from jaxtwin.cohort import Simulations, draw_cohort, map_patients, simulate_cohort, within
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart, LeftHeartOutputs
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.ventricle import CLINICAL, READINGS
 
 traces = []
 
@@ -53,6 +54,12 @@ class Tank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
 
     def scaling(self, p):
         return outputs(0 * p.k), outputs(100 + 0 * p.k)
+
+    def readings(self):
+        return READINGS
+
+    def limits(self):
+        return CLINICAL
 
 
 class SplitTank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
@@ -139,8 +146,8 @@ def test_one_bad_patient_spoils_no_other(seven):
     assert not cohort.converged[[2, 6]].any()
     good = np.setdiff1d(np.arange(7), [2, 6])
     assert_equal(cohort.take(good), seven.take(good))
-    limits = Limits(EDV=(0, np.inf), P_la_mean=(-1, np.inf))
-    assert np.array_equal(limits.hold(cohort), cohort.converged)
+    limits = CLINICAL | {"EDV": (0.0, np.inf), "P_la_mean": (-1.0, np.inf)}
+    assert np.array_equal(within(Tank(), BOX, cohort, limits), cohort.converged)
 
 
 def test_cohorts_of_any_size_compile_once(seven):
@@ -289,10 +296,11 @@ def healthy(**changes):
     ],
 )
 def test_limits(changes, held):
-    assert Limits().hold(healthy(**changes)).tolist() == [held]
+    heart = healthy(**changes)
+    assert within(Tank(), BOX, heart, CLINICAL).tolist() == [held]
 
 
-HALF = Limits(EDV=(150.0, 300.0), EF=(0.0, 100.0))
+HALF = CLINICAL | {"EDV": (150.0, 300.0), "EF": (0.0, 100.0)}
 """The tank's EDV is V_d + 100 and some, so these hold for a little over half of the box."""
 
 
@@ -300,7 +308,9 @@ def test_cohorts_are_drawn_reproducibly():
     cohort, share = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
     again, _ = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
     assert_equal(again, cohort)
-    assert len(cohort.theta) == 9 and HALF.hold(cohort).all() and 0.4 < share < 1
+    assert (
+        len(cohort.theta) == 9 and within(Tank(), LEAKING, cohort, HALF).all() and 0.4 < share < 1
+    )
 
     fewer, _ = draw_cohort(Tank(), LEAKING, 4, seed=2, limits=HALF, phases=8)
     assert_equal(fewer, cohort.take(slice(4)))
@@ -313,9 +323,9 @@ def test_cohorts_are_drawn_reproducibly():
 
 
 def test_limits_that_few_hearts_meet():
-    rare = HALF._replace(EDV=(195.0, 300.0))
+    rare = HALF | {"EDV": (195.0, 300.0)}
     cohort, share = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=rare, phases=8)
     assert len(cohort.theta) == 9 and share < 0.5  # more was drawn than at first
-    never = HALF._replace(EDV=(300.0, 400.0))
+    never = HALF | {"EDV": (300.0, 400.0)}
     with pytest.raises(ValueError, match=r"only 0 of 72 points .* widen the limits"):
         draw_cohort(Tank(), LEAKING, 9, seed=2, limits=never, phases=8)

@@ -13,7 +13,8 @@ from experiments.detection_table import EVERYONE, Learnt, Seen, markdown, recove
 from experiments.tables import read_table
 from experiments.trial import twins as read_twins
 from jaxtwin.data.echonet import Record, read_echonet, read_theta
-from jaxtwin.diseases import DISEASES, EIGHT, HEALTHY
+from jaxtwin.diseases import DISEASES, HEALTHY
+from jaxtwin.physics.left_heart import EIGHT
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from jaxtwin.diseases import DISEASES, EIGHT, HEALTHY, draw_diseased
+from jaxtwin.diseases import DISEASES, HEALTHY, draw_diseased
+from jaxtwin.physics.left_heart import EIGHT, LeftHeart
 from jaxtwin.physics.observables import ejection_fraction
 
 
 @pytest.fixture(scope="module")
 def patients():
-    return draw_diseased(200, seed=0)
+    return draw_diseased(LeftHeart(), EIGHT, 200, seed=0)
 
 
 def of(patients, name):
@@ -44,18 +45,18 @@ def test_they_look_as_a_clinician_expects(patients):
 
 
 def test_the_same_seed_gives_the_same_patients(patients):
-    again = draw_diseased(200, seed=0)
+    again = draw_diseased(LeftHeart(), EIGHT, 200, seed=0)
     np.testing.assert_array_equal(again.simulations.theta, patients.simulations.theta)
     assert again.diagnosis == patients.diagnosis
-    other = draw_diseased(200, seed=1)
+    other = draw_diseased(LeftHeart(), EIGHT, 200, seed=1)
     assert not np.array_equal(other.simulations.theta, patients.simulations.theta)
 
 
 def test_impossible_cohorts_are_refused():
     with pytest.raises(ValueError, match="add up to 1"):
-        draw_diseased(10, seed=0, diseases=DISEASES[:2])
+        draw_diseased(LeftHeart(), EIGHT, 10, seed=0, diseases=DISEASES[:2])
     with pytest.raises(ValueError, match="6 patients: expected at least 10"):
-        draw_diseased(6, seed=0)
+        draw_diseased(LeftHeart(), EIGHT, 6, seed=0)
     nobody = HEALTHY._replace(share=1.0, ranges={**HEALTHY.ranges, "V_0": (0.0, 1.0)})
     with pytest.raises(ValueError, match=r"healthy: only \d+ of \d+ draws"):
-        draw_diseased(4, seed=0, diseases=(nobody,))
+        draw_diseased(LeftHeart(), EIGHT, 4, seed=0, diseases=(nobody,))

@@ -142,7 +142,7 @@ def test_one_patient_many_patients_and_jit(emulator, cohort):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], many)
         assert_equal(emulator(theta[i]), one, rtol=1e-5, atol=1e-4)
         assert_equal(eqx.filter_jit(emulator)(theta[i]), one, rtol=1e-5, atol=1e-4)
-        EDV, ESV = emulator.volumes(theta[i])
+        EDV, ESV = emulator.measure(theta[i], ("EDV", "ESV"))
         assert_equal((EDV, ESV), (one.maximum[0], one.minimum[0]), rtol=1e-5)
     # float32 even where θ is not.
     assert {leaf.dtype for leaf in emulator(theta[0].astype(jnp.float64))} == {jnp.dtype("float32")}
@@ -154,7 +154,7 @@ def test_gradient_of_the_volumes():
     emulator = dataclasses.replace(emulator, mean=mean)
     theta = jnp.asarray(SEVEN.from_unit(jnp.linspace(0.3, 0.6, 7, dtype=jnp.float32)))
     side = np.asarray(SEVEN.high) - np.asarray(SEVEN.low)
-    volumes = eqx.filter_jit(lambda theta: jnp.stack(emulator.volumes(theta)))
+    volumes = eqx.filter_jit(lambda theta: jnp.stack(emulator.measure(theta, ("EDV", "ESV"))))
     gradient = jax.jacobian(volumes)(theta)
     assert gradient.dtype == jnp.float32
     for i in range(7):

@@ -152,11 +152,11 @@ def test_a_method_sees_what_it_says(name, tmp_path):
         return learnt.estimate(test)
 
     def blind(curves):
-        nothing = np.full_like(curves.EDV, np.nan)
-        return curves._replace(EDV=nothing, ESV=nothing)
+        nothing = np.full_like(curves.maximum, np.nan)
+        return curves._replace(maximum=nothing, minimum=nothing)
 
     first = estimate(training, validation, "a")
-    assert first.EDV.shape == first.ESV.shape == first.failed.shape == (3,)
+    assert first.maximum.shape == first.minimum.shape == first.failed.shape == (3,)
     assert not first.failed.any()
     assert (first.theta is None) == (not method.sees.physics)
     if first.theta is not None:
@@ -165,10 +165,10 @@ def test_a_method_sees_what_it_says(name, tmp_path):
     if not method.sees.labels:
         test = blind(test)
         same = estimate(blind(training), blind(validation), "b")
-        np.testing.assert_array_equal(same.EDV, first.EDV)
+        np.testing.assert_array_equal(same.maximum, first.maximum)
     _, others = measured(8, seed=7)
     other = estimate(others, validation, "d")
-    assert np.array_equal(other.EDV, first.EDV) == (not method.sees.cohort)
+    assert np.array_equal(other.maximum, first.maximum) == (not method.sees.cohort)
 
 
 def test_a_forward_model_of_another_task_is_refused(tmp_path):
@@ -212,7 +212,7 @@ def shown_to(residual_system, box, theta, factor=1.0):
         channel=residual_system.outputs(
             0.0, residual_system.initial_state(box.parameters()), box.parameters()
         )._fields[0],
-        hidden=(),
+        resolution=0.2,
     )
     scales = state_scales(task)
     orbit = periodic_orbit(residual_system, box.complete(jnp.asarray(theta)), steps=1920)
@@ -308,7 +308,7 @@ def test_a_neural_ode_follows_its_patient(tmp_path):
 def test_what_was_learnt_serves_new_patients(name, tmp_path):
     config = TrainingConfig(300, 32, learning_rate=5e-3, evaluate_every=100)
     method = {
-        "ssl_simulator": CurvePSSL(SIMULATOR, config, width=32, depth=2, slack=0.05),
+        "ssl_simulator": CurvePSSL(SIMULATOR, config, width=32, depth=2, slack=10.0),
         "supervised": SupervisedCurves(config, width=32, depth=2),
         "neural_ode_shared": ConditionedNeuralODE(width=16, config=config),
     }[name]
@@ -318,8 +318,8 @@ def test_what_was_learnt_serves_new_patients(name, tmp_path):
     learnt = method.learn(TASK, training, validation, folder=tmp_path, seed=0)
     got = learnt.estimate(test)
     assert 0 < learnt.step_seconds < learnt.seconds and learnt.steps == 300
-    spread = np.abs(test.EDV - np.median(training.EDV)).mean()
-    assert np.abs(got.EDV - test.EDV).mean() < 0.3 * spread
+    spread = np.abs(test.maximum - np.median(training.maximum)).mean()
+    assert np.abs(got.maximum - test.maximum).mean() < 0.3 * spread
     if got.theta is not None:
         assert np.abs(got.theta[:, 1] - theta[:, 1]).mean() < 0.1
 
@@ -329,7 +329,7 @@ def test_training_that_was_cut_short_goes_on(tmp_path):
     method = METHODS["supervised"]()
     whole = method.learn(TASK, curves, curves, folder=tmp_path / "a", seed=0).estimate(curves)
     again = method.learn(TASK, curves, curves, folder=tmp_path / "a", seed=0).estimate(curves)
-    assert np.array_equal(whole.EDV, again.EDV)
+    assert np.array_equal(whole.maximum, again.maximum)
     rows = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [3, 6]
 

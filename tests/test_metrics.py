@@ -8,7 +8,7 @@ from jaxtwin.cohort import simulate_cohort
 from jaxtwin.methods.base import CurveTask, Estimate
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 
-TASK = CurveTask(LeftHeart(), SEVEN, samples=60, known=("T_c",))
+TASK = CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, ("P_lv", "P_ao"), samples=60, known=("T_c",))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_errors_are_those_that_were_made(truth):
     np.testing.assert_allclose(scores["theta"], 0.1 / 6, rtol=1e-3)
     assert np.all(scores["EF_resimulated"] > 0.1)
     assert "P_lv_error" not in scores
-    volumes = score_curves(TASK, estimate(truth, ESV=0.9 * truth.minimum.V_lv), truth)
+    volumes = score_curves(TASK, estimate(truth, minimum=0.9 * truth.minimum.V_lv), truth)
     expected = 10 * truth.minimum.V_lv / truth.maximum.V_lv
     np.testing.assert_allclose(volumes["EF_error"], expected, rtol=1e-3)
 
@@ -57,7 +57,8 @@ def test_a_failure_is_no_number_and_spoils_no_other(truth):
 
 def test_a_method_without_parameters_is_not_simulated(truth):
     scores = score_curves(TASK, estimate(truth, theta=None, waveforms={}), truth)
-    assert set(scores) == {"EF_error"}
+    assert set(scores) == {"EF_error", "EDV_error", "ESV_error", "period_error"}
+    assert not scores["EF_error"].any() and np.isnan(scores["period_error"]).all()
 
 
 def test_intervals():

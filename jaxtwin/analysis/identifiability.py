@@ -1,13 +1,14 @@
 """What a few numbers say about a patient's parameters, and what they leave open."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtwin.forward import AbstractForward, MeasurementName
+from jaxtwin.cohort import reading
+from jaxtwin.forward import AbstractForward, recording_of
 
 # Points that agree, for quantiles that a few more would not move much; and when to give up.
 ENOUGH, MOST_ROUNDS = 50, 16
@@ -19,8 +20,8 @@ class Compatible(NamedTuple):
     Attributes:
         points: How many of the points drawn agree with the measurement.
         drawn: How many were drawn.
-        intervals: For each parameter, and for the pressures P_lv_max and P_ao_mean, the
-            central 90% of the agreeing points.
+        intervals: For each parameter, and each reading that was asked about, the central 90% of
+            the agreeing points.
         narrowing: For each of them, the width of that interval over the width it has without
             any measurement: near 1 nothing was learnt, near 0 the measurement pins it down.
     """
@@ -33,8 +34,9 @@ class Compatible(NamedTuple):
 
 def compatible_patients(
     forward: AbstractForward,
-    measured: Mapping[MeasurementName, tuple[float, float]],
+    measured: Mapping[str, tuple[float, float]],
     *,
+    about: Sequence[str] = (),
     points: int = 65_536,
     seed: int = 0,
 ) -> Compatible:
@@ -47,8 +49,9 @@ def compatible_patients(
 
     Args:
         forward: Of the model, on its box.
-        measured: By name, the value and half the width of the interval that counts as agreement,
-            in mL, s and mmHg.
+        measured: By name of a reading, the value and half the width of the interval that counts as
+            agreement, in the reading's unit.
+        about: Readings that were not measured, and are asked about like the parameters.
         points: How many θ to try at a time.
         seed: Of the sequences.
 
@@ -63,15 +66,18 @@ def compatible_patients(
     kept: list[dict[str, np.ndarray]] = []
     found = rounds = 0
     while found < ENOUGH and rounds < MOST_ROUNDS:
-        values, agree = _draw(forward, measured, points, seed + rounds)
+        values, agree = _draw(forward, measured, about, points, seed + rounds)
         prior = prior or values
         kept.append({name: value[agree] for name, value in values.items()})
         found, rounds = found + int(agree.sum()), rounds + 1
     drawn = rounds * points
     if found < 10:
-        what = ", ".join(f"{name} {value:.4g} ± {e:.2g}" for name, (value, e) in measured.items())
+        what = ", ".join(
+            f"{name} {value:.4g} ± {e:.2g} {reading(forward.system, name).unit}"
+            for name, (value, e) in measured.items()
+        )
         raise ValueError(
-            f"only {found} of {drawn} points of the box have {what} [mL, s, mmHg]: that is at the "
+            f"only {found} of {drawn} points of the box have {what}: that is at the "
             "edge of what the model can do; raise `points`, or check the measurement"
         )
     intervals, narrowing = {}, {}
@@ -85,23 +91,23 @@ def compatible_patients(
 
 def _draw(
     forward: AbstractForward,
-    measured: Mapping[MeasurementName, tuple[float, float]],
+    measured: Mapping[str, tuple[float, float]],
+    about: Sequence[str],
     points: int,
     seed: int,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Parameters and pressures of points of the box, and which of them agree."""
+    """Parameters and readings of points of the box, and which of them agree."""
     theta = forward.box.sample(points, seed=seed)
     emulation = forward.predict(theta)
-    channel = forward.channels.index
-    P_ao = np.asarray(emulation.waveforms[:, channel("P_ao")])
-    values = {
-        **dict(zip(forward.box.names, theta.T, strict=True)),
-        "P_lv_max": np.asarray(emulation.maximum)[:, channel("P_lv")],
-        "P_ao_mean": P_ao.mean(axis=1),
-    }
-    names = tuple(measured)
-    numbers = jax.vmap(lambda e, t: forward.read(e, t, names))(emulation, jnp.asarray(theta))
+    box, system = forward.box, forward.system
+    duration = jax.vmap(lambda theta: jnp.asarray(system.duration(box.complete(theta))))
+    recording = recording_of(forward.channels, emulation, duration(jnp.asarray(theta)))
+
+    def read(name: str) -> np.ndarray:
+        return np.asarray(reading(system, name).of(recording))
+
+    values = dict(zip(box.names, theta.T, strict=True)) | {name: read(name) for name in about}
     agree = np.ones(points, bool)
-    for number, (value, error) in zip(numbers, measured.values(), strict=True):
-        agree &= np.abs(np.asarray(number) - value) <= error
+    for name, (value, error) in measured.items():
+        agree &= np.abs(read(name) - value) <= error
     return values, agree

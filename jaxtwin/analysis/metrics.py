@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from jaxtwin.cohort import Simulations, simulate_cohort
+from jaxtwin.cohort import Simulations, read, simulate_cohort
+from jaxtwin.forward import Channels, MissingChannelError
 from jaxtwin.methods.base import CurveTask, Estimate
-from jaxtwin.physics.observables import ejection_fraction
+from jaxtwin.physics.base import Recording
 
 
 class Interval(NamedTuple):
@@ -107,12 +110,15 @@ def score_curves(
         truth: The patients' own simulations, at the task's phases.
 
     Returns:
-        By name: EF_error [points]; CHANNEL_error, the root-mean-square error of each curve that
-        the method gives, in the curve's unit; for methods that give θ also theta_NAME, the
-        absolute error as a share of the box's side, theta, their mean over the parameters that
-        were not known, and, simulated at θ̂, EF_resimulated and CHANNEL_resimulated.
+        By name: CHANNEL_error, the root-mean-square error of each curve that the method gives, in
+        the curve's unit, and READING_error, the absolute error of each of the system's readings
+        that the measured channel's extremes and these curves allow, such as EF. For methods that
+        give θ also theta_NAME, the absolute error as a share of the box's side, theta, their mean
+        over the parameters that were not known, and, simulated at θ̂, READING_resimulated and
+        CHANNEL_resimulated.
     """
-    EF = np.asarray(ejection_fraction(truth.maximum.V_lv, truth.minimum.V_lv))
+    names = list(task.system.readings())
+    true = read(task.system, task.box, truth, names)
     failed = estimate.failed
 
     def hide(values: np.ndarray) -> np.ndarray:
@@ -121,8 +127,19 @@ def score_curves(
     def rms(got: np.ndarray, channel: str) -> np.ndarray:
         return np.sqrt(np.mean((got - getattr(truth.waveforms, channel)) ** 2, axis=1))
 
-    got = np.asarray(ejection_fraction(estimate.EDV, estimate.ESV))
-    scores = {"EF_error": hide(np.abs(got - EF))}
+    said = Recording(
+        Channels([task.channel], [estimate.maximum]),
+        Channels([task.channel], [estimate.minimum]),
+        Channels(list(estimate.waveforms), list(estimate.waveforms.values())),
+        _duration(task, estimate),
+    )
+    scores = {}
+    for name in names:
+        try:
+            got = np.asarray(task.system.readings()[name].of(said))
+        except MissingChannelError:
+            continue
+        scores[f"{name}_error"] = hide(np.abs(got - true[name]))
     for channel, curve in estimate.waveforms.items():
         scores[f"{channel}_error"] = hide(rms(curve, channel))
     if estimate.theta is None:
@@ -140,8 +157,17 @@ def score_curves(
     )
     again = simulate_cohort(task.system, task.box, theta, phases=task.samples)
     failed = failed | ~again.converged
-    got = np.asarray(ejection_fraction(again.maximum.V_lv, again.minimum.V_lv))
-    scores["EF_resimulated"] = hide(np.abs(got - EF))
+    for name, got in read(task.system, task.box, again, names).items():
+        scores[f"{name}_resimulated"] = hide(np.abs(got - true[name]))
     for channel in task.channels:
         scores[f"{channel}_resimulated"] = hide(rms(getattr(again.waveforms, channel), channel))
     return scores
+
+
+def _duration(task: CurveTask, estimate: Estimate) -> np.ndarray:
+    """How long each patient's system lasts; only what knows θ knows that."""
+    if estimate.theta is None:
+        return np.full(len(estimate.failed), np.nan)
+    theta = jnp.asarray(estimate.theta)
+    duration = jax.vmap(lambda theta: jnp.asarray(task.system.duration(task.box.complete(theta))))
+    return np.asarray(duration(theta))

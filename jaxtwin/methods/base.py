@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxtwin.cohort import STEPS, Progress, map_patients
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar
@@ -32,7 +32,7 @@ class Sees:
 
     Attributes:
         measurement: A curve of one observable over a beat, or an echo clip.
-        labels: Whether it learns from EDV, ESV and EF read by somebody else.
+        labels: Whether it learns from numbers that somebody else has read off, such as EDV.
         cohort: Whether it learns from many patients before it meets a new one.
         physics: Whether it knows the system's equations.
     """
@@ -45,33 +45,33 @@ class Sees:
 
 @dataclasses.dataclass(frozen=True)
 class CurveTask:
-    """Find a patient's parameters from one observable, sampled over one beat.
+    """Find a patient's parameters from one observable, sampled over one beat (or transient).
 
     Attributes:
         system: The model.
         box: The free parameters and where they are sought.
         channel: The output of the system that is measured.
-        hidden: Outputs that are not measured, and are asked for.
-        samples: How many samples there are, at phases 0, 1/n, ... (n − 1)/n of the beat, the
-            first one at the system's t = 0.
-        known: Free parameters that are measured beside the curve, exactly, such as the period.
-        noise: Standard deviation of the measurement's noise, in the channel's unit.
         resolution: Errors of the curve below this do not matter, in the channel's unit; it stands
             in for a noise that is smaller.
+        hidden: Outputs that are not measured, and are asked for.
+        samples: How many samples there are, at phases 0, 1/n, ... (n − 1)/n of the system's
+            duration, the first one at its t = 0.
+        known: Free parameters that are measured beside the curve, exactly, such as the period.
+        noise: Standard deviation of the measurement's noise, in the channel's unit.
 
     Raises:
         ValueError: If a known parameter is not free, or nothing would be left to find; if the
             samples are none of the simulator's steps.
     """
 
-    system: AbstractPeriodicSystem
+    system: AbstractRecordedSystem
     box: Box
-    channel: str = "V_lv"
-    hidden: tuple[str, ...] = ("P_lv", "P_ao")
+    channel: str
+    resolution: float
+    hidden: tuple[str, ...] = ()
     samples: int = 60
     known: tuple[str, ...] = ()
     noise: float = 0.0
-    resolution: float = 0.2
 
     def __post_init__(self):
         if not set(self.known) < set(self.box.names):
@@ -118,14 +118,14 @@ class Curves(NamedTuple):
     Attributes:
         values: Samples of the task's channel, with noise.
         known: The task's known parameters, in its order.
-        EDV: Label, for methods that see labels: end-diastolic volume [mL].
-        ESV: Likewise, end-systolic volume [mL].
+        maximum: Label, for methods that see labels: the channel's largest value, without noise.
+        minimum: Likewise, its smallest value.
     """
 
     values: Float[Array | np.ndarray, "patient sample"]
     known: Float[Array | np.ndarray, "patient known"]
-    EDV: Float[Array | np.ndarray, " patient"]
-    ESV: Float[Array | np.ndarray, " patient"]
+    maximum: Float[Array | np.ndarray, " patient"]
+    minimum: Float[Array | np.ndarray, " patient"]
 
     def take(self, index) -> "Curves":
         """The patients at an index array or a mask."""
@@ -136,15 +136,15 @@ class Estimate(NamedTuple):
     """What a method says of some patients, in their order.
 
     Attributes:
-        EDV: Largest volume of the beat [mL].
-        ESV: Smallest volume of the beat [mL].
+        maximum: Largest value of the measured channel.
+        minimum: Its smallest value.
         theta: The free parameters; None where the method has none.
         waveforms: The curves that the method itself gives, by output, at the task's phases.
         failed: Patients for whom there is no answer; their other entries mean nothing.
     """
 
-    EDV: Float[np.ndarray, " patient"]
-    ESV: Float[np.ndarray, " patient"]
+    maximum: Float[np.ndarray, " patient"]
+    minimum: Float[np.ndarray, " patient"]
     theta: Float[np.ndarray, "patient free"] | None
     waveforms: Mapping[str, Float[np.ndarray, "patient phase"]]
     failed: Bool[np.ndarray, " patient"]
@@ -153,7 +153,7 @@ class Estimate(NamedTuple):
     def of(
         cls, maximum: Any, minimum: Any, theta: Any, waveforms: Mapping[str, np.ndarray]
     ) -> "Estimate":
-        """An estimate in which a patient failed where a volume or a curve is not finite."""
+        """An estimate in which a patient failed where an extreme or a curve is not finite."""
         finite = np.isfinite(maximum) & np.isfinite(minimum)
         for curve in waveforms.values():
             finite = finite & np.isfinite(curve).all(axis=1)
@@ -195,6 +195,16 @@ class AbstractCurveMethod(eqx.Module):
             folder: For checkpoints and the log of the training, which goes on where it was cut.
             seed: Of everything random.
         """
+
+
+def require_period(task: CurveTask, method: AbstractCurveMethod) -> None:
+    """Raise a ValueError where a method that is periodic by construction is given a transient."""
+    if not isinstance(task.system, AbstractPeriodicSystem):
+        raise ValueError(
+            f"{type(method).__name__} knows only curves that repeat themselves, and "
+            f"{type(task.system).__name__} is no AbstractPeriodicSystem: use P-SSL, "
+            "least squares or supervised regression"
+        )
 
 
 class Patient(NamedTuple):

@@ -26,6 +26,7 @@ from jaxtwin.methods.base import (
     Patient,
     Sees,
     each_patient,
+    require_period,
 )
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.methods.descent import descend, phase_waves
@@ -122,6 +123,7 @@ class NeuralODE(AbstractCurveMethod):
     ) -> Learnt:
         """Nothing to learn; see `AbstractCurveMethod`."""
         del training, validation, folder
+        require_period(task, self)
         return Learnt(lambda curves: self.fit(task, curves, seed=seed))
 
     def fit(
@@ -202,6 +204,7 @@ class ConditionedNeuralODE(AbstractCurveMethod):
         self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
     ) -> Learnt:
         """Learn the field and the encoder from the curves; see `AbstractCurveMethod`."""
+        require_period(task, self)
         size = 1 + self.augment
         keys = jax.random.split(jax.random.key(seed))
         model = SharedODE(

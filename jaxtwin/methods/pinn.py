@@ -8,7 +8,7 @@ Journal of Computational Physics 378, 2019.
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -27,10 +27,12 @@ from jaxtwin.methods.base import (
     Patient,
     Sees,
     each_patient,
+    require_period,
 )
 from jaxtwin.methods.descent import descend, phase_waves
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.record import record
 
 
 class Scales(NamedTuple):
@@ -95,6 +97,7 @@ class PINN(AbstractCurveMethod):
     ) -> Learnt:
         """Learn no more than the states' scales; see `AbstractCurveMethod`."""
         del training, validation, folder
+        require_period(task, self)
         scales = state_scales(task)
         return Learnt(lambda curves: self.fit(task, scales, curves, seed=seed))
 
@@ -112,12 +115,12 @@ class PINN(AbstractCurveMethod):
         theta, outputs = each_patient(
             function, task, curves, seed=seed, chunk=32, progress=progress
         )
-        volume = getattr(outputs, task.channel)
+        curve = getattr(outputs, task.channel)
         waveforms = {
             channel: getattr(outputs, channel)[:, :: FINE // task.samples]
             for channel in task.channels
         }
-        return Estimate.of(volume.max(axis=1), volume.min(axis=1), theta, waveforms)
+        return Estimate.of(curve.max(axis=1), curve.min(axis=1), theta, waveforms)
 
 
 FINE = 240
@@ -132,7 +135,7 @@ def state_scales(task: CurveTask, points: int = 256) -> Scales:
 
 
 def _states(task: CurveTask, theta: Float[Array, " free"]) -> Float[Array, "time state"]:
-    orbit = periodic_orbit(task.system, task.box.complete(theta), throw=False)
+    orbit = record(task.system, task.box.complete(theta))
     return jnp.stack(jax.tree.leaves(orbit.states), axis=1)
 
 
@@ -146,7 +149,7 @@ def residuals(
     preconditioned: bool,
 ) -> Float[Array, " residual"]:
     """Of every equation and every conserved quantity at one phase, as shares of their scales."""
-    system, T = task.system, task.system.period(p)
+    system, T = cast(AbstractPeriodicSystem, task.system), task.system.duration(p)
     _, unravel = ravel_pytree(jax.tree.map(jnp.asarray, system.initial_state(p)))
 
     def rates(y: Float[Array, " state"]) -> Float[Array, " state"]:
@@ -189,7 +192,7 @@ def fit_patient(method: PINN, task: CurveTask, scales: Scales, patient: Patient)
 
         def one(phase):
             y = jnp.asarray(scales.mean) + jnp.asarray(scales.spread) * model(phase)
-            return task.system.outputs(phase * task.system.period(p), unravel(y), p)
+            return task.system.outputs(phase * task.system.duration(p), unravel(y), p)
 
         return jax.vmap(one)(phases)
 

@@ -163,8 +163,8 @@ class CurvePSSL(AbstractCurveMethod):
         config: How the encoder is trained.
         width: Of the encoder.
         depth: Its hidden layers.
-        slack: What the network itself is expected to miss, in the channel's unit. Added to the
-            noise, it decides how much the curve counts beside the prior.
+        slack: What the network itself is expected to miss, in units of the task's resolution.
+            Added to the noise, it decides how much the curve counts beside the prior.
     """
 
     sees: ClassVar = Sees("curve", labels=False, cohort=True, physics=True)
@@ -172,7 +172,7 @@ class CurvePSSL(AbstractCurveMethod):
     config: TrainingConfig = CURVE_TRAINING
     width: int = 256
     depth: int = 3
-    slack: float = 1.0
+    slack: float = 5.0
 
     def learn(
         self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
@@ -198,7 +198,7 @@ class CurvePSSL(AbstractCurveMethod):
             def one(known, seen, values):
                 raw = encoder(known, seen)
                 error = forward(task.theta(raw, known)).waveforms[0] - values
-                error = error / np.hypot(task.noise, self.slack)
+                error = error / np.hypot(task.noise, self.slack * task.resolution)
                 return (0.5 * jnp.sum(error**2) + task.surprise(raw)) / task.samples
 
             return jax.vmap(one)(curves.known, seen.values, curves.values)

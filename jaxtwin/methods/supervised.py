@@ -68,7 +68,7 @@ class SupervisedClips(AbstractClipModel):
 
 
 class SupervisedCurves(AbstractCurveMethod):
-    """A network from the curve to EDV and ESV, learnt from labels; no physics, no parameters.
+    """A network from the curve to its extremes, learnt from labels; no physics, no parameters.
 
     Attributes:
         config: How it is trained.
@@ -85,14 +85,15 @@ class SupervisedCurves(AbstractCurveMethod):
         self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
     ) -> Learnt:
         """Learn from the labels; see `AbstractCurveMethod`."""
-        labels = np.stack([training.EDV, training.ESV], axis=1)
-        mean, spread = jnp.asarray(labels.mean(axis=0)), jnp.asarray(labels.std(axis=0) + 1e-3)
+        labels = np.stack([training.maximum, training.minimum], axis=1)
+        mean = jnp.asarray(labels.mean(axis=0))
+        spread = jnp.asarray(np.maximum(labels.std(axis=0), 1e-3 * np.abs(labels).max()))
         key = jax.random.key(seed)
         encoder = CurveEncoder.create(training, 2, width=self.width, depth=self.depth, key=key)
 
         def objective(encoder: CurveEncoder, seen: Curves, curves: Curves) -> Float[Array, " n"]:
             got = jax.vmap(encoder)(jnp.asarray(seen.known), jnp.asarray(seen.values))
-            true = (jnp.stack([curves.EDV, curves.ESV], axis=1) - mean[None]) / spread[None]
+            true = (jnp.stack([curves.maximum, curves.minimum], axis=1) - mean[None]) / spread[None]
             return jnp.mean((got - true) ** 2, axis=1)
 
         fitted = learn_from_curves(
@@ -112,7 +113,7 @@ class SupervisedCurves(AbstractCurveMethod):
             return jax.vmap(fitted.model)(known, values) * spread[None] + mean[None]
 
         def estimate(curves: Curves) -> Estimate:
-            EDV, ESV = np.asarray(apply(curves.known, curves.values)).T
-            return Estimate.of(EDV, ESV, None, {})
+            maximum, minimum = np.asarray(apply(curves.known, curves.values)).T
+            return Estimate.of(maximum, minimum, None, {})
 
         return Learnt(estimate, fitted.steps, fitted.seconds, fitted.step_seconds)

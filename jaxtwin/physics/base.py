@@ -113,6 +113,13 @@ class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
         """
         return {}
 
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """By name of a reading, what a patient must be within to be met at all; {} by default.
+
+        A box is wider than life. `draw_cohort` leaves out whoever is beyond.
+        """
+        return {}
+
 
 class AbstractPeriodicSystem(AbstractRecordedSystem[State, Parameters, Outputs]):
     """A system driven periodically, so that it settles into a periodic orbit (a beat)."""

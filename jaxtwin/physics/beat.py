@@ -1,7 +1,7 @@
-"""One period of a driven system, as a map from its initial to its final state."""
+"""One period of a driven system, or all of a transient, as a map from initial to final state."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import diffrax as dfx
 import equinox as eqx
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 from jaxtwin.physics.hoist import hoist
 from jaxtwin.physics.implicit import SDIRK2
 from jaxtwin.physics.solve import ode_term
@@ -97,7 +97,7 @@ class BeatMap(eqx.Module):
         number: How many of them make a period.
     """
 
-    system: AbstractPeriodicSystem
+    system: AbstractRecordedSystem
     p: Any
     solver: dfx.AbstractSolver
     number: int = eqx.field(static=True)
@@ -125,7 +125,7 @@ class BeatMap(eqx.Module):
         from the left: systems may jump where one period ends and the next begins.
         """
         dtype = self._dtype(self.system.initial_state(self.p))
-        period = jnp.asarray(self.system.period(self.p), dtype)
+        period = jnp.asarray(self.system.duration(self.p), dtype)
         fractions = jnp.arange(self.number + 1, dtype=period.dtype) / self.number
         discontinuities = self.system.discontinuities(self.p)
         n = len(discontinuities)
@@ -184,7 +184,8 @@ class BeatMap(eqx.Module):
 
     def conserved(self, y) -> Float[Array, " conserved"]:
         """The system's conserved quantities as a vector."""
-        values = self.system.conserved(y, self.p)
+        system = cast(AbstractPeriodicSystem, self.system)
+        values = system.conserved(y, self.p)
         return jnp.asarray(values, jax.tree.leaves(y)[0].dtype)
 
 

@@ -212,3 +212,11 @@ THREE = Box.of(
     {"T_c": (0.5, 2.0), "V_0": (15.0, 400.0), "E_max": (0.3, 30.0)},
 )
 """The three-parameter twin of Kuang et al. 2024, in its own wider box."""
+
+EIGHT = Box.of(
+    LeftHeartParameters,
+    (*SEVEN.names, "R_s"),
+    dict(zip(SEVEN.names, zip(SEVEN.low, SEVEN.high, strict=True), strict=True))
+    | {"R_s": (0.5, 2.5)},
+)
+"""The seven-parameter box with systemic resistance, which hypertension changes."""

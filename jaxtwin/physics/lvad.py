@@ -161,6 +161,10 @@ class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
         """The circuit's own."""
         return self.heart.readings()
 
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """The circuit's own."""
+        return self.heart.limits()
+
     def scaling(self, p: Any) -> tuple[PumpedOutputs, PumpedOutputs]:
         """The circuit's own, with the aortic valve's scale of flow for the pump."""
         offset, scale = self.heart.scaling(p)

@@ -3,9 +3,13 @@
 import abc
 from collections.abc import Mapping
 
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
 from jaxtwin.parameters import Scalar
 from jaxtwin.physics.base import AbstractPeriodicSystem, Outputs, Parameters, Reading, State
-from jaxtwin.physics.observables import ejection_fraction
+from jaxtwin.physics.observables import ejection_fraction, mean_over_time
+from jaxtwin.physics.periodic import PeriodicOrbit
 
 READINGS: dict[str, Reading] = {
     "EDV": Reading("mL", lambda beat: beat.maximum.V_lv),
@@ -22,6 +26,15 @@ READINGS: dict[str, Reading] = {
 """Of every ventricle's beat. The cuff of systolic and diastolic pressure is taken to be at the
 aorta; output is the mean systemic flow."""
 
+CLINICAL: dict[str, tuple[float, float]] = {
+    "EDV": (40.0, 300.0),
+    "EF": (10.0, 80.0),
+    "P_ao_mean": (50.0, 130.0),
+    "P_la_mean": (0.0, 30.0),
+    "output": (2.0, 10.0),
+}
+"""What a heart must be within to be met in a clinic; boxes hold some with an output of 1 L/min."""
+
 
 class AbstractVentricle(AbstractPeriodicSystem[State, Parameters, Outputs]):
     """A circuit with a left ventricle and an aorta, to which a pump can be attached.
@@ -37,3 +50,17 @@ class AbstractVentricle(AbstractPeriodicSystem[State, Parameters, Outputs]):
     def readings(self) -> Mapping[str, Reading]:
         """See `READINGS`."""
         return READINGS
+
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """See `CLINICAL`."""
+        return CLINICAL
+
+
+def is_empty(orbit: PeriodicOrbit) -> Bool[Array, ""]:
+    """Whether a heart has run out of blood somewhere in its beat.
+
+    Circuits are linear, and go on below an empty ventricle and a negative mean pressure of the
+    veins, which collapse in life.
+    """
+    out = orbit.outputs
+    return (jnp.min(out.V_lv) <= 0) | (mean_over_time(orbit, out.P_la) <= 0)
