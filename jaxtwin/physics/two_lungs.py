@@ -7,14 +7,10 @@ own: L, cmH₂O and s.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
-
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtwin.parameters import Box, Scalar, parameter
-from jaxtwin.physics.base import Reading
+from jaxtwin.physics.base import Reading, Recording
 from jaxtwin.physics.lung import (
     BREATH,
     AbstractBreathParameters,
@@ -104,26 +100,20 @@ class TwoLungsOutputs(NamedTuple):
     """Pressure in the alveoli of compartment 2 [cmH₂O]."""
 
 
-def pendelluft(
-    q_1: Float[Array | np.ndarray, "*time"], q_2: Float[Array | np.ndarray, "*time"]
-) -> Float[Array, "*time"]:
-    """The flow that passes from one compartment to the other instead of the mouth [L/s].
-
-    That is the smaller of both where they have opposite signs, and 0 elsewhere.
-    """
-    return jnp.maximum(jnp.minimum(jnp.maximum(q_1, q_2), -jnp.minimum(q_1, q_2)), 0.0)
+def _swings(breath: Recording) -> tuple[Any, Any, Any]:
+    """How much the volumes V, V_1 and V_2 change in a breath."""
+    high, low = breath.maximum, breath.minimum
+    return high.V - low.V, high.V_1 - low.V_1, high.V_2 - low.V_2
 
 
-def _share(breath) -> Float[Array, "*patient"]:
-    first, second = (
-        getattr(breath.maximum, name) - getattr(breath.minimum, name) for name in ("V_1", "V_2")
-    )
+def _share_2(breath: Recording) -> Any:
+    _, first, second = _swings(breath)
     return 100 * second / (first + second)
 
 
-def _swung(breath) -> Float[Array, "*patient"]:
-    flow = pendelluft(breath.waveforms.q_1, breath.waveforms.q_2)
-    return 1000 * flow.mean(-1) * breath.duration
+def _pendelluft(breath: Recording) -> Any:
+    both, first, second = _swings(breath)
+    return 1000 * (first + second - both)
 
 
 class TwoLungs(AbstractLung[TwoLungsState, TwoLungsParameters, TwoLungsOutputs]):
@@ -133,7 +123,7 @@ class TwoLungs(AbstractLung[TwoLungsState, TwoLungsParameters, TwoLungsOutputs])
 
         P_aw + P_mus = R_c q + R_i q_i + V_i/C_i        q = q_1 + q_2        dV_i/dt = q_i
 
-    so that, with P_i = V_i/C_i − P_mus,
+    so that, with P_1 = V_1/C_1 − P_mus and P_2 likewise,
 
         q   = (P_aw − (R_2 P_1 + R_1 P_2)/(R_1 + R_2)) / (R_c + R_1 R_2/(R_1 + R_2))
         q_1 = (R_2 q + P_2 − P_1)/(R_1 + R_2)        q_2 = q − q_1
@@ -173,14 +163,14 @@ class TwoLungs(AbstractLung[TwoLungsState, TwoLungsParameters, TwoLungsOutputs])
     def readings(self) -> Mapping[str, Reading]:
         """`BREATH`, and what two compartments add to it.
 
-        share_2 is compartment 2's share of what both take up; pendelluft is the volume that
-        passes between them in a breath; P_2_end is the pressure in the alveoli of compartment 2
-        at the end of expiration, PEEP where it has emptied.
+        share_2 is compartment 2's share of what both take up; pendelluft is what they take up
+        beyond the tidal volume, which passes between them instead of the mouth; P_2_end is the
+        pressure in the alveoli of compartment 2 at the end of expiration, PEEP where it has emptied.
         """
         return {
             **BREATH,
-            "share_2": Reading("%", _share),
-            "pendelluft": Reading("mL", _swung),
+            "share_2": Reading("%", _share_2),
+            "pendelluft": Reading("mL", _pendelluft),
             "P_2_end": Reading("cmH2O", lambda breath: breath.waveforms.P_2[..., 0]),
         }
 
