@@ -40,7 +40,7 @@ class GlucoseParameters(AbstractParameters):
     )
     S_I: Scalar = parameter(
         4e-4,
-        (0.2e-4, 15e-4),
+        (0.2e-4, 10e-4),
         symbol="S_I",
         unit="min⁻¹/(µU/mL)",
         meaning="insulin sensitivity",
@@ -80,7 +80,7 @@ class GlucoseParameters(AbstractParameters):
     )
     I_first: Scalar = parameter(
         250.0,
-        (0.0, 600.0),
+        (0.0, 500.0),
         symbol="I_1",
         unit="µU/mL",
         meaning="insulin above I_b at t = 0 (first phase of secretion)",
@@ -88,7 +88,7 @@ class GlucoseParameters(AbstractParameters):
     )
     gamma: Scalar = parameter(
         0.004,
-        (0.0, 0.02),
+        (0.0, 0.01),
         symbol="\\gamma",
         unit="µU/mL·min⁻²/(mg/dL)",
         meaning="second phase of secretion",
@@ -218,4 +218,7 @@ class GlucoseTest(AbstractRecordedSystem[GlucoseState, GlucoseParameters, Glucos
 
 
 TWIN = Box.of(GlucoseParameters, ("S_G", "S_I", "p_2", "G_b", "I_b", "I_first", "gamma", "G_bolus"))
-"""What a patient's twin is asked for; the dose is the clinic's, and n, h and V_I are assumed."""
+"""What a patient's twin is asked for; the dose is the clinic's, and n, h and V_I are assumed.
+
+The box is wider than life: who is sensitive to insulin secretes little. Its corners of much of
+both have less glucose than a patient bears; `G_min` tells them."""

@@ -165,7 +165,7 @@ class TwoLungs(AbstractLung[TwoLungsState, TwoLungsParameters, TwoLungsOutputs])
 
         share_2 is compartment 2's share of what both take up; pendelluft is what they take up
         beyond the tidal volume, which passes between them instead of the mouth; P_2_end is the
-        pressure in the alveoli of compartment 2 at the end of expiration, PEEP where it has emptied.
+        alveolar pressure of compartment 2 at the end of expiration, PEEP where it has emptied.
         """
         return {
             **BREATH,
