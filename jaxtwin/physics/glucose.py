@@ -134,7 +134,7 @@ class GlucoseParameters(AbstractParameters):
         symbol="T_D",
         unit="min",
         meaning="how long giving it takes",
-        source="a slow injection; the original test infuses for 5 min",
+        source="a slow injection; protocols differ",
     )
     T: Scalar = parameter(
         180.0, symbol="T", unit="min", meaning="duration of the test", source=_PROTOCOL
