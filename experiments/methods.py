@@ -148,6 +148,7 @@ def draw(config: Config, seed: int) -> Cohort:
     """A seed's patients, within physiological limits, in random order."""
     sizes = (*config.cohort, config.patients)
     patients, _ = draw_cohort(LeftHeart(), SEVEN, sum(sizes), seed=2**24 + seed, phases=SAMPLES)
+    # Not `draw_splits`, which deals by another seed: the saved cells are of these patients.
     patients = patients.take(np.random.default_rng(seed).permutation(sum(sizes)))
     ends = np.cumsum(sizes)
     parts = [patients.take(slice(end - n, end)) for n, end in zip(sizes, ends, strict=True)]
@@ -162,21 +163,9 @@ def measure(
     task = CurveTask(
         LeftHeart(), SEVEN, CHANNELS[0], 0.2, CHANNELS[1:], SAMPLES, known=names, noise=noise
     )
-    columns = [SEVEN.names.index(name) for name in names]
-    # The same draw at every noise, scaled: the noises differ in nothing else.
     random = np.random.default_rng((seed, 1))
-
-    def curves(patients: Simulations) -> Curves:
-        V = patients.waveforms.V_lv
-        noisy = V + noise * random.normal(size=V.shape)
-        return Curves(
-            noisy.astype(np.float32),
-            np.asarray(patients.theta)[:, columns],
-            patients.maximum.V_lv,
-            patients.minimum.V_lv,
-        )
-
-    return task, curves(cohort.training), curves(cohort.validation), curves(cohort.test)
+    training, validation, test = (task.measure(part, random) for part in cohort)
+    return task, training, validation, test
 
 
 def create(method: MethodName, config: Config, emulator: AbstractForward) -> AbstractCurveMethod:

@@ -341,3 +341,25 @@ def draw_cohort(
                 "widen the limits or move the box"
             )
         drawn *= 2
+
+
+def draw_splits(
+    system: AbstractRecordedSystem,
+    box: Box,
+    sizes: Sequence[int],
+    *,
+    seed: int,
+    limits: Limits | None = None,
+    phases: int = 80,
+    progress: Progress = iter,
+) -> list[Simulations]:
+    """Cohorts of such sizes, such as training, validation and test, with no patient in two.
+
+    Drawn together by `draw_cohort`, and dealt in random order.
+    """
+    patients, _ = draw_cohort(
+        system, box, sum(sizes), seed=seed, limits=limits, phases=phases, progress=progress
+    )
+    patients = patients.take(np.random.default_rng(seed).permutation(sum(sizes)))
+    ends = np.cumsum(sizes)
+    return [patients.take(slice(end - n, end)) for n, end in zip(sizes, ends, strict=True)]

@@ -10,6 +10,7 @@ import pytest
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.check import check_system
+from jaxtwin.physics.glucose import GlucoseTest
 from jaxtwin.physics.left_heart import LeftHeart
 from jaxtwin.physics.lvad import LVAD
 from jaxtwin.physics.windkessel import Windkessel
@@ -76,6 +77,13 @@ class Undeclared(Oscillator):
     parameters: ClassVar = Bare
 
 
+def test_a_transient_has_a_duration():
+    report = check_system(GlucoseTest())
+    assert not report.problems, str(report)
+    assert report.facts["duration"] == "180" and "period" not in report.facts
+    assert report.facts["readings"].startswith("G_max, G_min")
+
+
 @pytest.mark.parametrize("system", [LeftHeart(), Windkessel(), LVAD(LeftHeart(), 9_000.0)])
 def test_our_own_have_no_problems(system):
     report = check_system(system)
@@ -88,7 +96,7 @@ def test_our_own_have_no_problems(system):
 def test_time_constants_are_those_of_the_equations():
     """A damped swing of k = 4 and damping 0.5 decays with 1/0.25 = 4 s."""
     report = check_system(Oscillator())
-    assert not report.problems and report.facts["fastest mode"] == "4 s"
+    assert not report.problems and report.facts["fastest mode"] == "4"
     assert "no problems" in str(report) and "not stiff" in str(report)
 
 
@@ -112,8 +120,13 @@ def test_time_constants_are_those_of_the_equations():
             r"Python `if`.*test_check.py, line",
             "jnp.where",
         ),
-        (Oscillator(every=lambda p: p.T - 2.0), "period is 0 s", "above 0"),
+        (Oscillator(every=lambda p: p.T - 2.0), "period is 0:", "above 0"),
         (Oscillator(kept=lambda s, p: (s.x + s.v,)), "conserved quantity 0 changes", "signs"),
+        (
+            Oscillator(field=lambda t, s, p: Swing(p.k * (s.v - 2 * s.x), 2 * s.x - s.v)),
+            r"1 linear combination of the states stay.*names 0; one is 0.25 x \+ 1 v",
+            "from `conserved`",
+        ),
         (Oscillator(size=Swing(1.0, 0.0)), "not positive for v", "1.0 is a valid"),
     ],
 )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxtwin.cohort import STEPS, Progress, map_patients
+from jaxtwin.cohort import STEPS, Progress, Simulations, map_patients
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 
@@ -106,6 +106,22 @@ class CurveTask:
         for name, value in zip(self.known, known, strict=True):
             theta = theta.at[self.box.names.index(name)].set(value)
         return theta
+
+    def measure(self, patients: Simulations, random: np.random.Generator) -> "Curves":
+        """What would be measured of simulated patients: their curves, with noise.
+
+        Args:
+            patients: Simulated at the task's phases.
+            random: Of the noise. The same state gives the same draw at every size of the noise.
+        """
+        curve = np.asarray(getattr(patients.waveforms, self.channel))
+        columns = [self.box.names.index(name) for name in self.known]
+        return Curves(
+            (curve + self.noise * random.normal(size=curve.shape)).astype(np.float32),
+            np.asarray(patients.theta)[:, columns],
+            np.asarray(getattr(patients.maximum, self.channel)),
+            np.asarray(getattr(patients.minimum, self.channel)),
+        )
 
     def surprise(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
         """Minus the logarithm of the prior, which is nearly uniform on the box."""

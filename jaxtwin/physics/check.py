@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, AbstractSystem
 
 # A vector field whose fastest mode dies out this many times within the time of interest is stiff:
 # an explicit solver takes about so many steps for its sake alone.
 STIFF = 500.0
+# How many states are tried: more than any system here has variables.
+STATES = 64
 # A quantity whose rate is larger than this share of its terms' is not conserved.
 CONSERVED = 1e-6
 
@@ -63,7 +65,8 @@ def check_system(
     Args:
         system: What to check.
         p: Its parameters; the defaults of `system.parameters` if None.
-        duration: Time of interest [s]; by default the period, where there is one, or 1 s.
+        duration: Time of interest, in the system's unit of time; by default how long it is
+            recorded, where it says so, or 1.
     """
     problems: list[Problem] = []
     facts: dict[str, str] = {}
@@ -139,31 +142,33 @@ def _check_field(
     facts["outputs"] = ", ".join(_names(outputs))
     if not _scalars("outputs", outputs, problems):
         return
-    if isinstance(system, AbstractPeriodicSystem):
-        period = float(jnp.asarray(system.period(p)))
-        facts["period"] = f"{period:g} s"
-        if not period > 0:
+    if isinstance(system, AbstractRecordedSystem):
+        what = "period" if isinstance(system, AbstractPeriodicSystem) else "duration"
+        recorded = float(jnp.asarray(system.duration(p)))
+        facts[what] = f"{recorded:g}"
+        if not recorded > 0:
             problems.append(
                 Problem(
-                    f"period is {period:g} s: expected a positive number",
-                    "return the drive's period in seconds; give it bounds above 0",
+                    f"{what} is {recorded:g}: expected a positive number",
+                    f"return the {what} in the system's unit of time; give it bounds above 0",
                 )
             )
             return
-        duration = period if duration is None else duration
+        duration = recorded if duration is None else duration
         _check_scaling(system, p, problems)
+        facts["readings"] = ", ".join(system.readings()) or "none"
     duration = 1.0 if duration is None else duration
-    states, times = _states(state), jnp.linspace(0.0, duration, 8, endpoint=False)
+    states, times = _states(state), jnp.linspace(0.0, duration, STATES, endpoint=False)
     _check_numbers(system, p, states, times, problems, facts, duration)
 
 
 def _states(state: Any) -> Any:
-    """The initial state and seven around it, [8] on every leaf."""
-    random = np.random.default_rng(0)
+    """The initial state and others around it, [STATES] on every leaf."""
+    random, n = np.random.default_rng(0), STATES - 1
     return jax.tree.map(
         lambda leaf: (
-            leaf * jnp.asarray([1.0, *random.uniform(0.5, 1.5, 7)])
-            + jnp.asarray([0.0, *random.uniform(0.0, 0.1, 7)])
+            leaf * jnp.asarray([1.0, *random.uniform(0.5, 1.5, n)])
+            + jnp.asarray([0.0, *random.uniform(0.0, 0.1, n)])
         ),
         state,
     )
@@ -205,12 +210,12 @@ def _check_numbers(
     matrices = np.array(jax.tree.leaves(by_state), float).reshape(n, n, -1).transpose(2, 0, 1)
     fastest = float(np.max(-np.linalg.eigvals(matrices).real))
     modes = fastest * duration
-    facts["fastest mode"] = f"{1 / fastest:.2g} s" if fastest > 0 else "none decays"
+    facts["fastest mode"] = f"{1 / fastest:.2g}" if fastest > 0 else "none decays"
     facts["solver"] = (
-        f"stiff ({modes:.0f} of its time constants in {duration:g} s): periodic_orbit's default, "
+        f"stiff ({modes:.0f} of its time constants in {duration:g}): jaxtwin's own (the default), "
         "or a stiff Diffrax solver such as Kvaerno5"
         if modes > STIFF
-        else "not stiff: any solver, such as Diffrax's Tsit5; periodic_orbit's default does too"
+        else "not stiff: any solver, such as Diffrax's Tsit5; jaxtwin's own (the default) does too"
     )
 
 
@@ -239,9 +244,33 @@ def _check_conserved(
                     "in vector_field, or take the quantity out of `conserved`",
                 )
             )
+    _check_nothing_else_is_conserved(rates, len(found), problems)
 
 
-def _check_scaling(system: AbstractPeriodicSystem, p: Any, problems: list[Problem]) -> None:
+def _check_nothing_else_is_conserved(rates: Any, declared: int, problems: list[Problem]) -> None:
+    """Is another linear combination of the states constant, whatever the state?"""
+    names = _names(rates)
+    table = np.array(jax.tree.leaves(rates), float)
+    size = np.abs(table).max(axis=1)
+    size[size == 0] = 1.0
+    left, values, _ = np.linalg.svd(table / size[:, None])
+    constant = int((values < CONSERVED * values[0]).sum()) if values[0] > 0 else len(values)
+    if constant <= declared:
+        return
+    weights = left[:, -1] / size
+    weights = weights / weights[np.argmax(np.abs(weights))]
+    terms = [f"{w:.3g} {n}" for w, n in zip(weights, names, strict=True) if abs(w) > 1e-9]
+    problems.append(
+        Problem(
+            f"{_count(constant, 'linear combination', 'linear combinations')} of the states stay "
+            f"constant, and `conserved` names {declared}; one is {' + '.join(terms)}",
+            "return it, written with the parameters, from `conserved`: without it the periodic "
+            "state is not determined",
+        )
+    )
+
+
+def _check_scaling(system: AbstractRecordedSystem, p: Any, problems: list[Problem]) -> None:
     _, scale = system.scaling(p)
     bad = [name for name, value in _paths(scale) if not float(value) > 0]
     if bad:

@@ -210,6 +210,10 @@ class GlucoseTest(AbstractRecordedSystem[GlucoseState, GlucoseParameters, Glucos
             "I_mean": Reading("µU/mL", lambda test: test.waveforms.I.mean(-1)),
         }
 
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """No lower glucose than a patient bears."""
+        return {"G_min": (40.0, float("inf"))}
+
     def scaling(self, p: GlucoseParameters) -> tuple[GlucoseState, GlucoseState]:
         """Glucose goes with G_b, X with S_G, insulin with what the test puts into plasma."""
         zero = 0.0 * p.G_b
