@@ -206,7 +206,7 @@ def correlations(task: CurveTask, estimate: Estimate, truth: Simulations) -> dic
     """Rank correlation of each learnt parameter with the truth."""
     theta = np.asarray(estimate.theta)
     return {
-        name: float(stats.spearmanr(theta[:, i], truth.theta[:, i]).statistic)
+        name: float(stats.spearmanr(theta[:, i], truth.theta[:, i])[0])
         for i, name in enumerate(task.box.names)
         if name not in task.known
     }
@@ -236,7 +236,7 @@ def draw(study: Study, estimate: Estimate, test: Curves, truth: Simulations) -> 
                     "re-simulated": getattr(again.waveforms, channel)[patient],
                 },
                 truth=getattr(truth.waveforms, channel)[patient],
-                dots=test.values[patient] if row == 0 else None,
+                dots=np.asarray(test.values)[patient] if row == 0 else None,
                 label=study.labels[channel] if column == 0 else "",
             )
             ax.set_ylim(auto=True)
@@ -247,7 +247,7 @@ def draw(study: Study, estimate: Estimate, test: Curves, truth: Simulations) -> 
     axes[0, 0].legend(frameon=False, fontsize="small")
     places = list(axes[len(task.channels) :].flat)
     for ax, i in zip(places, free, strict=False):
-        plotting.recovery(ax, task.box.specs[i], truth.theta[:, i], theta[:, i])
+        plotting.recovery(ax, task.box.specs[i], np.asarray(truth.theta)[:, i], theta[:, i])
     for ax in places[len(free) :]:
         ax.axis("off")
     return figure

@@ -274,12 +274,14 @@ def read(
     return {name: np.asarray(reading(system, name).of(recording)) for name in names}
 
 
-def reading(system: AbstractRecordedSystem, name: str) -> Reading:
-    """The system's reading of that name.
+def reading(system: AbstractRecordedSystem, name: str | Reading) -> Reading:
+    """The system's reading of that name; a `Reading` of your own as it is.
 
     Raises:
         ValueError: If it has none.
     """
+    if isinstance(name, Reading):
+        return name
     known = system.readings()
     if name not in known:
         raise ValueError(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxtwin.cohort import map_patients, reading, simulate_patient
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractRecordedSystem, Recording
+from jaxtwin.physics.base import AbstractRecordedSystem, Reading, Recording
 
 
 class Emulation(NamedTuple):
@@ -51,8 +51,8 @@ class AbstractForward(eqx.Module):
     def predict(self, theta: Float[np.ndarray, "patient free"]) -> Emulation:
         """The beats of many patients, given as concrete numbers; [patient] on every leaf."""
 
-    def measure(self, theta: Theta, names: Sequence[str]) -> list[Float[Array, ""]]:
-        """What would be read off one patient, in the order of the names.
+    def measure(self, theta: Theta, names: Sequence[str | Reading]) -> list[Float[Array, ""]]:
+        """What would be read off one patient, in the order of the names (or readings of your own).
 
         Raises:
             ValueError: If the system has no such reading, or a channel that it needs is missing.
@@ -60,7 +60,7 @@ class AbstractForward(eqx.Module):
         return self.read(self(theta), theta, names)
 
     def read(
-        self, emulation: Emulation, theta: Theta, names: Sequence[str]
+        self, emulation: Emulation, theta: Theta, names: Sequence[str | Reading]
     ) -> list[Float[Array, ""]]:
         """What would be read off one patient whose beat is known; see `measure`."""
         duration = jnp.asarray(self.system.duration(self.box.complete(theta)))

@@ -24,7 +24,7 @@ from jaxtwin.data.vitals import (
     check_vitals,
     pick_vitals,
 )
-from jaxtwin.encoder import AbstractEncoder, Clip, EncoderName
+from jaxtwin.encoder import AbstractEncoder, Clip
 from jaxtwin.methods.base import Sees
 from jaxtwin.parameters import Theta
 from jaxtwin.training import Fitted, TrainingConfig, fit
@@ -84,7 +84,7 @@ class AbstractClipModel(eqx.Module):
     sees: AbstractClassVar[Sees]
     encoder: eqx.AbstractVar[AbstractEncoder]
     format: eqx.AbstractVar[ClipFormat]
-    name: eqx.AbstractVar[EncoderName]
+    name: eqx.AbstractVar[str]
     vitals: eqx.AbstractVar[tuple[VitalName, ...]]
     familiarity: eqx.AbstractVar[Familiarity | None]
 

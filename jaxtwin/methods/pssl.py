@@ -10,9 +10,9 @@ state.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast, get_args
 
 import equinox as eqx
 import jax
@@ -45,7 +45,7 @@ class PSSL(AbstractClipModel):
         encoder: Clip → raw θ.
         forward: θ → volumes and waveforms; its box bounds θ. Never trained here.
         format: The clips that the encoder takes.
-        name: Which encoder it is.
+        name: Which encoder it is; for one of your own any other name.
         vitals: Measured beside each clip: the encoder is given them, and the loss compares them
             with the forward model's.
         familiarity: Of clips; None before training is over.
@@ -56,7 +56,7 @@ class PSSL(AbstractClipModel):
     encoder: AbstractEncoder
     forward: AbstractForward
     format: ClipFormat = eqx.field(static=True)
-    name: EncoderName = eqx.field(static=True)
+    name: str = eqx.field(static=True)
     vitals: tuple[VitalName, ...] = eqx.field(static=True, default=())
     familiarity: Familiarity | None = None
 
@@ -108,8 +108,16 @@ def save_pssl(folder: Path, model: PSSL, validation: Mapping[str, float]) -> Non
     )
 
 
-def load_pssl(folder: Path, forward: AbstractForward) -> tuple[PSSL, dict[str, float]]:
+def load_pssl(
+    folder: Path, forward: AbstractForward, encoder: AbstractEncoder | None = None
+) -> tuple[PSSL, dict[str, float]]:
     """Read a trained encoder.
+
+    Args:
+        folder: Where it was saved.
+        forward: What it was trained through.
+        encoder: One of the same class and sizes, trained or not, where it is an encoder of your
+            own: only its arrays are kept.
 
     Returns:
         The model, and its errors on the validation clips.
@@ -125,11 +133,17 @@ def load_pssl(folder: Path, forward: AbstractForward) -> tuple[PSSL, dict[str, f
         )
     format = ClipFormat(**kept["format"])
     vitals = tuple(kept["vitals"])
-    make = functools.partial(
-        create_encoder, kept["encoder"], format, len(forward.box.names), beside=len(vitals)
-    )
-    # Its shapes alone: drawing weights that are replaced at once takes seconds.
-    encoder = eqx.filter_eval_shape(make, key=jax.random.key(0))
+    if encoder is None:
+        if kept["encoder"] not in get_args(EncoderName):
+            raise ValueError(
+                f"the encoder at {folder} is {kept['encoder']!r}, none of jaxtwin's: pass one of "
+                "the same class and sizes as `encoder`"
+            )
+        make = functools.partial(
+            create_encoder, kept["encoder"], format, len(forward.box.names), beside=len(vitals)
+        )
+        # Its shapes alone: drawing weights that are replaced at once takes seconds.
+        encoder = eqx.filter_eval_shape(make, key=jax.random.key(0))
     axes, features = kept["axes"], kept["features"]
     blank = Familiarity(
         jnp.zeros(features),
@@ -139,9 +153,9 @@ def load_pssl(folder: Path, forward: AbstractForward) -> tuple[PSSL, dict[str, f
         jnp.zeros(()),
     )
     blank = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), blank)
-    encoder, familiarity = checkpoint.load(folder, (encoder, blank))
+    restored, familiarity = checkpoint.load(folder, (encoder, blank))
     model = PSSL(
-        encoder=encoder,
+        encoder=cast(AbstractEncoder, restored),
         forward=forward,
         format=format,
         name=kept["encoder"],
@@ -161,6 +175,8 @@ class CurvePSSL(AbstractCurveMethod):
         forward: θ → curves; never trained here. Its channels must be the task's, its phases the
             task's samples.
         config: How the encoder is trained.
+        create: Makes the untrained encoder, a module (known, samples) → raw θ, from the training
+            curves, the number of free parameters, and width, depth and key by their names.
         width: Of the encoder.
         depth: Its hidden layers.
         slack: What the network itself is expected to miss, in units of the task's resolution.
@@ -170,6 +186,7 @@ class CurvePSSL(AbstractCurveMethod):
     sees: ClassVar = Sees("curve", labels=False, cohort=True, physics=True)
     forward: AbstractForward
     config: TrainingConfig = CURVE_TRAINING
+    create: Callable[..., Any] = CurveEncoder.create
     width: int = 256
     depth: int = 3
     slack: float = 5.0
@@ -184,7 +201,7 @@ class CurvePSSL(AbstractCurveMethod):
                 f"a forward model of {forward.channels} at {forward.phases} phases for a task of "
                 f"{task.channels} at {task.samples}: make it with the task's own"
             )
-        encoder = CurveEncoder.create(
+        encoder = self.create(
             training,
             len(task.box.names),
             width=self.width,
@@ -192,7 +209,7 @@ class CurvePSSL(AbstractCurveMethod):
             key=jax.random.key(seed),
         )
 
-        def objective(encoder: CurveEncoder, seen: Curves, curves: Curves):
+        def objective(encoder: Any, seen: Curves, curves: Curves):
             """Minus the logarithm of the posterior of each patient, a sample."""
 
             def one(known, seen, values):

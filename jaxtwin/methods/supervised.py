@@ -13,7 +13,7 @@ from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.vitals import VitalName
-from jaxtwin.encoder import AbstractEncoder, EncoderName
+from jaxtwin.encoder import AbstractEncoder
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
 from jaxtwin.methods.clips import AbstractClipModel, Measured, cached_measurements
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
@@ -40,14 +40,12 @@ class SupervisedClips(AbstractClipModel):
     centre: Float[Array, "3"]
     spread: Float[Array, "3"]
     format: ClipFormat = eqx.field(static=True)
-    name: EncoderName = eqx.field(static=True)
+    name: str = eqx.field(static=True)
     vitals: tuple[VitalName, ...] = eqx.field(static=True, default=(), init=False)
     familiarity: Familiarity | None = None
 
     @classmethod
-    def create(
-        cls, encoder: AbstractEncoder, cache: ClipCache, name: EncoderName
-    ) -> "SupervisedClips":
+    def create(cls, encoder: AbstractEncoder, cache: ClipCache, name: str) -> "SupervisedClips":
         """Untrained, for the TRAIN clips of a cache; the encoder gives three numbers."""
         EDV, ESV, EF, _ = cached_measurements(cache, cache.split("TRAIN"))
         true = np.stack([EDV, ESV, EF])

@@ -1,0 +1,43 @@
+"""Every page's code runs as it stands, from top to bottom; the newcomer's page stays short."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = (
+    "index",
+    "add_a_model",
+    "add_a_measurement",
+    "add_an_encoder",
+    "add_an_intervention",
+    "add_a_data_set",
+)
+
+
+def blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", (DOCS / f"{page}.md").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": page}
+    for block in blocks(page):
+        exec(compile(block, f"docs/{page}.md", "exec"), namespace)
+    if page == "add_a_model":
+        scores = namespace["scores"]
+        assert scores["theta_R_o"].mean() < 0.05 and scores["theta_k"].mean() < 0.18  # nobody: 0.25
+        assert scores["P_resimulated"].mean() < 0.5  # of the noise
+        assert namespace["trial"].effects("ICP", control="none")[0].difference.high < -1.0
+
+
+def test_pages_with_code_are_all_run():
+    assert {page.stem for page in DOCS.glob("*.md") if blocks(page.stem)} == set(PAGES)
+
+
+def test_from_a_class_to_twins_in_sixty_lines():
+    code = "\n".join(blocks("add_a_model")[:4])
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
+    assert 40 < len(lines) < 60, len(lines)
