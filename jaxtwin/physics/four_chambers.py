@@ -179,7 +179,7 @@ class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, Fo
 
     With the published values the aorta is at 125/78 mmHg and the output is 5.4 L/min, but the
     pulmonary artery is at 40/35 mmHg: hypertensive, for a resistance of the lungs of 5 Wood units.
-    `HEALTHY_LUNGS` bring it to 23/12 mmHg, and little else changes.
+    `HEALTHY_LUNGS` bring it to 23/12 mmHg, and leave the left heart nearly as it is.
 
     `periodic_orbit`'s 240 steps a beat are enough: on 24 points of `BOTH_SIDES` volumes are within
     0.1 mL of an independent solver's all through the beat, and pressures within 0.1 mmHg.
