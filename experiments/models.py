@@ -204,12 +204,11 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
 
 def correlations(task: CurveTask, estimate: Estimate, truth: Simulations) -> dict[str, float]:
     """Rank correlation of each learnt parameter with the truth."""
-    theta = np.asarray(estimate.theta)
-    return {
-        name: float(stats.spearmanr(theta[:, i], truth.theta[:, i])[0])
-        for i, name in enumerate(task.box.names)
-        if name not in task.known
-    }
+    theta, found = np.asarray(estimate.theta), {}
+    for i, name in enumerate(task.box.names):
+        if name not in task.known:
+            found[name], _ = stats.spearmanr(theta[:, i], truth.theta[:, i])
+    return {name: float(value) for name, value in found.items()}
 
 
 def draw(study: Study, estimate: Estimate, test: Curves, truth: Simulations) -> Figure:
