@@ -33,7 +33,7 @@ class FerreiraParameters(AbstractParameters):
         symbol="V_0",
         unit="mL",
         meaning="stressed ventricular volume at t = 0 (sets the filling)",
-        source=_BOX,
+        source=_BOX + ", from 30 mL",
     )
     E_max: Scalar = parameter(
         2.0,
