@@ -1,5 +1,8 @@
 """Time-varying elastance of heart chambers: curves of activation, and what is made of them."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import Scalar
@@ -50,6 +53,21 @@ def hill_pair(t_n: Scalar, rise: float, n_rise: float, fall: float, n_fall: floa
     g = jnp.exp(n_rise * (log_t_n - jnp.log(rise)))
     h = jnp.exp(n_fall * (log_t_n - jnp.log(fall)))
     return g / ((1 + g) * (1 + h))
+
+
+@functools.cache
+def hill_pair_peak(rise: float, n_rise: float, fall: float, n_fall: float) -> float:
+    """The largest value that `hill_pair` has at any time."""
+    # In float64 and outside of whatever is being traced: the number is kept for all precisions.
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        times = jnp.linspace(0.0, 2.0 * max(rise, fall), 100_001)
+        values = jax.vmap(lambda t_n: hill_pair(t_n, rise, n_rise, fall, n_fall))(times)
+        return float(jnp.max(values))
+
+
+def hill_activation(t_n: Scalar, rise: float, n_rise: float, fall: float, n_fall: float) -> Scalar:
+    """An activation between 0 and 1: `hill_pair`, same arguments, over its own largest value."""
+    return hill_pair(t_n, rise, n_rise, fall, n_fall) / hill_pair_peak(rise, n_rise, fall, n_fall)
 
 
 def cosine_activation(
