@@ -36,17 +36,27 @@ from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.prior import BoxMiddle
 from jaxtwin.methods.pssl import CurvePSSL
+from jaxtwin.physics.bjordalsbakke import SYSTEMIC, Bjordalsbakke
 from jaxtwin.physics.check import check_system
+from jaxtwin.physics.ferreira import NINE, Ferreira
+from jaxtwin.physics.four_chambers import BOTH_SIDES, FourChambers
 from jaxtwin.physics.glucose import TWIN, GlucoseTest
+from jaxtwin.physics.her import REGURGITANT, Her
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.physics.lung import AIRWAY, Lung
+from jaxtwin.physics.stergiopulos import COUPLING, Stergiopulos
 from jaxtwin.physics.two_lungs import COMPARTMENTS, TwoLungs
 from jaxtwin.physics.windkessel import THREE_ELEMENTS, Windkessel
 from jaxtwin.training import TrainingConfig
 
 SystemName = Literal[
     "windkessel",
+    "stergiopulos",
+    "ferreira",
+    "her",
+    "bjordalsbakke",
     "left_heart",
+    "four_chambers",
     "lung",
     "two_lungs",
     "glucose",
@@ -89,7 +99,29 @@ STUDIES: dict[SystemName, Study] = {
         ),
         {"P_ao": "P_ao [mmHg]", "q_s": "hidden q_s [mL/s]"},
     ),
+    "stergiopulos": heart(Stergiopulos(), COUPLING),
+    "ferreira": heart(Ferreira(), NINE),
+    "her": heart(Her(), REGURGITANT),
+    "bjordalsbakke": heart(Bjordalsbakke(), SYSTEMIC),
     "left_heart": heart(LeftHeart(), SEVEN),
+    # An echo of the right ventricle; what a catheter would find is hidden.
+    "four_chambers": Study(
+        CurveTask(
+            FourChambers(),
+            BOTH_SIDES,
+            "V_rv",
+            0.2,
+            ("P_pa", "P_rv", "V_lv"),
+            known=("T_c",),
+            noise=3.0,
+        ),
+        {
+            "V_rv": "V_rv [mL]",
+            "P_pa": "hidden P_pa [mmHg]",
+            "P_rv": "hidden P_rv [mmHg]",
+            "V_lv": "hidden V_lv [mL]",
+        },
+    ),
     "lung": Study(
         CurveTask(Lung(), AIRWAY, "q", 0.004, ("P_alv",), noise=0.02),
         {"q": "flow at the mouth [L/s]", "P_alv": "hidden P_alv [cmH2O]"},

@@ -177,12 +177,9 @@ class Bjordalsbakke(
         return rates._replace(V=rates.V - flow, P_sa=rates.P_sa + flow / p.C_s)
 
     def initial_state(self, p: BjordalsbakkeParameters) -> BjordalsbakkeState:
-        """End diastole: veins and ventricle at one pressure, the arteries at twelve times it.
-
-        The paper starts from rest, with that volume at one pressure everywhere, 7 mmHg.
-        """
-        P = p.V_0 / (1 / p.E_min + 12 * p.C_s + p.C_r)
-        return BjordalsbakkeState(P / p.E_min, 12 * P, P)
+        """At rest, as in the paper: one pressure everywhere, 7 mmHg with the defaults."""
+        P = p.V_0 / (1 / p.E_min + p.C_s + p.C_r)
+        return BjordalsbakkeState(P / p.E_min, P, P)
 
     def period(self, p: BjordalsbakkeParameters) -> Scalar:
         """The heart period T_c [s]."""
