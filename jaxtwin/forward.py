@@ -65,7 +65,19 @@ class AbstractForward(eqx.Module):
         """What would be read off one patient whose beat is known; see `measure`."""
         duration = jnp.asarray(self.system.duration(self.box.complete(theta)))
         recording = recording_of(self.channels, emulation, duration)
-        return [jnp.asarray(reading(self.system, name).of(recording)) for name in names]
+
+        def one(name: str | Reading) -> Float[Array, ""]:
+            try:
+                return jnp.asarray(reading(self.system, name).of(recording))
+            except MissingChannelError as error:
+                shown = name if isinstance(name, str) else "a reading of your own"
+                raise MissingChannelError(
+                    f"{shown} is read off {error.channel}, and this forward model gives "
+                    f"{', '.join(self.channels)}: make one with that channel",
+                    error.channel,
+                ) from None
+
+        return [one(name) for name in names]
 
 
 class Channels:
@@ -79,13 +91,20 @@ class Channels:
             return self._values[name]
         except KeyError:
             raise MissingChannelError(
-                f"this is read off {name}, and what is at hand gives {', '.join(self._values)}: "
-                "use a forward model with that channel"
+                f"{name} is not among {', '.join(self._values)}", name
             ) from None
 
 
 class MissingChannelError(ValueError):
-    """A reading needs an output that is not among the channels."""
+    """A reading needs an output that is not among the channels.
+
+    Attributes:
+        channel: Which.
+    """
+
+    def __init__(self, message: str, channel: str):
+        super().__init__(message)
+        self.channel = channel
 
 
 def recording_of(channels: Sequence[str], emulation: Emulation, duration: Any) -> Recording:

@@ -14,6 +14,7 @@ from jaxtwin.cohort import draw_cohort
 from jaxtwin.emulator import Emulator, train_emulator
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.training import TrainingConfig
+from jaxtwin.twin import PRESSURES
 
 FEATURES = 48
 
@@ -135,7 +136,7 @@ def volumes(emulator, **changes):
         "R_a": 0.05,
     } | changes
     theta = np.array([values.get(name, 10) for name in SEVEN.names])
-    EDV, ESV = eqx.filter_jit(emulator.volumes)(jnp.asarray(theta))
+    EDV, ESV = eqx.filter_jit(emulator.measure)(jnp.asarray(theta), ("EDV", "ESV"))
     return dict(zip(SEVEN.names, theta, strict=True)), float(EDV), float(ESV)
 
 
@@ -146,12 +147,12 @@ def agreeing(EDV, ESV, EDV_error, ESV_error):
 def test_a_period_that_is_measured_is_pinned_down(emulator):
     truth, EDV, ESV = volumes(emulator)
     measured = agreeing(EDV, ESV, 8.0, 6.0) | {"period": (truth["T_c"], 0.05)}
-    found = compatible_patients(emulator, measured, points=16_384)
+    found = compatible_patients(emulator, measured, about=PRESSURES, points=16_384)
     low, high = found.intervals["T_c"]
     assert truth["T_c"] - 0.05 <= low < high <= truth["T_c"] + 0.05
     systolic = float(emulator.measure(jnp.array(list(truth.values())), ("systolic",))[0])
     alike = compatible_patients(
-        emulator, {"EDV": (EDV, 8.0), "systolic": (systolic, 5.0)}, points=16_384
+        emulator, {"EDV": (EDV, 8.0), "systolic": (systolic, 5.0)}, about=PRESSURES, points=16_384
     )
     assert alike.narrowing["P_ao_mean"] < 0.3
 
@@ -168,7 +169,9 @@ def test_the_truth_is_among_the_compatible(emulator):
 
 def test_what_the_volumes_pin_down_and_what_they_leave_open(emulator):
     _, EDV, ESV = volumes(emulator)
-    found = compatible_patients(emulator, agreeing(EDV, ESV, 4.0, 3.0), points=65_536)
+    found = compatible_patients(
+        emulator, agreeing(EDV, ESV, 4.0, 3.0), about=PRESSURES, points=65_536
+    )
     assert set(found.narrowing) == {*SEVEN.names, "P_lv_max", "P_ao_mean"}
     assert found.narrowing["E_max"] < 0.5
     for name in ("T_c", "R_m", "R_a"):
@@ -176,7 +179,9 @@ def test_what_the_volumes_pin_down_and_what_they_leave_open(emulator):
     # Not a parameter, and yet known: the pressure of the filling that the volumes show.
     assert found.narrowing["P_ao_mean"] < 0.5
 
-    better = compatible_patients(emulator, agreeing(EDV, ESV, 2.0, 1.0), points=65_536)
+    better = compatible_patients(
+        emulator, agreeing(EDV, ESV, 2.0, 1.0), about=PRESSURES, points=65_536
+    )
     assert better.points < found.points
     assert better.narrowing["E_max"] < found.narrowing["E_max"]
     assert better.drawn == found.drawn
