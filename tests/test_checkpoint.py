@@ -215,8 +215,7 @@ def test_no_pickle_anywhere():
     """Loading a pickle runs whatever its author wrote into it."""
     for file in Path(jaxtwin.__file__).parent.rglob("*.py"):
         text = file.read_text()
-        forbidden_here = ("import pickle", "allow_pickle=True", "cloudpickle", "joblib", r"\beval\(")
-        for forbidden in forbidden_here:
+        for forbidden in (
             "import pickle",
             "allow_pickle=True",
             "cloudpickle",
