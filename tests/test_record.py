@@ -25,7 +25,7 @@ def test_a_transient_is_that_of_an_adaptive_solver(test_of_one):
     assert isinstance(test_of_one, Transient) and test_of_one.converged
     exact = jax.jit(lambda p, t: simulate(GlucoseTest(), p, t))(p, test_of_one.times)
     np.testing.assert_allclose(test_of_one.outputs.G, exact.outputs.G, atol=0.05)
-    np.testing.assert_allclose(test_of_one.outputs.I, exact.outputs.I, rtol=2e-3)
+    np.testing.assert_allclose(test_of_one.outputs.I, exact.outputs.I, atol=0.3)
     # A step ends where insulin begins to flow, and where it stops.
     for jump in (20.0, 23.0):
         assert np.abs(test_of_one.times - jump).min() < 1e-9

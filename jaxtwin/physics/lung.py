@@ -114,6 +114,10 @@ class AbstractLung(AbstractPeriodicSystem[State, _Breath, Outputs]):
         """See `BREATH`."""
         return BREATH
 
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """A tidal volume that keeps a patient alive, and that nobody would turn down at once."""
+        return {"V_T": (0.1, 1.2)}
+
 
 class LungParameters(AbstractBreathParameters):
     """The breath, then two properties of the patient."""

@@ -4,12 +4,13 @@ Westerhof, Lankhaar and Westerhof, "The arterial Windkessel", Medical & Biologic
 Computing 47, 2009. Linear, with closed forms: what the solvers are tested on.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, Reading
 from jaxtwin.physics.elastance import phase_of
 
 _ADULT = "a resting adult's; the bounds are wide around it"
@@ -117,6 +118,19 @@ class Windkessel(AbstractPeriodicSystem[WindkesselState, WindkesselParameters, W
     def period(self, p: WindkesselParameters) -> Scalar:
         """The heart period T_c [s]."""
         return p.T_c
+
+    def readings(self) -> Mapping[str, Reading]:
+        """Systolic, diastolic and mean aortic pressure, and output."""
+        return {
+            "systolic": Reading("mmHg", lambda beat: beat.maximum.P_ao),
+            "diastolic": Reading("mmHg", lambda beat: beat.minimum.P_ao),
+            "P_ao_mean": Reading("mmHg", lambda beat: beat.waveforms.P_ao.mean(-1)),
+            "output": Reading("L/min", lambda beat: beat.waveforms.q_s.mean(-1) * 60 / 1000),
+        }
+
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """Pressure and output as in a clinic."""
+        return {"P_ao_mean": (50.0, 130.0), "output": (2.0, 10.0)}
 
     def scaling(self, p: WindkesselParameters) -> tuple[WindkesselOutputs, WindkesselOutputs]:
         """Pressures go with R SV/T_c, flows with SV/T_c: the equations are linear in SV."""
