@@ -146,10 +146,47 @@ def map_patients(
         # XLA runs a loop of small operations on one core.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
         threads = len(cores) or os.cpu_count() or 1
+        # XLA shares a batch of matrix factorisations out over its own threads, one a core, and the
+        # thread that asks waits: if all of them did at once, all would wait for ever.
+        if _factorises(function, theta[:1].repeat(chunk, axis=0)):
+            threads = max(1, threads - 1)
     else:
         threads = 2  # One computes while the other copies.
     parts = list(progress(_InOrder(run, range(0, len(theta), together), threads)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+_FACTORISATIONS = {
+    "cholesky",
+    "eig",
+    "eigh",
+    "geqrf",
+    "hessenberg",
+    "householder_product",
+    "lu",
+    "qr",
+    "schur",
+    "svd",
+    "tridiagonal",
+}
+
+
+def _factorises(function: Callable[[Theta], Any], rows: Any) -> bool:
+    """Whether a chunk's computation factorises matrices; it is traced once, here or by its run."""
+    traced, *_ = eqx.filter_make_jaxpr(_map_chunk)(function, rows, None)
+
+    def holds(jaxpr: Any) -> bool:
+        for equation in jaxpr.eqns:
+            if equation.primitive.name in _FACTORISATIONS:
+                return True
+            for value in equation.params.values():
+                for part in value if isinstance(value, tuple | list) else (value,):
+                    inner = getattr(part, "jaxpr", part)
+                    if hasattr(inner, "eqns") and holds(inner):
+                        return True
+        return False
+
+    return holds(traced.jaxpr)
 
 
 @eqx.filter_jit

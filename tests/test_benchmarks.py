@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import methods
+from benchmarks.models import lines_of, speed
 from benchmarks.rivals import RIVALS, Missing
 from benchmarks.simulate import HEADER, Series, measure
+from jaxtwin.physics.lung import AIRWAY, Lung
 
 REFERENCE = json.loads((Path(__file__).parent / "references" / "left_heart_radau.json").read_text())
 
@@ -85,3 +87,31 @@ def test_an_encoders_step_changes_it():
     step = methods.encoder_step("tubelet", batch=1)
     first, second = ([np.asarray(leaf) for leaf in step()] for _ in range(2))
     assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_lines_of_code_are_counted():
+    source = '''"""A module."""
+
+import os
+
+
+class Thing:
+    """Said in
+    two lines."""
+
+    size: int = 1
+    """In metres."""
+
+    def area(self):
+        # Why.
+        return (
+            self.size
+            * self.size
+        )
+'''
+    assert lines_of(source) == (18, 8)
+
+
+def test_a_models_speed():
+    rate, first, failed = speed(Lung(), AIRWAY, 64, 1)
+    assert rate > 0 and np.isfinite(first) and failed == 0

@@ -1,13 +1,24 @@
 """Many patients at once: no patient depends on the others, and cohorts are reproducible."""
 
+import subprocess
+import sys
 from typing import ClassVar, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohort import Simulations, draw_cohort, map_patients, simulate_cohort, within
+from jaxtwin.cohort import (
+    Simulations,
+    _factorises,
+    draw_cohort,
+    map_patients,
+    simulate_cohort,
+    simulate_patient,
+    within,
+)
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart, LeftHeartOutputs
@@ -329,3 +340,34 @@ def test_limits_that_few_hearts_meet():
     never = HALF | {"EDV": (300.0, 400.0)}
     with pytest.raises(ValueError, match=r"only 0 of 72 points .* widen the limits"):
         draw_cohort(Tank(), LEAKING, 9, seed=2, limits=never, phases=8)
+
+
+def inverse(theta):
+    return jnp.linalg.inv(3 * jnp.eye(3) + theta[:1, None])
+
+
+def test_factorisations_are_found_wherever_they_are():
+    rows = np.ones((4, 3))
+    assert _factorises(inverse, rows)
+    assert _factorises(lambda t: jax.lax.fori_loop(0, 3, lambda i, x: inverse(x)[0], t), rows)
+    assert _factorises(jax.grad(lambda t: jnp.linalg.cholesky(jnp.eye(3) + t[0])[0, 0]), rows)
+    assert not _factorises(lambda t: jnp.eye(3) @ t, rows)
+    assert not _factorises(eqx.Partial(simulate_patient, Tank(), BOX, 8), rows)
+
+
+WAITING = """
+import jax.numpy as jnp, numpy as np
+from jaxtwin.cohort import map_patients
+
+def function(theta):
+    matrix = 3 * jnp.eye(67, 7) + theta[:1, None] + jnp.arange(469).reshape(67, 7) ** 0.5
+    return jnp.linalg.qr(matrix)[0][0]
+
+map_patients(function, np.random.default_rng(0).random((8_000, 7), np.float32), chunk=1_000)
+"""
+
+
+@pytest.mark.slow
+def test_batches_of_factorisations_end():
+    """As many executions as cores, each waiting for the others' threads, would never end."""
+    subprocess.run([sys.executable, "-c", WAITING], check=True, timeout=120)

@@ -1,0 +1,97 @@
+"""What a model costs: lines of code, time to a trained emulator, periodic states a second.
+
+    python -m benchmarks.models [--run runs/models-default] [--patients 4096 --repeats 5]
+
+States a second are those of `simulate_cohort`'s extremes, in float32 on all cores: the median of
+the repeats, at Sobol points of the model's box, after a first call whose extra time is compilation.
+Lines are of the model's file: all, and those that are neither blank, comment nor docstring. With
+the run of `python -m experiments.models --system all` the table also has the seconds that
+simulations and training took on the way to an emulator, and its error on unseen points.
+"""
+
+import argparse
+import ast
+import inspect
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from experiments.models import STUDIES
+from jaxtwin.cohort import Simulations, map_patients, simulate_patient
+from jaxtwin.parameters import Box
+
+
+def lines_of(source: str) -> tuple[int, int]:
+    """All lines, and those that are neither blank nor comment nor docstring."""
+    tree = ast.parse(source)
+    code = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue  # A docstring, of a class, function or attribute.
+        if isinstance(node, ast.stmt):
+            own = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            inner = getattr(node, "body", None)
+            # Of what has a body, its head alone: the rest is visited by itself.
+            code |= set(range(node.lineno, inner[0].lineno) if isinstance(inner, list) else own)
+    lines = source.splitlines()
+    kept = [n for n in code if lines[n - 1].strip() and not lines[n - 1].strip().startswith("#")]
+    return len(lines), len(kept)
+
+
+def extremes(system: Any, box: Box, theta: Any) -> tuple[Any, Any, Any]:
+    """What is kept of a patient: nobody reads the waveforms here."""
+    found: Simulations = simulate_patient(system, box, 60, theta)
+    return found.maximum, found.minimum, found.converged
+
+
+def speed(system: Any, box: Box, patients: int, repeats: int) -> tuple[float, float, int]:
+    """States a second (median), seconds of the first call beyond that, and failures."""
+    theta = box.sample(patients, seed=0).astype(np.float32)
+    function = eqx.Partial(extremes, system, box)
+    seconds, failed = [], 0
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        *_, converged = map_patients(function, theta)
+        seconds.append(time.perf_counter() - began)
+        failed = int((~converged).sum())
+    usual = float(np.median(seconds[1:]))
+    return patients / usual, seconds[0] - usual, failed
+
+
+def main() -> None:
+    """Measure and print one row a model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--patients", type=int, default=4_096)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    print(
+        "| model | states | free θ | lines | of code | states/s | first call, s | failed "
+        "| emulator: simulations, s | training, s | waveforms, median error |\n" + "|---" * 11 + "|"
+    )
+    for name, study in STUDIES.items():
+        system, box = study.task.system, study.task.box
+        total, code = lines_of(Path(inspect.getfile(type(system))).read_text())
+        rate, first, failed = speed(system, box, arguments.patients, arguments.repeats)
+        variables = len(system.initial_state(box.parameters()))
+        learnt = ["–"] * 3
+        if arguments.run:
+            errors = json.loads((arguments.run / name / "emulator.json").read_text())
+            learnt = [
+                f"{errors['simulation_seconds']:.0f}",
+                f"{errors['training_seconds']:.0f}",
+                f"{100 * errors['waveform_median']:.2f}%",
+            ]
+        print(
+            f"| {name} | {variables} | {len(box.names)} | {total} | {code} | {rate:,.0f} "
+            f"| {first:.0f} | {failed} of {arguments.patients:,} | {' | '.join(learnt)} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
