@@ -80,7 +80,7 @@ def main() -> None:
         variables = len(system.initial_state(box.parameters()))
         learnt = ["–"] * 3
         if arguments.run:
-            errors = json.loads((arguments.run / name / "emulator.json").read_text())
+            errors = json.loads((arguments.run / "cells" / name / "emulator.json").read_text())
             learnt = [
                 f"{errors['simulation_seconds']:.0f}",
                 f"{errors['training_seconds']:.0f}",

@@ -10,23 +10,25 @@ parameters found: the measured curve, hidden outputs, what is read off them, and
 of the box. The figure shows three patients (best, median and worst by the re-simulated curve) and
 every parameter as learnt against the truth.
 
-`--system all` does one after the other, each in a folder of its own, and ends with one table. A
-model takes two to ten minutes on two CPU cores with the default preset; tiny takes about one, and
-only shows that everything runs. After Kuang et al., NeurIPS 2024, whose appendix lists other
-circuits and whose outlook names other organs.
+`--system all` does one after the other, and ends with one table; models that are finished are kept
+when it goes on with `--resume`. A model takes one to ten minutes on two CPU cores with the default
+preset; tiny takes about one, and only shows that everything runs. After Kuang et al., NeurIPS 2024,
+whose appendix lists other circuits and whose outlook names other organs.
 """
 
 import dataclasses
+import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from experiments.command import Run, RunConfig, main
+from experiments.command import Run, RunConfig, main, origin
+from experiments.tables import write_table
 from jaxtwin import plotting
 from jaxtwin.analysis.metrics import score_curves
 from jaxtwin.cohort import Simulations, draw_splits, simulate_cohort
@@ -227,7 +229,11 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
         seconds = time.monotonic() - began
         scores = score_curves(task, estimate, parts[2])
         rows[title] = {name: float(np.nanmean(values)) for name, values in scores.items()}
-        rows[title] |= {"failed": int(estimate.failed.sum()), "seconds": seconds}
+        rows[title] |= {
+            "failed": int(estimate.failed.sum()),
+            "patients": len(estimate.failed),
+            "seconds": seconds,
+        }
         if isinstance(method, CurvePSSL):
             run.figure("twins", draw(STUDIES[name], estimate, test, parts[2]))
             rows[title]["rank_correlation"] = correlations(task, estimate, parts[2])
@@ -311,23 +317,50 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def table(results: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """One row a model and method, by column."""
+    columns: dict[str, list[Any]] = {}
+    for result in results:
+        task = STUDIES[result["system"]].task
+        labels = STUDIES[result["system"]].labels
+        for method, row in result["rows"].items():
+            for name, value in {
+                "system": result["system"],
+                "method": method,
+                "channel": labels[task.channel],
+                "curve": row[f"{task.channel}_resimulated"],
+                "hidden_channel": labels[task.hidden[0]].removeprefix("hidden "),
+                "hidden": row[f"{task.hidden[0]}_resimulated"],
+                "theta": 100 * row["theta"],
+                "failed": row["failed"],
+                "patients": row["patients"],
+                "seconds": row["seconds"],
+            }.items():
+                columns.setdefault(name, []).append(value)
+    return columns
+
+
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """One model, or all of them."""
+    """One model, or all of them; those that an earlier call finished are kept."""
     names: tuple[SystemName, ...] = (
         get_args(SystemName) if config.system == "all" else (config.system,)
     )
     results = []
     for name in names:
-        part = Run(run.folder / name)
-        part.folder.mkdir(exist_ok=True)
-        results.append(study(name, config, part))
-        part.json("results", results[-1])
-        run.written += part.written
-    table = markdown(results)
-    Path(run.folder / "models.md").write_text(table + "\n")
-    run.written.append(run.folder / "models.md")
-    print(f"\n{table}")
-    return {"models": results}
+        part = Run(run.folder / "cells" / name)
+        part.folder.mkdir(parents=True, exist_ok=True)
+        if not (part.folder / "result.json").exists():
+            part.json("result", study(name, config, part) | origin())
+            # Compiled programs pile up otherwise, until the system has no more memory maps to give.
+            jax.clear_caches()
+        results.append(json.loads((part.folder / "result.json").read_text()))
+        run.written.append(part.folder / "twins.png")
+    write_table(run.folder / "models.csv", table(results))
+    shown = markdown(results)
+    (run.folder / "models.md").write_text(shown + "\n")
+    run.written += [run.folder / "models.csv", run.folder / "models.md"]
+    print(f"\n{shown}")
+    return {"models": [result["system"] for result in results]}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The README's comparison tables, from saved results.
 
-    python -m experiments.report [--table-ef RUN] [--methods RUN] [--detection RUN]
+    python -m experiments.report [--table-ef RUN] [--methods RUN] [--detection RUN] [--models RUN]
 
 Takes finished runs of the experiments of those names into `benchmarks/results/`: their summaries,
 what was predicted from every clip, and the commits and machine that made them.
@@ -32,11 +32,13 @@ class Config:
         table_ef: A finished run of experiments.table_ef whose summary is kept.
         methods: A finished run of experiments.methods whose summary is kept.
         detection: A finished run of experiments.detection whose summary is kept.
+        models: A finished run of experiments.models whose summary is kept.
     """
 
     table_ef: Path | None = None
     methods: Path | None = None
     detection: Path | None = None
+    models: Path | None = None
 
 
 def keep(name: str, run: Path, results: Path = RESULTS) -> None:
@@ -149,10 +151,30 @@ def disease_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return lines
 
 
+def model_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Models: one row each, with P-SSL, the fit and the middle of the box side by side."""
+    lines = [
+        "| model | measured curve, re-simulated | a hidden one | θ [% of the box] |",
+        "|---|---|---|---|",
+    ]
+    for system in dict.fromkeys(row["system"] for row in rows):
+        own = [row for row in rows if row["system"] == system]
+
+        def side_by_side(name: str, own: Sequence[Mapping[str, str]] = own) -> str:
+            return " / ".join(f"{float(row[name]):.2g}" for row in own)
+
+        lines.append(
+            f"| {system} | {own[0]['channel']}: {side_by_side('curve')} "
+            f"| {own[0]['hidden_channel']}: {side_by_side('hidden')} | {side_by_side('theta')} |"
+        )
+    return lines
+
+
 TABLES: dict[str, Callable[[Sequence[Mapping[str, str]]], list[str]]] = {
     "table_ef": clip_table,
     "methods": curve_table,
     "detection": disease_table,
+    "models": model_table,
 }
 
 
