@@ -279,10 +279,15 @@ def simulate_cohort(
             `converged` and `failures`, and spoils no other.
 
     Raises:
-        ValueError: If `phases` does not divide the number of solver steps, θ is not a table, a θ
-            is outside the box, or `chunk` is not positive.
+        ValueError: If the box is of another model, `phases` does not divide the number of solver
+            steps, θ is not a table, a θ is outside the box, or `chunk` is not positive.
         RuntimeError: With `throw`, if a patient did not converge.
     """
+    if not issubclass(box.parameters, system.parameters):
+        raise ValueError(
+            f"a box of {box.parameters.__name__} for {type(system).__name__}, whose parameters are "
+            f"{system.parameters.__name__}: make one with Box.of({system.parameters.__name__}, ...)"
+        )
     if phases < 1 or STEPS % phases:
         raise ValueError(f"phases={phases} must divide the solver's {STEPS} steps a period")
     theta = np.asarray(theta, np.float32)
@@ -303,12 +308,21 @@ def read(
     Raises:
         ValueError: If the system has no reading of that name.
     """
-    theta = jnp.asarray(simulations.theta)
-    duration = jax.vmap(lambda theta: jnp.asarray(system.duration(box.complete(theta))))(theta)
     recording = Recording(
-        simulations.maximum, simulations.minimum, simulations.waveforms, np.asarray(duration)
+        simulations.maximum,
+        simulations.minimum,
+        simulations.waveforms,
+        durations(system, box, simulations.theta),
     )
     return {name: np.asarray(reading(system, name).of(recording)) for name in names}
+
+
+def durations(
+    system: AbstractRecordedSystem, box: Box, theta: Float[Array | np.ndarray, "patient free"]
+) -> Float[np.ndarray, " patient"]:
+    """How long each patient is recorded [s]."""
+    duration = jax.vmap(lambda theta: jnp.asarray(system.duration(box.complete(theta))))
+    return np.asarray(duration(jnp.asarray(theta)))
 
 
 def reading(system: AbstractRecordedSystem, name: str | Reading) -> Reading:

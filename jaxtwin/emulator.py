@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin import checkpoint
-from jaxtwin.cohort import Simulations, read, simulate_cohort
+from jaxtwin.cohort import Simulations, durations, read, simulate_cohort
 from jaxtwin.forward import AbstractForward, Emulation, MissingChannelError, recording_of
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
 from jaxtwin.progress import progress_bar
 from jaxtwin.training import Fitted, TrainingConfig, epochs, fit
 
@@ -85,7 +85,12 @@ class Emulator(AbstractForward):
         depth: int = 3,
         key: PRNGKeyArray,
     ) -> "Emulator":
-        """An untrained emulator."""
+        """An untrained emulator.
+
+        Raises:
+            ValueError: If a channel is no output of the system.
+        """
+        check_channels(system, channels)
         values = len(channels) * (2 + phases)
         network = eqx.nn.MLP(
             len(box.names), values, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
@@ -190,19 +195,15 @@ def measure(emulator: Emulator, simulations: Simulations) -> tuple[EmulatorError
     error = EmulatorError(len(simulations.theta), maximum, minimum, waveforms)
     table = {"waveform_median": max(waveforms.values())}
     system, box = emulator.system, emulator.box
-    theta = jnp.asarray(simulations.theta)
-    duration = jax.vmap(lambda theta: jnp.asarray(system.duration(box.complete(theta))))(theta)
+    duration = durations(system, box, simulations.theta)
     recording = recording_of(emulator.channels, emulation, duration)
     for name, reading in system.readings().items():
         try:
             got = np.asarray(reading.of(recording))
         except MissingChannelError:
             continue
-        error_of = np.abs(got - read(system, box, simulations, [name])[name])
-        table[f"{name}_mean"], table[f"{name}_worst"] = (
-            float(error_of.mean()),
-            float(error_of.max()),
-        )
+        off = np.abs(got - read(system, box, simulations, [name])[name])
+        table |= {f"{name}_mean": float(off.mean()), f"{name}_worst": float(off.max())}
     return error, table
 
 

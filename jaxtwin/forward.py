@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxtwin.cohort import map_patients, reading, simulate_patient
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractRecordedSystem, Reading, Recording
+from jaxtwin.physics.base import AbstractRecordedSystem, Reading, Recording, check_channels
 
 
 class Emulation(NamedTuple):
@@ -128,6 +128,9 @@ class Simulator(AbstractForward):
     box: Box = eqx.field(static=True)
     channels: tuple[str, ...] = eqx.field(static=True)
     phases: int = eqx.field(static=True, default=80)
+
+    def __check_init__(self):
+        check_channels(self.system, self.channels)
 
     def __call__(self, theta: Theta) -> Emulation:
         """Simulate one patient."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import zarr
 from jax.experimental import multihost_utils
@@ -15,7 +14,7 @@ from jax.sharding import Mesh
 
 from jaxtwin.cohort import STEPS, Progress, Simulations, simulate_cohort
 from jaxtwin.parameters import Box
-from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
 
 _NOT_SIMULATED = -1
 
@@ -104,7 +103,7 @@ def read_simulations(
             f"{missing} of {converged.size} patients in {path} are not simulated yet: call "
             "simulate_into with the same arguments to go on"
         )
-    kind = _outputs_type(system)
+    kind = type(outputs_of(system))
 
     def outputs(field: str) -> Any:
         return kind(**{name: group[f"{field}/{name}"][rows] for name in kind._fields})
@@ -142,16 +141,6 @@ def _name(system: AbstractRecordedSystem) -> str:
     return f"{type(system).__module__}.{eqx.tree_pformat(system, short_arrays=False)}"
 
 
-def _outputs_type(system: AbstractRecordedSystem) -> Any:
-    """The named tuple of the system's outputs."""
-
-    def outputs():
-        p = system.parameters()
-        return system.outputs(jnp.zeros(()), system.initial_state(p), p)
-
-    return type(eqx.filter_eval_shape(outputs))
-
-
 def _describe(system: AbstractRecordedSystem, box: Box, phases: int) -> dict[str, Any]:
     return {
         "format": "jaxtwin simulations 1",
@@ -163,7 +152,7 @@ def _describe(system: AbstractRecordedSystem, box: Box, phases: int) -> dict[str
             for name, spec in box.parameters.specs().items()
             if name not in box.names
         },
-        "outputs": list(_outputs_type(system)._fields),
+        "outputs": list(outputs_of(system)._fields),
         "steps": STEPS,
         "phases": phases,
     }

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxtwin.cohort import reading
+from jaxtwin.cohort import durations, reading
 from jaxtwin.forward import AbstractForward, recording_of
 
 # Points that agree, for quantiles that a few more would not move much; and when to give up.
@@ -100,8 +98,7 @@ def _draw(
     theta = forward.box.sample(points, seed=seed)
     emulation = forward.predict(theta)
     box, system = forward.box, forward.system
-    duration = jax.vmap(lambda theta: jnp.asarray(system.duration(box.complete(theta))))
-    recording = recording_of(forward.channels, emulation, duration(jnp.asarray(theta)))
+    recording = recording_of(forward.channels, emulation, durations(system, box, theta))
 
     def read(name: str) -> np.ndarray:
         return np.asarray(reading(system, name).of(recording))

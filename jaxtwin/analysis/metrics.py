@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from jaxtwin.cohort import Simulations, read, simulate_cohort
+from jaxtwin.cohort import Simulations, durations, read, simulate_cohort
 from jaxtwin.forward import Channels, MissingChannelError
 from jaxtwin.methods.base import CurveTask, Estimate
 from jaxtwin.physics.base import Recording
@@ -127,11 +125,15 @@ def score_curves(
     def rms(got: np.ndarray, channel: str) -> np.ndarray:
         return np.sqrt(np.mean((got - getattr(truth.waveforms, channel)) ** 2, axis=1))
 
+    # Only what knows θ knows how long it lasts.
+    duration = np.full(len(failed), np.nan)
+    if estimate.theta is not None:
+        duration = durations(task.system, task.box, estimate.theta)
     said = Recording(
         Channels([task.channel], [estimate.maximum]),
         Channels([task.channel], [estimate.minimum]),
         Channels(list(estimate.waveforms), list(estimate.waveforms.values())),
-        _duration(task, estimate),
+        duration,
     )
     scores = {}
     for name in names:
@@ -162,12 +164,3 @@ def score_curves(
     for channel in task.channels:
         scores[f"{channel}_resimulated"] = hide(rms(getattr(again.waveforms, channel), channel))
     return scores
-
-
-def _duration(task: CurveTask, estimate: Estimate) -> np.ndarray:
-    """How long each patient's system lasts; only what knows θ knows that."""
-    if estimate.theta is None:
-        return np.full(len(estimate.failed), np.nan)
-    theta = jnp.asarray(estimate.theta)
-    duration = jax.vmap(lambda theta: jnp.asarray(task.system.duration(task.box.complete(theta))))
-    return np.asarray(duration(theta))

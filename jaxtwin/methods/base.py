@@ -14,7 +14,11 @@ from jaxtyping import Array, Bool, Float
 
 from jaxtwin.cohort import STEPS, Progress, Simulations, map_patients
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
+from jaxtwin.physics.base import (
+    AbstractPeriodicSystem,
+    AbstractRecordedSystem,
+    check_channels,
+)
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar
@@ -60,8 +64,8 @@ class CurveTask:
         noise: Standard deviation of the measurement's noise, in the channel's unit.
 
     Raises:
-        ValueError: If a known parameter is not free, or nothing would be left to find; if the
-            samples are none of the simulator's steps.
+        ValueError: If a channel is no output of the system; if a known parameter is not free, or
+            nothing would be left to find; if the samples are none of the simulator's steps.
     """
 
     system: AbstractRecordedSystem
@@ -74,6 +78,7 @@ class CurveTask:
     noise: float = 0.0
 
     def __post_init__(self):
+        check_channels(self.system, self.channels)
         if not set(self.known) < set(self.box.names):
             raise ValueError(
                 f"known parameters {self.known}: expected some of the free ones, "

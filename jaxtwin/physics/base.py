@@ -1,7 +1,7 @@
 """What a user writes to add a model: an `AbstractPeriodicSystem` or an `AbstractRecordedSystem`."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -101,10 +101,8 @@ class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
         over its training set as well. The closer to the model's own similarity law, the less is
         left to learn.
         """
-        state = self.initial_state(p)
-        names = jax.eval_shape(self.outputs, jnp.zeros(()), state, p)
-        zero = 0.0 * self.duration(p)
-        return jax.tree.map(lambda _: zero, names), jax.tree.map(lambda _: zero + 1.0, names)
+        zero, outputs = 0.0 * self.duration(p), outputs_of(self)
+        return jax.tree.map(lambda _: zero, outputs), jax.tree.map(lambda _: zero + 1.0, outputs)
 
     def readings(self) -> Mapping[str, Reading]:
         """What people read off its recordings, by name; {} by default.
@@ -142,3 +140,24 @@ class AbstractPeriodicSystem(AbstractRecordedSystem[State, Parameters, Outputs])
         """
         del state, p
         return ()
+
+
+def outputs_of(system: AbstractSystem) -> Any:
+    """A system's outputs, as shapes: which there are, and their type."""
+
+    def outputs() -> Any:
+        p = system.parameters()
+        return system.outputs(jnp.zeros(()), system.initial_state(p), p)
+
+    return eqx.filter_eval_shape(outputs)
+
+
+def check_channels(system: AbstractSystem, channels: Sequence[str]) -> None:
+    """Raise a ValueError that names the channels that are no outputs of the system."""
+    outputs = outputs_of(system)
+    missing = [channel for channel in channels if not hasattr(outputs, channel)]
+    if missing or not channels:
+        raise ValueError(
+            f"channels {tuple(channels)} of {type(system).__name__}: expected at least one, all "
+            f"out of {', '.join(outputs._fields)}"
+        )
