@@ -33,6 +33,21 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
         assert namespace["trial"].effects("ICP", control="none")[0].difference.high < -1.0
 
 
+# Cohorts small enough for a test; nothing else is changed.
+SMALLER = {"1_000_000": "2_000", "theta[:500]": "theta[:40]", "sample(4096": "sample(1024"}
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS.parent / "README.md").read_text()
+    namespace = {"__name__": "readme"}
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
+        for large, small in SMALLER.items():
+            block = block.replace(large, small)
+        exec(compile(block, "README.md", "exec"), namespace)
+
+
 def test_pages_with_code_are_all_run():
     assert {page.stem for page in DOCS.glob("*.md") if blocks(page.stem)} == set(PAGES)
 

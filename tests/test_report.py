@@ -1,10 +1,12 @@
 """The README's tables are those of the saved results."""
 
+import csv
 import json
 
 import pytest
 
-from experiments.report import README, RESULTS, keep, rewritten
+from experiments.models import STUDIES, markdown, table
+from experiments.report import README, RESULTS, keep, model_table, rewritten
 from experiments.tables import write_table
 
 CLIPS = {
@@ -73,3 +75,25 @@ def test_an_unfinished_run_is_not_kept(tmp_path):
     with pytest.raises(ValueError, match="is a tiny run"):
         keep("table_ef", tmp_path / "run", tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+def test_models_are_told_side_by_side(tmp_path):
+    row = {f"{channel}_resimulated": 0.01 for channel in STUDIES["lung"].labels}
+    row |= {"theta": 0.02, "failed": 0, "patients": 50, "seconds": 7.0}
+    rows = {"P-SSL (emulator)": row, "the middle of the box": row | {"theta": 0.25, "failed": 3}}
+    results = [{"system": "lung", "rows": rows}]
+    write_table(tmp_path / "models.csv", table(results))
+    with (tmp_path / "models.csv").open(newline="") as file:
+        lines = model_table(list(csv.DictReader(file)))
+    assert lines[2:] == [
+        "| lung | flow at the mouth [L/s]: 0.01 / 0.01 | P_alv [cmH2O]: 0.01 / 0.01 | 2 / 25 |"
+    ]
+    assert "| lung | the middle of the box | flow at the mouth [L/s]: 0.01 | P_alv" in markdown(
+        results
+    )
+
+
+def test_every_model_has_a_study_with_labels():
+    for study in STUDIES.values():
+        assert tuple(study.labels) == study.task.channels
+        assert study.task.system.readings()
