@@ -148,8 +148,9 @@ def map_patients(
         threads = len(cores) or os.cpu_count() or 1
         # XLA shares a batch of matrix factorisations out over its own threads, one a core, and the
         # thread that asks waits: if all of them did at once, all would wait for ever.
-        if _factorises(function, theta[:1].repeat(chunk, axis=0)):
-            threads = max(1, threads - 1)
+        with jax.enable_x64(x64), jax.default_device(device):
+            waits = _factorises(function, theta[:1].repeat(chunk, axis=0))
+        threads = max(1, threads - waits)
     else:
         threads = 2  # One computes while the other copies.
     parts = list(progress(_InOrder(run, range(0, len(theta), together), threads)))
