@@ -46,6 +46,7 @@ def test_a_missing_rival_says_what_to_install(monkeypatch):
             RIVALS[name]()
 
 
+@pytest.mark.slow
 def test_rows_of_our_own(capsys):
     measure(Series("jaxtwin", "float32", ("forward", "gradient")), (3,), 1.0)
     rows = json.loads(capsys.readouterr().out)

@@ -201,7 +201,9 @@ def test_no_beats():
     "solver",
     [
         dfx.Tsit5(),  # Carries its last stage from step to step.
-        dfx.Kvaerno3(root_finder=dfx.VeryChord(rtol=1e-10, atol=1e-10)),
+        pytest.param(
+            dfx.Kvaerno3(root_finder=dfx.VeryChord(rtol=1e-10, atol=1e-10)), marks=pytest.mark.slow
+        ),
     ],
     ids=["Tsit5", "Kvaerno3"],
 )

@@ -83,6 +83,7 @@ def test_eight_devices(tmp_path, alone, trial):
     assert_same_trial(tmp_path / "trial-0.npz", trial)
 
 
+@pytest.mark.slow
 def test_two_hosts(tmp_path, alone, trial):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -240,6 +240,7 @@ def _row(p):
     return np.array([[getattr(p, name) for name in SEVEN.names]], np.float32)
 
 
+@pytest.mark.slow
 def test_two_doses_do_better_than_one_and_keep_the_limits():
     one = optimise_intervention(
         HEART, FAILING, pump, [(6_000.0, 18_000.0)], maximise="output", within=LIMITS
