@@ -109,6 +109,7 @@ def test_similarity_law():
         np.testing.assert_allclose(a, b, atol=5e-4 * np.max(np.abs(a)))
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_differences():
     def ef(x):
         p = patient()

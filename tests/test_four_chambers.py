@@ -240,6 +240,7 @@ def test_similarity_law(beat):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 * np.max(np.abs(a)))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences():
     names = ("V_0", "E_max_rv", "R_pa", "E_s_min")
 

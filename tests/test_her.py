@@ -131,6 +131,7 @@ def test_similarity_law():
         np.testing.assert_allclose(a, b, atol=5e-4 * np.max(np.abs(a)))
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_differences():
     def ef(x):
         p = dataclasses.replace(patient(), E_max=x[0], P_la=x[1], R_m_closed=x[2], R_a_closed=x[3])

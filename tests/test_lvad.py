@@ -115,6 +115,7 @@ def test_gradients_with_respect_to_speed_and_parameters(x64):
     assert np.all(forward[:, 0] > 0)
 
 
+@pytest.mark.slow
 def test_implicit_gradient_is_that_of_many_beats():
     def output(speed, adjoint):
         orbit = periodic_orbit(

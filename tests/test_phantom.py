@@ -211,6 +211,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_layout_is_that_of_echonet(tmp_path, cohort):
     write_cohort(tmp_path, **cohort)
     rows = read_table(tmp_path / "FileList.csv")

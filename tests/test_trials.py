@@ -195,6 +195,7 @@ LIMITS = {"P_ao_mean": (70.0, 90.0), "P_lv_min": (1.0, np.inf)}
 FAILING = SEVEN.complete(jnp.asarray([0.8, 180.0, 0.6, 0.04, 0.005, 0.001, 15.0]))
 
 
+@pytest.mark.slow
 def test_the_best_speed_is_the_grids(cohort):
     best = optimise_intervention(
         HEART, FAILING, pump, [(6_000.0, 18_000.0)], maximise="output", within=LIMITS
