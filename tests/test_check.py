@@ -13,6 +13,9 @@ from jaxtwin.physics.check import check_system
 from jaxtwin.physics.glucose import GlucoseTest
 from jaxtwin.physics.left_heart import LeftHeart
 from jaxtwin.physics.lvad import LVAD
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.record import record
+from jaxtwin.physics.solve import simulate
 from jaxtwin.physics.windkessel import Windkessel
 
 
@@ -36,6 +39,7 @@ class Oscillator(AbstractPeriodicSystem[Swing, SwingParameters, Swing]):
     field: Any = None
     start: Any = None
     every: Any = None
+    jumps: Any = None
     kept: Any = None
     size: Any = None
     parameters: ClassVar = SwingParameters
@@ -53,6 +57,9 @@ class Oscillator(AbstractPeriodicSystem[Swing, SwingParameters, Swing]):
 
     def period(self, p):
         return p.T if self.every is None else self.every(p)
+
+    def discontinuities(self, p):
+        return () if self.jumps is None else self.jumps(p)
 
     def conserved(self, state, p):
         return () if self.kept is None else self.kept(state, p)
@@ -121,6 +128,7 @@ def test_time_constants_are_those_of_the_equations():
             "jnp.where",
         ),
         (Oscillator(every=lambda p: p.T - 2.0), "period is 0:", "above 0"),
+        (Oscillator(jumps=lambda p: (1.0, 2 * p.T)), "discontinuities at 4, outside", "strictly"),
         (Oscillator(kept=lambda s, p: (s.x + s.v,)), "conserved quantity 0 changes", "signs"),
         (
             Oscillator(field=lambda t, s, p: Swing(p.k * (s.v - 2 * s.x), 2 * s.x - s.v)),
@@ -147,3 +155,10 @@ def test_a_conserved_energy_is_accepted():
     )
     report = check_system(free, dataclasses.replace(SwingParameters(), k=2.0))
     assert not report.problems, str(report)
+
+
+@pytest.mark.parametrize("run", [periodic_orbit, record, lambda s, p: simulate(s, p, jnp.ones(1))])
+def test_a_solver_says_what_a_vector_field_lacks(run):
+    for field in (lambda t, s, p: Named(s.v), lambda t, s, p: Swing(jnp.ones(3) * s.v, s.x)):
+        with pytest.raises(ValueError, match="expected the rate of change of every state"):
+            run(Oscillator(field=field), SwingParameters())

@@ -48,6 +48,18 @@ def test_what_repeats_itself_is_its_orbit():
     np.testing.assert_array_equal(got.outputs.V, orbit.outputs.V)
 
 
+def test_a_pulse_shorter_than_a_step_gets_steps_of_its_own():
+    """60 mU/kg within six seconds, a seventh of a step, are as good as at once."""
+    p = dataclasses.replace(GlucoseParameters(), T_dose=0.1, dose=60.0)
+    course = jax.jit(lambda p: record(GlucoseTest(), p))(p)
+    assert ((course.times > 20 - 1e-6) & (course.times < 20.1 - 1e-6)).sum() == 8
+    exact = jax.jit(lambda p, t: simulate(GlucoseTest(), p, t))(
+        jax.tree.map(jnp.asarray, p), course.times
+    )
+    np.testing.assert_allclose(course.outputs.I, exact.outputs.I, atol=1.0)
+    np.testing.assert_allclose(course.outputs.G, exact.outputs.G, atol=0.2)
+
+
 def test_gradients_are_those_of_finite_differences():
     @jax.jit
     def lowest(S_I):

@@ -161,3 +161,16 @@ def check_channels(system: AbstractSystem, channels: Sequence[str]) -> None:
             f"channels {tuple(channels)} of {type(system).__name__}: expected at least one, all "
             f"out of {', '.join(outputs._fields)}"
         )
+
+
+def check_rates(system: AbstractSystem, p: Any) -> None:
+    """Raise a ValueError if the vector field does not give one scalar rate for each state."""
+    state = system.initial_state(p)
+    rates = eqx.filter_eval_shape(system.vector_field, jnp.zeros(()), state, p)
+    shapes = {jnp.shape(leaf) for leaf in (*jax.tree.leaves(rates), *jax.tree.leaves(state))}
+    if jax.tree.structure(rates) != jax.tree.structure(state) or shapes != {()}:
+        raise ValueError(
+            f"{type(system).__name__}.vector_field returns {rates}, where the state is "
+            f"{jax.eval_shape(lambda: state)}: expected the rate of change of every state, one "
+            "scalar each, in a tuple of the state's own type; check_system says more"
+        )

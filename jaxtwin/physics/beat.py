@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, check_rates
 from jaxtwin.physics.hoist import hoist
 from jaxtwin.physics.implicit import SDIRK2
 from jaxtwin.physics.solve import ode_term
+
+FEWEST = 8
+"""Steps between two discontinuities, at least, where there are steps enough."""
 
 
 class Beat(NamedTuple):
@@ -120,8 +123,9 @@ class BeatMap(eqx.Module):
     def times(self) -> Float[Array, " time"]:
         """The grid of one period: equidistant, but with a time at each of the discontinuities.
 
-        The node nearest to a discontinuity, or one beside it where two share the nearest, moves
-        onto it, and the others stay equidistant in between. The drive's last value is its limit
+        The node nearest to a discontinuity moves onto it, and the others stay equidistant in
+        between; where two are close, or one is close to an end, nodes are drawn in from further
+        off, so that `FEWEST` steps lie between. The drive's last value is its limit
         from the left: systems may jump where one period ends and the next begins.
         """
         dtype = self._dtype(self.system.initial_state(self.p))
@@ -137,16 +141,24 @@ class BeatMap(eqx.Module):
         if n:
             jumps = jnp.stack([jnp.asarray(t, period.dtype) for t in discontinuities]) / period
             jumps = jnp.sort(jumps)
-            order = jnp.arange(1, n + 1)
-            free = jnp.clip(jnp.round(jumps * self.number) - order, 0, self.number - n - 1)
-            nodes = (jax.lax.cummax(free) + order) / self.number
+            # So many steps at least between two of them: a short pulse is not left to one step.
+            fewest = max(1, min(FEWEST, self.number // (4 * (n + 1))))
+            taken = fewest * jnp.arange(1, n + 1)
+            free = jnp.round(jumps * self.number) - taken
+            free = jnp.clip(free, 0, self.number - fewest * (n + 1))
+            nodes = (jax.lax.cummax(free) + taken) / self.number
             ends = jnp.array([0.0, 1.0], period.dtype)
             nodes, jumps = (jnp.concatenate([ends[:1], v, ends[1:]]) for v in (nodes, jumps))
             fractions = jnp.interp(fractions, nodes, jumps)
         return period * (1 - 8 * jnp.finfo(period.dtype).eps) * fractions
 
     def steps(self) -> Steps:
-        """The steps of one beat."""
+        """The steps of one beat.
+
+        Raises:
+            ValueError: If the system does not give a rate for each of its states.
+        """
+        check_rates(self.system, self.p)
         times = self.times()
         t0, t1 = times[:-1], times[1:]
         if isinstance(self.solver, SDIRK2):

@@ -155,6 +155,17 @@ def _check_field(
             )
             return
         duration = recorded if duration is None else duration
+        jumps = [float(jnp.asarray(jump)) for jump in system.discontinuities(p)]
+        outside = [f"{jump:g}" for jump in jumps if not 0 < jump < recorded]
+        if outside:
+            problems.append(
+                Problem(
+                    f"discontinuities at {', '.join(outside)}, outside of the {what} {recorded:g}",
+                    f"return only those strictly between 0 and the {what}; that the drive may jump "
+                    "where a period ends is taken for granted",
+                )
+            )
+            return
         _check_scaling(system, p, problems)
         facts["readings"] = ", ".join(system.readings()) or "none"
     duration = 1.0 if duration is None else duration

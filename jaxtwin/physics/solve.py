@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractSystem, check_rates
 
 
 class Trajectory(NamedTuple):
@@ -80,6 +80,7 @@ def simulate(
     """
     end = None if isinstance(times, jax.core.Tracer) else float(np.asarray(times)[-1])
     times = jnp.asarray(times, float)
+    check_rates(system, p)
     y0 = system.initial_state(p) if state is None else state
     y0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, times.dtype), y0)
     if stepsize_controller is None:
