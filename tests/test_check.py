@@ -1,6 +1,7 @@
 """What a newcomer gets wrong is found, named, and comes with what to do."""
 
 import dataclasses
+import math
 import re
 from typing import Any, ClassVar, NamedTuple
 
@@ -40,6 +41,7 @@ class Oscillator(AbstractPeriodicSystem[Swing, SwingParameters, Swing]):
     start: Any = None
     every: Any = None
     jumps: Any = None
+    seen: Any = None
     kept: Any = None
     size: Any = None
     parameters: ClassVar = SwingParameters
@@ -53,7 +55,7 @@ class Oscillator(AbstractPeriodicSystem[Swing, SwingParameters, Swing]):
         return Swing(1.0, 0.0 * p.k) if self.start is None else self.start(p)
 
     def outputs(self, t, state, p):
-        return state
+        return state if self.seen is None else self.seen(state)
 
     def period(self, p):
         return p.T if self.every is None else self.every(p)
@@ -127,6 +129,12 @@ def test_time_constants_are_those_of_the_equations():
             r"Python `if`.*test_check.py, line",
             "jnp.where",
         ),
+        (
+            Oscillator(field=lambda t, s, p: Swing(s.v, math.sin(s.x))),
+            r"function of math or NumPy.*test_check.py, line",
+            "jax.numpy",
+        ),
+        (Oscillator(seen=lambda s: {"x": s.x}), "outputs returns a dict", "NamedTuple"),
         (Oscillator(every=lambda p: p.T - 2.0), "period is 0:", "above 0"),
         (Oscillator(jumps=lambda p: (1.0, 2 * p.T)), "discontinuities at 4, outside", "strictly"),
         (Oscillator(kept=lambda s, p: (s.x + s.v,)), "conserved quantity 0 changes", "signs"),

@@ -87,6 +87,13 @@ def check_system(
                 "write jnp.where(condition, a, b), or jnp.maximum and jnp.minimum for valves",
             )
         )
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        problems.append(
+            Problem(
+                f"a function of math or NumPy is given a traced value{_line_of(error)}",
+                "use the function of jax.numpy",
+            )
+        )
     return Report(name, tuple(problems), facts)
 
 
@@ -139,6 +146,14 @@ def _check_field(
     if not _scalars("vector_field", rates, problems):
         return
     outputs = jax.eval_shape(system.outputs, t, state, p)
+    if not hasattr(outputs, "_fields"):
+        problems.append(
+            Problem(
+                f"outputs returns {_kind(outputs)}",
+                "return a NamedTuple with one entry a quantity that can be observed",
+            )
+        )
+        return
     facts["outputs"] = ", ".join(_names(outputs))
     if not _scalars("outputs", outputs, problems):
         return

@@ -161,11 +161,16 @@ def periodic_orbit(
             loss that leaves them out. Second derivatives are not right.
 
     Raises:
-        ValueError: If `steps` is not positive, or no more than the system's discontinuities; if
-            the method allows no beat.
+        ValueError: If the system is not periodic; if `steps` is not positive, or no more than the
+            system's discontinuities; if the method allows no beat.
         RuntimeError: With `throw`, if the orbit did not converge; outside of `jax.jit` and
             `jax.vmap` the message has the parameters.
     """
+    if not isinstance(system, AbstractPeriodicSystem):
+        raise ValueError(
+            f"{type(system).__name__} does not repeat itself: use `record` or `simulate`, or make "
+            "it an AbstractPeriodicSystem"
+        )
     if steps < 1:
         raise ValueError(f"steps={steps}: a period needs at least one step, a heart about 240")
     solver = SDIRK2() if solver is None else solver
