@@ -390,6 +390,10 @@ def draw_cohort(
         if held.sum() >= n:
             return simulations.take(np.flatnonzero(held)[:n]), float(held.mean())
         if drawn >= 8 * n:
+            if not simulations.converged.any():
+                raise ValueError(
+                    f"{simulations.failures(box)}\nprint(check_system(system)) says what is wrong"
+                )
             raise ValueError(
                 f"only {held.sum()} of {drawn} points of the box are within {dict(limits)}: "
                 "widen the limits or move the box"

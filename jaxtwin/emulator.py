@@ -301,7 +301,7 @@ def learn_emulator(
         many failed and were left out, and the seconds that simulation and training took.
 
     Raises:
-        ValueError: If the folder holds an emulator of something else.
+        ValueError: If the folder holds an emulator of something else, or no simulation converged.
     """
     place, table = folder / "emulator", folder / "emulator.json"
     if checkpoint.exists(place) and table.exists():
@@ -330,6 +330,11 @@ def learn_emulator(
     ]
     total = simulations + held_out + unseen
     failed = total - sum(int(s.converged.sum()) for s in sets)
+    if not all(s.converged.any() for s in sets):
+        raise ValueError(
+            f"{sets[0].failures(box)}\nnothing is left to learn from: print(check_system(system)) "
+            "says what is wrong with it, or make the box smaller"
+        )
     learnt, held, new = (s.take(s.converged) for s in sets)
     simulated = time.monotonic()
     untrained = Emulator.create(system, box, tuple(channels), phases, key=jax.random.key(seed))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, Reading
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.glucose import GlucoseTest
 from jaxtwin.physics.left_heart import LeftHeart
@@ -42,6 +42,7 @@ class Oscillator(AbstractPeriodicSystem[Swing, SwingParameters, Swing]):
     every: Any = None
     jumps: Any = None
     seen: Any = None
+    read: Any = None
     kept: Any = None
     size: Any = None
     parameters: ClassVar = SwingParameters
@@ -59,6 +60,9 @@ class Oscillator(AbstractPeriodicSystem[Swing, SwingParameters, Swing]):
 
     def period(self, p):
         return p.T if self.every is None else self.every(p)
+
+    def readings(self):
+        return {} if self.read is None else {"r": Reading("", self.read)}
 
     def discontinuities(self, p):
         return () if self.jumps is None else self.jumps(p)
@@ -135,6 +139,8 @@ def test_time_constants_are_those_of_the_equations():
             "jax.numpy",
         ),
         (Oscillator(seen=lambda s: {"x": s.x}), "outputs returns a dict", "NamedTuple"),
+        (Oscillator(read=lambda beat: beat.maximum.y), "reading 'r' fails: AttributeError", "x, v"),
+        (Oscillator(read=lambda beat: beat.waveforms.x.mean()), r"shape \(\) for two", "last axis"),
         (Oscillator(every=lambda p: p.T - 2.0), "period is 0:", "above 0"),
         (Oscillator(jumps=lambda p: (1.0, 2 * p.T)), "discontinuities at 4, outside", "strictly"),
         (Oscillator(kept=lambda s, p: (s.x + s.v,)), "conserved quantity 0 changes", "signs"),

@@ -140,7 +140,8 @@ class BeatMap(eqx.Module):
             )
         if n:
             jumps = jnp.stack([jnp.asarray(t, period.dtype) for t in discontinuities]) / period
-            jumps = jnp.sort(jumps)
+            # Beyond an end there is nothing to stop at: a free parameter may lead there.
+            jumps = jnp.sort(jnp.clip(jumps, 0.0, 1.0))
             # So many steps at least between two of them: a short pulse is not left to one step.
             fewest = max(1, min(FEWEST, self.number // (4 * (n + 1))))
             taken = fewest * jnp.arange(1, n + 1)

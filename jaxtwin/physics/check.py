@@ -11,7 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, AbstractSystem
+from jaxtwin.physics.base import (
+    AbstractPeriodicSystem,
+    AbstractRecordedSystem,
+    AbstractSystem,
+    Recording,
+)
 
 # A vector field whose fastest mode dies out this many times within the time of interest is stiff:
 # an explicit solver takes about so many steps for its sake alone.
@@ -186,6 +191,37 @@ def _check_field(
     duration = 1.0 if duration is None else duration
     states, times = _states(state), jnp.linspace(0.0, duration, STATES, endpoint=False)
     _check_numbers(system, p, states, times, problems, facts, duration)
+    if isinstance(system, AbstractRecordedSystem) and not problems:
+        _check_readings(system, p, states, times, problems)
+
+
+def _check_readings(
+    system: AbstractRecordedSystem, p: Any, states: Any, times: Any, problems: list[Problem]
+) -> None:
+    """Does every reading give one number for each of two patients?"""
+    outputs = jax.vmap(lambda t, state: system.outputs(t, state, p))(times, states)
+    waveforms = jax.tree.map(lambda leaf: leaf.reshape(2, -1), outputs)
+    extreme = jax.tree.map(lambda leaf: leaf[:, 0], waveforms)
+    recording = Recording(extreme, extreme, waveforms, jnp.ones(2) * system.duration(p))
+    for name, reading in system.readings().items():
+        try:
+            shape = jnp.shape(reading.of(recording))
+        except Exception as error:  # Whatever a reading does wrong.
+            problems.append(
+                Problem(
+                    f"reading {name!r} fails: {type(error).__name__}: {error}",
+                    "write Reading(unit, function of a recording): recording.maximum, .minimum and "
+                    f".waveforms have {', '.join(_names(outputs))}",
+                )
+            )
+            continue
+        if shape != (2,):
+            problems.append(
+                Problem(
+                    f"reading {name!r} gives shape {shape} for two patients: expected (2,)",
+                    "take means over the last axis alone: recording.waveforms.x.mean(-1)",
+                )
+            )
 
 
 def _states(state: Any) -> Any:
