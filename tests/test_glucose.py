@@ -120,6 +120,7 @@ def test_insulin_and_insulin_resistance():
     assert G[70] < 95.0 and 60.0 < G.min() < 85.0
 
 
+@pytest.mark.slow
 def test_gradients():
     """Of glucose after an hour, through the solver, against differences."""
 

@@ -91,7 +91,9 @@ def test_a_pump_that_nothing_flows_through_changes_nothing():
         np.testing.assert_allclose(getattr(with_pump, name), value, rtol=1e-5, err_msg=name)
 
 
-@BOTH_PRECISIONS
+@pytest.mark.parametrize(
+    "x64", [pytest.param(True, marks=pytest.mark.slow), False], ids=["float64", "float32"]
+)
 def test_gradients_with_respect_to_speed_and_parameters(x64):
     """Against central differences; float32's own noise allows less."""
 

@@ -77,6 +77,7 @@ def assert_same_trial(path, trial):
             np.testing.assert_allclose(found[name], values, rtol=0, atol=2e-3 * scale, err_msg=name)
 
 
+@pytest.mark.slow
 def test_eight_devices(tmp_path, alone, trial):
     (found,) = run(tmp_path, [], devices=8)
     assert_same(found, alone)

@@ -84,6 +84,7 @@ def test_events_are_counted_once_a_patient(trial):
     assert counts["control"]["low pressure"] > counts["10,000 rpm"]["low pressure"]
 
 
+@pytest.mark.slow
 def test_a_law_that_finds_no_speed_fails_for_that_patient_only(cohort):
     hearts = [[0.8, 180.0, 0.6, 0.04, 0.005, 0.001, 15.0]] * 2
     hearts.insert(1, [0.6, 270.0, 3.4, 0.09, 0.005, 0.001, 10.0])

@@ -171,6 +171,7 @@ def test_what_the_mouth_does_not_tell():
     assert np.abs(ORBIT(parameters(R_2=33.0)).outputs.q - flow).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_gradients_cohort_and_report():
     p = parameters()
 

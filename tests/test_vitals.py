@@ -90,6 +90,7 @@ def train(model, cache, folder):
     return train_on_clips(model, cache, config, folder=folder, description={}, seed=0, resume=False)
 
 
+@pytest.mark.slow
 def test_they_are_seen_and_compared(emulator, cache, tmp_path):
     """From equal clips nothing can be told but the mean; from the vitals, every patient."""
     errors = {}
