@@ -119,7 +119,7 @@ def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, d
 
     loops, found, converged = map_patients(at, rows.astype(np.float32))
     found = {name: np.where(converged, values, np.nan) for name, values in found.items()}
-    bare = eqx.Partial(beat, cohort.system, cohort.box, Nothing())
+    bare = eqx.Partial(beat, cohort.box, Nothing())
     without, before, _ = jax.tree.map(lambda leaf: leaf[0], map_patients(bare, theta[None]))
 
     figure = Figure(figsize=(12, 7), layout="constrained")
@@ -154,7 +154,7 @@ def draw_cohort_figure(trial: Trial, speed: float) -> Figure:
     names = [name for name in ("reduced", "mildly reduced", "preserved") if np.any(level == name)]
     loops = {
         title: map_patients(
-            eqx.Partial(beat, cohort.system, cohort.box, intervention),
+            eqx.Partial(beat, cohort.box, intervention),
             np.asarray(cohort.theta, np.float32),
         )
         for title, intervention in (("no pump", Nothing()), (arm, Pump(jnp.float32(speed))))
