@@ -21,7 +21,7 @@ from jaxtwin.methods.pinn import PINN
 from jaxtwin.methods.pssl import CurvePSSL
 from jaxtwin.optimise import optimise_intervention
 from jaxtwin.parameters import Box
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.glucose import GlucoseParameters, GlucoseTest
 from jaxtwin.physics.lung import AIRWAY, Lung, LungParameters, LungState
 from jaxtwin.training import TrainingConfig
@@ -205,8 +205,3 @@ def test_readings_of_a_forward_model():
         forward.measure(jnp.array([10.0, 0.05]), ("q_max",))
     with pytest.raises(ValueError, match="Lung has no reading 'EF'"):
         forward.measure(jnp.array([10.0, 0.05]), ("EF",))
-
-
-def test_everything_here_is_recorded():
-    assert issubclass(AbstractPeriodicSystem, AbstractRecordedSystem)
-    assert not issubclass(GlucoseTest, AbstractPeriodicSystem)
