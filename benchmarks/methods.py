@@ -36,12 +36,12 @@ from benchmarks.simulate import peak_memory
 from experiments import methods as comparison
 from experiments.pssl import CHANNELS
 from jaxtwin.data.base import ClipFormat
-from jaxtwin.emulator import Emulator
-from jaxtwin.encoder import EncoderName, create_encoder
+from jaxtwin.encoders.create import EncoderName, create_encoder
+from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.base import Curves, CurveTask, Learnt
 from jaxtwin.methods.neural_ode import NeuralODE
 from jaxtwin.methods.pinn import PINN
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 PATIENTS = (1, 20, 1_000)
 DEPTHS = (2, 4, 8)

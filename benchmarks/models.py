@@ -21,7 +21,7 @@ import equinox as eqx
 import numpy as np
 
 from experiments.models import STUDIES
-from jaxtwin.cohort import Simulations, map_patients, simulate_patient
+from jaxtwin.cohorts.simulate import Simulations, map_patients, simulate_patient
 from jaxtwin.parameters import Box
 
 

@@ -4,9 +4,9 @@
     python -m experiments.detection --data DIR --labels FILE
 
 Renders phantom clips of a clinic's cohort (healthy, mitral stenosis, aortic stenosis, reduced
-contractility, hypertension; `jaxtwin/diseases.py`), learns twins of eight parameters from them by
-P-SSL, once from EDV, ESV and EF alone and once with heart period and arm-cuff pressure beside, and
-asks of the twins of unseen clips who is ill: by the parameter that the disease changes, by being
+contractility, hypertension; `jaxtwin/cohorts/diseases.py`), learns twins of eight parameters from
+them by P-SSL, once from EDV, ESV and EF alone and once with heart period and arm-cuff pressure
+beside, and asks of the twins of unseen clips who is ill: by the parameter that the disease changes, by being
 unlike the bulk, by groups found without labels, and by a classifier that was told other patients'
 diagnoses. Beside them stand EF alone, the measured numbers themselves, the clip encoder's features,
 the true volume curve, and the true parameters, which are the ceiling. No diagnosis is seen before
@@ -33,17 +33,17 @@ from experiments.detection_table import Learnt, Seen, draw_figures, recovery, sc
 from experiments.pssl import check_clips, check_splits, decode, obtain_emulator, write_phantoms
 from experiments.tables import write_table
 from jaxtwin.analysis.detection import MOST_GROUPS
+from jaxtwin.cohorts.diseases import draw_diseased
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Record, read_echonet, read_theta
 from jaxtwin.data.vitals import VitalName, pick_vitals, simulate_vitals
-from jaxtwin.diseases import draw_diseased
-from jaxtwin.emulator import Emulator
-from jaxtwin.encoder import EncoderName, create_encoder
+from jaxtwin.encoders.create import EncoderName, create_encoder
+from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.clips import predict_cached, train_on_clips
 from jaxtwin.methods.pssl import PSSL, save_pssl
-from jaxtwin.physics.left_heart import EIGHT, LeftHeart
-from jaxtwin.training import TrainingConfig
+from jaxtwin.models.left_heart import EIGHT, LeftHeart
+from jaxtwin.training.loop import TrainingConfig
 
 Variant = Literal["volumes", "vitals"]
 VARIANTS: dict[Variant, tuple[VitalName, ...]] = {

@@ -22,10 +22,10 @@ from jaxtwin.analysis.detection import (
     probabilities,
 )
 from jaxtwin.analysis.metrics import Interval
-from jaxtwin.cohort import Simulations, simulate_cohort
+from jaxtwin.cohorts.diseases import DISEASES, HEALTHY
+from jaxtwin.cohorts.simulate import Simulations, simulate_cohort
 from jaxtwin.data.vitals import Vitals
-from jaxtwin.diseases import DISEASES, HEALTHY
-from jaxtwin.physics.left_heart import EIGHT, LeftHeart
+from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
 MARKERS = {disease.name: disease.marker for disease in DISEASES if disease.marker is not None}
 MEASURED_MARKERS = {"reduced contractility": ("EF", -1), "hypertension": ("systolic", 1)}

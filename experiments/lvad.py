@@ -27,16 +27,16 @@ from matplotlib.figure import Figure
 from experiments.command import Run, RunConfig, main
 from experiments.trial import draw, report, twins
 from jaxtwin import plotting
-from jaxtwin.cohort import map_patients
-from jaxtwin.interventions import AbstractIntervention, Nothing, Pump
+from jaxtwin.cohorts.simulate import map_patients
+from jaxtwin.models.left_heart import LeftHeart
+from jaxtwin.models.lvad import STEPS, PumpParameters
 from jaxtwin.parameters import Box
-from jaxtwin.physics.left_heart import LeftHeart
-from jaxtwin.physics.lvad import STEPS, PumpParameters
 from jaxtwin.physics.periodic import PeriodicOrbit
 from jaxtwin.physics.record import record
-from jaxtwin.progress import progress_bar
-from jaxtwin.speed_laws import BelowSuction, FlatteningFlow, suction_speed
-from jaxtwin.trials import Cohort, Trial, ef_level, run_trial, standard_endpoints
+from jaxtwin.training.progress import progress_bar
+from jaxtwin.treatments.interventions import AbstractIntervention, Nothing, Pump
+from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow, suction_speed
+from jaxtwin.treatments.trials import Cohort, Trial, ef_level, run_trial, standard_endpoints
 
 ENDPOINTS = ("output", "P_ao_mean", "EF", "stroke_work", "pulse_pressure", "valve_open")
 SWEEP = np.arange(6_000.0, 18_001.0, 100.0)

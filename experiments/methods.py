@@ -43,9 +43,9 @@ from experiments.methods_table import (
 from experiments.pssl import CHANNELS
 from experiments.tables import write_table
 from jaxtwin.analysis.metrics import score_curves
-from jaxtwin.cohort import Simulations, draw_cohort, simulate_cohort
-from jaxtwin.emulator import EMULATOR_TRAINING, learn_emulator
-from jaxtwin.forward import AbstractForward, Simulator
+from jaxtwin.cohorts.simulate import Simulations, draw_cohort, simulate_cohort
+from jaxtwin.forward.base import AbstractForward, Simulator
+from jaxtwin.forward.emulator import EMULATOR_TRAINING, learn_emulator
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask
 from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.least_squares import LeastSquares
@@ -54,8 +54,8 @@ from jaxtwin.methods.pinn import PINN
 from jaxtwin.methods.prior import BoxMiddle
 from jaxtwin.methods.pssl import CurvePSSL
 from jaxtwin.methods.supervised import SupervisedCurves
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
-from jaxtwin.training import TrainingConfig
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.training.loop import TrainingConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -31,25 +31,25 @@ from experiments.command import Run, RunConfig, main, origin
 from experiments.tables import write_table
 from jaxtwin import plotting
 from jaxtwin.analysis.metrics import score_curves
-from jaxtwin.cohort import Simulations, draw_splits, simulate_cohort
-from jaxtwin.emulator import EMULATOR_TRAINING, learn_emulator
+from jaxtwin.cohorts.simulate import Simulations, draw_splits, simulate_cohort
+from jaxtwin.forward.emulator import EMULATOR_TRAINING, learn_emulator
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate
 from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.prior import BoxMiddle
 from jaxtwin.methods.pssl import CurvePSSL
-from jaxtwin.physics.bjordalsbakke import SYSTEMIC, Bjordalsbakke
+from jaxtwin.models.bjordalsbakke import SYSTEMIC, Bjordalsbakke
+from jaxtwin.models.ferreira import NINE, Ferreira
+from jaxtwin.models.four_chambers import BOTH_SIDES, FourChambers
+from jaxtwin.models.glucose import TWIN, GlucoseTest
+from jaxtwin.models.her import REGURGITANT, Her
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.lung import AIRWAY, Lung
+from jaxtwin.models.stergiopulos import COUPLING, Stergiopulos
+from jaxtwin.models.two_lungs import COMPARTMENTS, TwoLungs
+from jaxtwin.models.windkessel import THREE_ELEMENTS, Windkessel
 from jaxtwin.physics.check import check_system
-from jaxtwin.physics.ferreira import NINE, Ferreira
-from jaxtwin.physics.four_chambers import BOTH_SIDES, FourChambers
-from jaxtwin.physics.glucose import TWIN, GlucoseTest
-from jaxtwin.physics.her import REGURGITANT, Her
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
-from jaxtwin.physics.lung import AIRWAY, Lung
-from jaxtwin.physics.stergiopulos import COUPLING, Stergiopulos
-from jaxtwin.physics.two_lungs import COMPARTMENTS, TwoLungs
-from jaxtwin.physics.windkessel import THREE_ELEMENTS, Windkessel
-from jaxtwin.training import TrainingConfig
+from jaxtwin.training.loop import TrainingConfig
 
 SystemName = Literal[
     "windkessel",

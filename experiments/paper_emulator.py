@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin.cohort import Simulations, simulate_cohort
-from jaxtwin.forward import AbstractForward, Emulation
+from jaxtwin.cohorts.simulate import Simulations, simulate_cohort
+from jaxtwin.forward.base import AbstractForward, Emulation
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.observables import ejection_fraction
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
-from jaxtwin.physics.observables import ejection_fraction
-from jaxtwin.training import TrainingConfig, fit
+from jaxtwin.training.loop import TrainingConfig, fit
 
 # Points on the axis of each free parameter, in the box's order: 3,840 in all.
 GRID = (4, 5, 4, 3, 2, 2, 4)

@@ -23,9 +23,9 @@ from scipy import stats
 from experiments.command import Run, RunConfig, main
 from experiments.tables import by_patient, read_table, write_table
 from jaxtwin import plotting
-from jaxtwin.cohort import draw_cohort
+from jaxtwin.cohorts.simulate import draw_cohort
 from jaxtwin.data.echonet import read_theta
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 # As in the guidelines of the European Society of Cardiology for heart failure (2021) [%].
 REDUCED, PRESERVED = 40.0, 50.0

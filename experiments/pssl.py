@@ -27,15 +27,15 @@ from matplotlib.figure import Figure
 from experiments.command import Run, RunConfig, main
 from experiments.twin import real_clip, write_twin
 from jaxtwin import plotting
-from jaxtwin.cohort import Simulations, draw_cohort, simulate_cohort
+from jaxtwin.cohorts.simulate import Simulations, draw_cohort, simulate_cohort
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus
 from jaxtwin.data.echonet import EchoNet, Record, read_echonet, read_theta
-from jaxtwin.data.phantom import Beat, write_cohort
+from jaxtwin.data.phantom.files import Beat, write_cohort
 from jaxtwin.data.vitals import VitalName
-from jaxtwin.emulator import EMULATOR_TRAINING, Emulator, learn_emulator
-from jaxtwin.encoder import EncoderName, create_encoder
+from jaxtwin.encoders.create import EncoderName, create_encoder
+from jaxtwin.forward.emulator import EMULATOR_TRAINING, Emulator, learn_emulator
 from jaxtwin.methods.clips import (
     Predictions,
     cached_measurements,
@@ -43,10 +43,10 @@ from jaxtwin.methods.clips import (
     train_on_clips,
 )
 from jaxtwin.methods.pssl import PSSL, save_pssl
+from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.parameters import Box
-from jaxtwin.physics.left_heart import SEVEN, THREE, LeftHeart
-from jaxtwin.progress import progress_bar
-from jaxtwin.training import TrainingConfig
+from jaxtwin.training.loop import TrainingConfig
+from jaxtwin.training.progress import progress_bar
 from jaxtwin.twin import build_twin, read_clip, summary
 
 BOXES = {"seven": SEVEN, "three": THREE}

@@ -37,13 +37,13 @@ from experiments.pssl import (
     obtain_emulator,
 )
 from experiments.tables import write_table
-from jaxtwin.cohort import simulate_cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus, read_camus, write_split
 from jaxtwin.data.echonet import Record, Skipped, read_echonet
-from jaxtwin.encoder import EncoderName, create_encoder
-from jaxtwin.forward import AbstractForward, Simulator
+from jaxtwin.encoders.create import EncoderName, create_encoder
+from jaxtwin.forward.base import AbstractForward, Simulator
 from jaxtwin.methods.clips import (
     AbstractClipModel,
     cached_measurements,
@@ -52,9 +52,9 @@ from jaxtwin.methods.clips import (
 )
 from jaxtwin.methods.pssl import PSSL
 from jaxtwin.methods.supervised import SupervisedClips
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
-from jaxtwin.physics.observables import ejection_fraction
-from jaxtwin.training import TrainingConfig
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.observables import ejection_fraction
+from jaxtwin.training.loop import TrainingConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

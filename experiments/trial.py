@@ -21,8 +21,11 @@ from matplotlib.figure import Figure
 from experiments.command import Run, RunConfig, main
 from experiments.tables import read_table, write_table
 from jaxtwin import plotting
-from jaxtwin.cohort import draw_cohort
-from jaxtwin.interventions import (
+from jaxtwin.cohorts.simulate import draw_cohort
+from jaxtwin.models.left_heart import EIGHT, SEVEN, LeftHeart
+from jaxtwin.models.ventricle import CLINICAL
+from jaxtwin.training.progress import progress_bar
+from jaxtwin.treatments.interventions import (
     AbstractIntervention,
     AorticRepair,
     DoseResponse,
@@ -34,11 +37,8 @@ from jaxtwin.interventions import (
     Vasodilator,
     combine,
 )
-from jaxtwin.physics.left_heart import EIGHT, SEVEN, LeftHeart
-from jaxtwin.physics.ventricle import CLINICAL
-from jaxtwin.progress import progress_bar
-from jaxtwin.speed_laws import BelowSuction, FlatteningFlow
-from jaxtwin.trials import ENDPOINT_UNITS, Cohort, Trial, ef_level, run_trial
+from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow
+from jaxtwin.treatments.trials import ENDPOINT_UNITS, Cohort, Trial, ef_level, run_trial
 
 # What a file may call them.
 INTERVENTIONS: dict[str, type[AbstractIntervention]] = {

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
 from jaxtwin import plotting
-from jaxtwin.emulator import load_emulator
+from jaxtwin.forward.emulator import load_emulator
 from jaxtwin.methods.pssl import PSSL, load_pssl
-from jaxtwin.physics.left_heart import LeftHeart
+from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.twin import Twin, build_twin, describe, read_clip, summary
 
 

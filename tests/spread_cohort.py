@@ -7,11 +7,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxtwin.cohort import simulate_cohort
-from jaxtwin.interventions import Nothing, Pump
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
-from jaxtwin.store import read_simulations, simulate_into
-from jaxtwin.trials import Cohort, run_trial
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.cohorts.store import read_simulations, simulate_into
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.treatments.interventions import Nothing, Pump
+from jaxtwin.treatments.trials import Cohort, run_trial
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtwin.models.left_heart import SEVEN, THREE
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter, table
-from jaxtwin.physics.left_heart import SEVEN, THREE
 
 
 class Spring(AbstractParameters):

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from jaxtwin.cohort import Simulations, durations, read, simulate_cohort
-from jaxtwin.forward import Channels, MissingChannelError
+from jaxtwin.cohorts.simulate import Simulations, durations, read, simulate_cohort
+from jaxtwin.forward.base import Channels, MissingChannelError
 from jaxtwin.methods.base import CurveTask, Estimate
 from jaxtwin.physics.base import Recording
 

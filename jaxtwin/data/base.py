@@ -25,7 +25,7 @@ class UnreadableClipError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Recording:
+class EchoVideo:
     """A recording as it was stored, in grey.
 
     Attributes:
@@ -83,7 +83,7 @@ class ClipFormat:
             raise ValueError(f"{self}: expected positive numbers")
 
 
-def resample(recording: Recording, format: ClipFormat) -> UInt8[np.ndarray, "resampled size size"]:
+def resample(recording: EchoVideo, format: ClipFormat) -> UInt8[np.ndarray, "resampled size size"]:
     """Brings a whole recording to the format's rate and size.
 
     In time, neighbouring frames are blended linearly: a wall that moves smoothly keeps moving

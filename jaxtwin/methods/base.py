@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxtwin.cohort import STEPS, Progress, Simulations, map_patients
+from jaxtwin.cohorts.simulate import STEPS, Progress, Simulations, map_patients
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import (
     AbstractPeriodicSystem,

@@ -15,7 +15,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float
 
-from jaxtwin.cohort import Progress, simulate_patient
+from jaxtwin.cohorts.simulate import Progress, simulate_patient
 from jaxtwin.methods.base import (
     RAW_SPREAD,
     AbstractCurveMethod,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxtwin.cohort import Progress
+from jaxtwin.cohorts.simulate import Progress
 from jaxtwin.methods.base import (
     AbstractCurveMethod,
     Curves,
@@ -30,7 +30,7 @@ from jaxtwin.methods.base import (
 )
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.methods.descent import descend, phase_waves
-from jaxtwin.training import TrainingConfig
+from jaxtwin.training.loop import TrainingConfig
 
 Code = Float[Array, " code"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxtwin.cohort import Progress, map_patients
+from jaxtwin.cohorts.simulate import Progress, map_patients
 from jaxtwin.methods.base import (
     AbstractCurveMethod,
     Curves,

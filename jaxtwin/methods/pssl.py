@@ -20,18 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin import checkpoint
 from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.vitals import VitalName
-from jaxtwin.emulator import Emulator
-from jaxtwin.encoder import AbstractEncoder, EncoderName, create_encoder
-from jaxtwin.forward import AbstractForward
+from jaxtwin.encoders.base import AbstractEncoder
+from jaxtwin.encoders.create import EncoderName, create_encoder
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
 from jaxtwin.methods.clips import AbstractClipModel, Measured, measured
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.training import TrainingConfig
+from jaxtwin.training import checkpoint
+from jaxtwin.training.loop import TrainingConfig
 
 # Volumes leave directions of θ open. There this pull towards the middle of the box decides,
 # too weak to be seen where the volumes have a say.

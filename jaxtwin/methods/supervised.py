@@ -13,11 +13,11 @@ from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.vitals import VitalName
-from jaxtwin.encoder import AbstractEncoder
+from jaxtwin.encoders.base import AbstractEncoder
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
 from jaxtwin.methods.clips import AbstractClipModel, Measured, cached_measurements
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
-from jaxtwin.training import TrainingConfig
+from jaxtwin.training.loop import TrainingConfig
 
 
 class SupervisedClips(AbstractClipModel):

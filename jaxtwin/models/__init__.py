@@ -1,0 +1,1 @@
+"""Models: parts of circuits, and one file a model."""

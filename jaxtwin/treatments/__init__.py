@@ -1,0 +1,1 @@
+"""Interventions, speed laws of pumps, trials and optimal doses."""
