@@ -18,16 +18,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.simulate import Simulations, durations, read, simulate_cohort
 from jaxtwin.forward.base import AbstractForward, Emulation, MissingChannelError, recording_of
+from jaxtwin.forward.settings import EMULATOR_TRAINING
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
 from jaxtwin.training import checkpoint
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
 from jaxtwin.training.progress import progress_bar
-
-# Twenty to forty seconds on two cores.
-EMULATOR_TRAINING = TrainingConfig(
-    steps=3_500, batch_size=512, learning_rate=4e-3, evaluate_every=500
-)
 
 
 class EmulatorError(NamedTuple):
