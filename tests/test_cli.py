@@ -1,16 +1,20 @@
 """The command `jaxtwin`: what it says, how it ends, and that help needs nothing heavy."""
 
+import json
+import math
 import subprocess
 import sys
 
 import pytest
 
-from jaxtwin.cli import main
+from jaxtwin.cli import main, parse
 from jaxtwin.commands.check import load_system
+from jaxtwin.commands.settings import PSSL_PRESETS, PSSLConfig, TwinConfig
+from jaxtwin.commands.twin import read_vitals
 from jaxtwin.models.windkessel import Windkessel
 
 HEAVY = ("jax", "scipy", "matplotlib", "equinox", "av", "pydicom", "grain", "orbax", "pandas")
-COMMANDS = ("check", "phantoms")
+COMMANDS = ("train", "twin", "trial", "check", "phantoms")
 
 
 def ends(*arguments: str) -> int:
@@ -114,3 +118,50 @@ def test_phantoms_do_not_overwrite(tmp_path, one_line):
     (tmp_path / "FileList.csv").touch()
     assert "already holds a data set" in one_line("phantoms", "--out", str(tmp_path))
     assert "is a file" in one_line("phantoms", "--out", str(tmp_path / "FileList.csv"))
+
+
+def test_flags_start_from_the_preset():
+    config = parse(["train", "--preset", "tiny", "--training.steps", "5", "--clips", "9", "1", "1"])
+    assert isinstance(config, PSSLConfig)
+    assert config.emulator == PSSL_PRESETS["tiny"].emulator
+    assert (config.training.steps, config.clips.counts) == (5, (9, 1, 1))
+    config = parse(["twin", "a.avi", "b.dcm", "--run", "x", "--period", "0.8"])
+    assert isinstance(config, TwinConfig)
+    assert [path.name for path in config.clips] == ["a.avi", "b.dcm"] and config.period == 0.8
+
+
+def test_slips_end_in_one_line(tmp_path, one_line):
+    out = str(tmp_path / "out")
+    assert "holds no finished training run" in one_line(
+        "twin", "a.avi", "--run", str(tmp_path / "none"), "--out", out
+    )
+    assert "there is no run in" in one_line("train", "--resume", "--out", str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+    missing = tmp_path / "trial.toml"
+    assert f"{missing}: No such file" in one_line("trial", str(missing), "--out", out, "--resume")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    assert "holds no run of pssl" in one_line("train", "--out", str(tmp_path / "mine"))
+    data, out = str(tmp_path / "no"), str(tmp_path / "trained")
+    assert f"no folder {data}" in one_line("train", "--data", data, "--out", out)
+    assert ends("train", "--prset", "tiny") == ends("nonsense") == 2
+
+
+def test_a_folder_with_other_settings_is_told_in_one_line(tmp_path, one_line):
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"experiment": "pssl", "seed": 1}}))
+    (tmp_path / "metrics.jsonl").touch()
+    said = one_line("train", "--out", str(tmp_path), "--resume")
+    assert "holds a run with other settings" in said and "seed: was 1, now 0" in said
+
+
+def test_vitals_are_those_that_the_model_needs(capsys):
+    needs = ("period", "systolic")
+    vitals = read_vitals(TwinConfig(period=0.8, systolic=120.0), needs)
+    assert vitals[:2] == (0.8, 120) and math.isnan(vitals.diastolic)
+    with pytest.raises(ValueError, match="needs --systolic"):
+        read_vitals(TwinConfig(period=0.8), needs)
+    with pytest.raises(ValueError, match=r"--period 800: expected 0\.2 to 3"):
+        read_vitals(TwinConfig(period=800.0, systolic=120.0), needs)
+    assert capsys.readouterr().out == ""
+    assert all(map(math.isnan, read_vitals(TwinConfig(diastolic=80.0), ())))
+    assert "--diastolic makes no difference" in capsys.readouterr().out

@@ -27,7 +27,7 @@ class OutputConfig:
     """Where a command writes.
 
     Attributes:
-        out: The folder that gets everything the run writes; by default one in runs/.
+        out: The folder that gets everything the run writes; in runs/ by default.
         resume: Go on with a run that was cut short: repeat its flags and add this one.
     """
 
@@ -36,22 +36,29 @@ class OutputConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig(OutputConfig):
-    """What every experiment can be told.
+class SeededConfig(OutputConfig):
+    """Settings of a run with something random in it.
 
     Attributes:
-        preset: Where all other values start from.
-        out: The folder that gets everything the run writes; runs/NAME-PRESET by default.
         seed: Of everything random.
-        resume: Go on with a run that was cut short: repeat its flags and add this one.
     """
 
-    preset: Preset = "default"
     seed: int = 0
 
     def __post_init__(self):
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"--seed {self.seed}: expected 0 to {2**31 - 1}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(SeededConfig):
+    """What every experiment can be told.
+
+    Attributes:
+        preset: Where all other values start from.
+    """
+
+    preset: Preset = "default"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,7 +182,7 @@ class TwinConfig(OutputConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrialConfig(RunConfig):
+class TrialConfig(SeededConfig):
     """Run a trial that is described in a file.
 
     Attributes:
@@ -183,6 +190,17 @@ class TrialConfig(RunConfig):
     """
 
     patients: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialFileConfig(TrialConfig):
+    """Run a trial that is described in a file.
+
+    Attributes:
+        file: The file (TOML) that describes it: [cohort], [arms.NAME], [analysis].
+    """
+
+    file: tyro.conf.Positional[Path]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
