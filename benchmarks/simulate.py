@@ -35,7 +35,7 @@ import tyro
 
 from benchmarks.rivals import RIVALS, Missing, Solve
 from experiments.command import origin
-from jaxtwin.cohorts.simulate import default_chunk, map_patients
+from jaxtwin.cohorts.batching import default_chunk, map_patients
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.observables import observables
 from jaxtwin.parameters import Theta

@@ -23,7 +23,8 @@ from jaxtwin.analysis.detection import (
 )
 from jaxtwin.analysis.metrics import Interval
 from jaxtwin.cohorts.diseases import DISEASES, HEALTHY
-from jaxtwin.cohorts.simulate import Simulations, simulate_cohort
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.data.vitals import Vitals
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
@@ -140,7 +141,7 @@ def sources(
         theta = [one.theta.astype(float) for one in cells]
         found[f"twin {variant}"] = Source(theta, EIGHT.names)
     if truth is not None:
-        curve = simulate_cohort(LeftHeart(), EIGHT, truth).waveforms.V_lv
+        curve = simulate_cohort(LeftHeart(), EIGHT, truth).recording.waveforms.V_lv
         period = truth[:, EIGHT.names.index("T_c"), None]
         values = np.concatenate([_components(curve.astype(float), seen), period], axis=1)
         found["curve"] = Source([values], ())
@@ -416,12 +417,12 @@ def draw_loops(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _loops(ax: Axes, groups: Mapping[str, Simulations]) -> None:
+def _loops(ax: Axes, groups: Mapping[str, Cohort]) -> None:
     lines = {}
     for name, beats in groups.items():
-        beats = beats.take(beats.converged)
+        beats = beats.take(beats.success)
         V_lv, P_lv, P_la = (
-            np.asarray(getattr(beats.waveforms, channel)) for channel in ("V_lv", "P_lv", "P_la")
+            np.asarray(getattr(beats.recording.waveforms, channel)) for channel in ("V_lv", "P_lv", "P_la")
         )
         label = f"{name}, left atrium {P_la.mean():.0f} mmHg"
         lines[label] = (V_lv.mean(axis=0), P_lv.mean(axis=0))

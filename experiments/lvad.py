@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from experiments.command import Run, RunConfig, main
 from experiments.trial import draw, report, twins
 from jaxtwin import plotting
-from jaxtwin.cohorts.simulate import map_patients
+from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.models.lvad import STEPS, PumpParameters
 from jaxtwin.parameters import Box

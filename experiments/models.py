@@ -31,8 +31,10 @@ from experiments.command import Run, RunConfig, main, origin
 from experiments.tables import write_table
 from jaxtwin import plotting
 from jaxtwin.analysis.metrics import score_curves
-from jaxtwin.cohorts.simulate import Simulations, draw_splits, simulate_cohort
-from jaxtwin.forward.emulator import EMULATOR_TRAINING, learn_emulator
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.draw import draw_splits
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.forward.learning import EMULATOR_TRAINING, learn_emulator
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate
 from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.least_squares import LeastSquares
@@ -240,7 +242,7 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
     return {"system": name, "rows": rows, "emulator": errors, "report": report.facts}
 
 
-def correlations(task: CurveTask, estimate: Estimate, truth: Simulations) -> dict[str, float]:
+def correlations(task: CurveTask, estimate: Estimate, truth: Cohort) -> dict[str, float]:
     """Rank correlation of each learnt parameter with the truth."""
     theta, found = np.asarray(estimate.theta), {}
     for i, name in enumerate(task.box.names):
@@ -249,14 +251,14 @@ def correlations(task: CurveTask, estimate: Estimate, truth: Simulations) -> dic
     return {name: float(value) for name, value in found.items()}
 
 
-def draw(study: Study, estimate: Estimate, test: Curves, truth: Simulations) -> Figure:
+def draw(study: Study, estimate: Estimate, test: Curves, truth: Cohort) -> Figure:
     """Three twins beside the patients they are of, and every parameter against the truth."""
     task = study.task
     theta = np.asarray(estimate.theta, np.float32)
     again = simulate_cohort(task.system, task.box, theta, phases=task.samples)
-    true = getattr(truth.waveforms, task.channel)
-    error = np.sqrt(np.mean((getattr(again.waveforms, task.channel) - true) ** 2, axis=1))
-    order = np.argsort(np.where(again.converged, error, np.inf))
+    true = getattr(truth.recording.waveforms, task.channel)
+    error = np.sqrt(np.mean((getattr(again.recording.waveforms, task.channel) - true) ** 2, axis=1))
+    order = np.argsort(np.where(again.success, error, np.inf))
     shown = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     free = [i for i, name in enumerate(task.box.names) if name not in task.known]
     rows = len(task.channels) + -(-len(free) // 3)
@@ -269,10 +271,10 @@ def draw(study: Study, estimate: Estimate, test: Curves, truth: Simulations) -> 
                 ax,
                 np.arange(task.samples) / task.samples,
                 {
-                    "emulated": estimate.waveforms[channel][patient],
-                    "re-simulated": getattr(again.waveforms, channel)[patient],
+                    "emulated": estimate.recording.waveforms[channel][patient],
+                    "re-simulated": getattr(again.recording.waveforms, channel)[patient],
                 },
-                truth=getattr(truth.waveforms, channel)[patient],
+                truth=getattr(truth.recording.waveforms, channel)[patient],
                 dots=np.asarray(test.values)[patient] if row == 0 else None,
                 label=study.labels[channel] if column == 0 else "",
             )

@@ -27,7 +27,9 @@ from matplotlib.figure import Figure
 from experiments.command import Run, RunConfig, main
 from experiments.twin import real_clip, write_twin
 from jaxtwin import plotting
-from jaxtwin.cohorts.simulate import Simulations, draw_cohort, simulate_cohort
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus
@@ -35,7 +37,8 @@ from jaxtwin.data.echonet import EchoNet, Record, read_echonet, read_theta
 from jaxtwin.data.phantom.files import Beat, write_cohort
 from jaxtwin.data.vitals import VitalName
 from jaxtwin.encoders.create import EncoderName, create_encoder
-from jaxtwin.forward.emulator import EMULATOR_TRAINING, Emulator, learn_emulator
+from jaxtwin.forward.learning import EMULATOR_TRAINING, learn_emulator
+from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.clips import (
     Predictions,
     cached_measurements,
@@ -145,13 +148,13 @@ def make_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: int) -> No
     """
     if (folder / "FileList.csv").exists():
         return
-    patients, _ = draw_cohort(LeftHeart(), SEVEN, sum(clips), seed=3 * seed + 2**20, phases=PHASES)
+    patients = draw_cohort(LeftHeart(), SEVEN, sum(clips), seed=3 * seed + 2**20, phases=PHASES)
     write_phantoms(folder, patients, SEVEN, clips, seed=seed)
 
 
 def write_phantoms(
     folder: Path,
-    patients: Simulations,
+    patients: Cohort,
     box: Box,
     clips: tuple[int, int, int],
     *,
@@ -168,7 +171,7 @@ def write_phantoms(
         seed: Of nuisances and noise.
         vitals: What was measured beside their clips.
     """
-    waveforms = patients.waveforms
+    waveforms = patients.recording.waveforms
     period = patients.theta[:, box.names.index("T_c")]
     names = ("TRAIN", "VAL", "TEST")
     write_cohort(
@@ -220,8 +223,7 @@ def score(
     true = cached_measurements(cache, indices)
     median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))[:3]]
     again = simulate_cohort(model.forward.system, model.box, np.asarray(got.theta), phases=PHASES)
-    EDV, ESV = again.maximum.V_lv, again.minimum.V_lv
-    EF_again = np.where(again.converged, 100 * (EDV - ESV) / EDV, np.nan)
+    EF_again = np.where(again.success, again.read(["EF"])["EF"], np.nan)
     return (
         got,
         EF_again,
@@ -235,7 +237,7 @@ def score(
                 100 * (np.abs(median[0] - true.EDV) / true.EDV).mean()
             ),
             "ESV_error_percent": float(100 * (np.abs(got.ESV - true.ESV) / true.ESV).mean()),
-            "failed_resimulations": int((~again.converged).sum()),
+            "failed_resimulations": int((~again.success).sum()),
         },
     )
 

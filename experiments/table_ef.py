@@ -43,7 +43,8 @@ from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus, read_camus, write_split
 from jaxtwin.data.echonet import Record, Skipped, read_echonet
 from jaxtwin.encoders.create import EncoderName, create_encoder
-from jaxtwin.forward.base import AbstractForward, Simulator
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.clips import (
     AbstractClipModel,
     cached_measurements,
@@ -214,8 +215,7 @@ def fill_cell(
     }
     if got.theta is not None:
         again = simulate_cohort(LeftHeart(), SEVEN, got.theta)
-        EF = ejection_fraction(again.maximum.V_lv, again.minimum.V_lv)
-        columns["EF_resimulated"] = np.where(again.converged, EF, np.nan)
+        columns["EF_resimulated"] = np.where(again.success, again.read(["EF"])["EF"], np.nan)
         columns |= dict(zip(SEVEN.names, got.theta.T, strict=True))
     write_table(folder / "predictions.csv", columns)
     clips = fitted.steps * training.batch_size

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from experiments.command import Run, RunConfig, main
 from experiments.tables import read_table, write_table
 from jaxtwin import plotting
-from jaxtwin.cohorts.simulate import draw_cohort
+from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.models.left_heart import EIGHT, SEVEN, LeftHeart
 from jaxtwin.models.ventricle import CLINICAL
 from jaxtwin.training.progress import progress_bar

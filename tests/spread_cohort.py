@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.cohorts.store import read_simulations, simulate_into
+from jaxtwin.cohorts.store import read_cohort, simulate_into
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.treatments.interventions import Nothing, Pump
 from jaxtwin.treatments.trials import Cohort, run_trial
@@ -46,7 +46,7 @@ def main() -> None:
 
     store = arguments.out / "store"
     simulate_into(store, LeftHeart(), SEVEN, theta, block=20, **options)
-    stored = read_simulations(store, LeftHeart())
+    stored = read_cohort(store, LeftHeart())
     for a, b in zip(jax.tree.leaves(stored), jax.tree.leaves(spread), strict=True):
         np.testing.assert_array_equal(a, b)
     # What only the first host sees fails on all.

@@ -17,12 +17,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxtwin.cohorts.simulate import Progress, map_patients
+from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.methods.base import (
     AbstractCurveMethod,
     Curves,
     CurveTask,
     Estimate,
+    estimate,
     Learnt,
     Patient,
     Sees,
@@ -120,7 +121,8 @@ class PINN(AbstractCurveMethod):
             channel: getattr(outputs, channel)[:, :: FINE // task.samples]
             for channel in task.channels
         }
-        return Estimate.of(curve.max(axis=1), curve.min(axis=1), theta, waveforms)
+        maximum, minimum = curve.max(axis=1), curve.min(axis=1)
+        return estimate(task, waveforms, maximum=maximum, minimum=minimum, theta=theta)
 
 
 FINE = 240

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 from jaxtwin.models.observables import mean_over_time
 from jaxtwin.models.ventricle import AbstractVentricle
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem, Reading
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.solution import Reading
 from jaxtwin.physics.periodic import PeriodicOrbit
 
 _SIMAAN = "Simaan 2009"

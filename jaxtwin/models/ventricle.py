@@ -8,7 +8,8 @@ from jaxtyping import Array, Bool
 
 from jaxtwin.models.observables import ejection_fraction, mean_over_time
 from jaxtwin.parameters import Scalar
-from jaxtwin.physics.base import AbstractPeriodicSystem, Outputs, Parameters, Reading, State
+from jaxtwin.physics.base import AbstractPeriodicSystem, Outputs, Parameters, State
+from jaxtwin.physics.solution import Reading
 from jaxtwin.physics.periodic import PeriodicOrbit
 
 READINGS: dict[str, Reading] = {

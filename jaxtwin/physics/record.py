@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, Recording
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
+from jaxtwin.physics.solution import Recording
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.implicit import SDIRK2
 from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit

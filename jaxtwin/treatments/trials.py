@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.analysis.metrics import Interval, mean_with_interval
-from jaxtwin.cohorts.simulate import Progress, map_patients
+from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.models.lvad import LVAD, STEPS, PumpedOutputs, pump_observables
 from jaxtwin.models.observables import UNITS, mean_over_time, observables
 from jaxtwin.models.ventricle import AbstractVentricle, is_empty

@@ -10,8 +10,9 @@ import pytest
 
 from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.analysis.identifiability import compatible_patients
-from jaxtwin.cohorts.simulate import draw_cohort
-from jaxtwin.forward.emulator import Emulator, train_emulator
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.forward.emulator import Emulator
+from jaxtwin.forward.learning import train_emulator
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.training.loop import TrainingConfig
 from jaxtwin.twin import PRESSURES
@@ -225,7 +226,7 @@ def test_the_left_heart(tmp_path):
     for i in range(2048, 2068):
         found = compatible_patients(
             fitted.model,
-            agreeing(float(cohort.maximum.V_lv[i]), float(cohort.minimum.V_lv[i]), 8.0, 6.0),
+            agreeing(float(cohort.recording.maximum.V_lv[i]), float(cohort.recording.minimum.V_lv[i]), 8.0, 6.0),
         )  # fmt: skip
         inside += sum(
             low <= value <= high

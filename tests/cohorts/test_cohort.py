@@ -10,15 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohorts.simulate import (
-    Simulations,
-    _factorises,
-    draw_cohort,
-    map_patients,
-    simulate_cohort,
-    simulate_patient,
-    within,
-)
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.batching import _factorises, map_patients
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.simulate import simulate_cohort, simulate_patient, within
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartOutputs
 from jaxtwin.models.ventricle import CLINICAL, READINGS
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
@@ -126,14 +121,14 @@ def test_the_closed_form(seven):
     omega, phase = 2 * np.pi / T, np.arange(8) / 8
     size = 50 * k / np.hypot(k, omega)
     V = V_d + 100 + size * np.sin(2 * np.pi * phase - np.arctan2(omega, k))
-    np.testing.assert_allclose(seven.waveforms.V_lv, V, atol=0.02)
-    np.testing.assert_allclose(seven.maximum.V_lv, (V_d + 100 + size)[:, 0], atol=0.02)
-    np.testing.assert_allclose(seven.minimum.V_lv, (V_d + 100 - size)[:, 0], atol=0.02)
+    np.testing.assert_allclose(seven.recording.waveforms.V_lv, V, atol=0.02)
+    np.testing.assert_allclose(seven.recording.maximum.V_lv, (V_d + 100 + size)[:, 0], atol=0.02)
+    np.testing.assert_allclose(seven.recording.minimum.V_lv, (V_d + 100 - size)[:, 0], atol=0.02)
 
 
 def test_shapes_and_dtypes(seven):
-    assert isinstance(seven.maximum, LeftHeartOutputs)
-    assert seven.waveforms.V_lv.shape == (7, 8) and seven.maximum.P_ao.shape == (7,)
+    assert isinstance(seven.recording.maximum, LeftHeartOutputs)
+    assert seven.recording.waveforms.V_lv.shape == (7, 8) and seven.recording.maximum.P_ao.shape == (7,)
     for leaf in jax.tree.leaves(seven):
         assert isinstance(leaf, np.ndarray) and leaf.dtype in (np.float32, np.bool_)
 
@@ -175,7 +170,7 @@ def test_cohorts_of_any_size_compile_once(seven):
 def test_waveforms_between_the_times_of_an_uneven_grid(seven):
     uneven = simulate_cohort(SplitTank(), BOX, seven.theta, chunk=4, phases=8)
     for name in ("V_lv", "q_s"):
-        a, b = getattr(uneven.waveforms, name), getattr(seven.waveforms, name)
+        a, b = getattr(uneven.recording.waveforms, name), getattr(seven.recording.waveforms, name)
         np.testing.assert_allclose(a, b, rtol=1e-3)
 
 
@@ -200,7 +195,7 @@ def test_a_fixed_period_in_float32(seven):
     """Then the period is a Python number, and θ says what to compute in."""
     box = Box.of(TankParameters, ("V_d",))
     cohort = simulate_cohort(Tank(), box, seven.theta[:, 2:], chunk=4, phases=8)
-    assert cohort.converged.all() and cohort.waveforms.V_lv.dtype == np.float32
+    assert cohort.converged.all() and cohort.recording.waveforms.V_lv.dtype == np.float32
 
 
 def test_gradients_of_many_patients(seven):
@@ -276,7 +271,7 @@ def healthy(**changes):
     values = {"EDV": 120.0, "ESV": 50.0, "P_ao": 90.0, "P_la": 10.0, "q_s": 80.0} | changes
     one = np.ones(1, np.float32)
     beat = np.array([[0.5, 1.5]], np.float32)  # of mean 1
-    return Simulations(
+    return Cohort(
         np.zeros((1, 3), np.float32),
         outputs(0 * one, V_lv=values["EDV"] * one),
         outputs(0 * one, V_lv=values["ESV"] * one),

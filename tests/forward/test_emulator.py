@@ -9,15 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohorts.simulate import Simulations, simulate_cohort
-from jaxtwin.forward.emulator import (
-    Emulator,
-    OutsideBoxWarning,
-    load_emulator,
-    measure,
-    save_emulator,
-    train_emulator,
-)
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.forward.emulator import Emulator, OutsideBoxWarning, load_emulator, save_emulator
+from jaxtwin.forward.learning import measure, train_emulator
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart, LeftHeartOutputs
 from jaxtwin.training import checkpoint
 from jaxtwin.training.checkpoint import CheckpointError
@@ -78,7 +73,7 @@ def simulations_of(emulator, theta):
         named = {name: values[:, i] for i, name in enumerate(emulator.channels)}
         return LeftHeartOutputs(**{n: named.get(n, missing) for n in LeftHeartOutputs._fields})
 
-    return Simulations(
+    return Cohort(
         theta.astype(np.float32),
         outputs(emulation.maximum),
         outputs(emulation.minimum),
@@ -181,13 +176,13 @@ def test_measure(emulator, cohort):
     values = [*error.maximum.values(), *error.minimum.values(), *error.waveforms.values()]
     np.testing.assert_allclose([*values, *table.values()], 0, atol=1e-4)
 
-    off = eqx.tree_at(lambda s: s.maximum.V_lv, cohort, cohort.maximum.V_lv + 3)
-    off = eqx.tree_at(lambda s: s.waveforms.P_lv, off, 1.25 * cohort.waveforms.P_lv)
+    off = eqx.tree_at(lambda s: s.maximum.V_lv, cohort, cohort.recording.maximum.V_lv + 3)
+    off = eqx.tree_at(lambda s: s.waveforms.P_lv, off, 1.25 * cohort.recording.waveforms.P_lv)
     error, table = measure(emulator, off)
     assert error.maximum["V_lv"] == table["EDV_mean"] == pytest.approx(3, abs=1e-3)
     assert table["ESV_mean"] == pytest.approx(0, abs=1e-3)
     assert error.waveforms["P_lv"] == table["waveform_median"] == pytest.approx(0.2, abs=1e-3)
-    EDV, ESV = cohort.maximum.V_lv, cohort.minimum.V_lv
+    EDV, ESV = cohort.recording.maximum.V_lv, cohort.recording.minimum.V_lv
     EF_error = 100 * ESV / EDV - 100 * ESV / (EDV + 3)
     assert table["EF_mean"] == pytest.approx(EF_error.mean(), abs=1e-3)
     assert table["EF_worst"] == pytest.approx(EF_error.max(), abs=1e-3)

@@ -18,7 +18,7 @@ from jaxtwin.models.four_chambers import (
 )
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.models.lvad import STEPS as PUMP_STEPS
-from jaxtwin.physics.base import Recording
+from jaxtwin.physics.solution import Recording
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.treatments.interventions import Fluid, Inotrope, MitralRepair, Vasodilator, combine
@@ -261,13 +261,13 @@ def test_gradients_are_those_of_finite_differences():
 def test_a_cohort_in_single_precision_and_its_readings(settled):
     _, orbit = settled
     cohort = simulate_cohort(HEARTS, BOTH_SIDES, THETA)
-    assert cohort.converged.all() and cohort.waveforms.P_pa.dtype == np.float32
+    assert cohort.converged.all() and cohort.recording.waveforms.P_pa.dtype == np.float32
     for name in ("V_lv", "V_rv", "P_ao", "P_pa", "P_rv", "P_ra", "V_s"):
         exact = np.asarray(getattr(orbit.outputs, name))[len(PATIENTS) :, :-1:3]
-        error = np.abs(getattr(cohort.waveforms, name) - exact)
+        error = np.abs(getattr(cohort.recording.waveforms, name) - exact)
         # The valve's opening moves by less than a step.
         assert np.max(error) < 2e-3 * np.max(np.abs(exact)), name
-    recording = Recording(cohort.maximum, cohort.minimum, cohort.waveforms, THETA[:, 0])
+    recording = Recording(cohort.recording.maximum, cohort.recording.minimum, cohort.recording.waveforms, THETA[:, 0])
     values = {n: np.asarray(reading.of(recording)) for n, reading in HEARTS.readings().items()}
     assert {"EDV", "EF", "P_la_mean", "RVEDV", "RVESV", "RVEF", "P_pa_mean"} < set(values)
     assert all(value.shape == (64,) for value in values.values())

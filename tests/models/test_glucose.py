@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from jaxtwin.models.glucose import TWIN, GlucoseParameters, GlucoseTest
-from jaxtwin.physics.base import Recording
+from jaxtwin.physics.solution import Recording
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.solve import simulate
 

@@ -78,5 +78,5 @@ def test_gradients_and_a_cohort_in_single_precision():
     for i in range(64):
         one = THREE_ELEMENTS.complete(jnp.asarray(cohort.theta[i], float))
         P = closed_form(np.arange(80) / 80 * one.T_c, one)
-        flow = cohort.waveforms.q_a[i]
-        np.testing.assert_allclose(cohort.waveforms.P_ao[i], P + one.Z * flow, rtol=2e-3)
+        flow = cohort.recording.waveforms.q_a[i]
+        np.testing.assert_allclose(cohort.recording.waveforms.P_ao[i], P + one.Z * flow, rtol=2e-3)

@@ -10,9 +10,10 @@ import pytest
 
 import jaxtwin
 from jaxtwin.analysis.metrics import score_curves
-from jaxtwin.cohorts.simulate import draw_splits, simulate_cohort
-from jaxtwin.forward.base import Simulator
-from jaxtwin.forward.emulator import learn_emulator
+from jaxtwin.cohorts.draw import draw_splits
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.forward.simulator import Simulator
+from jaxtwin.forward.learning import learn_emulator
 from jaxtwin.methods.base import CurveTask
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.neural_ode import ConditionedNeuralODE, NeuralODE
@@ -110,7 +111,7 @@ def test_a_trial_of_insulin():
 def test_a_dose_by_gradient():
     """Tidal volume is linear in the pressure: 0.5 L is met where it should be."""
     before = simulate_cohort(Lung(), AIRWAY, np.array([[10.0, 0.05]]))
-    V_T = float(before.maximum.V[0] - before.minimum.V[0])  # of 15 cmH2O
+    V_T = float(before.recording.maximum.V[0] - before.recording.minimum.V[0])  # of 15 cmH2O
     best = optimise_intervention(
         Lung(),
         LungParameters(),
@@ -189,12 +190,12 @@ def test_noise_is_added_to_curves_and_not_to_labels():
     task = CurveTask(Lung(), AIRWAY, "q", resolution=0.004, known=("C",), noise=0.1)
     patients = simulate_cohort(Lung(), AIRWAY, AIRWAY.sample(64, seed=0), phases=60)
     curves = task.measure(patients, np.random.default_rng(0))
-    noise = curves.values - patients.waveforms.q
+    noise = curves.values - patients.recording.waveforms.q
     assert abs(noise.std() - 0.1) < 0.005
     np.testing.assert_array_equal(curves.known[:, 0], patients.theta[:, 1])
-    np.testing.assert_array_equal(curves.maximum, patients.maximum.q)
+    np.testing.assert_array_equal(curves.maximum, patients.recording.maximum.q)
     quiet = dataclasses.replace(task, noise=0.05).measure(patients, np.random.default_rng(0))
-    np.testing.assert_allclose(quiet.values - patients.waveforms.q, noise / 2, atol=1e-6)
+    np.testing.assert_allclose(quiet.values - patients.recording.waveforms.q, noise / 2, atol=1e-6)
 
 
 def test_readings_of_a_forward_model():

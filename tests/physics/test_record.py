@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohorts.simulate import draw_splits, read, simulate_cohort
+from jaxtwin.cohorts.draw import draw_splits
+from jaxtwin.physics.base import read
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.glucose import TWIN, GlucoseParameters, GlucoseTest
 from jaxtwin.models.lung import AIRWAY, Lung, LungParameters
 from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from jaxtwin.cohorts.simulate import draw_cohort, map_patients
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.treatments.interventions import Fluid, Inotrope, Nothing, Pump, Vasodilator, combine
 from jaxtwin.treatments.optimise import optimise_intervention
