@@ -11,12 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.base import (
-    AbstractPeriodicSystem,
-    AbstractRecordedSystem,
-    AbstractSystem,
-    Recording,
-)
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, AbstractSystem
+from jaxtwin.physics.solution import Recording
 
 # A vector field whose fastest mode dies out this many times within the time of interest is stiff:
 # an explicit solver takes about so many steps for its sake alone.
