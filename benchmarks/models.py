@@ -21,7 +21,6 @@ import equinox as eqx
 import numpy as np
 
 from experiments.models import STUDIES
-from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import simulate_patient
 from jaxtwin.parameters import Box

@@ -22,8 +22,8 @@ from jaxtwin.analysis.detection import (
     probabilities,
 )
 from jaxtwin.analysis.metrics import Interval
-from jaxtwin.cohorts.diseases import DISEASES, HEALTHY
 from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.diseases import DISEASES, HEALTHY
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.data.vitals import Vitals
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
@@ -422,7 +422,8 @@ def _loops(ax: Axes, groups: Mapping[str, Cohort]) -> None:
     for name, beats in groups.items():
         beats = beats.take(beats.success)
         V_lv, P_lv, P_la = (
-            np.asarray(getattr(beats.recording.waveforms, channel)) for channel in ("V_lv", "P_lv", "P_la")
+            np.asarray(getattr(beats.recording.waveforms, channel))
+            for channel in ("V_lv", "P_lv", "P_la")
         )
         label = f"{name}, left atrium {P_la.mean():.0f} mmHg"
         lines[label] = (V_lv.mean(axis=0), P_lv.mean(axis=0))

@@ -47,8 +47,8 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.base import AbstractForward
-from jaxtwin.forward.simulator import Simulator
 from jaxtwin.forward.learning import EMULATOR_TRAINING, learn_emulator
+from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask
 from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.least_squares import LeastSquares

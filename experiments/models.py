@@ -232,8 +232,8 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
         scores = score_curves(task, estimate, parts[2])
         rows[title] = {name: float(np.nanmean(values)) for name, values in scores.items()}
         rows[title] |= {
-            "failed": int(estimate.failed.sum()),
-            "patients": len(estimate.failed),
+            "failed": int((~estimate.success).sum()),
+            "patients": len(estimate.success),
             "seconds": seconds,
         }
         if isinstance(method, CurvePSSL):

@@ -20,11 +20,13 @@ from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.forward.base import AbstractForward, Recording[Channels]
+from jaxtwin.forward.base import AbstractForward
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.observables import ejection_fraction
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.channels import Channels
+from jaxtwin.physics.solution import Recording
 from jaxtwin.training.loop import TrainingConfig, fit
 
 # Points on the axis of each free parameter, in the box's order: 3,840 in all.
@@ -54,7 +56,8 @@ class PaperEmulator(AbstractForward):
         EDV, ESV = self.network(theta.astype(jnp.float32))
         columns = (EDV, ESV, jnp.zeros(0, EDV.dtype))
         duration = jnp.asarray(self.system.duration(self.box.complete(theta)))
-        return Recording(*(Channels(self.channels, (column,)) for column in columns), duration)
+        maximum, minimum, waveforms = (Channels(self.channels, (c,)) for c in columns)
+        return Recording(maximum, minimum, waveforms, duration)
 
     def predict(self, theta: Float[np.ndarray, "patient free"]) -> Recording[Channels]:
         """Emulate many patients."""

@@ -37,8 +37,8 @@ from jaxtwin.data.echonet import EchoNet, Record, read_echonet, read_theta
 from jaxtwin.data.phantom.files import Beat, write_cohort
 from jaxtwin.data.vitals import VitalName
 from jaxtwin.encoders.create import EncoderName, create_encoder
-from jaxtwin.forward.learning import EMULATOR_TRAINING, learn_emulator
 from jaxtwin.forward.emulator import Emulator
+from jaxtwin.forward.learning import EMULATOR_TRAINING, learn_emulator
 from jaxtwin.methods.clips import (
     Predictions,
     cached_measurements,

@@ -54,7 +54,6 @@ from jaxtwin.methods.clips import (
 from jaxtwin.methods.pssl import PSSL
 from jaxtwin.methods.supervised import SupervisedClips
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.models.observables import ejection_fraction
 from jaxtwin.training.loop import TrainingConfig
 
 

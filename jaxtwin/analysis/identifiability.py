@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtwin.cohorts.simulate import durations
+from jaxtwin.forward.base import AbstractForward
 from jaxtwin.physics.base import reading
-from jaxtwin.forward.base import AbstractForward, recording_of
 
 # Points that agree, for quantiles that a few more would not move much; and when to give up.
 ENOUGH, MOST_ROUNDS = 50, 16

@@ -7,12 +7,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from jaxtwin.cohorts.cohort import Simulations
-from jaxtwin.cohorts.simulate import durations, simulate_cohort
-from jaxtwin.physics.base import read
-from jaxtwin.forward.channels import Channels, MissingChannelError
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.base import CurveTask, Estimate
-from jaxtwin.physics.solution import Recording
+from jaxtwin.physics.channels import MissingChannelError
 
 
 class Interval(NamedTuple):
@@ -154,5 +152,7 @@ def score_curves(
     for name, got in again.read().items():
         scores[f"{name}_resimulated"] = hide(np.abs(got - true[name]))
     for channel in task.channels:
-        scores[f"{channel}_resimulated"] = hide(rms(getattr(again.recording.waveforms, channel), channel))
+        scores[f"{channel}_resimulated"] = hide(
+            rms(getattr(again.recording.waveforms, channel), channel)
+        )
     return scores

@@ -57,9 +57,7 @@ class Cohort(Generic[Outputs]):
             error=self.error[index],
         )
 
-    def read(
-        self, names: Iterable[str] | None = None
-    ) -> dict[str, Float[np.ndarray, " patient"]]:
+    def read(self, names: Iterable[str] | None = None) -> dict[str, Float[np.ndarray, " patient"]]:
         """Read numbers off every patient's recording.
 
         Args:
@@ -73,9 +71,7 @@ class Cohort(Generic[Outputs]):
         """
         names = self.system.readings() if names is None else names
         names = [names] if isinstance(names, str) else names
-        return {
-            name: np.asarray(reading(self.system, name).of(self.recording)) for name in names
-        }
+        return {name: np.asarray(reading(self.system, name).of(self.recording)) for name in names}
 
     def within(self, limits: Limits) -> Bool[np.ndarray, " patient"]:
         """Whether each patient's simulation succeeded, with all readings within the limits."""

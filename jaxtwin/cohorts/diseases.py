@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from jaxtwin.cohorts.cohort import Cohort, Limits, join

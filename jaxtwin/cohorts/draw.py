@@ -1,9 +1,8 @@
 """Draw cohorts from a box, within limits on their readings."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
-
-import dataclasses
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Simulate many patients: their periodic orbits, or their transients."""
 
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic
 
 import equinox as eqx
 import numpy as np
@@ -15,13 +15,13 @@ from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import Outputs, Recording
 
 
-class Simulation(NamedTuple, Generic[Outputs]):
+class Simulation(eqx.Module, Generic[Outputs]):
     """One patient's simulation, inside jit and vmap; see `Cohort` for the entries."""
 
     recording: Recording[Outputs]
-    success: Bool[Array, ""]
-    residual: Float[Array, ""]
-    error: Float[Array, ""]
+    success: Bool[Array | np.ndarray, "*patient"]
+    residual: Float[Array | np.ndarray, "*patient"]
+    error: Float[Array | np.ndarray, "*patient"]
 
 
 def simulate_patient(
@@ -85,7 +85,16 @@ def simulate_cohort(
         box.check(theta)
     function = eqx.Partial(simulate_patient, system, box, phases, steps)
     simulation = map_patients(function, theta, chunk=chunk, mesh=mesh, progress=progress)
-    cohort = Cohort(system, box, theta, *simulation, source=source)
+    cohort = Cohort(
+        system,
+        box,
+        theta,
+        simulation.recording,
+        simulation.success,
+        simulation.residual,
+        simulation.error,
+        source,
+    )
     if throw and not cohort.success.all():
         raise RuntimeError(cohort.failures())
     return cohort
@@ -99,7 +108,5 @@ def check_phases(system: AbstractRecordedSystem, phases: int, steps: int | None 
     """
     steps = system.steps if steps is None else steps
     if phases < 1 or steps % phases:
-        raise ValueError(
-            f"{phases} phases of {steps} solver steps: expected a divisor of {steps}"
-        )
+        raise ValueError(f"{phases} phases of {steps} solver steps: expected a divisor of {steps}")
     return steps

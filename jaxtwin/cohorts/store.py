@@ -152,9 +152,7 @@ def _name(system: AbstractRecordedSystem) -> str:
     return f"{type(system).__module__}.{eqx.tree_pformat(system, short_arrays=False)}"
 
 
-def _describe(
-    system: AbstractRecordedSystem, box: Box, phases: int, steps: int
-) -> dict[str, Any]:
+def _describe(system: AbstractRecordedSystem, box: Box, phases: int, steps: int) -> dict[str, Any]:
     return {
         "format": "jaxtwin cohort 2",
         "system": _name(system),

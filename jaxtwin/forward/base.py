@@ -7,9 +7,9 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin.forward.channels import Channels
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem, read
+from jaxtwin.physics.channels import Channels
 from jaxtwin.physics.solution import Reading, Recording
 
 

@@ -2,11 +2,7 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
-import time
 import warnings
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +13,12 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.base import AbstractForward
-from jaxtwin.forward.channels import Channels, MissingChannelError, select
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
+from jaxtwin.physics.channels import Channels, select
 from jaxtwin.physics.solution import Recording
 from jaxtwin.training import checkpoint
-from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
-from jaxtwin.training.progress import progress_bar
-
 
 
 class EmulatorError(NamedTuple):
@@ -114,7 +106,8 @@ class Emulator(AbstractForward):
         table = offset[:, None] + scale[:, None] * table
         duration = jnp.asarray(self.system.duration(self.box.complete(theta)))
         columns = (table[:, 0], table[:, 1], table[:, 2:])
-        return Recording(*(Channels(self.channels, tuple(c)) for c in columns), duration)
+        maximum, minimum, waveforms = (Channels(self.channels, tuple(c)) for c in columns)
+        return Recording(maximum, minimum, waveforms, duration)
 
     def units(self, theta: Theta) -> tuple[Float[Array, " channel"], Float[Array, " channel"]]:
         """Offset and scale of each channel for one patient."""
@@ -186,7 +179,9 @@ def description(emulator: Emulator) -> dict[str, Any]:
 def save_emulator(folder: Path, emulator: Emulator) -> None:
     """Write an emulator, its box and its measured error."""
     if emulator.error is None:
-        raise ValueError("this emulator's error was not measured: call `emulator_error` and keep it")
+        raise ValueError(
+            "this emulator's error was not measured: call `emulator_error` and keep it"
+        )
     error = emulator.error._asdict()
     checkpoint.save(
         folder,

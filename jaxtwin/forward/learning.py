@@ -5,29 +5,30 @@ import functools
 import hashlib
 import json
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.forward.base import AbstractForward
-from jaxtwin.forward.channels import Channels, MissingChannelError, select
-from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
-from jaxtwin.physics.solution import Recording
+from jaxtwin.forward.emulator import (
+    Emulator,
+    EmulatorError,
+    description,
+    load_emulator,
+    save_emulator,
+)
+from jaxtwin.parameters import Box
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.channels import MissingChannelError
 from jaxtwin.training import checkpoint
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
 from jaxtwin.training.progress import progress_bar
-
-from jaxtwin.forward.emulator import Emulator, EmulatorError, description, load_emulator, save_emulator
 
 # Twenty to forty seconds on two cores.
 EMULATOR_TRAINING = TrainingConfig(
@@ -156,8 +157,8 @@ def learn_emulator(
         seed: Of all draws.
 
     Returns:
-        The emulator, and its errors as in `emulator_error`, with how many simulations there were, how
-        many failed and were left out, and the seconds that simulation and training took.
+        The emulator, and its errors as in `emulator_error`, with how many simulations there were,
+        how many failed and were left out, and the seconds that simulation and training took.
 
     Raises:
         ValueError: If the folder holds an emulator of something else, or every simulation failed.

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import check_phases, simulate_patient
 from jaxtwin.forward.base import AbstractForward
-from jaxtwin.forward.channels import Channels, select
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
+from jaxtwin.physics.channels import Channels, select
 from jaxtwin.physics.solution import Recording
 
 

@@ -15,13 +15,13 @@ from jaxtyping import Array, Bool, Float
 from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import check_phases
-from jaxtwin.forward.channels import Channels
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import (
     AbstractPeriodicSystem,
     AbstractRecordedSystem,
     check_channels,
 )
+from jaxtwin.physics.channels import Channels
 from jaxtwin.physics.solution import Recording
 
 if TYPE_CHECKING:
@@ -186,11 +186,9 @@ def estimate(
         minimum: Smallest values likewise.
         theta: The free parameters, where the method has them.
     """
-    curve = waveforms.get(task.channel)
-    if maximum is None or minimum is None:
-        assert curve is not None, "extremes are taken from the measured channel's curve"
-        maximum, minimum = curve.max(axis=1), curve.min(axis=1)
-    success = np.isfinite(maximum) & np.isfinite(minimum)
+    largest = waveforms[task.channel].max(axis=1) if maximum is None else np.asarray(maximum)
+    smallest = waveforms[task.channel].min(axis=1) if minimum is None else np.asarray(minimum)
+    success = np.isfinite(largest) & np.isfinite(smallest)
     for values in waveforms.values():
         success = success & np.isfinite(values).all(axis=1)
     duration = np.full(len(success), np.nan)
@@ -198,8 +196,8 @@ def estimate(
         lasting = jax.vmap(lambda v: jnp.asarray(task.system.duration(task.box.complete(v))))
         duration = np.asarray(lasting(jnp.asarray(theta)))
     recording = Recording(
-        Channels((task.channel,), (np.asarray(maximum),)),
-        Channels((task.channel,), (np.asarray(minimum),)),
+        Channels((task.channel,), (largest,)),
+        Channels((task.channel,), (smallest,)),
         Channels(tuple(waveforms), tuple(waveforms.values())),
         duration,
     )

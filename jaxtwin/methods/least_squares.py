@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.batching import Progress
 from jaxtwin.cohorts.simulate import simulate_patient
-from jaxtwin.forward.channels import select
 from jaxtwin.methods.base import (
     RAW_SPREAD,
     AbstractCurveMethod,
@@ -29,6 +28,7 @@ from jaxtwin.methods.base import (
     Sees,
     each_patient,
 )
+from jaxtwin.physics.channels import select
 
 
 class LeastSquares(AbstractCurveMethod):
@@ -58,7 +58,9 @@ class LeastSquares(AbstractCurveMethod):
         theta = jnp.asarray(task.box.sample(self.starts, seed=seed), float)
         raw = task.box.unbound(theta).clip(-4, 4)
         function = eqx.Partial(fit_patient, task, self.iterations, raw)
-        theta, simulation = each_patient(function, task, curves, seed=seed, chunk=64, progress=progress)
+        theta, simulation = each_patient(
+            function, task, curves, seed=seed, chunk=64, progress=progress
+        )
         # From a curve with gaps the search does not move, and its start is no answer.
         success = simulation.success & np.isfinite(curves.values).all(axis=1)
         return Estimate(select(task.channels, simulation.recording), theta, success)
@@ -70,9 +72,7 @@ def fit_patient(
     """The most probable θ of one patient, and the simulated beat there."""
 
     def simulate(theta):
-        return simulate_patient(
-            task.system, task.box, task.samples, task.system.steps, theta
-        )
+        return simulate_patient(task.system, task.box, task.samples, task.system.steps, theta)
 
     def residuals(raw, patient: Patient) -> Float[Array, " residual"]:
         recording = simulate(task.theta(raw, patient.known)).recording

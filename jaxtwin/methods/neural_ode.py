@@ -22,11 +22,11 @@ from jaxtwin.methods.base import (
     Curves,
     CurveTask,
     Estimate,
-    estimate,
     Learnt,
     Patient,
     Sees,
     each_patient,
+    estimate,
     require_period,
 )
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves

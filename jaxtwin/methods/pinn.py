@@ -23,11 +23,11 @@ from jaxtwin.methods.base import (
     Curves,
     CurveTask,
     Estimate,
-    estimate,
     Learnt,
     Patient,
     Sees,
     each_patient,
+    estimate,
     require_period,
 )
 from jaxtwin.methods.descent import descend, phase_waves

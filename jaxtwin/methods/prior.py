@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.forward.channels import select
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
+from jaxtwin.physics.channels import select
 
 
 class BoxMiddle(AbstractCurveMethod):

@@ -27,7 +27,15 @@ from jaxtwin.encoders.base import AbstractEncoder
 from jaxtwin.encoders.create import EncoderName, create_encoder
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.forward.emulator import Emulator
-from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees, estimate
+from jaxtwin.methods.base import (
+    AbstractCurveMethod,
+    Curves,
+    CurveTask,
+    Estimate,
+    Learnt,
+    Sees,
+    estimate,
+)
 from jaxtwin.methods.clips import AbstractClipModel, Measured, measured
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.parameters import Box, Theta

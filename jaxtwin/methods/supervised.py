@@ -14,7 +14,15 @@ from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.vitals import VitalName
 from jaxtwin.encoders.base import AbstractEncoder
-from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees, estimate
+from jaxtwin.methods.base import (
+    AbstractCurveMethod,
+    Curves,
+    CurveTask,
+    Estimate,
+    Learnt,
+    Sees,
+    estimate,
+)
 from jaxtwin.methods.clips import AbstractClipModel, Measured, cached_measurements
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.training.loop import TrainingConfig

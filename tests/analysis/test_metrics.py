@@ -19,7 +19,9 @@ def truth():
 
 def estimate(truth, **changes):
     own = {c: getattr(truth.recording.waveforms, c) for c in TASK.channels}
-    made = Estimate.of(truth.recording.maximum.V_lv, truth.recording.minimum.V_lv, np.asarray(truth.theta), own)
+    made = Estimate.of(
+        truth.recording.maximum.V_lv, truth.recording.minimum.V_lv, np.asarray(truth.theta), own
+    )
     return made._replace(**changes)
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.batching import _factorises, map_patients
+from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.cohorts.simulate import simulate_cohort, simulate_patient, within
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartOutputs
@@ -117,7 +117,7 @@ def assert_equal(a, b):
 def test_the_closed_form(seven):
     """A first-order lag: amplitude 50 k/√(k² + ω²) about 100, later by atan(ω/k)."""
     T, k, V_d = seven.theta.T.astype(np.float64)[:, :, None]
-    assert seven.converged.all()
+    assert seven.success.all()
     omega, phase = 2 * np.pi / T, np.arange(8) / 8
     size = 50 * k / np.hypot(k, omega)
     V = V_d + 100 + size * np.sin(2 * np.pi * phase - np.arctan2(omega, k))
@@ -128,7 +128,10 @@ def test_the_closed_form(seven):
 
 def test_shapes_and_dtypes(seven):
     assert isinstance(seven.recording.maximum, LeftHeartOutputs)
-    assert seven.recording.waveforms.V_lv.shape == (7, 8) and seven.recording.maximum.P_ao.shape == (7,)
+    assert seven.recording.waveforms.V_lv.shape == (
+        7,
+        8,
+    ) and seven.recording.maximum.P_ao.shape == (7,)
     for leaf in jax.tree.leaves(seven):
         assert isinstance(leaf, np.ndarray) and leaf.dtype in (np.float32, np.bool_)
 
@@ -149,11 +152,11 @@ def test_one_bad_patient_spoils_no_other(seven):
     for bad in (2, 6):  # within its chunk, and repeated as padding
         theta[bad, 1] = -30
     cohort = simulate(theta)
-    assert not cohort.converged[[2, 6]].any()
+    assert not cohort.success[[2, 6]].any()
     good = np.setdiff1d(np.arange(7), [2, 6])
     assert_equal(cohort.take(good), seven.take(good))
     limits = CLINICAL | {"EDV": (0.0, np.inf), "P_la_mean": (-1.0, np.inf)}
-    assert np.array_equal(within(Tank(), BOX, cohort, limits), cohort.converged)
+    assert np.array_equal(within(Tank(), BOX, cohort, limits), cohort.success)
 
 
 def test_cohorts_of_any_size_compile_once(seven):
@@ -195,7 +198,7 @@ def test_a_fixed_period_in_float32(seven):
     """Then the period is a Python number, and θ says what to compute in."""
     box = Box.of(TankParameters, ("V_d",))
     cohort = simulate_cohort(Tank(), box, seven.theta[:, 2:], chunk=4, phases=8)
-    assert cohort.converged.all() and cohort.recording.waveforms.V_lv.dtype == np.float32
+    assert cohort.success.all() and cohort.recording.waveforms.V_lv.dtype == np.float32
 
 
 def test_gradients_of_many_patients(seven):
@@ -230,7 +233,7 @@ def test_failures_name_the_patients_and_their_parameters(seven):
     with pytest.raises(RuntimeError, match="2 of 7 patients did not converge"):
         simulate(theta, throw=True)
 
-    cohort.converged[4], cohort.residual[4] = False, 0.01
+    cohort.success[4], cohort.residual[4] = False, 0.01
     lines = cohort.failures(BOX, limit=2).splitlines()
     T, k, V_d = theta[4]
     assert lines == [
@@ -257,7 +260,7 @@ def test_progress_sees_every_chunk(seven):
 def test_errors(seven):
     with pytest.raises(ValueError, match="chunk=0: expected at least one"):
         simulate_cohort(Tank(), BOX, seven.theta, chunk=0)
-    with pytest.raises(ValueError, match="phases=7 must divide the solver's 240 steps"):
+    with pytest.raises(ValueError, match="phases=7 must divide the 240 solver steps of Tank"):
         simulate_cohort(Tank(), BOX, seven.theta, phases=7)
     for value, shown in ((np.nan, "nan"), (3.0, "3")):
         theta = seven.theta.copy()
@@ -312,19 +315,19 @@ HALF = CLINICAL | {"EDV": (150.0, 300.0), "EF": (0.0, 100.0)}
 
 def test_cohorts_are_drawn_reproducibly():
     cohort, share = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
-    again, _ = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
+    again = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
     assert_equal(again, cohort)
     assert (
         len(cohort.theta) == 9 and within(Tank(), LEAKING, cohort, HALF).all() and 0.4 < share < 1
     )
 
-    fewer, _ = draw_cohort(Tank(), LEAKING, 4, seed=2, limits=HALF, phases=8)
+    fewer = draw_cohort(Tank(), LEAKING, 4, seed=2, limits=HALF, phases=8)
     assert_equal(fewer, cohort.take(slice(4)))
     theta = LEAKING.sample(18, seed=2).astype(np.float32)
     places = [np.flatnonzero((theta == row).all(axis=1)).item() for row in cohort.theta]
     assert places == sorted(places) and places != list(range(9))
 
-    other, _ = draw_cohort(Tank(), LEAKING, 9, seed=3, limits=HALF, phases=8)
+    other = draw_cohort(Tank(), LEAKING, 9, seed=3, limits=HALF, phases=8)
     assert not np.array_equal(other.theta, cohort.theta)
 
 

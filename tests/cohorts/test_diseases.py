@@ -19,7 +19,7 @@ def of(patients, name):
 
 def test_every_disease_has_its_share_and_its_ranges(patients):
     assert len(patients.diagnosis) == len(patients.cohort.theta) == 200
-    assert patients.cohort.converged.all()
+    assert patients.cohort.success.all()
     EIGHT.check(patients.cohort.theta)
     for disease in DISEASES:
         mask = of(patients, disease.name)
@@ -34,7 +34,10 @@ def test_every_disease_has_its_share_and_its_ranges(patients):
 def test_they_look_as_a_clinician_expects(patients):
     beats = patients.cohort
     EF = np.asarray(ejection_fraction(beats.recording.maximum.V_lv, beats.recording.minimum.V_lv))
-    P_la, P_ao = beats.recording.waveforms.P_la.mean(axis=1), beats.recording.waveforms.P_ao.mean(axis=1)
+    P_la, P_ao = (
+        beats.recording.waveforms.P_la.mean(axis=1),
+        beats.recording.waveforms.P_ao.mean(axis=1),
+    )
     gradient = beats.recording.maximum.P_lv - beats.recording.maximum.P_ao
     healthy = of(patients, "healthy")
     assert np.median(EF[healthy]) > 50

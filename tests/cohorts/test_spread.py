@@ -13,7 +13,7 @@ import pytest
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.treatments.interventions import Nothing, Pump
-from jaxtwin.treatments.trials import Cohort, run_trial
+from jaxtwin.treatments.trials import run_trial
 
 SCRIPT = Path(__file__).parents[1] / "spread_cohort.py"
 
@@ -64,7 +64,9 @@ def assert_same(found, expected):
 
 @pytest.fixture(scope="module")
 def trial():
-    cohort = Cohort(LeftHeart(), SEVEN, SEVEN.sample(44, seed=2)[:20], "20 points of the box")
+    cohort = simulate_cohort(
+        LeftHeart(), SEVEN, SEVEN.sample(44, seed=2)[:20], source="20 points of the box"
+    )
     with jax.enable_x64(False):
         return run_trial(cohort, {"control": Nothing(), "pump": Pump(9_000.0)})
 
