@@ -1,5 +1,6 @@
 """Checkpoints: what was saved comes back, and nothing else is taken for it."""
 
+import asyncio
 import errno
 import gc
 import os
@@ -236,6 +237,14 @@ def test_an_interrupt_lets_the_write_in_hand_end(saved, left_behind, monkeypatch
             checkpoint.save(saved, many(2500), {})
     assert ended and left_behind() == []
     assert_holds(saved, network(0))
+
+
+def test_a_notebook_has_a_running_loop(folder):
+    async def cell():
+        checkpoint.save(folder, network(0), CONFIG)
+        return checkpoint.load(folder, network(9))
+
+    assert np.array_equal(asyncio.run(cell())(x), network(0)(x))
 
 
 def test_a_crash_between_the_two_renames(saved, monkeypatch):
