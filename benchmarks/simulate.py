@@ -97,7 +97,7 @@ def volumes(theta: Theta) -> tuple[jax.Array, jax.Array]:
     """(EDV, ESV) of one patient's periodic beat, and whether it was found."""
     orbit = periodic_orbit(LeftHeart(), SEVEN.complete(theta), throw=False)
     found = observables(orbit)
-    return jnp.stack([found.EDV, found.ESV]), orbit.converged
+    return jnp.stack([found.EDV, found.ESV]), orbit.success
 
 
 def volumes_and_gradient(theta: Theta):

@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -31,8 +31,7 @@ from jaxtwin.cohort import map_patients
 from jaxtwin.interventions import AbstractIntervention, Nothing, Pump
 from jaxtwin.parameters import Box
 from jaxtwin.physics.left_heart import LeftHeart
-from jaxtwin.physics.lvad import STEPS, PumpParameters
-from jaxtwin.physics.periodic import PeriodicOrbit
+from jaxtwin.physics.lvad import LVAD, PumpParameters
 from jaxtwin.physics.record import record
 from jaxtwin.progress import progress_bar
 from jaxtwin.speed_laws import BelowSuction, FlatteningFlow, suction_speed
@@ -84,9 +83,9 @@ def beat(
 ) -> tuple[Loop, dict[str, Any], Any]:
     """A patient's loop, endpoints, and whether they mean anything."""
     treated, p = intervention(LeftHeart(), box.complete(theta))
-    orbit = cast(PeriodicOrbit, record(treated, p, steps=STEPS))
+    orbit = record(treated, p, steps=LVAD.steps)
     out = orbit.outputs
-    return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), standard_endpoints(orbit), orbit.converged
+    return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), standard_endpoints(orbit), orbit.success
 
 
 def one_of_reduced_ef(trial: Trial, law: str) -> int:

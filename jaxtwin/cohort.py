@@ -15,10 +15,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractRecordedSystem, Reading, Recording
-from jaxtwin.physics.record import on_phases, record
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.record import record
+from jaxtwin.physics.solution import Reading, Recording
 
-STEPS = 240
 """Solver steps a period, `periodic_orbit`'s own default."""
 
 Limits = Mapping[str, tuple[float, float]]
@@ -38,7 +38,7 @@ class Simulations(NamedTuple):
         waveforms: The outputs at phases 0, 1/n, ... (n − 1)/n of the period,
             [patient, phase] on every leaf.
         converged: Whether the orbit was found; where not, the other entries mean nothing.
-        residual: How far each beat is from periodic, as in `PeriodicOrbit`; NaN where the
+        residual: How far each beat is from periodic, as in `Solution`; NaN where the
             solution diverged.
     """
 
@@ -246,13 +246,15 @@ def simulate_patient(
     Args:
         system: The model.
         box: Says which parameters θ holds.
-        phases: Number of grid points a period; it must divide `STEPS`.
+        phases: Number of grid points a period; it must divide `system.steps`.
         theta: The free parameters.
     """
     p = box.complete(theta)
-    course = record(system, p, steps=STEPS)
-    maximum, minimum, waveforms, _ = on_phases(system, p, course, phases)
-    return Simulations(theta, maximum, minimum, waveforms, course.converged, course.residual)
+    course = record(system, p)
+    found = course.recording(phases)
+    return Simulations(
+        theta, found.maximum, found.minimum, found.waveforms, course.success, course.stats.residual
+    )
 
 
 def simulate_cohort(
@@ -272,7 +274,7 @@ def simulate_cohort(
         system: The model.
         box: Says which parameters θ holds.
         theta: One row a patient.
-        phases: Number of grid points a period; must divide `STEPS`.
+        phases: Number of grid points a period; must divide `system.steps`.
         chunk: Patients simulated together, see `map_patients`.
         mesh: Devices to use, see `map_patients`.
         progress: Wraps the chunks, see `map_patients`.
@@ -289,8 +291,11 @@ def simulate_cohort(
             f"a box of {box.parameters.__name__} for {type(system).__name__}, whose parameters are "
             f"{system.parameters.__name__}: make one with Box.of({system.parameters.__name__}, ...)"
         )
-    if phases < 1 or STEPS % phases:
-        raise ValueError(f"phases={phases} must divide the solver's {STEPS} steps a period")
+    if phases < 1 or system.steps % phases:
+        raise ValueError(
+            f"phases={phases} must divide the {system.steps} solver steps of "
+            f"{type(system).__name__}"
+        )
     theta = np.asarray(theta, np.float32)
     if theta.ndim == 2:
         box.check(theta)

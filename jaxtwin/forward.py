@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from jaxtwin.cohort import map_patients, reading, simulate_patient
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractRecordedSystem, Reading, Recording, check_channels
+from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
+from jaxtwin.physics.solution import Reading, Recording
 
 
 class Emulation(NamedTuple):

@@ -12,7 +12,7 @@ import zarr
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from jaxtwin.cohort import STEPS, Progress, Simulations, simulate_cohort
+from jaxtwin.cohort import Progress, Simulations, simulate_cohort
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
 
@@ -59,10 +59,10 @@ def simulate_into(
             f"θ of shape {tuple(theta.shape)} in blocks of {block}: expected one row a patient, at "
             "least one, and at least one patient a block"
         )
-    if theta.shape[1] != len(box.names) or phases < 1 or STEPS % phases:
+    if theta.shape[1] != len(box.names) or phases < 1 or system.steps % phases:
         raise ValueError(
             f"θ with {theta.shape[1]} columns and {phases} phases: expected one column for each of "
-            f"{', '.join(box.names)}, and phases that divide the solver's {STEPS} steps a period"
+            f"{', '.join(box.names)}, and phases that divide the {system.steps} solver steps"
         )
     n = theta.shape[0]
     starts = range(0, n, block)
@@ -153,7 +153,7 @@ def _describe(system: AbstractRecordedSystem, box: Box, phases: int) -> dict[str
             if name not in box.names
         },
         "outputs": list(outputs_of(system)._fields),
-        "steps": STEPS,
+        "steps": system.steps,
         "phases": phases,
     }
 

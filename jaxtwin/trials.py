@@ -28,14 +28,14 @@ from jaxtwin.cohort import Progress, map_patients
 from jaxtwin.interventions import AbstractIntervention
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
-from jaxtwin.physics.lvad import LVAD, STEPS, PumpedOutputs, pump_observables
+from jaxtwin.physics.lvad import LVAD, PumpedOutputs, pump_observables
 from jaxtwin.physics.observables import UNITS, mean_over_time, observables
-from jaxtwin.physics.periodic import PeriodicOrbit
-from jaxtwin.physics.record import on_phases, record
+from jaxtwin.physics.record import record
+from jaxtwin.physics.solution import Solution
 from jaxtwin.physics.ventricle import AbstractVentricle, is_empty
 
 Endpoints = Callable[[Any], dict[str, Float[Array, ""]]]
-"""Numbers of a patient in one arm, each under its name: from a `PeriodicOrbit` or `Transient`."""
+"""Numbers of a patient in one arm, each under its name: from a `Solution`."""
 
 ENDPOINT_UNITS = {
     **UNITS,
@@ -49,7 +49,7 @@ ENDPOINT_UNITS = {
 """The unit of each of the `standard_endpoints`."""
 
 
-def standard_endpoints(orbit: PeriodicOrbit) -> dict[str, Float[Array, ""]]:
+def standard_endpoints(orbit: Solution) -> dict[str, Float[Array, ""]]:
     """The observables of the ventricle, and of a pump where there is one (0 where there is none).
 
     With a pump, EF and stroke work are of the ventricle alone; output is of both.
@@ -92,7 +92,7 @@ def observe(
         raise ValueError(
             f"{type(system).__name__} has no readings: add them to the class, or pass `endpoints`"
         )
-    recording = on_phases(system, p, course, STEPS)
+    recording = course.recording(course.times.shape[-1] - 1)
     return {name: jnp.asarray(reading.of(recording)) for name, reading in readings.items()}
 
 
@@ -335,10 +335,10 @@ def treat(
     A heart without blood has failed, see `is_empty`.
     """
     treated, p = intervention(system, box.complete(theta))
-    course = record(treated, p, steps=STEPS)
+    course = record(treated, p, steps=LVAD.steps)
     values = observe(treated, p, course, endpoints)
-    failed = ~course.converged
-    if isinstance(system, AbstractVentricle) and isinstance(course, PeriodicOrbit):
+    failed = ~course.success
+    if isinstance(system, AbstractVentricle):
         failed = failed | is_empty(course)
     return {name: jnp.where(failed, jnp.nan, value) for name, value in values.items()}, failed
 

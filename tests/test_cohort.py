@@ -262,7 +262,7 @@ def test_progress_sees_every_chunk(seven):
 def test_errors(seven):
     with pytest.raises(ValueError, match="chunk=0: expected at least one"):
         simulate_cohort(Tank(), BOX, seven.theta, chunk=0)
-    with pytest.raises(ValueError, match="phases=7 must divide the solver's 240 steps"):
+    with pytest.raises(ValueError, match="phases=7 must divide the 240 solver steps of Tank"):
         simulate_cohort(Tank(), BOX, seven.theta, phases=7)
     for value, shown in ((np.nan, "nan"), (3.0, "3")):
         theta = seven.theta.copy()

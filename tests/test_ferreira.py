@@ -11,7 +11,7 @@ import pytest
 from jaxtwin.cohort import simulate_cohort
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.ferreira import NINE, Ferreira, FerreiraParameters
-from jaxtwin.physics.lvad import LVAD, STEPS
+from jaxtwin.physics.lvad import LVAD
 from jaxtwin.physics.observables import mean_over_time, observables
 from jaxtwin.physics.periodic import periodic_orbit
 from tests.scipy_orbit import hills, settled
@@ -28,7 +28,7 @@ def beat(p):
 
 @eqx.filter_jit
 def pumped_beat(p):
-    orbit = periodic_orbit(PUMP, p, steps=STEPS)
+    orbit = periodic_orbit(PUMP, p)
     return orbit, observables(orbit)
 
 

@@ -11,7 +11,6 @@ from scipy.integrate import solve_ivp
 
 from jaxtwin.cohort import simulate_cohort
 from jaxtwin.interventions import Fluid, Inotrope, MitralRepair, Vasodilator, combine
-from jaxtwin.physics.base import Recording
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.four_chambers import (
     BOTH_SIDES,
@@ -20,8 +19,8 @@ from jaxtwin.physics.four_chambers import (
     FourChambers,
 )
 from jaxtwin.physics.lvad import LVAD
-from jaxtwin.physics.lvad import STEPS as PUMP_STEPS
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.solution import Recording
 
 HEARTS = FourChambers()
 RIGID = {"E_s": 1e6, "E_s_min": 1e6}
@@ -54,7 +53,7 @@ def settled():
     rows = [parameters(**changes) for changes in (*PATIENTS.values(), *drawn)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
     orbit = eqx.filter_jit(jax.vmap(lambda p: periodic_orbit(HEARTS, p, throw=False)))(batch)
-    assert np.all(orbit.converged) and np.max(orbit.beats) <= 5
+    assert np.all(orbit.success) and np.max(orbit.stats.beats) <= 5
     return batch, orbit
 
 
@@ -280,8 +279,8 @@ def test_a_cohort_in_single_precision_and_its_readings(settled):
 def test_a_pump_and_other_interventions(beat):
     failing = parameters(**PATIENTS["failing"])
     pumped = LVAD(HEARTS, 9_000.0)
-    orbit = jax.jit(lambda p: periodic_orbit(pumped, p, steps=PUMP_STEPS, throw=False))(failing)
-    assert orbit.converged
+    orbit = jax.jit(lambda p: periodic_orbit(pumped, p, throw=False))(failing)
+    assert orbit.success
     output = [mean(one, np.asarray(one.outputs.q_s)) * 0.06 for one in (beat("failing"), orbit)]
     assert output[1] > 1.05 * output[0]
     # Unloaded, the left ventricle lets the septum come over.

@@ -9,10 +9,10 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from jaxtwin.cohort import simulate_cohort
-from jaxtwin.physics.base import Recording
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.lung import AIRWAY, Lung, LungParameters
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.solution import Recording
 
 SYSTEM = Lung()
 

@@ -10,10 +10,10 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
 from jaxtwin.cohort import simulate_cohort
-from jaxtwin.physics.base import Recording
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.lung import Lung, LungParameters
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.solution import Recording
 from jaxtwin.physics.two_lungs import COMPARTMENTS, TwoLungs, TwoLungsParameters
 
 SYSTEM = TwoLungs()

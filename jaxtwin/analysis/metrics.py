@@ -10,7 +10,7 @@ from scipy import stats
 from jaxtwin.cohort import Simulations, durations, read, simulate_cohort
 from jaxtwin.forward import Channels, MissingChannelError
 from jaxtwin.methods.base import CurveTask, Estimate
-from jaxtwin.physics.base import Recording
+from jaxtwin.physics.solution import Recording
 
 
 class Interval(NamedTuple):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxtwin.cohort import STEPS, Progress, Simulations, map_patients
+from jaxtwin.cohort import Progress, Simulations, map_patients
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import (
     AbstractPeriodicSystem,
@@ -89,10 +89,10 @@ class CurveTask:
                 f"{self.samples} samples, noise {self.noise}, resolution {self.resolution}: "
                 "expected at least 2 samples, a noise of at least 0, and a positive resolution"
             )
-        if STEPS % self.samples:
+        if self.system.steps % self.samples:
             raise ValueError(
-                f"{self.samples} samples a beat: expected a divisor of the simulator's {STEPS} "
-                "steps"
+                f"{self.samples} samples a beat: expected a divisor of the {self.system.steps} "
+                f"solver steps of {type(self.system).__name__}"
             )
 
     @property

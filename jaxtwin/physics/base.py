@@ -1,25 +1,22 @@
 """What a user writes to add a model: an `AbstractPeriodicSystem` or an `AbstractRecordedSystem`."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Scalar
+from jaxtwin.physics.solution import Outputs, Reading, State
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar
 else:
     from equinox import AbstractClassVar
 
-State = TypeVar("State")
-"""A small named tuple of scalars, one entry a state variable."""
 Parameters = TypeVar("Parameters", bound=AbstractParameters)
-Outputs = TypeVar("Outputs")
-"""A small named tuple of scalars, one entry a quantity that can be observed."""
 
 
 class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
@@ -54,41 +51,17 @@ class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
         """What can be observed of the state at time t [s]."""
 
 
-class Recording(NamedTuple):
-    """A system's outputs over the time that it is watched: of one patient, or of many.
-
-    Attributes:
-        maximum: The outputs' largest values, [*patient] on every leaf.
-        minimum: Their smallest values, likewise.
-        waveforms: The outputs at phases 0, 1/n, ... (n − 1)/n of the time,
-            [*patient, phase] on every leaf.
-        duration: The time [s], [*patient].
-    """
-
-    maximum: Any
-    minimum: Any
-    waveforms: Any
-    duration: Any
-
-
-class Reading(NamedTuple):
-    """A number that is read off a recording, such as an end-diastolic volume.
-
-    Attributes:
-        unit: Of the number.
-        of: From a `Recording` to the number, written for one patient and for many
-            (`recording.waveforms.P_ao.mean(-1)`). Only the outputs it looks at need be recorded.
-    """
-
-    unit: str
-    of: Callable[[Recording], Any]
-
-
 class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
     """A system that is watched from its initial state on, such as a tolerance test.
 
     Subclass it for a transient; for what repeats itself, `AbstractPeriodicSystem`.
+
+    Attributes:
+        steps: Solver steps over the duration. A model that needs more says so
+            (`steps = 480` in its class); `check_system` compares with twice as many.
     """
+
+    steps: ClassVar[int] = 240
 
     @abc.abstractmethod
     def duration(self, p: Parameters) -> Scalar:

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
-from jaxtwin.physics.base import Reading
 from jaxtwin.physics.elastance import cosine_activation
 from jaxtwin.physics.observables import ejection_fraction
+from jaxtwin.physics.solution import Reading
 from jaxtwin.physics.valves import ideal_valve
 from jaxtwin.physics.ventricle import READINGS, AbstractVentricle
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from jaxtwin.parameters import Box, Scalar, parameter
-from jaxtwin.physics.base import Reading, Recording
 from jaxtwin.physics.lung import (
     BREATH,
     AbstractBreathParameters,
@@ -18,6 +17,7 @@ from jaxtwin.physics.lung import (
     airway_pressure,
     muscle_pressure,
 )
+from jaxtwin.physics.solution import Reading, Recording
 
 _ADULT = "halves of a ventilated adult's lung; the bounds are wide around them"
 _SLOW = "a ventilated adult's obstructed half; the bounds begin where compartment 1's end"

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, Recording
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 from jaxtwin.physics.check.report import Report, compiled, names
 from jaxtwin.physics.record import record
+from jaxtwin.physics.solution import Recording
 
 # The largest error of an output, as a share of its range.
 ACCURATE = 0.01
@@ -69,7 +70,7 @@ def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
                 for value in _functionals(solution.times, leaf)
             ]
         )
-        return measured, (solution.outputs, solution.times, solution.converged)
+        return measured, (solution.outputs, solution.times, solution.success)
 
     def everything(u: Any) -> Any:
         measured, pull, (courses, times, settled) = jax.vjp(measure, u, has_aux=True)

@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Var, jaxpr_as_fun
 
 from jaxtwin.physics.base import AbstractRecordedSystem, AbstractSystem
 from jaxtwin.physics.beat import BeatMap
-from jaxtwin.physics.implicit import SDIRK2
+from jaxtwin.physics.sdirk import SDIRK2
 
 STATES = 256
 """Number of states that are tried together: more than any system here has variables."""
@@ -47,7 +47,7 @@ def along_beats(system: AbstractRecordedSystem, p: Any, state: Any) -> States:
 
     @jax.jit
     def run(y: Any) -> Any:
-        course = BeatMap(system, p, SDIRK2(), 240)
+        course = BeatMap(system, p, SDIRK2(), system.steps)
         return course.times(), jax.vmap(lambda y: course.steps()(y, record=True).states)(y)
 
     y, visited, times = around(state, 1.0, STARTS).states, [], None
@@ -58,7 +58,7 @@ def along_beats(system: AbstractRecordedSystem, p: Any, state: Any) -> States:
     states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *visited)
     finite = np.all([np.isfinite(leaf).all(axis=1) for leaf in jax.tree.leaves(states)], axis=0)
     states = jax.tree.map(lambda leaf: leaf[finite], states)
-    return States(np.broadcast_to(np.asarray(times), (int(finite.sum()), 241)), states)
+    return States(np.broadcast_to(np.asarray(times), (int(finite.sum()), len(times))), states)
 
 
 def some(visited: States) -> States:
