@@ -195,8 +195,8 @@ def cnn3d(batch: int = 16, frames: int = 32, size: int = 112) -> Step:
     float32.
 
     Assumed, so that the work is that of `jaxtwin.encoders.conv3d.Conv3DEncoder`: clips of 32 grey
-    frames in batches of 16 (the script for EchoNet-Dynamic takes 16 colour frames in batches of 100). The
-    clips are noise and the volumes, in units of 100 mL, random: a step costs the same.
+    frames in batches of 16 (the script for EchoNet-Dynamic takes 16 colour frames in batches of
+    100). The clips are noise and the volumes, in units of 100 mL, random: a step costs the same.
 
     Args:
         batch: Clips a step.

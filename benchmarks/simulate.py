@@ -34,7 +34,7 @@ import numpy as np
 import tyro
 
 from benchmarks.rivals import RIVALS, Missing, Solve
-from jaxtwin.cohorts.simulate import default_chunk, map_patients
+from jaxtwin.cohorts.batching import default_chunk, map_patients
 from jaxtwin.commands.run import origin
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.observables import observables
@@ -97,7 +97,7 @@ def volumes(theta: Theta) -> tuple[jax.Array, jax.Array]:
     """(EDV, ESV) of one patient's periodic beat, and whether it was found."""
     orbit = periodic_orbit(LeftHeart(), SEVEN.complete(theta), throw=False)
     found = observables(orbit)
-    return jnp.stack([found.EDV, found.ESV]), orbit.converged
+    return jnp.stack([found.EDV, found.ESV]), orbit.success
 
 
 def volumes_and_gradient(theta: Theta):

@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -26,17 +26,17 @@ from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
 from jaxtwin import plotting
-from jaxtwin.cohorts.simulate import map_patients
+from jaxtwin.cohorts.batching import map_patients
+from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.commands.trial import drawn_cohort, learnt_cohort, write_report
 from jaxtwin.models.left_heart import LeftHeart
-from jaxtwin.models.lvad import STEPS, PumpParameters
+from jaxtwin.models.lvad import LVAD, PumpParameters
 from jaxtwin.parameters import Box
-from jaxtwin.physics.periodic import PeriodicOrbit
 from jaxtwin.physics.record import record
 from jaxtwin.training.progress import progress_bar
 from jaxtwin.treatments.interventions import AbstractIntervention, Nothing, Pump
 from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow, suction_speed
-from jaxtwin.treatments.trials import Cohort, Trial, ef_level, run_trial, standard_endpoints
+from jaxtwin.treatments.trials import Trial, ef_level, run_trial, standard_endpoints
 
 ENDPOINTS = ("output", "P_ao_mean", "EF", "stroke_work", "pulse_pressure", "valve_open")
 SWEEP = np.arange(6_000.0, 18_001.0, 100.0)
@@ -84,9 +84,9 @@ def beat(
 ) -> tuple[Loop, dict[str, Any], Any]:
     """A patient's loop, endpoints, and whether they mean anything."""
     treated, p = intervention(LeftHeart(), box.complete(theta))
-    orbit = cast(PeriodicOrbit, record(treated, p, steps=STEPS))
+    orbit = record(treated, p, steps=LVAD.steps)
     out = orbit.outputs
-    return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), standard_endpoints(orbit), orbit.converged
+    return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), standard_endpoints(orbit), orbit.success
 
 
 def one_of_reduced_ef(trial: Trial, law: str) -> int:

@@ -17,7 +17,8 @@ from jaxtwin.methods.pssl import PSSL
 from jaxtwin.models.observables import UNITS, Observables, observables
 from jaxtwin.models.ventricle import AbstractVentricle
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.solution import Solution
 
 # The emulator is wrong by a few tenths of a point inside its box; beyond this the network's
 # answer and the circuit's are not the same patient.
@@ -46,7 +47,7 @@ class Twin(NamedTuple):
     theta: Float[np.ndarray, " free"]
     parameters: AbstractParameters
     emulated: dict[str, float]
-    orbit: PeriodicOrbit
+    orbit: Solution
     observables: Observables
     compatible: Compatible
     distance: float
@@ -109,10 +110,10 @@ def build_twin(
             f"This clip looks unlike the clips the encoder was trained on (distance "
             f"{distance:.1f}, familiar up to {threshold:.1f}): do not rely on any number below."
         )
-    if not bool(orbit.converged):
+    if not bool(orbit.success):
         warnings.append(
             f"The simulation at these parameters did not settle into a beat (residual "
-            f"{float(orbit.residual):.1e}): the simulated numbers mean nothing."
+            f"{float(orbit.stats.residual):.1e}): the simulated numbers mean nothing."
         )
     gap = abs(float(got.EF[0]) - float(simulated.EF))
     if not gap <= LARGEST_EF_GAP:
@@ -161,7 +162,7 @@ def describe(twin: Twin, model: PSSL) -> dict[str, Any]:
             name: {"value": value, "unit": UNITS[name]} for name, value in twin.emulated.items()
         },
         "simulated": simulated,
-        "converged": bool(twin.orbit.converged),
+        "converged": bool(twin.orbit.success),
         "familiarity": {"distance": twin.distance, "threshold": twin.threshold},
         "note": (
             "Research use only. `compatible` is the central 90% of the patients of the box whose "

@@ -8,10 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.cohorts.store import read_simulations, simulate_into
+from jaxtwin.cohorts.store import read_cohort, simulate_into
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.treatments.interventions import Nothing, Pump
-from jaxtwin.treatments.trials import Cohort, run_trial
+from jaxtwin.treatments.trials import run_trial
 
 
 def main() -> None:
@@ -40,13 +40,13 @@ def main() -> None:
     spread = simulate_cohort(LeftHeart(), SEVEN, theta, **options)
     np.savez(place, *jax.tree.leaves(spread))
 
-    cohort = Cohort(LeftHeart(), SEVEN, theta[:20], "20 points of the box")
+    cohort = simulate_cohort(LeftHeart(), SEVEN, theta[:20], source="20 points of the box")
     trial = run_trial(cohort, {"control": Nothing(), "pump": Pump(9_000.0)}, mesh=mesh)
     np.savez(arguments.out / f"trial-{arguments.process}.npz", failed=trial.failed, **trial.values)
 
     store = arguments.out / "store"
     simulate_into(store, LeftHeart(), SEVEN, theta, block=20, **options)
-    stored = read_simulations(store, LeftHeart())
+    stored = read_cohort(store, LeftHeart())
     for a, b in zip(jax.tree.leaves(stored), jax.tree.leaves(spread), strict=True):
         np.testing.assert_array_equal(a, b)
     # What only the first host sees fails on all.

@@ -26,9 +26,11 @@ def make_diseased_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: i
     if (folder / "FileList.csv").exists():
         return
     patients = draw_diseased(LeftHeart(), EIGHT, sum(clips), seed=seed)
-    beats = patients.simulations
+    beats = patients.cohort
     period = np.asarray(beats.theta[:, EIGHT.names.index("T_c")])
-    vitals = simulate_vitals(period, beats.maximum.P_ao, beats.minimum.P_ao, seed=seed)
+    vitals = simulate_vitals(
+        period, beats.recording.maximum.P_ao, beats.recording.minimum.P_ao, seed=seed
+    )
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "Diagnosis.csv").open("w", newline="") as file:
         table = csv.writer(file)

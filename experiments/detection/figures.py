@@ -11,8 +11,9 @@ from experiments.detection.scores import SCORES, TITLES, Learnt, Seen, areas_sho
 from jaxtwin import plotting
 from jaxtwin.analysis.detection import auroc
 from jaxtwin.analysis.metrics import Interval
+from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.diseases import DISEASES, HEALTHY
-from jaxtwin.cohorts.simulate import Simulations, simulate_cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.run import Run
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
@@ -100,12 +101,13 @@ def draw_loops(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _loops(ax: Axes, groups: Mapping[str, Simulations]) -> None:
+def _loops(ax: Axes, groups: Mapping[str, Cohort]) -> None:
     lines = {}
     for name, beats in groups.items():
-        beats = beats.take(beats.converged)
+        beats = beats.take(beats.success)
         V_lv, P_lv, P_la = (
-            np.asarray(getattr(beats.waveforms, channel)) for channel in ("V_lv", "P_lv", "P_la")
+            np.asarray(getattr(beats.recording.waveforms, channel))
+            for channel in ("V_lv", "P_lv", "P_la")
         )
         label = f"{name}, left atrium {P_la.mean():.0f} mmHg"
         lines[label] = (V_lv.mean(axis=0), P_lv.mean(axis=0))

@@ -134,7 +134,7 @@ def sources(
         theta = [one.theta.astype(float) for one in cells]
         found[f"twin {variant}"] = Source(theta, EIGHT.names)
     if truth is not None:
-        curve = simulate_cohort(LeftHeart(), EIGHT, truth).waveforms.V_lv
+        curve = simulate_cohort(LeftHeart(), EIGHT, truth).recording.waveforms.V_lv
         period = truth[:, EIGHT.names.index("T_c"), None]
         values = np.concatenate([_components(curve.astype(float), seen), period], axis=1)
         found["curve"] = Source([values], ())

@@ -12,11 +12,14 @@ from experiments.methods.figures import draw_boxes, draw_examples
 from experiments.methods.settings import Config, MethodName
 from experiments.methods.table import ONCE, SAMPLES, Cell, markdown, middle, summarise
 from jaxtwin.analysis.metrics import score_curves
-from jaxtwin.cohorts.simulate import Simulations, draw_cohort, simulate_cohort
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.emulator import CHANNELS, obtain_emulator
 from jaxtwin.commands.run import Run, origin
 from jaxtwin.commands.tables import write_table
-from jaxtwin.forward.base import AbstractForward, Simulator
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.neural_ode import ConditionedNeuralODE, NeuralODE
@@ -27,35 +30,35 @@ from jaxtwin.methods.supervised import SupervisedCurves
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 
-class Cohort(NamedTuple):
+class Patients(NamedTuple):
     """A seed's patients: those to learn from, to select by, and to be judged on."""
 
-    training: Simulations
-    validation: Simulations
-    test: Simulations
+    training: Cohort
+    validation: Cohort
+    test: Cohort
 
 
-def draw(config: Config, seed: int) -> Cohort:
+def draw(config: Config, seed: int) -> Patients:
     """A seed's patients, within physiological limits, in random order."""
     sizes = (*config.cohort, config.patients)
-    patients, _ = draw_cohort(LeftHeart(), SEVEN, sum(sizes), seed=2**24 + seed, phases=SAMPLES)
+    patients = draw_cohort(LeftHeart(), SEVEN, sum(sizes), seed=2**24 + seed, phases=SAMPLES)
     # Not `draw_splits`, which deals by another seed: the saved cells are of these patients.
     patients = patients.take(np.random.default_rng(seed).permutation(sum(sizes)))
     ends = np.cumsum(sizes)
     parts = [patients.take(slice(end - n, end)) for n, end in zip(sizes, ends, strict=True)]
-    return Cohort(*parts)
+    return Patients(*parts)
 
 
 def measure(
-    cohort: Cohort, noise: float, known: bool, seed: int
+    patients: Patients, noise: float, known: bool, seed: int
 ) -> tuple[CurveTask, Curves, Curves, Curves]:
-    """The task, and what is measured of each part of a cohort."""
+    """The task, and what is measured of each part of the patients."""
     names = ("T_c",) if known else ()
     task = CurveTask(
         LeftHeart(), SEVEN, CHANNELS[0], 0.2, CHANNELS[1:], SAMPLES, known=names, noise=noise
     )
     random = np.random.default_rng((seed, 1))
-    training, validation, test = (task.measure(part, random) for part in cohort)
+    training, validation, test = (task.measure(part, random) for part in patients)
     return task, training, validation, test
 
 
@@ -88,30 +91,31 @@ def create(method: MethodName, config: Config, emulator: AbstractForward) -> Abs
             return BoxMiddle()
 
 
-def fill_cell(folder: Path, cell: Cell, cohort: Cohort, method: AbstractCurveMethod) -> None:
+def fill_cell(folder: Path, cell: Cell, patients: Patients, method: AbstractCurveMethod) -> None:
     """Learn, estimate, score, and write what came out."""
-    task, training, validation, test = measure(cohort, cell.noise, cell.known, cell.seed)
+    task, training, validation, test = measure(patients, cell.noise, cell.known, cell.seed)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     learnt = method.learn(task, training, validation, folder=folder, seed=cell.seed)
     estimate = learnt.estimate(test)
     seconds = time.monotonic() - began
-    scores = score_curves(task, estimate, cohort.test)
+    scores = score_curves(task, estimate, patients.test)
     write_table(folder / "scores.csv", scores)
-    curves: dict[str, Any] = dict(estimate.waveforms)
+    waveforms = estimate.recording.waveforms
+    curves: dict[str, Any] = dict(zip(waveforms.channel_names, waveforms, strict=True))
     if estimate.theta is not None:
         curves["theta"] = estimate.theta
-        theta = np.where(estimate.failed[:, None], np.asarray(SEVEN.low), estimate.theta)
+        theta = np.where(estimate.success[:, None], estimate.theta, np.asarray(SEVEN.low))
         low, high = np.asarray(SEVEN.low, np.float32), np.asarray(SEVEN.high, np.float32)
         again = simulate_cohort(LeftHeart(), SEVEN, theta.clip(low, high), phases=SAMPLES)
-        curves |= {f"{c}_resimulated": getattr(again.waveforms, c) for c in CHANNELS}
+        curves |= {f"{c}_resimulated": getattr(again.recording.waveforms, c) for c in CHANNELS}
     np.savez(folder / "curves.npz", allow_pickle=False, measured=test.values, **curves)
     result = {
         "steps": learnt.steps,
         "training_seconds": learnt.seconds,
         "step_seconds": learnt.step_seconds,
         "seconds": seconds,
-        "failed": int(estimate.failed.sum()),
+        "failed": int((~estimate.success).sum()),
         **origin(),
     }
     Run(folder).json("result", result)
@@ -132,19 +136,19 @@ def cells_of(config: Config) -> list[Cell]:
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """All cells, then the tables and figures."""
     cells = cells_of(config)
-    emulators, cohort, seed = {}, None, None
+    emulators, patients, seed = {}, None, None
     for i, cell in enumerate(cells):
         folder = run.folder / "cells" / cell.name
         if (folder / "result.json").exists():
             continue
         print(f"cell {i + 1} of {len(cells)}: {cell.name}", flush=True)
         if cell.seed != seed:
-            cohort, seed = draw(config, cell.seed), cell.seed
-        assert cohort is not None
+            patients, seed = draw(config, cell.seed), cell.seed
+        assert patients is not None
         emulator, _ = emulators.get(cell.seed) or emulators.setdefault(
             cell.seed, _emulator(config, run, cell.seed)
         )
-        fill_cell(folder, cell, cohort, create(cell.method, config, emulator))
+        fill_cell(folder, cell, patients, create(cell.method, config, emulator))
         # Compiled programs pile up otherwise, until the system has no more memory maps to give.
         jax.clear_caches()
     rows = summarise(cells, run.folder)
@@ -152,7 +156,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     (run.folder / "methods.md").write_text(markdown(rows) + "\n")
     run.written += [run.folder / "methods.csv", run.folder / "methods.md"]
     run.figure("methods_boxes", draw_boxes(cells, run.folder))
-    truth = draw(config, config.seed).test.waveforms
+    truth = draw(config, config.seed).test.recording.waveforms
     examples = draw_examples(cells, run.folder, truth)
     if examples is not None:
         run.figure("methods_examples", examples)

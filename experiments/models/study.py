@@ -12,10 +12,11 @@ from experiments.models.settings import Config, SystemName
 from experiments.models.studies import STUDIES
 from experiments.models.table import draw, markdown, table
 from jaxtwin.analysis.metrics import score_curves
-from jaxtwin.cohorts.simulate import Simulations, draw_splits
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.draw import draw_splits
 from jaxtwin.commands.run import Run, origin
 from jaxtwin.commands.tables import write_table
-from jaxtwin.forward.emulator import learn_emulator
+from jaxtwin.forward.learning import learn_emulator
 from jaxtwin.methods.base import AbstractCurveMethod, CurveTask, Estimate
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.prior import BoxMiddle
@@ -60,8 +61,8 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
         scores = score_curves(task, estimate, parts[2])
         rows[title] = {name: float(np.nanmean(values)) for name, values in scores.items()}
         rows[title] |= {
-            "failed": int(estimate.failed.sum()),
-            "patients": len(estimate.failed),
+            "failed": int((~estimate.success).sum()),
+            "patients": len(estimate.success),
             "seconds": seconds,
         }
         if isinstance(method, CurvePSSL):
@@ -70,7 +71,7 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
     return {"system": name, "rows": rows, "emulator": errors, "report": report.facts}
 
 
-def correlations(task: CurveTask, estimate: Estimate, truth: Simulations) -> dict[str, float]:
+def correlations(task: CurveTask, estimate: Estimate, truth: Cohort) -> dict[str, float]:
     """Rank correlation of each learnt parameter with the truth."""
     theta, found = np.asarray(estimate.theta), {}
     for i, name in enumerate(task.box.names):

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from experiments.models.studies import STUDIES, Study
 from jaxtwin import plotting
-from jaxtwin.cohorts.simulate import Simulations, simulate_cohort
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.base import Curves, Estimate
 
 
@@ -62,14 +63,14 @@ def table(results: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return columns
 
 
-def draw(study: Study, estimate: Estimate, test: Curves, truth: Simulations) -> Figure:
+def draw(study: Study, estimate: Estimate, test: Curves, truth: Cohort) -> Figure:
     """Three twins beside the patients they are of, and every parameter against the truth."""
     task = study.task
     theta = np.asarray(estimate.theta, np.float32)
     again = simulate_cohort(task.system, task.box, theta, phases=task.samples)
-    true = getattr(truth.waveforms, task.channel)
-    error = np.sqrt(np.mean((getattr(again.waveforms, task.channel) - true) ** 2, axis=1))
-    order = np.argsort(np.where(again.converged, error, np.inf))
+    true = getattr(truth.recording.waveforms, task.channel)
+    error = np.sqrt(np.mean((getattr(again.recording.waveforms, task.channel) - true) ** 2, axis=1))
+    order = np.argsort(np.where(again.success, error, np.inf))
     shown = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     free = [i for i, name in enumerate(task.box.names) if name not in task.known]
     rows = len(task.channels) + -(-len(free) // 3)
@@ -82,10 +83,10 @@ def draw(study: Study, estimate: Estimate, test: Curves, truth: Simulations) -> 
                 ax,
                 np.arange(task.samples) / task.samples,
                 {
-                    "emulated": estimate.waveforms[channel][patient],
-                    "re-simulated": getattr(again.waveforms, channel)[patient],
+                    "emulated": estimate.recording.waveforms[channel][patient],
+                    "re-simulated": getattr(again.recording.waveforms, channel)[patient],
                 },
-                truth=getattr(truth.waveforms, channel)[patient],
+                truth=getattr(truth.recording.waveforms, channel)[patient],
                 dots=np.asarray(test.values)[patient] if row == 0 else None,
                 label=study.labels[channel] if column == 0 else "",
             )

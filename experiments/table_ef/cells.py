@@ -23,7 +23,8 @@ from jaxtwin.data.echonet import Record, Skipped, read_echonet
 from jaxtwin.data.phantom.cohort import make_phantoms
 from jaxtwin.encoders.create import create_encoder
 from jaxtwin.encoders.names import EncoderName
-from jaxtwin.forward.base import AbstractForward, Simulator
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.clips import (
     AbstractClipModel,
     cached_measurements,
@@ -33,7 +34,6 @@ from jaxtwin.methods.clips import (
 from jaxtwin.methods.pssl import PSSL
 from jaxtwin.methods.supervised import SupervisedClips
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.models.observables import ejection_fraction
 
 
 def read_sets(config: Config, run: Run) -> list[DataSet]:
@@ -120,8 +120,7 @@ def fill_cell(
     }
     if got.theta is not None:
         again = simulate_cohort(LeftHeart(), SEVEN, got.theta)
-        EF = ejection_fraction(again.maximum.V_lv, again.minimum.V_lv)
-        columns["EF_resimulated"] = np.where(again.converged, EF, np.nan)
+        columns["EF_resimulated"] = np.where(again.success, again.read(["EF"])["EF"], np.nan)
         columns |= dict(zip(SEVEN.names, got.theta.T, strict=True))
     write_table(folder / "predictions.csv", columns)
     clips = fitted.steps * training.batch_size

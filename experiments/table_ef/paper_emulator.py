@@ -18,12 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin.cohorts.simulate import Simulations, simulate_cohort
-from jaxtwin.forward.base import AbstractForward, Emulation
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.forward.base import AbstractForward
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.observables import ejection_fraction
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.channels import Channels
+from jaxtwin.physics.solution import Recording
 from jaxtwin.training.loop import TrainingConfig, fit
 
 # Points on the axis of each free parameter, in the box's order: 3,840 in all.
@@ -48,23 +51,26 @@ class PaperEmulator(AbstractForward):
     channels: tuple[str, ...] = eqx.field(static=True, default=("V_lv",))
     phases: int = eqx.field(static=True, default=0)
 
-    def __call__(self, theta: Theta) -> Emulation:
+    def __call__(self, theta: Theta) -> Recording[Channels]:
         """Emulate one patient."""
-        volumes = self.network(theta.astype(jnp.float32))
-        return Emulation(volumes[:1], volumes[1:], jnp.zeros((1, 0), volumes.dtype))
+        EDV, ESV = self.network(theta.astype(jnp.float32))
+        columns = (EDV, ESV, jnp.zeros(0, EDV.dtype))
+        duration = jnp.asarray(self.system.duration(self.box.complete(theta)))
+        maximum, minimum, waveforms = (Channels(self.channels, (c,)) for c in columns)
+        return Recording(maximum, minimum, waveforms, duration)
 
-    def predict(self, theta: Float[np.ndarray, "patient free"]) -> Emulation:
+    def predict(self, theta: Float[np.ndarray, "patient free"]) -> Recording[Channels]:
         """Emulate many patients."""
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
 
 @eqx.filter_jit
-def _predict(emulator: PaperEmulator, theta: Float[Array, "patient free"]) -> Emulation:
+def _predict(emulator: PaperEmulator, theta: Float[Array, "patient free"]) -> Recording[Channels]:
     return jax.vmap(emulator)(theta)
 
 
-def _volumes(simulations: Simulations) -> Float[np.ndarray, "patient 2"]:
-    return np.stack([simulations.maximum.V_lv, simulations.minimum.V_lv], axis=1)
+def _volumes(cohort: Cohort) -> Float[np.ndarray, "patient 2"]:
+    return np.stack([cohort.recording.maximum.V_lv, cohort.recording.minimum.V_lv], axis=1)
 
 
 def obtain_paper_emulator(
@@ -85,7 +91,7 @@ def obtain_paper_emulator(
     grid = np.array(list(itertools.product(*axes)), np.float32)
     points = (grid, SEVEN.sample(unseen, seed=3 * seed), SEVEN.sample(unseen, seed=3 * seed + 1))
     parts = [simulate_cohort(LeftHeart(), SEVEN, theta, phases=2) for theta in points]
-    learnt, selected, measured = (part.take(part.converged) for part in parts)
+    learnt, selected, measured = (part.take(part.success) for part in parts)
     network = eqx.nn.MLP(
         len(SEVEN.names), 2, 250, 1, jax.nn.relu, dtype=jnp.float32, key=jax.random.key(seed)
     )
@@ -93,11 +99,11 @@ def obtain_paper_emulator(
 
     def squared_error(model: PaperEmulator, theta: Array, volumes: Array) -> Float[Array, ""]:
         got = jax.vmap(model)(theta)
-        error = jnp.concatenate([got.maximum, got.minimum], axis=1) - volumes
+        error = jnp.stack([got.maximum.V_lv, got.minimum.V_lv], axis=1) - volumes
         return jnp.mean(error**2)
 
-    def pair(simulations: Simulations) -> tuple[Array, Array]:
-        return jnp.asarray(simulations.theta), jnp.asarray(_volumes(simulations))
+    def pair(cohort: Cohort) -> tuple[Array, Array]:
+        return jnp.asarray(cohort.theta), jnp.asarray(_volumes(cohort))
 
     def batches(step: int) -> Iterator[tuple[Array, Array]]:
         del step
@@ -119,7 +125,7 @@ def obtain_paper_emulator(
     )
     got = fitted.model.predict(np.asarray(measured.theta))
     true = _volumes(measured)
-    EDV, ESV = np.asarray(got.maximum[:, 0]), np.asarray(got.minimum[:, 0])
+    EDV, ESV = np.asarray(got.maximum.V_lv), np.asarray(got.minimum.V_lv)
     EF_error = ejection_fraction(EDV, ESV) - ejection_fraction(true[:, 0], true[:, 1])
     errors = {
         "EDV_mean": float(np.mean(np.abs(EDV - true[:, 0]))),

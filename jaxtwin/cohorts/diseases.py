@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from jaxtwin.cohorts.simulate import Limits, Simulations, simulate_cohort, within
+from jaxtwin.cohorts.cohort import Cohort, Limits, join
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 
@@ -94,12 +94,12 @@ class Patients(NamedTuple):
     """A cohort with diagnoses.
 
     Attributes:
-        simulations: Their beats.
+        cohort: The simulated patients.
         diagnosis: The disease of each.
         drawn: By disease, how many were drawn for those who are within the limits.
     """
 
-    simulations: Simulations
+    cohort: Cohort
     diagnosis: tuple[str, ...]
     drawn: dict[str, int]
 
@@ -140,7 +140,7 @@ def draw_diseased(
             "has one"
         )
     limits = system.limits() if limits is None else limits
-    parts: list[Simulations] = []
+    parts: list[Cohort] = []
     drawn = {}
     for i, (disease, size) in enumerate(zip(diseases, sizes, strict=True)):
         random = np.random.default_rng((seed, i))
@@ -153,11 +153,11 @@ def draw_diseased(
         low, high = np.array([ranges[name] for name in box.names]).T
         # All are drawn at once, so that the first ones do not depend on how many are needed.
         theta = random.uniform(low, high, (16 * size, len(low)))
-        found: list[Simulations] = []
+        found: list[Cohort] = []
         count = held = 0
         while held < size and count < len(theta):
             batch = simulate_cohort(system, box, theta[count : count + 2 * size], phases=phases)
-            inside = within(system, box, batch, limits)
+            inside = batch.within(limits)
             found.append(batch.take(np.flatnonzero(inside)))
             held += int(inside.sum())
             count += len(inside)
@@ -166,12 +166,8 @@ def draw_diseased(
                 f"{disease.name}: only {held} of {count} draws are within {dict(limits)}; "
                 "widen the limits or change its ranges"
             )
-        parts.append(_join(found).take(slice(0, size)))
+        parts.append(join(found).take(slice(0, size)))
         drawn[disease.name] = count
     names = [d.name for d, size in zip(diseases, sizes, strict=True) for _ in range(size)]
     order = np.random.default_rng((seed, len(diseases))).permutation(n)
-    return Patients(_join(parts).take(order), tuple(names[k] for k in order), drawn)
-
-
-def _join(parts: Sequence[Simulations]) -> Simulations:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return Patients(join(parts).take(order), tuple(names[k] for k in order), drawn)

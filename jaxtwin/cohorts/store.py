@@ -12,9 +12,12 @@ import zarr
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from jaxtwin.cohorts.simulate import STEPS, Progress, Simulations, simulate_cohort
+from jaxtwin.cohorts.batching import Progress
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import check_phases, simulate_cohort
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
+from jaxtwin.physics.solution import Recording
 
 _NOT_SIMULATED = -1
 
@@ -26,6 +29,7 @@ def simulate_into(
     theta: Any,
     *,
     phases: int = 80,
+    steps: int | None = None,
     block: int = 131_072,
     chunk: int | None = None,
     mesh: Mesh | None = None,
@@ -33,9 +37,9 @@ def simulate_into(
 ) -> None:
     """Simulate any number of patients into a Zarr group, or go on with one that was cut short.
 
-    The group holds the fields of `Simulations` as arrays: theta, maximum/V_lv, minimum/V_lv,
-    waveforms/V_lv and so on for every output, residual, and converged (1 or 0; -1 where not
-    simulated yet). Its attributes say what it is of. Memory does not grow with the number of
+    The group holds a `Cohort` as arrays: theta, maximum/V_lv, minimum/V_lv, waveforms/V_lv and so
+    on for every output, duration, residual, error, and success (1 or 0; -1 where not simulated
+    yet). Its attributes say what it is of. Memory does not grow with the number of
     patients: one block is held at a time, about 10 kB a patient with the left heart's outputs.
 
     Args:
@@ -44,7 +48,8 @@ def simulate_into(
         box: Says which parameters θ holds.
         theta: One row a patient: an array, or anything with a shape and slices, such as a
             `numpy.memmap` or a Zarr array.
-        phases: Number of grid points a period.
+        phases: Number of phases of the recordings; a divisor of `steps`.
+        steps: Solver steps over the system's duration; `system.steps` by default.
         block: Patients written together.
         chunk: Patients simulated together, see `simulate_cohort`.
         mesh: Devices to use, see `simulate_cohort`. With several processes the first one writes.
@@ -59,14 +64,14 @@ def simulate_into(
             f"θ of shape {tuple(theta.shape)} in blocks of {block}: expected one row a patient, at "
             "least one, and at least one patient a block"
         )
-    if theta.shape[1] != len(box.names) or phases < 1 or STEPS % phases:
+    steps = check_phases(system, phases, steps)
+    if theta.shape[1] != len(box.names):
         raise ValueError(
-            f"θ with {theta.shape[1]} columns and {phases} phases: expected one column for each of "
-            f"{', '.join(box.names)}, and phases that divide the solver's {STEPS} steps a period"
+            f"θ with {theta.shape[1]} columns: expected one for each of {', '.join(box.names)}"
         )
     n = theta.shape[0]
     starts = range(0, n, block)
-    description = _describe(system, box, phases) | {"patients": n, "block": block}
+    description = _describe(system, box, phases, steps) | {"patients": n, "block": block}
     group = _on_first_host(lambda: _prepare(Path(path), description))
     todo = _on_first_host(
         lambda: [_is_open(group, theta, start, min(start + block, n)) for start in starts]
@@ -75,14 +80,16 @@ def simulate_into(
         todo = multihost_utils.broadcast_one_to_all(np.array(todo or [False] * len(starts)))
     for start in progress([start for start, is_open in zip(starts, todo, strict=True) if is_open]):
         rows = np.asarray(theta[start : start + block])
-        simulations = simulate_cohort(system, box, rows, phases=phases, chunk=chunk, mesh=mesh)
-        _on_first_host(functools.partial(_write, group, start, simulations))
-        del simulations
+        cohort = simulate_cohort(
+            system, box, rows, phases=phases, steps=steps, chunk=chunk, mesh=mesh
+        )
+        _on_first_host(functools.partial(_write, group, start, cohort))
+        del cohort
 
 
-def read_simulations(
+def read_cohort(
     path: str | Path, system: AbstractRecordedSystem, rows: slice = slice(None)
-) -> Simulations:
+) -> Cohort[Any]:
     """Simulated patients of a Zarr group that `simulate_into` made.
 
     Args:
@@ -96,11 +103,11 @@ def read_simulations(
     group: Any = zarr.open_group(path, mode="r")
     if group.attrs.get("system") != _name(system):
         raise ValueError(f"{path} is of {group.attrs.get('system')}, not of {_name(system)}")
-    converged = group["converged"][rows]
-    missing = int(np.sum(converged == _NOT_SIMULATED))
+    success = group["success"][rows]
+    missing = int(np.sum(success == _NOT_SIMULATED))
     if missing:
         raise ValueError(
-            f"{missing} of {converged.size} patients in {path} are not simulated yet: call "
+            f"{missing} of {success.size} patients in {path} are not simulated yet: call "
             "simulate_into with the same arguments to go on"
         )
     kind = type(outputs_of(system))
@@ -108,13 +115,17 @@ def read_simulations(
     def outputs(field: str) -> Any:
         return kind(**{name: group[f"{field}/{name}"][rows] for name in kind._fields})
 
-    return Simulations(
+    recording = Recording(
+        outputs("maximum"), outputs("minimum"), outputs("waveforms"), group["duration"][rows]
+    )
+    return Cohort(
+        system,
+        Box.of(system.parameters, group.attrs["free"], group.attrs["box"]),
         group["theta"][rows],
-        outputs("maximum"),
-        outputs("minimum"),
-        outputs("waveforms"),
-        converged.astype(bool),
+        recording,
+        success.astype(bool),
         group["residual"][rows],
+        group["error"][rows],
     )
 
 
@@ -141,9 +152,9 @@ def _name(system: AbstractRecordedSystem) -> str:
     return f"{type(system).__module__}.{eqx.tree_pformat(system, short_arrays=False)}"
 
 
-def _describe(system: AbstractRecordedSystem, box: Box, phases: int) -> dict[str, Any]:
+def _describe(system: AbstractRecordedSystem, box: Box, phases: int, steps: int) -> dict[str, Any]:
     return {
-        "format": "jaxtwin simulations 1",
+        "format": "jaxtwin cohort 2",
         "system": _name(system),
         "free": list(box.names),
         "box": box.describe(),
@@ -153,7 +164,7 @@ def _describe(system: AbstractRecordedSystem, box: Box, phases: int) -> dict[str
             if name not in box.names
         },
         "outputs": list(outputs_of(system)._fields),
-        "steps": STEPS,
+        "steps": steps,
         "phases": phases,
     }
 
@@ -184,14 +195,16 @@ def _prepare(path: Path, description: dict[str, Any]) -> Any:
         array(f"maximum/{name}", np.nan)
         array(f"minimum/{name}", np.nan)
         array(f"waveforms/{name}", np.nan, description["phases"])
+    array("duration", np.nan)
     array("residual", np.nan)
-    array("converged", _NOT_SIMULATED, dtype="int8")
+    array("error", np.nan)
+    array("success", _NOT_SIMULATED, dtype="int8")
     return group
 
 
 def _is_open(group: Any, theta: Any, start: int, stop: int) -> bool:
     """Whether a block is still to be simulated; an error if it was of other parameters."""
-    if np.any(group["converged"][start:stop] == _NOT_SIMULATED):
+    if np.any(group["success"][start:stop] == _NOT_SIMULATED):
         return True
     if not np.array_equal(group["theta"][start:stop], np.asarray(theta[start:stop], np.float32)):
         raise ValueError(
@@ -201,12 +214,14 @@ def _is_open(group: Any, theta: Any, start: int, stop: int) -> bool:
     return False
 
 
-def _write(group: Any, start: int, simulations: Simulations) -> None:
-    rows = slice(start, start + len(simulations.theta))
-    group["theta"][rows] = simulations.theta
+def _write(group: Any, start: int, cohort: Cohort[Any]) -> None:
+    rows = slice(start, start + len(cohort))
+    group["theta"][rows] = cohort.theta
     for field in ("maximum", "minimum", "waveforms"):
-        for name, values in getattr(simulations, field)._asdict().items():
+        for name, values in getattr(cohort.recording, field)._asdict().items():
             group[f"{field}/{name}"][rows] = values
-    group["residual"][rows] = simulations.residual
+    group["duration"][rows] = cohort.recording.duration
+    group["residual"][rows] = cohort.residual
+    group["error"][rows] = cohort.error
     # Last: it marks the block as finished.
-    group["converged"][rows] = simulations.converged.astype(np.int8)
+    group["success"][rows] = cohort.success.astype(np.int8)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from jaxtwin.commands.settings import EmulatorConfig
-from jaxtwin.forward.emulator import Emulator, learn_emulator
+from jaxtwin.forward.emulator import Emulator
+from jaxtwin.forward.learning import learn_emulator
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.parameters import Box
 

@@ -31,7 +31,6 @@ from jaxtwin.methods.clips import (
 )
 from jaxtwin.methods.pssl import PSSL, save_pssl
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
-from jaxtwin.models.observables import ejection_fraction
 from jaxtwin.twin import build_twin, read_clip, summary
 
 BOXES = {"seven": SEVEN, "three": THREE}
@@ -51,8 +50,7 @@ def score(
     true = cached_measurements(cache, indices)
     median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))[:3]]
     again = simulate_cohort(model.forward.system, model.box, np.asarray(got.theta), phases=PHASES)
-    EDV, ESV = again.maximum.V_lv, again.minimum.V_lv
-    EF_again = np.where(again.converged, ejection_fraction(EDV, ESV), np.nan)
+    EF_again = np.where(again.success, again.read(["EF"])["EF"], np.nan)
     return (
         got,
         EF_again,
@@ -66,7 +64,7 @@ def score(
                 100 * (np.abs(median[0] - true.EDV) / true.EDV).mean()
             ),
             "ESV_error_percent": float(100 * (np.abs(got.ESV - true.ESV) / true.ESV).mean()),
-            "failed_resimulations": int((~again.converged).sum()),
+            "failed_resimulations": int((~again.success).sum()),
         },
     )
 

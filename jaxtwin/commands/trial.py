@@ -14,7 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxtwin import plotting
-from jaxtwin.cohorts.simulate import draw_cohort
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import TrialConfig
 from jaxtwin.commands.tables import read_table, write_table
@@ -22,20 +24,20 @@ from jaxtwin.models.left_heart import EIGHT, SEVEN, LeftHeart
 from jaxtwin.models.ventricle import CLINICAL
 from jaxtwin.training.progress import progress_bar
 from jaxtwin.treatments.trial_file import read_arms, read_trial
-from jaxtwin.treatments.trials import ENDPOINT_UNITS, Cohort, Trial, ef_level, run_trial
+from jaxtwin.treatments.trials import ENDPOINT_UNITS, Trial, ef_level, run_trial
 
 ENDPOINTS = ("output", "P_ao_mean", "P_la_mean", "EF", "stroke_work")
 
 
 def drawn_cohort(patients: int, seed: int) -> Cohort:
     """Patients of the box within physiological limits."""
-    drawn, share = draw_cohort(LeftHeart(), SEVEN, patients, seed=seed)
+    cohort = draw_cohort(LeftHeart(), SEVEN, patients, seed=seed)
     limits = ", ".join(f"{n} {a:g} to {b:g}" for n, (a, b) in CLINICAL.items())
     source = (
-        f"{patients:,} patients of the seven-parameter box (seed {seed}); {100 * share:.0f}% of "
-        f"its points are within the limits {limits}"
+        f"{patients:,} patients of the seven-parameter box (seed {seed}); "
+        f"{100 * cohort.accepted:.0f}% of its points are within the limits {limits}"
     )
-    return Cohort(LeftHeart(), SEVEN, np.asarray(drawn.theta), source)
+    return dataclasses.replace(cohort, source=source)
 
 
 def learnt_cohort(path: Path) -> Cohort:
@@ -56,7 +58,8 @@ def learnt_cohort(path: Path) -> Cohort:
         )
     box = EIGHT if "R_s" in table else SEVEN
     theta = np.stack([table[name] for name in box.names], axis=1)
-    return Cohort(LeftHeart(), box, theta, f"{len(theta):,} twins of {path.name}")
+    source = f"{len(theta):,} twins of {path.name}"
+    return simulate_cohort(LeftHeart(), box, theta, source=source)
 
 
 def read_cohort(described: Mapping[str, Any], folder: Path, most: int | None, seed: int) -> Cohort:
@@ -66,7 +69,7 @@ def read_cohort(described: Mapping[str, Any], folder: Path, most: int | None, se
         raise ValueError(f"[cohort] has {', '.join(unknown)}: expected patients, seed or twins")
     if "twins" in wanted:
         cohort = learnt_cohort(folder / wanted["twins"])
-        return cohort if most is None else dataclasses.replace(cohort, theta=cohort.theta[:most])
+        return cohort if most is None else cohort.take(slice(most))
     patients = wanted.get("patients", 1_000)
     patients = patients if most is None else min(patients, most)
     if not isinstance(patients, int) or patients < 2:

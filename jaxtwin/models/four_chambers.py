@@ -20,7 +20,7 @@ from jaxtwin.models.observables import ejection_fraction
 from jaxtwin.models.valves import ideal_valve
 from jaxtwin.models.ventricle import READINGS, AbstractVentricle
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
-from jaxtwin.physics.base import Reading
+from jaxtwin.physics.solution import Reading
 
 _E, _R, _C = "mmHg/mL", "mmHg·s/mL", "mL/mmHg"
 _GAINS = "gains of Dickstein 1997, see `FourChambers`; bounds wide around it"

@@ -16,7 +16,8 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
-from jaxtwin.physics.base import AbstractRecordedSystem, Reading
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.solution import Reading
 
 _PACINI = (
     "default between 16 healthy adults (Pacini et al., American Journal of Physiology 274, 1998: "

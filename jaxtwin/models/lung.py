@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from jaxtwin.models.elastance import phase_of
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem, Outputs, Reading, State
+from jaxtwin.physics.base import AbstractPeriodicSystem, Outputs, State
+from jaxtwin.physics.solution import Reading
 
 _ADULT = "a ventilated adult's; the bounds reach from stiff to obstructed lungs"
 _SETTING = "usual settings of a ventilator"

@@ -14,14 +14,10 @@ from jaxtyping import Array, Float
 from jaxtwin.models.observables import mean_over_time
 from jaxtwin.models.ventricle import AbstractVentricle
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem, Reading
-from jaxtwin.physics.periodic import PeriodicOrbit
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.solution import Reading, Solution
 
 _SIMAAN = "Simaan 2009"
-
-STEPS = 480
-"""Solver steps a beat. The volume of a pumped ventricle turns sharply where the mitral valve opens,
-and is read off the steps: with 480 within 0.1 mL, with 240 within 0.14."""
 
 Speed = Scalar | float | Callable[[Scalar], Scalar]
 """Of a pump [rpm]: a number, or a function of the phase of the beat in [0, 1)."""
@@ -112,6 +108,10 @@ class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
     speed: Speed
     pump: PumpParameters = PumpParameters()
 
+    # The volume of a pumped ventricle turns sharply where the mitral valve opens, and is read off
+    # the steps: with 480 within 0.1 mL, with 240 within 0.14.
+    steps = 480
+
     @property
     def parameters(self) -> type[AbstractParameters]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The circuit's, whichever it is."""
@@ -188,7 +188,7 @@ class PumpObservables(NamedTuple):
     """Share of the beat in which the aortic valve is open."""
 
 
-def pump_observables(orbit: PeriodicOrbit) -> PumpObservables:
+def pump_observables(orbit: Solution) -> PumpObservables:
     """The observables of the pump of an `LVAD`'s periodic orbit; its output is in `observables`."""
     out: PumpedOutputs = orbit.outputs
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin.physics.periodic import PeriodicOrbit
+from jaxtwin.physics.solution import Solution
 
 
 class Observables(NamedTuple):
@@ -59,7 +59,7 @@ def ejection_fraction(
     return 100 * (EDV - ESV) / EDV
 
 
-def ejection_fraction_at_fixed_times(orbit: PeriodicOrbit) -> Float[Array, ""]:
+def ejection_fraction_at_fixed_times(orbit: Solution) -> Float[Array, ""]:
     """EF [%] from the volumes at t = 0 and at t_es = 0.2 + 0.15 T_c, for comparison only.
 
     The convention of the scripts published with Kuang et al. 2024. It lies below the
@@ -70,12 +70,12 @@ def ejection_fraction_at_fixed_times(orbit: PeriodicOrbit) -> Float[Array, ""]:
     return ejection_fraction(V[0], jnp.interp(t_es, orbit.times, V))
 
 
-def mean_over_time(orbit: PeriodicOrbit, values: Float[Array, " time"]) -> Float[Array, ""]:
+def mean_over_time(orbit: Solution, values: Float[Array, " time"]) -> Float[Array, ""]:
     """Mean of a quantity over the period, by the trapezoidal rule."""
     return jnp.trapezoid(values, orbit.times) / (orbit.times[-1] - orbit.times[0])
 
 
-def observables(orbit: PeriodicOrbit) -> Observables:
+def observables(orbit: Solution) -> Observables:
     """The observables of a left heart's periodic orbit."""
     out = orbit.outputs
     EDV, ESV = jnp.max(out.V_lv), jnp.min(out.V_lv)

@@ -17,7 +17,7 @@ from jaxtwin.models.lung import (
     muscle_pressure,
 )
 from jaxtwin.parameters import Box, Scalar, parameter
-from jaxtwin.physics.base import Reading, Recording
+from jaxtwin.physics.solution import Reading, Recording
 
 _ADULT = "halves of a ventilated adult's lung; the bounds are wide around them"
 _SLOW = "a ventilated adult's obstructed half; the bounds begin where compartment 1's end"

@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool
 
 from jaxtwin.models.observables import ejection_fraction, mean_over_time
 from jaxtwin.parameters import Scalar
-from jaxtwin.physics.base import AbstractPeriodicSystem, Outputs, Parameters, Reading, State
-from jaxtwin.physics.periodic import PeriodicOrbit
+from jaxtwin.physics.base import AbstractPeriodicSystem, Outputs, Parameters, State
+from jaxtwin.physics.solution import Reading, Solution
 
 READINGS: dict[str, Reading] = {
     "EDV": Reading("mL", lambda beat: beat.maximum.V_lv),
@@ -56,7 +56,7 @@ class AbstractVentricle(AbstractPeriodicSystem[State, Parameters, Outputs]):
         return CLINICAL
 
 
-def is_empty(orbit: PeriodicOrbit) -> Bool[Array, ""]:
+def is_empty(orbit: Solution) -> Bool[Array, ""]:
     """Whether a heart has run out of blood somewhere in its beat.
 
     Circuits are linear, and go on below an empty ventricle and a negative mean pressure of the

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from jaxtwin.models.elastance import phase_of
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem, Reading
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.solution import Reading
 
 _ADULT = "a resting adult's; the bounds are wide around it"
 

@@ -1,25 +1,23 @@
 """What a user writes to add a model: an `AbstractPeriodicSystem` or an `AbstractRecordedSystem`."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Scalar
+from jaxtwin.physics.channels import MissingChannelError
+from jaxtwin.physics.solution import Outputs, Reading, Recording, State
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar
 else:
     from equinox import AbstractClassVar
 
-State = TypeVar("State")
-"""A small named tuple of scalars, one entry a state variable."""
 Parameters = TypeVar("Parameters", bound=AbstractParameters)
-Outputs = TypeVar("Outputs")
-"""A small named tuple of scalars, one entry a quantity that can be observed."""
 
 
 class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
@@ -54,41 +52,17 @@ class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
         """What can be observed of the state at time t [s]."""
 
 
-class Recording(NamedTuple):
-    """A system's outputs over the time that it is watched: of one patient, or of many.
-
-    Attributes:
-        maximum: The outputs' largest values, [*patient] on every leaf.
-        minimum: Their smallest values, likewise.
-        waveforms: The outputs at phases 0, 1/n, ... (n − 1)/n of the time,
-            [*patient, phase] on every leaf.
-        duration: The time [s], [*patient].
-    """
-
-    maximum: Any
-    minimum: Any
-    waveforms: Any
-    duration: Any
-
-
-class Reading(NamedTuple):
-    """A number that is read off a recording, such as an end-diastolic volume.
-
-    Attributes:
-        unit: Of the number.
-        of: From a `Recording` to the number, written for one patient and for many
-            (`recording.waveforms.P_ao.mean(-1)`). Only the outputs it looks at need be recorded.
-    """
-
-    unit: str
-    of: Callable[[Recording], Any]
-
-
 class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
     """A system that is watched from its initial state on, such as a tolerance test.
 
     Subclass it for a transient; for what repeats itself, `AbstractPeriodicSystem`.
+
+    Attributes:
+        steps: Solver steps over the duration. A model that needs more says so
+            (`steps = 480` in its class); `check_system` compares with twice as many.
     """
+
+    steps: ClassVar[int] = 240
 
     @abc.abstractmethod
     def duration(self, p: Parameters) -> Scalar:
@@ -152,15 +126,61 @@ def outputs_of(system: AbstractSystem) -> Any:
     return eqx.filter_eval_shape(outputs)
 
 
-def check_channels(system: AbstractSystem, channels: Sequence[str]) -> None:
-    """Raise a ValueError that names the channels that are no outputs of the system."""
+def check_channels(system: AbstractSystem, channels: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the channels as a tuple; a single name is one channel.
+
+    Raises:
+        ValueError: If there is none, or one is no output of the system.
+    """
+    channels = (channels,) if isinstance(channels, str) else tuple(channels)
     outputs = outputs_of(system)
     missing = [channel for channel in channels if not hasattr(outputs, channel)]
     if missing or not channels:
         raise ValueError(
-            f"channels {tuple(channels)} of {type(system).__name__}: expected at least one, all "
+            f"channels {channels} of {type(system).__name__}: expected at least one, all "
             f"out of {', '.join(outputs._fields)}"
         )
+    return channels
+
+
+def reading(system: AbstractRecordedSystem, name: str | Reading) -> Reading:
+    """Return the system's reading of that name; a `Reading` of your own as it is.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if isinstance(name, Reading):
+        return name
+    known = system.readings()
+    if name not in known:
+        raise ValueError(
+            f"{type(system).__name__} has no reading {name!r}: it has "
+            f"{', '.join(known) or 'none'}; add it to the system's `readings`"
+        )
+    return known[name]
+
+
+def read(
+    system: AbstractRecordedSystem, recording: Recording[Any], names: Sequence[str | Reading]
+) -> list[Any]:
+    """Read numbers off a recording, in the order of the names.
+
+    Raises:
+        ValueError: If the system has no such reading, or an output that it needs was not recorded.
+    """
+
+    def one(name: str | Reading) -> Any:
+        try:
+            return jnp.asarray(reading(system, name).of(recording))
+        except MissingChannelError as error:
+            shown = name if isinstance(name, str) else "a reading of your own"
+            raise MissingChannelError(
+                f"{shown} is read off {error.channel}, and only "
+                f"{', '.join(recording.waveforms.channel_names)} are recorded: add that channel",
+                error.channel,
+            ) from None
+
+    return [one(name) for name in names]
 
 
 def check_rates(system: AbstractSystem, p: Any) -> None:

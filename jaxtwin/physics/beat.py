@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, check_rates
 from jaxtwin.physics.hoist import hoist
-from jaxtwin.physics.implicit import SDIRK2
+from jaxtwin.physics.sdirk import SDIRK2
+from jaxtwin.physics.solution import RESULTS, Solution, Stats
 from jaxtwin.physics.solve import ode_term
 
 FEWEST = 8
@@ -194,6 +195,14 @@ class BeatMap(eqx.Module):
             return jax.tree.unflatten(structure, y1)
 
         return Steps(step, constants, (t1 - t0, stages))
+
+    def solution(self, states, result: RESULTS, stats: Stats) -> Solution:
+        """The states at `times` as a `Solution`."""
+        times = self.times()
+        outputs = jax.vmap(self.system.outputs, in_axes=(0, 0, None))(times, states, self.p)
+        duration = jnp.asarray(self.system.duration(self.p))
+        equidistant = not self.system.discontinuities(self.p)
+        return Solution(times, states, outputs, duration, result, stats, equidistant)
 
     def conserved(self, y) -> Float[Array, " conserved"]:
         """The system's conserved quantities as a vector."""

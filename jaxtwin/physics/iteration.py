@@ -54,7 +54,7 @@ class AbstractIteration(eqx.Module):
     """How to get from beat to beat to the one that repeats itself.
 
     Attributes:
-        tolerance: On `PeriodicOrbit.residual`. Rounding alone gives about 1e-6 in float32.
+        tolerance: On `Stats.residual`. Rounding alone gives about 1e-6 in float32.
         max_beats: Give up after so many beats.
     """
 

@@ -1,33 +1,17 @@
 """Initial-value problems, through Diffrax."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffrax as dfx
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractSystem, check_rates
-
-
-class Trajectory(NamedTuple):
-    """A solution at chosen times.
-
-    Attributes:
-        times: When [s], as given.
-        states: The state at each time, [time] on every leaf.
-        outputs: What can be observed at each time, [time] on every leaf.
-        succeeded: Whether the solver reached the last time; where not, entries it did not
-            reach are infinite.
-    """
-
-    times: Float[Array, " time"]
-    states: Any
-    outputs: Any
-    succeeded: Bool[Array, ""]
+from jaxtwin.physics.solution import RESULTS, Outputs, Solution, State, Stats
 
 
 def ode_term(system: AbstractSystem) -> dfx.ODETerm:
@@ -50,17 +34,17 @@ def _jumps(system: AbstractSystem, p: AbstractParameters, end: float | None) -> 
 
 
 def simulate(
-    system: AbstractSystem,
+    system: AbstractSystem[State, Any, Outputs],
     p: AbstractParameters,
     times: Float[Array, " time"],
     *,
     state: Any = None,
-    solver: dfx.AbstractSolver | None = None,
+    solver: dfx.AbstractSolver = dfx.Kvaerno5(),
     stepsize_controller: dfx.AbstractStepSizeController | None = None,
-    adjoint: dfx.AbstractAdjoint | None = None,
+    adjoint: dfx.AbstractAdjoint = dfx.RecursiveCheckpointAdjoint(),
     max_steps: int = 100_000,
     throw: bool = True,
-) -> Trajectory:
+) -> Solution[State, Outputs]:
     """Solve a system from t = 0 with an adaptive stiff solver.
 
     Args:
@@ -68,15 +52,16 @@ def simulate(
         p: All its parameters.
         times: When the solution is wanted [s], increasing, from 0 on.
         state: The state at t = 0; by default `system.initial_state(p)`.
-        solver: Kvaerno5 by default.
+        solver: A Diffrax solver.
         stepsize_controller: By default a PID controller with rtol and atol 1e-6 in float64,
             1e-4 in float32, that ends a step at each of the system's discontinuities, in every
             period, and where one period ends and the next begins. (How many periods there are
             must be known: with a traced period or traced times it finds all of them by rejected
             steps.)
-        adjoint: How to differentiate; Diffrax's recursive checkpointing by default.
+        adjoint: How to differentiate.
         max_steps: After so many steps the solution has failed.
-        throw: Whether a failure raises; otherwise it is reported in `succeeded`.
+        throw: Whether a failure raises; otherwise it is reported in `result`, and
+            entries that were not reached are infinite.
     """
     end = None if isinstance(times, jax.core.Tracer) else float(np.asarray(times)[-1])
     times = jnp.asarray(times, float)
@@ -94,7 +79,7 @@ def simulate(
             )
     solution = dfx.diffeqsolve(
         ode_term(system),
-        dfx.Kvaerno5() if solver is None else solver,
+        solver,
         t0=0.0,
         t1=times[-1],
         dt0=None,
@@ -102,9 +87,13 @@ def simulate(
         args=p,
         saveat=dfx.SaveAt(ts=times),
         stepsize_controller=stepsize_controller,
-        adjoint=dfx.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        adjoint=adjoint,
         max_steps=max_steps,
         throw=throw,
     )
-    outputs = jax.vmap(system.outputs, in_axes=(0, 0, None))(times, solution.ys, p)
-    return Trajectory(times, solution.ys, outputs, solution.result == dfx.RESULTS.successful)
+    states: Any = solution.ys
+    outputs = jax.vmap(system.outputs, in_axes=(0, 0, None))(times, states, p)
+    reached = solution.result == dfx.RESULTS.successful
+    result = RESULTS.where(reached, RESULTS.successful, RESULTS.max_steps_reached)
+    residual = jnp.where(reached, 0.0, jnp.nan).astype(times.dtype)
+    return Solution(times, states, outputs, times[-1], result, Stats(residual, jnp.array(0)))

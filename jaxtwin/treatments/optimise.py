@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.optimize import minimize
 
-from jaxtwin.models.lvad import STEPS
+from jaxtwin.models.lvad import LVAD
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.record import record
 from jaxtwin.treatments.interventions import AbstractIntervention
@@ -181,9 +181,9 @@ def _scale(low: float, high: float) -> float:
 
 def _endpoints(system, p, make, endpoints, doses) -> dict[str, Any]:
     treated, after = make(doses)(system, p)
-    course = record(treated, after, steps=STEPS)
+    course = record(treated, after, steps=LVAD.steps)
     values = observe(treated, after, course, endpoints)
-    return {name: jnp.where(course.converged, value, jnp.nan) for name, value in values.items()}
+    return {name: jnp.where(course.success, value, jnp.nan) for name, value in values.items()}
 
 
 def _values_and_slopes(system, p, make, endpoints, names, doses):

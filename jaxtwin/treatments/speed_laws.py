@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxtwin.models.lvad import LVAD, STEPS, PumpParameters
+from jaxtwin.models.lvad import LVAD, PumpParameters
 from jaxtwin.models.ventricle import AbstractVentricle
 from jaxtwin.parameters import Scalar
 from jaxtwin.physics.beat import BeatMap
-from jaxtwin.physics.implicit import SDIRK2
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.sdirk import SDIRK2
 
 SPEEDS = (6_000.0, 18_000.0)
 """Where speeds are sought [rpm]."""
@@ -75,8 +75,8 @@ def suction_speed(
     device = PumpParameters() if pump is None else pump
 
     def flow_min(speed):
-        orbit = periodic_orbit(LVAD(heart, speed, device), p, steps=STEPS, throw=False)
-        return jnp.where(orbit.converged, jnp.min(orbit.outputs.Q_p), jnp.nan)
+        orbit = periodic_orbit(LVAD(heart, speed, device), p, throw=False)
+        return jnp.where(orbit.success, jnp.min(orbit.outputs.Q_p), jnp.nan)
 
     dtype = jnp.result_type(*jax.tree.leaves(p), jnp.float32)
     grid = jnp.arange(low, high + spacing / 2, spacing, dtype)
@@ -146,7 +146,7 @@ class FlatteningFlow(AbstractSpeedLaw):
         def beat(carry, speed):
             state, last, stopped_at = carry
             system = LVAD(heart, speed, pump)
-            done = BeatMap(system, p, SDIRK2(), STEPS).steps()(state, record=True)
+            done = BeatMap(system, p, SDIRK2(), system.steps).steps()(state, record=True)
             flow = jnp.min(done.states.Q_p)
             flat = flow <= last[0]
             stopped_at = jnp.where(jnp.isnan(stopped_at) & flat, speed, stopped_at)
@@ -155,7 +155,7 @@ class FlatteningFlow(AbstractSpeedLaw):
         dtype = jnp.result_type(*jax.tree.leaves(p), jnp.float32)
         speeds = jnp.arange(self.start, self.most, self.rise, dtype)
         # The envelope is of interest once the heart has settled with the pump.
-        first = periodic_orbit(LVAD(heart, speeds[0], pump), p, steps=STEPS, throw=False)
+        first = periodic_orbit(LVAD(heart, speeds[0], pump), p, throw=False)
         state = jax.tree.map(lambda leaf: leaf[-1], first.states)
         last = jnp.full(self.window, -jnp.inf, dtype)
         (_, _, speed), _ = jax.lax.scan(beat, (state, last, jnp.asarray(jnp.nan, dtype)), speeds)

@@ -24,18 +24,19 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.analysis.metrics import Interval, mean_with_interval
-from jaxtwin.cohorts.simulate import Progress, map_patients
-from jaxtwin.models.lvad import LVAD, STEPS, PumpedOutputs, pump_observables
+from jaxtwin.cohorts.batching import Progress, map_patients
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.models.lvad import LVAD, PumpedOutputs, pump_observables
 from jaxtwin.models.observables import UNITS, mean_over_time, observables
 from jaxtwin.models.ventricle import AbstractVentricle, is_empty
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
-from jaxtwin.physics.periodic import PeriodicOrbit
-from jaxtwin.physics.record import on_phases, record
+from jaxtwin.physics.record import record
+from jaxtwin.physics.solution import Solution
 from jaxtwin.treatments.interventions import AbstractIntervention
 
 Endpoints = Callable[[Any], dict[str, Float[Array, ""]]]
-"""Numbers of a patient in one arm, each under its name: from a `PeriodicOrbit` or `Transient`."""
+"""Numbers of a patient in one arm, each under its name: from a `Solution`."""
 
 ENDPOINT_UNITS = {
     **UNITS,
@@ -49,7 +50,7 @@ ENDPOINT_UNITS = {
 """The unit of each of the `standard_endpoints`."""
 
 
-def standard_endpoints(orbit: PeriodicOrbit) -> dict[str, Float[Array, ""]]:
+def standard_endpoints(orbit: Solution) -> dict[str, Float[Array, ""]]:
     """The observables of the ventricle, and of a pump where there is one (0 where there is none).
 
     With a pump, EF and stroke work are of the ventricle alone; output is of both.
@@ -92,35 +93,8 @@ def observe(
         raise ValueError(
             f"{type(system).__name__} has no readings: add them to the class, or pass `endpoints`"
         )
-    recording = on_phases(system, p, course, STEPS)
+    recording = course.recording(course.times.shape[-1] - 1)
     return {name: jnp.asarray(reading.of(recording)) for name, reading in readings.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Cohort:
-    """Patients of a trial: twins from a run, or drawn from a box.
-
-    Attributes:
-        system: Their model, untreated.
-        box: Which parameters differ between them.
-        theta: One row a patient.
-        source: Where they come from and how they were selected, for the report.
-
-    Raises:
-        ValueError: If θ is not a table in the box.
-    """
-
-    system: AbstractRecordedSystem
-    box: Box
-    theta: Float[np.ndarray, "patient free"]
-    source: str
-
-    def __post_init__(self):
-        if np.ndim(self.theta) != 2 or len(self.theta) < 2:
-            raise ValueError(
-                f"θ of shape {np.shape(self.theta)}: expected one row a patient, at least two"
-            )
-        self.box.check(self.theta)
 
 
 class Event(NamedTuple):
@@ -335,10 +309,10 @@ def treat(
     A heart without blood has failed, see `is_empty`.
     """
     treated, p = intervention(system, box.complete(theta))
-    course = record(treated, p, steps=STEPS)
+    course = record(treated, p, steps=LVAD.steps)
     values = observe(treated, p, course, endpoints)
-    failed = ~course.converged
-    if isinstance(system, AbstractVentricle) and isinstance(course, PeriodicOrbit):
+    failed = ~course.success
+    if isinstance(system, AbstractVentricle):
         failed = failed | is_empty(course)
     return {name: jnp.where(failed, jnp.nan, value) for name, value in values.items()}, failed
 
@@ -377,6 +351,8 @@ def run_trial(
     """
     if not arms:
         raise ValueError("no arms: expected at least one intervention, and the control")
+    if len(cohort) < 2:
+        raise ValueError(f"a cohort of {len(cohort)}: expected at least two patients")
     theta = np.asarray(cohort.theta, np.float32)
     kept, failures = [], []
     for name, intervention in arms.items():

@@ -10,8 +10,9 @@ import pytest
 
 from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.analysis.identifiability import compatible_patients
-from jaxtwin.cohorts.simulate import draw_cohort
-from jaxtwin.forward.emulator import Emulator, train_emulator
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.forward.emulator import Emulator
+from jaxtwin.forward.learning import train_emulator
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.training.loop import TrainingConfig
 from jaxtwin.twin import PRESSURES
@@ -150,7 +151,7 @@ def test_a_period_that_is_measured_is_pinned_down(emulator):
     found = compatible_patients(emulator, measured, about=PRESSURES, points=16_384)
     low, high = found.intervals["T_c"]
     assert truth["T_c"] - 0.05 <= low < high <= truth["T_c"] + 0.05
-    systolic = float(emulator.measure(jnp.array(list(truth.values())), ("systolic",))[0])
+    systolic = float(emulator.read(jnp.array(list(truth.values())), ("systolic",))[0])
     alike = compatible_patients(
         emulator, {"EDV": (EDV, 8.0), "systolic": (systolic, 5.0)}, about=PRESSURES, points=16_384
     )
@@ -214,7 +215,7 @@ def test_errors(emulator):
 @pytest.mark.slow
 def test_the_left_heart(tmp_path):
     """Of a real heart, two volumes pin down the filling and leave the heart rate open."""
-    cohort, _ = draw_cohort(LeftHeart(), SEVEN, 2304, seed=1, phases=20)
+    cohort = draw_cohort(LeftHeart(), SEVEN, 2304, seed=1, phases=20)
     emulator = Emulator.create(LeftHeart(), SEVEN, CHANNELS, 20, key=jax.random.key(0))
     config = TrainingConfig(1500, 256, learning_rate=4e-3, evaluate_every=500)
     fitted = train_emulator(
@@ -225,8 +226,8 @@ def test_the_left_heart(tmp_path):
     for i in range(2048, 2068):
         found = compatible_patients(
             fitted.model,
-            agreeing(float(cohort.maximum.V_lv[i]), float(cohort.minimum.V_lv[i]), 8.0, 6.0),
-        )  # fmt: skip
+            agreeing(float(volumes.maximum.V_lv[i]), float(volumes.minimum.V_lv[i]), 8.0, 6.0),
+        )
         inside += sum(
             low <= value <= high
             for value, (low, high) in zip(cohort.theta[i], found.intervals.values(), strict=False)

@@ -18,8 +18,10 @@ def truth():
 
 
 def estimate(truth, **changes):
-    own = {c: getattr(truth.waveforms, c) for c in TASK.channels}
-    made = Estimate.of(truth.maximum.V_lv, truth.minimum.V_lv, np.asarray(truth.theta), own)
+    own = {c: getattr(truth.recording.waveforms, c) for c in TASK.channels}
+    made = Estimate.of(
+        truth.recording.maximum.V_lv, truth.recording.minimum.V_lv, np.asarray(truth.theta), own
+    )
     return made._replace(**changes)
 
 
@@ -33,7 +35,7 @@ def test_no_error_at_the_truth(truth):
 def test_errors_are_those_that_were_made(truth):
     theta = np.asarray(truth.theta).copy()
     theta[:, 2] += 0.1 * (SEVEN.high[2] - SEVEN.low[2]) * np.where(theta[:, 2] < 2, 1, -1)
-    curves = {"V_lv": truth.waveforms.V_lv + 3.0}
+    curves = {"V_lv": truth.recording.waveforms.V_lv + 3.0}
     scores = score_curves(TASK, estimate(truth, theta=theta, waveforms=curves), truth)
     np.testing.assert_allclose(scores["V_lv_error"], 3, rtol=1e-4)
     np.testing.assert_allclose(scores["theta_E_max"], 0.1, rtol=1e-3)
@@ -41,8 +43,8 @@ def test_errors_are_those_that_were_made(truth):
     np.testing.assert_allclose(scores["theta"], 0.1 / 6, rtol=1e-3)
     assert np.all(scores["EF_resimulated"] > 0.1)
     assert "P_lv_error" not in scores
-    volumes = score_curves(TASK, estimate(truth, minimum=0.9 * truth.minimum.V_lv), truth)
-    expected = 10 * truth.minimum.V_lv / truth.maximum.V_lv
+    volumes = score_curves(TASK, estimate(truth, minimum=0.9 * truth.recording.minimum.V_lv), truth)
+    expected = 10 * truth.recording.minimum.V_lv / truth.recording.maximum.V_lv
     np.testing.assert_allclose(volumes["EF_error"], expected, rtol=1e-3)
 
 

@@ -10,15 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohorts.simulate import (
-    Simulations,
-    _factorises,
-    draw_cohort,
-    map_patients,
-    simulate_cohort,
-    simulate_patient,
-    within,
-)
+from jaxtwin.cohorts.batching import _factorises, map_patients
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.simulate import simulate_cohort, simulate_patient, within
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartOutputs
 from jaxtwin.models.ventricle import CLINICAL, READINGS
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
@@ -122,18 +117,21 @@ def assert_equal(a, b):
 def test_the_closed_form(seven):
     """A first-order lag: amplitude 50 k/√(k² + ω²) about 100, later by atan(ω/k)."""
     T, k, V_d = seven.theta.T.astype(np.float64)[:, :, None]
-    assert seven.converged.all()
+    assert seven.success.all()
     omega, phase = 2 * np.pi / T, np.arange(8) / 8
     size = 50 * k / np.hypot(k, omega)
     V = V_d + 100 + size * np.sin(2 * np.pi * phase - np.arctan2(omega, k))
-    np.testing.assert_allclose(seven.waveforms.V_lv, V, atol=0.02)
-    np.testing.assert_allclose(seven.maximum.V_lv, (V_d + 100 + size)[:, 0], atol=0.02)
-    np.testing.assert_allclose(seven.minimum.V_lv, (V_d + 100 - size)[:, 0], atol=0.02)
+    np.testing.assert_allclose(seven.recording.waveforms.V_lv, V, atol=0.02)
+    np.testing.assert_allclose(seven.recording.maximum.V_lv, (V_d + 100 + size)[:, 0], atol=0.02)
+    np.testing.assert_allclose(seven.recording.minimum.V_lv, (V_d + 100 - size)[:, 0], atol=0.02)
 
 
 def test_shapes_and_dtypes(seven):
-    assert isinstance(seven.maximum, LeftHeartOutputs)
-    assert seven.waveforms.V_lv.shape == (7, 8) and seven.maximum.P_ao.shape == (7,)
+    assert isinstance(seven.recording.maximum, LeftHeartOutputs)
+    assert seven.recording.waveforms.V_lv.shape == (
+        7,
+        8,
+    ) and seven.recording.maximum.P_ao.shape == (7,)
     for leaf in jax.tree.leaves(seven):
         assert isinstance(leaf, np.ndarray) and leaf.dtype in (np.float32, np.bool_)
 
@@ -154,11 +152,11 @@ def test_one_bad_patient_spoils_no_other(seven):
     for bad in (2, 6):  # within its chunk, and repeated as padding
         theta[bad, 1] = -30
     cohort = simulate(theta)
-    assert not cohort.converged[[2, 6]].any()
+    assert not cohort.success[[2, 6]].any()
     good = np.setdiff1d(np.arange(7), [2, 6])
     assert_equal(cohort.take(good), seven.take(good))
     limits = CLINICAL | {"EDV": (0.0, np.inf), "P_la_mean": (-1.0, np.inf)}
-    assert np.array_equal(within(Tank(), BOX, cohort, limits), cohort.converged)
+    assert np.array_equal(within(Tank(), BOX, cohort, limits), cohort.success)
 
 
 def test_cohorts_of_any_size_compile_once(seven):
@@ -175,7 +173,7 @@ def test_cohorts_of_any_size_compile_once(seven):
 def test_waveforms_between_the_times_of_an_uneven_grid(seven):
     uneven = simulate_cohort(SplitTank(), BOX, seven.theta, chunk=4, phases=8)
     for name in ("V_lv", "q_s"):
-        a, b = getattr(uneven.waveforms, name), getattr(seven.waveforms, name)
+        a, b = getattr(uneven.recording.waveforms, name), getattr(seven.recording.waveforms, name)
         np.testing.assert_allclose(a, b, rtol=1e-3)
 
 
@@ -200,7 +198,7 @@ def test_a_fixed_period_in_float32(seven):
     """Then the period is a Python number, and θ says what to compute in."""
     box = Box.of(TankParameters, ("V_d",))
     cohort = simulate_cohort(Tank(), box, seven.theta[:, 2:], chunk=4, phases=8)
-    assert cohort.converged.all() and cohort.waveforms.V_lv.dtype == np.float32
+    assert cohort.success.all() and cohort.recording.waveforms.V_lv.dtype == np.float32
 
 
 def test_gradients_of_many_patients(seven):
@@ -235,7 +233,7 @@ def test_failures_name_the_patients_and_their_parameters(seven):
     with pytest.raises(RuntimeError, match="2 of 7 patients did not converge"):
         simulate(theta, throw=True)
 
-    cohort.converged[4], cohort.residual[4] = False, 0.01
+    cohort.success[4], cohort.residual[4] = False, 0.01
     lines = cohort.failures(BOX, limit=2).splitlines()
     T, k, V_d = theta[4]
     assert lines == [
@@ -262,7 +260,7 @@ def test_progress_sees_every_chunk(seven):
 def test_errors(seven):
     with pytest.raises(ValueError, match="chunk=0: expected at least one"):
         simulate_cohort(Tank(), BOX, seven.theta, chunk=0)
-    with pytest.raises(ValueError, match="phases=7 must divide the solver's 240 steps"):
+    with pytest.raises(ValueError, match="phases=7 must divide the 240 solver steps of Tank"):
         simulate_cohort(Tank(), BOX, seven.theta, phases=7)
     for value, shown in ((np.nan, "nan"), (3.0, "3")):
         theta = seven.theta.copy()
@@ -276,7 +274,7 @@ def healthy(**changes):
     values = {"EDV": 120.0, "ESV": 50.0, "P_ao": 90.0, "P_la": 10.0, "q_s": 80.0} | changes
     one = np.ones(1, np.float32)
     beat = np.array([[0.5, 1.5]], np.float32)  # of mean 1
-    return Simulations(
+    return Cohort(
         np.zeros((1, 3), np.float32),
         outputs(0 * one, V_lv=values["EDV"] * one),
         outputs(0 * one, V_lv=values["ESV"] * one),
@@ -317,19 +315,19 @@ HALF = CLINICAL | {"EDV": (150.0, 300.0), "EF": (0.0, 100.0)}
 
 def test_cohorts_are_drawn_reproducibly():
     cohort, share = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
-    again, _ = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
+    again = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
     assert_equal(again, cohort)
     assert (
         len(cohort.theta) == 9 and within(Tank(), LEAKING, cohort, HALF).all() and 0.4 < share < 1
     )
 
-    fewer, _ = draw_cohort(Tank(), LEAKING, 4, seed=2, limits=HALF, phases=8)
+    fewer = draw_cohort(Tank(), LEAKING, 4, seed=2, limits=HALF, phases=8)
     assert_equal(fewer, cohort.take(slice(4)))
     theta = LEAKING.sample(18, seed=2).astype(np.float32)
     places = [np.flatnonzero((theta == row).all(axis=1)).item() for row in cohort.theta]
     assert places == sorted(places) and places != list(range(9))
 
-    other, _ = draw_cohort(Tank(), LEAKING, 9, seed=3, limits=HALF, phases=8)
+    other = draw_cohort(Tank(), LEAKING, 9, seed=3, limits=HALF, phases=8)
     assert not np.array_equal(other.theta, cohort.theta)
 
 

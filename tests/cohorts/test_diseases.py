@@ -18,24 +18,27 @@ def of(patients, name):
 
 
 def test_every_disease_has_its_share_and_its_ranges(patients):
-    assert len(patients.diagnosis) == len(patients.simulations.theta) == 200
-    assert patients.simulations.converged.all()
-    EIGHT.check(patients.simulations.theta)
+    assert len(patients.diagnosis) == len(patients.cohort.theta) == 200
+    assert patients.cohort.success.all()
+    EIGHT.check(patients.cohort.theta)
     for disease in DISEASES:
         mask = of(patients, disease.name)
         assert mask.sum() == round(200 * disease.share)
         for name, (low, high) in {**HEALTHY.ranges, **disease.ranges}.items():
-            values = patients.simulations.theta[mask, EIGHT.names.index(name)]
+            values = patients.cohort.theta[mask, EIGHT.names.index(name)]
             assert values.min() >= low - 1e-6 and values.max() <= high + 1e-6, (disease.name, name)
     # In random order.
     assert len(set(patients.diagnosis[:20])) > 2
 
 
 def test_they_look_as_a_clinician_expects(patients):
-    beats = patients.simulations
-    EF = np.asarray(ejection_fraction(beats.maximum.V_lv, beats.minimum.V_lv))
-    P_la, P_ao = beats.waveforms.P_la.mean(axis=1), beats.waveforms.P_ao.mean(axis=1)
-    gradient = beats.maximum.P_lv - beats.maximum.P_ao
+    beats = patients.cohort
+    EF = np.asarray(ejection_fraction(beats.recording.maximum.V_lv, beats.recording.minimum.V_lv))
+    P_la, P_ao = (
+        beats.recording.waveforms.P_la.mean(axis=1),
+        beats.recording.waveforms.P_ao.mean(axis=1),
+    )
+    gradient = beats.recording.maximum.P_lv - beats.recording.maximum.P_ao
     healthy = of(patients, "healthy")
     assert np.median(EF[healthy]) > 50
     assert np.median(EF[of(patients, "reduced contractility")]) < 40
@@ -46,10 +49,10 @@ def test_they_look_as_a_clinician_expects(patients):
 
 def test_the_same_seed_gives_the_same_patients(patients):
     again = draw_diseased(LeftHeart(), EIGHT, 200, seed=0)
-    np.testing.assert_array_equal(again.simulations.theta, patients.simulations.theta)
+    np.testing.assert_array_equal(again.cohort.theta, patients.cohort.theta)
     assert again.diagnosis == patients.diagnosis
     other = draw_diseased(LeftHeart(), EIGHT, 200, seed=1)
-    assert not np.array_equal(other.simulations.theta, patients.simulations.theta)
+    assert not np.array_equal(other.cohort.theta, patients.cohort.theta)
 
 
 def test_impossible_cohorts_are_refused():

@@ -13,7 +13,7 @@ import pytest
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.treatments.interventions import Nothing, Pump
-from jaxtwin.treatments.trials import Cohort, run_trial
+from jaxtwin.treatments.trials import run_trial
 
 SCRIPT = Path(__file__).parents[1] / "spread_cohort.py"
 
@@ -42,12 +42,21 @@ def run(folder, *each, devices):
     ]
     try:
         for process in processes:
-            said, _ = process.communicate(timeout=240)
+            said, _ = process.communicate(timeout=600)
             assert process.returncode == 0, said[-3000:]
     finally:
         for process in processes:
             process.kill()
     return [list(np.load(folder / f"{i}.npz").values()) for i in range(len(each))]
+
+
+def free_port():
+    """Below those that the system hands out itself, which may be taken before ours is used."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise OSError("no free port between 20,000 and 32,000")
 
 
 def assert_same(found, expected):
@@ -64,7 +73,9 @@ def assert_same(found, expected):
 
 @pytest.fixture(scope="module")
 def trial():
-    cohort = Cohort(LeftHeart(), SEVEN, SEVEN.sample(44, seed=2)[:20], "20 points of the box")
+    cohort = simulate_cohort(
+        LeftHeart(), SEVEN, SEVEN.sample(44, seed=2)[:20], source="20 points of the box"
+    )
     with jax.enable_x64(False):
         return run_trial(cohort, {"control": Nothing(), "pump": Pump(9_000.0)})
 
@@ -86,9 +97,7 @@ def test_eight_devices(tmp_path, alone, trial):
 
 @pytest.mark.slow
 def test_two_hosts(tmp_path, alone, trial):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     hosts = [["--processes", "2", "--process", str(i), "--address", address] for i in range(2)]
     for found in run(tmp_path, *hosts, devices=2):
         assert_same(found, alone)

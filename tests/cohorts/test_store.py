@@ -6,7 +6,7 @@ import pytest
 import zarr
 
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.cohorts.store import read_simulations, simulate_into
+from jaxtwin.cohorts.store import read_cohort, simulate_into
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.parameters import Box
 from tests.cohorts.test_cohort import LEAKING, Tank, TankParameters
@@ -28,8 +28,8 @@ def whole():
 
 def test_what_is_read_is_what_was_simulated(tmp_path, whole):
     simulate_into(tmp_path / "tanks", Tank(), LEAKING, THETA, **OPTIONS)
-    assert_equal(read_simulations(tmp_path / "tanks", Tank()), whole)
-    part = read_simulations(tmp_path / "tanks", Tank(), slice(5, 21))
+    assert_equal(read_cohort(tmp_path / "tanks", Tank()), whole)
+    part = read_cohort(tmp_path / "tanks", Tank(), slice(5, 21))
     assert_equal(part, whole.take(slice(5, 21)))
     # Any reader of Zarr can open it.
     group = zarr.open_group(tmp_path / "tanks", mode="r")
@@ -57,20 +57,20 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path, whole):
     with pytest.raises(CutShort):
         simulate_into(place, Tank(), LEAKING, THETA, progress=after(1), **OPTIONS)
     with pytest.raises(ValueError, match=r"13 of 23 patients .* are not simulated yet"):
-        read_simulations(place, Tank())
-    assert_equal(read_simulations(place, Tank(), slice(0, 10)), whole.take(slice(0, 10)))
+        read_cohort(place, Tank())
+    assert_equal(read_cohort(place, Tank(), slice(0, 10)), whole.take(slice(0, 10)))
     # Killed while it wrote a block: some arrays have it, the mark is missing.
     zarr.open_group(place, mode="a")["maximum/V_lv"][10:20] = 7.0
     simulate_into(place, Tank(), LEAKING, THETA, progress=after(9), **OPTIONS)
     assert blocks == [0, 10, 20]
-    assert_equal(read_simulations(place, Tank()), whole)
+    assert_equal(read_cohort(place, Tank()), whole)
 
 
 def test_theta_may_lie_on_disk(tmp_path, whole):
     np.save(tmp_path / "theta.npy", THETA)
     theta = np.load(tmp_path / "theta.npy", mmap_mode="r")
     simulate_into(tmp_path / "tanks", Tank(), LEAKING, theta, **OPTIONS)
-    assert_equal(read_simulations(tmp_path / "tanks", Tank()), whole)
+    assert_equal(read_cohort(tmp_path / "tanks", Tank()), whole)
 
 
 def test_nothing_is_overwritten(tmp_path, whole):
@@ -85,8 +85,8 @@ def test_nothing_is_overwritten(tmp_path, whole):
     with pytest.raises(ValueError, match=r"system is .*Tank\(\), not .*LeftHeart\(\)"):
         simulate_into(place, LeftHeart(), SEVEN, SEVEN.sample(23, seed=3), **OPTIONS)
     with pytest.raises(ValueError, match=r"is of .*Tank\(\), not of .*LeftHeart\(\)"):
-        read_simulations(place, LeftHeart())
-    assert_equal(read_simulations(place, Tank()), whole)
+        read_cohort(place, LeftHeart())
+    assert_equal(read_cohort(place, Tank()), whole)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("precious")
     with pytest.raises(ValueError, match="not empty"):
@@ -100,7 +100,7 @@ def test_a_bad_parameter_stops_the_run_and_loses_nothing(tmp_path, whole):
     with pytest.raises(ValueError, match=r"k = 9 .* is outside the box"):
         simulate_into(tmp_path / "tanks", Tank(), LEAKING, theta, **OPTIONS)
     simulate_into(tmp_path / "tanks", Tank(), LEAKING, THETA, **OPTIONS)
-    assert_equal(read_simulations(tmp_path / "tanks", Tank()), whole)
+    assert_equal(read_cohort(tmp_path / "tanks", Tank()), whole)
 
 
 @pytest.mark.parametrize(
@@ -129,5 +129,5 @@ def test_columns_in_another_order_are_another_box(tmp_path):
 def test_the_left_heart_too(tmp_path):
     theta = THREE.sample(6, seed=0)
     simulate_into(tmp_path / "hearts", LeftHeart(), THREE, theta, chunk=6)
-    found = read_simulations(tmp_path / "hearts", LeftHeart())
+    found = read_cohort(tmp_path / "hearts", LeftHeart())
     assert_equal(found, simulate_cohort(LeftHeart(), THREE, theta, chunk=6))

@@ -64,7 +64,7 @@ def cache(emulator):
     numbers = [
         np.asarray(leaf)
         for leaf in jax.vmap(
-            lambda t: emulator.measure(t, ("EDV", "ESV", "period", "systolic", "diastolic"))
+            lambda t: emulator.read(t, ("EDV", "ESV", "period", "systolic", "diastolic"))
         )(jnp.asarray(theta))
     ]
     np.testing.assert_allclose(numbers[2], theta[:, 0], rtol=1e-6)
@@ -146,4 +146,4 @@ def test_a_patient_without_them_is_named_before_training(emulator, cache, tmp_pa
 def test_a_forward_model_without_pressure(emulator):
     without = dataclasses.replace(emulator, channels=("V_lv", "P_lv", "P_la"))
     with pytest.raises(ValueError, match="systolic is read off P_ao"):
-        without.measure(jnp.array([1.0, 140.0]), ("systolic",))
+        without.read(jnp.array([1.0, 140.0]), ("systolic",))

@@ -263,7 +263,7 @@ def test_the_papers_emulator_learns_and_goes_on_where_it_stopped(tmp_path):
     # Worse than jaxtwin's by far, better than the mean over the box (about 60 mL).
     assert 2 < errors["EDV_mean"] < 30 and 1 < errors["ESV_mean"] < 30
     theta = jnp.asarray(SEVEN.sample(8, seed=5), jnp.float32)
-    slope = jax.vmap(jax.grad(lambda t: emulator.measure(t, ("EDV",))[0]))(theta)
+    slope = jax.vmap(jax.grad(lambda t: emulator.read(t, ("EDV",))[0]))(theta)
     assert np.all(slope[:, SEVEN.names.index("V_0")] > 0)
     _, same = obtain_paper_emulator(tmp_path, training, unseen=256, seed=0)
     assert same == errors and np.prod(GRID) == 3_840

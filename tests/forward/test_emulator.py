@@ -9,15 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohorts.simulate import Simulations, simulate_cohort
-from jaxtwin.forward.emulator import (
-    Emulator,
-    OutsideBoxWarning,
-    load_emulator,
-    measure,
-    save_emulator,
-    train_emulator,
-)
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.forward.emulator import Emulator, OutsideBoxWarning, load_emulator, save_emulator
+from jaxtwin.forward.learning import measure, train_emulator
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart, LeftHeartOutputs
 from jaxtwin.training import checkpoint
 from jaxtwin.training.checkpoint import CheckpointError
@@ -78,7 +73,7 @@ def simulations_of(emulator, theta):
         named = {name: values[:, i] for i, name in enumerate(emulator.channels)}
         return LeftHeartOutputs(**{n: named.get(n, missing) for n in LeftHeartOutputs._fields})
 
-    return Simulations(
+    return Cohort(
         theta.astype(np.float32),
         outputs(emulation.maximum),
         outputs(emulation.minimum),
@@ -116,7 +111,7 @@ def test_the_left_heart_comes_back_from_its_targets():
     alike = np.repeat(theta, 2, axis=0)
     alike[1::2, [1, 6]] = 250, 22
     simulations = simulate_cohort(LeftHeart(), SEVEN, alike, phases=PHASES, chunk=4)
-    assert simulations.converged.all()
+    assert simulations.success.all()
     emulator = blank()
     targets = emulator.targets(simulations)
     # V_0 is divided by V_s, which V_0 and E_min make; the beat then depends on the rest alone.
@@ -142,7 +137,7 @@ def test_one_patient_many_patients_and_jit(emulator, cohort):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], many)
         assert_equal(emulator(theta[i]), one, rtol=1e-5, atol=1e-4)
         assert_equal(eqx.filter_jit(emulator)(theta[i]), one, rtol=1e-5, atol=1e-4)
-        EDV, ESV = emulator.measure(theta[i], ("EDV", "ESV"))
+        EDV, ESV = emulator.read(theta[i], ("EDV", "ESV"))
         assert_equal((EDV, ESV), (one.maximum[0], one.minimum[0]), rtol=1e-5)
     # float32 even where θ is not.
     assert {leaf.dtype for leaf in emulator(theta[0].astype(jnp.float64))} == {jnp.dtype("float32")}
@@ -154,7 +149,7 @@ def test_gradient_of_the_volumes():
     emulator = dataclasses.replace(emulator, mean=mean)
     theta = jnp.asarray(SEVEN.from_unit(jnp.linspace(0.3, 0.6, 7, dtype=jnp.float32)))
     side = np.asarray(SEVEN.high) - np.asarray(SEVEN.low)
-    volumes = eqx.filter_jit(lambda theta: jnp.stack(emulator.measure(theta, ("EDV", "ESV"))))
+    volumes = eqx.filter_jit(lambda theta: jnp.stack(emulator.read(theta, ("EDV", "ESV"))))
     gradient = jax.jacobian(volumes)(theta)
     assert gradient.dtype == jnp.float32
     for i in range(7):
@@ -181,13 +176,13 @@ def test_measure(emulator, cohort):
     values = [*error.maximum.values(), *error.minimum.values(), *error.waveforms.values()]
     np.testing.assert_allclose([*values, *table.values()], 0, atol=1e-4)
 
-    off = eqx.tree_at(lambda s: s.maximum.V_lv, cohort, cohort.maximum.V_lv + 3)
-    off = eqx.tree_at(lambda s: s.waveforms.P_lv, off, 1.25 * cohort.waveforms.P_lv)
+    off = eqx.tree_at(lambda s: s.maximum.V_lv, cohort, cohort.recording.maximum.V_lv + 3)
+    off = eqx.tree_at(lambda s: s.waveforms.P_lv, off, 1.25 * cohort.recording.waveforms.P_lv)
     error, table = measure(emulator, off)
     assert error.maximum["V_lv"] == table["EDV_mean"] == pytest.approx(3, abs=1e-3)
     assert table["ESV_mean"] == pytest.approx(0, abs=1e-3)
     assert error.waveforms["P_lv"] == table["waveform_median"] == pytest.approx(0.2, abs=1e-3)
-    EDV, ESV = cohort.maximum.V_lv, cohort.minimum.V_lv
+    EDV, ESV = cohort.recording.maximum.V_lv, cohort.recording.minimum.V_lv
     EF_error = 100 * ESV / EDV - 100 * ESV / (EDV + 3)
     assert table["EF_mean"] == pytest.approx(EF_error.mean(), abs=1e-3)
     assert table["EF_worst"] == pytest.approx(EF_error.max(), abs=1e-3)
@@ -281,15 +276,15 @@ def test_accuracy_on_the_whole_box(tmp_path):
         simulate_cohort(system, SEVEN, SEVEN.sample(n, seed=seed))
         for n, seed in ((16_384 + 1024, 0), (4096, 1))
     )
-    training = training.take(training.converged)
+    training = training.take(training.success)
     emulator = Emulator.create(system, SEVEN, channels, 80, key=jax.random.key(0))
     config = TrainingConfig(3500, 512, learning_rate=4e-3, evaluate_every=500)
     fitted = train_emulator(
         emulator, training.take(slice(16_384)), training.take(slice(16_384, None)), config,
         folder=tmp_path, seed=0, resume=False,
     )  # fmt: skip
-    _, table = measure(fitted.model, unseen.take(unseen.converged))
-    assert unseen.converged.mean() > 0.999
+    _, table = measure(fitted.model, unseen.take(unseen.success))
+    assert unseen.success.mean() > 0.999
     assert table["EDV_mean"] < 0.2 and table["ESV_mean"] < 0.2, table
     assert table["EF_mean"] < 0.15 and table["EF_worst"] < 3, table
     assert table["waveform_median"] < 0.01, table

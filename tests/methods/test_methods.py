@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.forward.base import Simulator
 from jaxtwin.forward.emulator import Emulator
+from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.base import Curves, CurveTask, Estimate, each_patient
 from jaxtwin.methods.curves import CurveEncoder
 from jaxtwin.methods.descent import descend, phase_waves

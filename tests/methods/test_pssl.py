@@ -65,7 +65,7 @@ def cache(emulator, tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     theta = jnp.asarray(BOX.sample(16, seed=0))
     EDV, ESV = (
-        np.asarray(leaf) for leaf in jax.vmap(lambda t: emulator.measure(t, ("EDV", "ESV")))(theta)
+        np.asarray(leaf) for leaf in jax.vmap(lambda t: emulator.read(t, ("EDV", "ESV")))(theta)
     )
     rows, columns = np.mgrid[:32, :32] - 15.5
     beat = (1 + np.cos(2 * np.pi * np.arange(10) / 8)) / 2

@@ -10,7 +10,7 @@ import pytest
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.ferreira import NINE, Ferreira, FerreiraParameters
-from jaxtwin.models.lvad import LVAD, STEPS
+from jaxtwin.models.lvad import LVAD
 from jaxtwin.models.observables import mean_over_time, observables
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
@@ -28,7 +28,7 @@ def beat(p):
 
 @eqx.filter_jit
 def pumped_beat(p):
-    orbit = periodic_orbit(PUMP, p, steps=STEPS)
+    orbit = periodic_orbit(PUMP, p)
     return orbit, observables(orbit)
 
 
@@ -152,15 +152,17 @@ def test_gradients_are_finite_differences():
 
 def test_a_cohort_in_single_precision():
     cohort = simulate_cohort(SYSTEM, NINE, NINE.sample(64, seed=0))
-    assert cohort.waveforms.V_lv.dtype == np.float32 and cohort.converged.all()
+    assert cohort.recording.waveforms.V_lv.dtype == np.float32 and cohort.success.all()
 
     def exactly(theta):
         return periodic_orbit(SYSTEM, NINE.complete(theta), throw=False).outputs
 
     exact = eqx.filter_jit(jax.vmap(exactly))(jnp.asarray(cohort.theta, float))
-    np.testing.assert_allclose(cohort.maximum.V_lv, exact.V_lv.max(1), atol=0.1)
-    np.testing.assert_allclose(cohort.minimum.V_lv, exact.V_lv.min(1), atol=0.1)
-    np.testing.assert_allclose(cohort.waveforms.P_ao.mean(1), exact.P_ao[:, :-1].mean(1), atol=0.3)
+    np.testing.assert_allclose(cohort.recording.maximum.V_lv, exact.V_lv.max(1), atol=0.1)
+    np.testing.assert_allclose(cohort.recording.minimum.V_lv, exact.V_lv.min(1), atol=0.1)
+    np.testing.assert_allclose(
+        cohort.recording.waveforms.P_ao.mean(1), exact.P_ao[:, :-1].mean(1), atol=0.3
+    )
 
 
 def test_promises():

@@ -17,10 +17,9 @@ from jaxtwin.models.four_chambers import (
     FourChambers,
 )
 from jaxtwin.models.lvad import LVAD
-from jaxtwin.models.lvad import STEPS as PUMP_STEPS
-from jaxtwin.physics.base import Recording
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.solution import Recording
 from jaxtwin.treatments.interventions import Fluid, Inotrope, MitralRepair, Vasodilator, combine
 
 HEARTS = FourChambers()
@@ -54,7 +53,7 @@ def settled():
     rows = [parameters(**changes) for changes in (*PATIENTS.values(), *drawn)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
     orbit = eqx.filter_jit(jax.vmap(lambda p: periodic_orbit(HEARTS, p, throw=False)))(batch)
-    assert np.all(orbit.converged) and np.max(orbit.beats) <= 5
+    assert np.all(orbit.success) and np.max(orbit.stats.beats) <= 5
     return batch, orbit
 
 
@@ -261,13 +260,15 @@ def test_gradients_are_those_of_finite_differences():
 def test_a_cohort_in_single_precision_and_its_readings(settled):
     _, orbit = settled
     cohort = simulate_cohort(HEARTS, BOTH_SIDES, THETA)
-    assert cohort.converged.all() and cohort.waveforms.P_pa.dtype == np.float32
+    assert cohort.success.all() and cohort.recording.waveforms.P_pa.dtype == np.float32
     for name in ("V_lv", "V_rv", "P_ao", "P_pa", "P_rv", "P_ra", "V_s"):
         exact = np.asarray(getattr(orbit.outputs, name))[len(PATIENTS) :, :-1:3]
-        error = np.abs(getattr(cohort.waveforms, name) - exact)
+        error = np.abs(getattr(cohort.recording.waveforms, name) - exact)
         # The valve's opening moves by less than a step.
         assert np.max(error) < 2e-3 * np.max(np.abs(exact)), name
-    recording = Recording(cohort.maximum, cohort.minimum, cohort.waveforms, THETA[:, 0])
+    recording = Recording(
+        cohort.recording.maximum, cohort.recording.minimum, cohort.recording.waveforms, THETA[:, 0]
+    )
     values = {n: np.asarray(reading.of(recording)) for n, reading in HEARTS.readings().items()}
     assert {"EDV", "EF", "P_la_mean", "RVEDV", "RVESV", "RVEF", "P_pa_mean"} < set(values)
     assert all(value.shape == (64,) for value in values.values())
@@ -280,8 +281,8 @@ def test_a_cohort_in_single_precision_and_its_readings(settled):
 def test_a_pump_and_other_interventions(beat):
     failing = parameters(**PATIENTS["failing"])
     pumped = LVAD(HEARTS, 9_000.0)
-    orbit = jax.jit(lambda p: periodic_orbit(pumped, p, steps=PUMP_STEPS, throw=False))(failing)
-    assert orbit.converged
+    orbit = jax.jit(lambda p: periodic_orbit(pumped, p, throw=False))(failing)
+    assert orbit.success
     output = [mean(one, np.asarray(one.outputs.q_s)) * 0.06 for one in (beat("failing"), orbit)]
     assert output[1] > 1.05 * output[0]
     # Unloaded, the left ventricle lets the septum come over.

@@ -9,8 +9,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from jaxtwin.models.glucose import TWIN, GlucoseParameters, GlucoseTest
-from jaxtwin.physics.base import Recording
 from jaxtwin.physics.check import check_system
+from jaxtwin.physics.solution import Recording
 from jaxtwin.physics.solve import simulate
 
 SYSTEM = GlucoseTest()
@@ -36,7 +36,7 @@ def solve(p):
 
 def outputs(**changes):
     found = solve(parameters(**changes))
-    assert found.succeeded
+    assert found.success
     return jax.tree.map(np.asarray, found.outputs)
 
 
@@ -159,6 +159,6 @@ def test_report_readings_and_scaling():
 def test_the_whole_box_stays_finite_and_positive():
     theta = np.concatenate([TWIN.sample(32, seed=0), [TWIN.low, TWIN.high]])
     found = jax.vmap(lambda theta: solve(TWIN.complete(theta)))(jnp.asarray(theta))
-    assert found.succeeded.all()
+    assert found.success.all()
     assert (found.outputs.G > 0).all() and (found.outputs.I > 0).all()
     assert (found.outputs.X > -1e-9).all()

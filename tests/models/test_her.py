@@ -148,15 +148,17 @@ def test_gradients_are_finite_differences():
 @pytest.mark.parametrize("box", [TIGHT, REGURGITANT], ids=["tight", "regurgitant"])
 def test_a_cohort_in_single_precision(box):
     cohort = simulate_cohort(SYSTEM, box, box.sample(64, seed=0))
-    assert cohort.waveforms.V_lv.dtype == np.float32 and cohort.converged.all()
+    assert cohort.recording.waveforms.V_lv.dtype == np.float32 and cohort.success.all()
 
     def exactly(theta):
         return periodic_orbit(SYSTEM, box.complete(theta), throw=False).outputs
 
     exact = eqx.filter_jit(jax.vmap(exactly))(jnp.asarray(cohort.theta, float))
-    np.testing.assert_allclose(cohort.maximum.V_lv, exact.V_lv.max(1), atol=0.1)
-    np.testing.assert_allclose(cohort.minimum.V_lv, exact.V_lv.min(1), atol=0.1)
-    np.testing.assert_allclose(cohort.waveforms.P_ao.mean(1), exact.P_ao[:, :-1].mean(1), atol=0.3)
+    np.testing.assert_allclose(cohort.recording.maximum.V_lv, exact.V_lv.max(1), atol=0.1)
+    np.testing.assert_allclose(cohort.recording.minimum.V_lv, exact.V_lv.min(1), atol=0.1)
+    np.testing.assert_allclose(
+        cohort.recording.waveforms.P_ao.mean(1), exact.P_ao[:, :-1].mean(1), atol=0.3
+    )
 
 
 def test_promises_and_a_pump():

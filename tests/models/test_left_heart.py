@@ -91,7 +91,7 @@ def check_against(found, reference, *, worst_volume):
 def test_matches_the_independent_solver_of_six_patients(x64):
     with jax.enable_x64(x64):
         orbit, found, _, _ = beats(reference_patients())
-        assert np.all(orbit.converged)
+        assert np.all(orbit.success)
     found = jax.tree.map(lambda x: np.asarray(x)[: len(ROWS)], found)
     assert found.EDV.dtype == (np.float64 if x64 else np.float32)
     keys = {
@@ -116,9 +116,9 @@ def test_matches_the_independent_solver_all_over_the_box(x64):
     assert np.shape(theta) == (256, 7) and max(RADAU["residual"]) <= 1e-7
     with jax.enable_x64(x64):
         orbit, found, _, _ = beats(seven(theta))
-        assert np.all(orbit.converged)
+        assert np.all(orbit.success)
         # Each says how far it is from periodic.
-        assert np.all(orbit.residual <= NewtonIteration().tolerance)
+        assert np.all(orbit.stats.residual <= NewtonIteration().tolerance)
     check_against(
         found, {n: np.array(v) for n, v in expected.items()}, worst_volume=0.1 if x64 else 0.2
     )
@@ -134,8 +134,8 @@ def test_stored_values_are_what_the_script_computes(row):
 
 def test_converges_all_over_the_box(box):
     _, orbit, _, _, _ = box
-    assert np.all(orbit.converged)
-    assert np.all(orbit.beats <= 20)
+    assert np.all(orbit.success)
+    assert np.all(orbit.stats.beats <= 20)
 
 
 def test_stressed_volume_is_conserved(box):

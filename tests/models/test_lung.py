@@ -10,9 +10,9 @@ from scipy.integrate import solve_ivp
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.lung import AIRWAY, Lung, LungParameters
-from jaxtwin.physics.base import Recording
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.solution import Recording
 
 SYSTEM = Lung()
 
@@ -65,11 +65,13 @@ def test_gradients_cohort_and_report():
         )
         np.testing.assert_allclose(slope, numeric / (2 * step), rtol=1e-3)
     cohort = simulate_cohort(SYSTEM, AIRWAY, AIRWAY.sample(64, seed=0))
-    assert cohort.converged.all()
+    assert cohort.success.all()
     for i in range(64):
         one = AIRWAY.complete(jnp.asarray(cohort.theta[i], float))
         V = closed_form(np.arange(80) / 80 * p.T, one)
-        np.testing.assert_allclose(cohort.waveforms.V[i], V, atol=2e-3 * float(one.C) * p.P_i)
+        np.testing.assert_allclose(
+            cohort.recording.waveforms.V[i], V, atol=2e-3 * float(one.C) * p.P_i
+        )
     report = check_system(SYSTEM)
     assert not report.problems and report.facts["fastest mode"] == "0.5"
 
@@ -107,7 +109,10 @@ def test_readings():
     cohort = simulate_cohort(SYSTEM, AIRWAY, AIRWAY.sample(8, seed=1))
     p = LungParameters()
     many = Recording(
-        cohort.maximum, cohort.minimum, cohort.waveforms, np.full(8, p.T, cohort.theta.dtype)
+        cohort.recording.maximum,
+        cohort.recording.minimum,
+        cohort.recording.waveforms,
+        np.full(8, p.T, cohort.theta.dtype),
     )
     one = jax.tree.map(lambda leaf: leaf[3], many)
     readings = SYSTEM.readings()

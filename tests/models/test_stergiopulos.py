@@ -135,14 +135,16 @@ def test_gradients_are_finite_differences():
 def test_a_cohort_in_single_precision():
     theta = COUPLING.sample(64, seed=0)
     cohort = simulate_cohort(SYSTEM, COUPLING, theta)
-    assert cohort.waveforms.V_lv.dtype == np.float32 and cohort.converged.all()
+    assert cohort.recording.waveforms.V_lv.dtype == np.float32 and cohort.success.all()
     p = jax.vmap(COUPLING.complete)(jnp.asarray(cohort.theta, float))
     exact = eqx.filter_jit(jax.vmap(lambda p: periodic_orbit(SYSTEM, p, throw=False).outputs))(
         eqx.tree_at(lambda p: p.R_a, p, jnp.zeros(64))
     )
-    np.testing.assert_allclose(cohort.maximum.V_lv, exact.V_lv.max(1), atol=0.1)
-    np.testing.assert_allclose(cohort.minimum.V_lv, exact.V_lv.min(1), atol=0.1)
-    np.testing.assert_allclose(cohort.waveforms.P_ao.mean(1), exact.P_ao[:, :-1].mean(1), atol=0.3)
+    np.testing.assert_allclose(cohort.recording.maximum.V_lv, exact.V_lv.max(1), atol=0.1)
+    np.testing.assert_allclose(cohort.recording.minimum.V_lv, exact.V_lv.min(1), atol=0.1)
+    np.testing.assert_allclose(
+        cohort.recording.waveforms.P_ao.mean(1), exact.P_ao[:, :-1].mean(1), atol=0.3
+    )
 
 
 def test_promises_interventions_and_a_pump():

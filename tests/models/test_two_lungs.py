@@ -12,9 +12,9 @@ from scipy.linalg import expm
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.lung import Lung, LungParameters
 from jaxtwin.models.two_lungs import COMPARTMENTS, TwoLungs, TwoLungsParameters
-from jaxtwin.physics.base import Recording
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.solution import Recording
 
 SYSTEM = TwoLungs()
 ORBIT = jax.jit(lambda p: periodic_orbit(SYSTEM, p))
@@ -185,12 +185,14 @@ def test_gradients_cohort_and_report():
         numeric = read(30.0 + dR, 0.025 + dC) - read(30.0 - dR, 0.025 - dC)
         np.testing.assert_allclose(slope, numeric / (2 * (dR + dC)), rtol=1e-3)
     cohort = simulate_cohort(SYSTEM, COMPARTMENTS, COMPARTMENTS.sample(64, seed=0))
-    assert cohort.converged.all()
-    assert cohort.waveforms.V.dtype == np.float32
+    assert cohort.success.all()
+    assert cohort.recording.waveforms.V.dtype == np.float32
     for i in range(64):
         one = COMPARTMENTS.complete(jnp.asarray(cohort.theta[i], float))
         V, _ = closed_form(np.arange(80) / 80 * one.T, one)
         for name, expected in zip(("V_1", "V_2"), V, strict=True):
             # The fastest has a time constant of one solver step.
-            np.testing.assert_allclose(getattr(cohort.waveforms, name)[i], expected, atol=0.01)
+            np.testing.assert_allclose(
+                getattr(cohort.recording.waveforms, name)[i], expected, atol=0.01
+            )
     assert not check_system(SYSTEM).problems

@@ -74,9 +74,9 @@ def test_gradients_and_a_cohort_in_single_precision():
         rtol=1e-3,
     )
     cohort = simulate_cohort(SYSTEM, THREE_ELEMENTS, THREE_ELEMENTS.sample(64, seed=0))
-    assert cohort.converged.all()
+    assert cohort.success.all()
     for i in range(64):
         one = THREE_ELEMENTS.complete(jnp.asarray(cohort.theta[i], float))
         P = closed_form(np.arange(80) / 80 * one.T_c, one)
-        flow = cohort.waveforms.q_a[i]
-        np.testing.assert_allclose(cohort.waveforms.P_ao[i], P + one.Z * flow, rtol=2e-3)
+        flow = cohort.recording.waveforms.q_a[i]
+        np.testing.assert_allclose(cohort.recording.waveforms.P_ao[i], P + one.Z * flow, rtol=2e-3)

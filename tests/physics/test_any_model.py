@@ -10,9 +10,10 @@ import pytest
 
 import jaxtwin
 from jaxtwin.analysis.metrics import score_curves
-from jaxtwin.cohorts.simulate import draw_splits, simulate_cohort
-from jaxtwin.forward.base import Simulator
-from jaxtwin.forward.emulator import learn_emulator
+from jaxtwin.cohorts.draw import draw_splits
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.forward.learning import learn_emulator
+from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.base import CurveTask
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.neural_ode import ConditionedNeuralODE, NeuralODE
@@ -25,7 +26,7 @@ from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.training.loop import TrainingConfig
 from jaxtwin.treatments.interventions import Effect, Nothing, Settings, combine
 from jaxtwin.treatments.optimise import optimise_intervention
-from jaxtwin.treatments.trials import Cohort, run_trial
+from jaxtwin.treatments.trials import run_trial
 
 PACKAGE = Path(jaxtwin.__file__).parent
 MODELS = {
@@ -72,7 +73,7 @@ def test_no_code_outside_of_models_names_a_model():
 
 @pytest.fixture(scope="module")
 def lungs():
-    return Cohort(Lung(), AIRWAY, AIRWAY.sample(16, seed=0), "16 points of the box")
+    return simulate_cohort(Lung(), AIRWAY, AIRWAY.sample(16, seed=0), source="16 points of the box")
 
 
 def test_a_trial_of_lungs(lungs):
@@ -100,7 +101,9 @@ def test_interventions_name_what_is_missing(lungs):
 
 
 def test_a_trial_of_insulin():
-    cohort = Cohort(GlucoseTest(), SENSITIVITY, SENSITIVITY.sample(8, seed=0), "points of a box")
+    cohort = simulate_cohort(
+        GlucoseTest(), SENSITIVITY, SENSITIVITY.sample(8, seed=0), source="points of a box"
+    )
     trial = run_trial(cohort, {"none": Settings({"dose": 0.0}), "dose": Settings({"dose": 60.0})})
     assert not trial.failed.any()
     assert trial.effects("G_mean", control="none")[0].difference.high < 0
@@ -110,7 +113,7 @@ def test_a_trial_of_insulin():
 def test_a_dose_by_gradient():
     """Tidal volume is linear in the pressure: 0.5 L is met where it should be."""
     before = simulate_cohort(Lung(), AIRWAY, np.array([[10.0, 0.05]]))
-    V_T = float(before.maximum.V[0] - before.minimum.V[0])  # of 15 cmH2O
+    V_T = float(before.recording.maximum.V[0] - before.recording.minimum.V[0])  # of 15 cmH2O
     best = optimise_intervention(
         Lung(),
         LungParameters(),
@@ -189,19 +192,19 @@ def test_noise_is_added_to_curves_and_not_to_labels():
     task = CurveTask(Lung(), AIRWAY, "q", resolution=0.004, known=("C",), noise=0.1)
     patients = simulate_cohort(Lung(), AIRWAY, AIRWAY.sample(64, seed=0), phases=60)
     curves = task.measure(patients, np.random.default_rng(0))
-    noise = curves.values - patients.waveforms.q
+    noise = curves.values - patients.recording.waveforms.q
     assert abs(noise.std() - 0.1) < 0.005
     np.testing.assert_array_equal(curves.known[:, 0], patients.theta[:, 1])
-    np.testing.assert_array_equal(curves.maximum, patients.maximum.q)
+    np.testing.assert_array_equal(curves.maximum, patients.recording.maximum.q)
     quiet = dataclasses.replace(task, noise=0.05).measure(patients, np.random.default_rng(0))
-    np.testing.assert_allclose(quiet.values - patients.waveforms.q, noise / 2, atol=1e-6)
+    np.testing.assert_allclose(quiet.values - patients.recording.waveforms.q, noise / 2, atol=1e-6)
 
 
 def test_readings_of_a_forward_model():
     forward = Simulator(system=Lung(), box=AIRWAY, channels=("V",))
-    V_T, ventilation = forward.measure(jnp.array([10.0, 0.05]), ("V_T", "ventilation"))
+    V_T, ventilation = forward.read(jnp.array([10.0, 0.05]), ("V_T", "ventilation"))
     np.testing.assert_allclose(ventilation, V_T * 60 / 4.0, rtol=1e-6)
     with pytest.raises(ValueError, match=r"q_max is read off q, and this forward model gives V:"):
-        forward.measure(jnp.array([10.0, 0.05]), ("q_max",))
+        forward.read(jnp.array([10.0, 0.05]), ("q_max",))
     with pytest.raises(ValueError, match="Lung has no reading 'EF'"):
-        forward.measure(jnp.array([10.0, 0.05]), ("EF",))
+        forward.read(jnp.array([10.0, 0.05]), ("EF",))

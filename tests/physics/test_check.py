@@ -13,10 +13,11 @@ from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.models.windkessel import Windkessel
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem, Reading
+from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.record import record
+from jaxtwin.physics.solution import Reading
 from jaxtwin.physics.solve import simulate
 
 

@@ -12,16 +12,18 @@ import pytest
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.observables import observables
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
+from jaxtwin.physics.adjoint import DirectAdjoint, ImplicitAdjoint
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.beat import BeatMap
-from jaxtwin.physics.implicit import SDIRK2
 from jaxtwin.physics.iteration import (
     AndersonIteration,
     BeatIteration,
     NewtonIteration,
     inverse,
 )
-from jaxtwin.physics.periodic import RESULTS, DirectAdjoint, periodic_orbit
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.sdirk import SDIRK2
+from jaxtwin.physics.solution import RESULTS
 
 TIGHT = BeatIteration(tolerance=1e-12, max_beats=60)
 traces = []
@@ -155,7 +157,7 @@ def test_orbit_matches_the_closed_form(system, exact, theta):
 def test_gradients_match_the_closed_form_and_each_other(system, exact, theta):
     batch = jnp.stack([theta, 0.8 * theta])
 
-    def jacobian(mode, adjoint=None):
+    def jacobian(mode, adjoint=ImplicitAdjoint()):
         return jax.jit(jax.vmap(mode(lambda t: first_output(system, t, adjoint=adjoint))))(batch)
 
     forward_mode = jacobian(jax.jacfwd)
@@ -182,9 +184,9 @@ def test_giving_up_is_reported_or_raised():
     once = BeatIteration(max_beats=1)
     p = ExchangeParameters(k=0.1)
     orbit = periodic_orbit(TwoCompartments(), p, steps=50, method=once, throw=False)
-    assert orbit.beats == 1 and not orbit.converged
+    assert orbit.stats.beats == 1 and not orbit.success
     assert orbit.result == RESULTS.max_beats_reached
-    assert orbit.residual > once.tolerance
+    assert orbit.stats.residual > once.tolerance
     with pytest.raises(RuntimeError, match=r"still changed .* at T=2, k=0\.1, a=1\.5, x_0=3"):
         periodic_orbit(TwoCompartments(), p, steps=50, method=once)
     # Traced values have no names to give.
@@ -225,7 +227,7 @@ def test_any_diffrax_solver(solver):
 def test_divergence_is_told_from_slowness():
     p = ExchangeParameters(k=jnp.nan)
     orbit = periodic_orbit(TwoCompartments(), p, steps=50, throw=False)
-    assert orbit.result == RESULTS.diverged and jnp.isnan(orbit.residual)
+    assert orbit.result == RESULTS.diverged and jnp.isnan(orbit.stats.residual)
     with pytest.raises(RuntimeError, match="not a number"):
         periodic_orbit(TwoCompartments(), p, steps=50)
 
@@ -239,7 +241,7 @@ def test_iterations_agree_and_are_faster(method):
     plain = periodic_orbit(TwoCompartments(), p, method=BeatIteration(1e-10), **options)
     orbit = periodic_orbit(TwoCompartments(), p, method=method, **options)
     np.testing.assert_allclose(orbit.outputs.x, plain.outputs.x, rtol=0, atol=2e-9)
-    assert plain.beats > 30 and orbit.beats <= 8
+    assert plain.stats.beats > 30 and orbit.stats.beats <= 8
 
 
 class SwitchedWindkessel(AbstractPeriodicSystem[Leaky, LeakyParameters, Leaky]):
@@ -408,11 +410,11 @@ def test_same_shapes_are_traced_once():
     assert len(traces) == count
 
 
-def left_heart_numbers(theta, method=TIGHT, adjoint=None):
+def left_heart_numbers(theta, method=TIGHT, adjoint=ImplicitAdjoint()):
     p = SEVEN.complete(theta)
     orbit = periodic_orbit(LeftHeart(), p, steps=100, method=method, adjoint=adjoint, throw=False)
     out = observables(orbit)
-    return jnp.stack([out.EDV, out.ESV, out.P_ao_mean]), orbit.converged
+    return jnp.stack([out.EDV, out.ESV, out.P_ao_mean]), orbit.success
 
 
 def left_heart_jacobian(mode, **options):

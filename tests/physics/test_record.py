@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.cohorts.simulate import draw_splits, read, simulate_cohort
+from jaxtwin.cohorts.draw import draw_splits
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.glucose import TWIN, GlucoseParameters, GlucoseTest
 from jaxtwin.models.lung import AIRWAY, Lung, LungParameters
-from jaxtwin.physics.periodic import PeriodicOrbit, periodic_orbit
-from jaxtwin.physics.record import Transient, on_phases, record
+from jaxtwin.physics.base import read
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.record import record
 from jaxtwin.physics.solve import simulate
 
 
@@ -22,7 +24,7 @@ def test_of_one():
 
 def test_a_transient_is_that_of_an_adaptive_solver(test_of_one):
     p = jax.tree.map(jnp.asarray, GlucoseParameters())
-    assert isinstance(test_of_one, Transient) and test_of_one.converged
+    assert test_of_one.success
     exact = jax.jit(lambda p, t: simulate(GlucoseTest(), p, t))(p, test_of_one.times)
     np.testing.assert_allclose(test_of_one.outputs.G, exact.outputs.G, atol=0.05)
     np.testing.assert_allclose(test_of_one.outputs.I, exact.outputs.I, atol=0.3)
@@ -32,8 +34,7 @@ def test_a_transient_is_that_of_an_adaptive_solver(test_of_one):
 
 
 def test_phases_are_shares_of_the_duration(test_of_one):
-    p = GlucoseParameters()
-    found = on_phases(GlucoseTest(), p, test_of_one, 30)
+    found = test_of_one.recording(30)
     assert found.waveforms.G.shape == (30,) and float(found.duration) == 180
     G = np.interp(np.arange(30) * 6.0, test_of_one.times, test_of_one.outputs.G)
     np.testing.assert_allclose(found.waveforms.G, G, rtol=1e-9)
@@ -44,7 +45,6 @@ def test_what_repeats_itself_is_its_orbit():
     p = LungParameters()
     got = jax.jit(lambda p: record(Lung(), p))(p)
     orbit = jax.jit(lambda p: periodic_orbit(Lung(), p))(p)
-    assert isinstance(got, PeriodicOrbit)
     np.testing.assert_array_equal(got.outputs.V, orbit.outputs.V)
 
 
@@ -75,7 +75,7 @@ def test_gradients_are_those_of_finite_differences():
 def test_cohorts_of_transients():
     theta = TWIN.sample(64, seed=0)
     cohort = simulate_cohort(GlucoseTest(), TWIN, theta, phases=60)
-    assert cohort.converged.all() and not cohort.residual.any()
+    assert cohort.success.all() and not cohort.residual.any()
     one = TWIN.complete(jnp.asarray(cohort.theta[5], float))
     exact = jax.jit(lambda p, t: simulate(GlucoseTest(), p, t))(one, jnp.arange(60) * 3.0)
     np.testing.assert_allclose(cohort.waveforms.G[5], exact.outputs.G, atol=0.3)
@@ -93,7 +93,7 @@ def test_a_transient_that_diverges_is_reported():
     def converged(V_I):
         p = dataclasses.replace(GlucoseParameters(), V_I=V_I)
         course = record(GlucoseTest(), p)
-        return course.converged, course.outputs.G[-1]
+        return course.success, course.outputs.G[-1]
 
     well, G = converged(jnp.array([0.08, 0.0]))
     assert well.tolist() == [True, False] and jnp.isfinite(G[0])
@@ -108,4 +108,4 @@ def test_splits_share_no_patient_and_keep_the_limits():
     again = draw_splits(GlucoseTest(), TWIN, (20, 5, 5), seed=3, phases=20)
     np.testing.assert_array_equal(again[1].theta, parts[1].theta)
     airways = draw_splits(Lung(), AIRWAY, (3, 3), seed=0, phases=20)  # no limits of its own
-    assert airways[0].converged.all()
+    assert airways[0].success.all()

@@ -60,7 +60,7 @@ def test_left_heart_matches_radau(run):
     p = parameters(R_a=0.01)
     y0 = HEART.initial_state(p)
     found = run(p, y0, TIMES)
-    assert found.succeeded
+    assert found.success
     expected = radau(LeftHeartParameters(R_a=0.01), [float(v) for v in y0], np.asarray(TIMES))
     for name, a, b in zip(LeftHeartState._fields, found.states, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.max(np.abs(b)), err_msg=name)
@@ -126,7 +126,7 @@ def test_a_declared_discontinuity_is_a_step_of_its_own():
     exact = 25 * (1 - np.exp(-2 * np.minimum(times, 0.7))) * np.exp(-2 * np.maximum(times - 0.7, 0))
     # Where to look for the jump takes many rejected steps.
     found = run(True, p, 64)
-    assert found.succeeded and not run(False, p, 64).succeeded
+    assert found.success and not run(False, p, 64).success
     np.testing.assert_allclose(found.outputs.x, exact, rtol=1e-5)
     # Traced too: their number is known.
     batch = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), p)
@@ -160,7 +160,7 @@ def test_jumps_of_every_period():
 def test_failure_is_reported():
     options = {"solver": dfx.Heun(), "max_steps": 16}
     found = simulate(HEART, parameters(), TIMES, throw=False, **options)
-    assert not found.succeeded
+    assert not found.success
     with pytest.raises(RuntimeError, match="maximum number of solver steps"):
         simulate(HEART, parameters(), TIMES, **options)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
-from jaxtwin.models.lvad import LVAD, STEPS, PumpParameters
+from jaxtwin.models.lvad import LVAD, PumpParameters
 from jaxtwin.models.observables import observables
 from jaxtwin.parameters import Scalar
 from jaxtwin.physics.periodic import periodic_orbit
@@ -36,7 +36,7 @@ HEART, P = LeftHeart(), LeftHeartParameters()
 def after(intervention, p=P):
     system, p = intervention(HEART, p)
     orbit = periodic_orbit(system, p, throw=False)
-    return observables(orbit), orbit.converged
+    return observables(orbit), orbit.success
 
 
 def number(x):
@@ -160,10 +160,8 @@ def test_suction_is_the_first_maximum_of_the_least_flow(found_suction):
     @jax.jit
     def flows(theta, speeds):
         def one(speed):
-            orbit = periodic_orbit(
-                LVAD(HEART, speed), SEVEN.complete(theta), steps=STEPS, throw=False
-            )
-            return jnp.where(orbit.converged, jnp.min(orbit.outputs.Q_p), jnp.nan)
+            orbit = periodic_orbit(LVAD(HEART, speed), SEVEN.complete(theta), throw=False)
+            return jnp.where(orbit.success, jnp.min(orbit.outputs.Q_p), jnp.nan)
 
         return jax.vmap(one)(speeds)
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from jaxtwin.cohorts.simulate import draw_cohort, map_patients
+from jaxtwin.cohorts.batching import map_patients
+from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.treatments.interventions import Fluid, Inotrope, Nothing, Pump, Vasodilator, combine
 from jaxtwin.treatments.optimise import optimise_intervention
 from jaxtwin.treatments.speed_laws import BelowSuction
 from jaxtwin.treatments.trials import (
     ENDPOINT_UNITS,
-    Cohort,
     Event,
     ef_level,
     run_trial,
@@ -29,8 +29,8 @@ ARMS = {"control": Nothing(), "8,000 rpm": Pump(8_000.0), "10,000 rpm": Pump(10_
 
 @pytest.fixture(scope="module")
 def cohort():
-    drawn, _ = draw_cohort(HEART, SEVEN, 40, seed=5)
-    return Cohort(HEART, SEVEN, np.asarray(drawn.theta), "drawn from the box within limits")
+    drawn = draw_cohort(HEART, SEVEN, 40, seed=5)
+    return drawn
 
 
 @pytest.fixture(scope="module")

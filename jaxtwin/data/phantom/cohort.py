@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxtwin.cohorts.simulate import Simulations, draw_cohort
-from jaxtwin.data.phantom.files import Beat, write_cohort
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.data.phantom.files import PhantomBeat, write_cohort
 from jaxtwin.data.vitals import VitalName
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
@@ -35,13 +36,13 @@ def make_phantoms(
     """
     if (folder / "FileList.csv").exists():
         return
-    patients, _ = draw_cohort(system, box, sum(counts), seed=3 * seed + 2**20, phases=PHASES)
+    patients = draw_cohort(system, box, sum(counts), seed=3 * seed + 2**20, phases=PHASES)
     write_phantoms(folder, patients, box, counts, seed=seed)
 
 
 def write_phantoms(
     folder: Path,
-    patients: Simulations,
+    patients: Cohort,
     box: Box,
     counts: tuple[int, int, int],
     *,
@@ -58,12 +59,12 @@ def write_phantoms(
         seed: Of views and noise.
         vitals: What was measured beside their clips, one value per patient.
     """
-    waveforms = patients.waveforms
+    waveforms = patients.recording.waveforms
     period = patients.theta[:, box.names.index("T_c")]
     names = ("TRAIN", "VAL", "TEST")
     write_cohort(
         folder,
-        Beat(waveforms.V_lv, waveforms.q_m, waveforms.q_a, period),
+        PhantomBeat(waveforms.V_lv, waveforms.q_m, waveforms.q_a, period),
         dict(zip(box.names, patients.theta.T, strict=True)),
         [name for name, n in zip(names, counts, strict=True) for _ in range(n)],
         seed,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.physics.implicit import SDIRK2, factorise, sparsity, substitute
+from jaxtwin.physics.sdirk import SDIRK2, factorise, sparsity, substitute
 
 
 class Oscillator(NamedTuple):

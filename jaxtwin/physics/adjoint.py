@@ -1,0 +1,130 @@
+"""How to differentiate the periodic orbit of a driven system."""
+
+import abc
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxtwin.physics.beat import BeatMap, prepend
+from jaxtwin.physics.iteration import AbstractIteration, FixedPoint, inverse
+
+
+class Settled(NamedTuple):
+    """The beat that repeats itself.
+
+    Attributes:
+        states: The state at each time, [time] on every leaf.
+        residual: Largest change of a state variable over it, see `Stats`.
+        beats: How many beats were run on the full grid.
+    """
+
+    states: Any
+    residual: Float[Array, ""]
+    beats: Int[Array, ""]
+
+
+class AbstractAdjoint(eqx.Module):
+    """How to find the beat that repeats itself, such that it can be differentiated."""
+
+    @abc.abstractmethod
+    def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
+        """The beat that repeats itself, differentiable with respect to the beat map's arrays.
+
+        Args:
+            beats: The beat map.
+            method: How to get from beat to beat to the one that repeats itself.
+        """
+
+
+class ImplicitAdjoint(AbstractAdjoint):
+    """Differentiate the periodic state by the implicit-function theorem.
+
+    The cost is that of one beat with its Jacobian, whatever the number of beats it took.
+    """
+
+    def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
+        """See `AbstractAdjoint`."""
+        return _settled(beats, method)
+
+
+class DirectAdjoint(AbstractAdjoint):
+    """Differentiate through a fixed number of beats, started from the initial state.
+
+    The plain, costly alternative that `ImplicitAdjoint` is checked against.
+
+    Attributes:
+        beats: How many beats to run, without looking at convergence.
+    """
+
+    beats: int = 15
+
+    def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
+        """See `AbstractAdjoint`; of the method, only the tolerance is used, by the caller."""
+        del method
+        beat = beats.steps()
+        y0, _ = jax.lax.scan(
+            lambda y, _: (beat(y).end, None), beats.initial_state(), length=self.beats
+        )
+        last = beat(y0, record=True)
+        return Settled(last.states, last.residual(), jnp.array(self.beats + 1))
+
+
+@eqx.filter_custom_jvp
+def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
+    found = method.settle(beats, beats.steps(), beats.initial_state(), record=True)
+    return Settled(found.beat.states, found.residual, found.number)
+
+
+@_settled.def_jvp
+def _settled_jvp(primals, tangents):
+    """Tangent of the fixed point y = Φ(y, p) on the surface c(y, p) = c(y_0(p), p).
+
+    That is (I − ∂Φ/∂y) dy = ∂Φ/∂p dp with gᵀ dy = dc_0 − ∂c/∂p dp, see `FixedPoint`. The
+    tangent of the whole beat is then what dp does to it and what each entry of dy does.
+    """
+    beats, method = primals
+    d_beats, _ = tangents
+    states, residual, number = _settled(beats, method)
+    y = jax.tree.map(lambda leaf: leaf[0], states)
+
+    def end(tree):
+        """The last state, as a vector."""
+        return jnp.stack([leaf[-1] for leaf in jax.tree.leaves(tree)])
+
+    def departure(beats):
+        """How far the initial state's conserved quantities are from those of y."""
+        return beats.conserved(beats.initial_state()) - beats.conserved(y)
+
+    def inputs(beats):
+        """What the steps need."""
+        _, constants, xs = beats.steps()
+        return constants, xs
+
+    step, constants, xs = beat_steps = beats.steps()
+    _, (d_constants, d_xs) = eqx.filter_jvp(inputs, (beats,), (d_beats,))
+    _, d_conserved = eqx.filter_jvp(departure, (beats,), (d_beats,))
+
+    # Reverse mode keeps the states, and computes each step anew: what it would have to read
+    # otherwise is sixty times as much.
+    @eqx.filter_checkpoint
+    def body(d_y, x):
+        _, d_y = eqx.filter_jvp(step, (constants, *x[0]), (d_constants, d_y, x[1]))
+        return d_y, d_y
+
+    before = jax.tree.map(lambda leaf: leaf[:-1], states)
+    still = jax.tree.map(jnp.zeros_like, y)
+    direct = prepend(still, jax.lax.scan(body, still, ((before, xs), d_xs))[1])
+    jacobian, columns = beat_steps.sensitivities(y, record=True)
+    matrix, weights = FixedPoint.of(beats, y, jacobian)
+    # None: what is differentiated does not touch it.
+    right = end(direct) if d_conserved is None else end(direct) + weights.T @ d_conserved
+    d_y = inverse(matrix) @ right
+    d_states = jax.tree.map(
+        lambda d, *column: d + sum(w * c for w, c in zip(d_y, column, strict=True)),
+        direct,
+        *columns,
+    )
+    return Settled(states, residual, number), Settled(d_states, None, None)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,127 @@
+"""What solving a system gives: a `Solution`, and the `Recording` that people read numbers off."""
+
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+State = TypeVar("State")
+"""A small named tuple of scalars, one entry per state variable."""
+Outputs = TypeVar("Outputs")
+"""A small named tuple of scalars, one entry per quantity that can be observed."""
+
+
+class RESULTS(eqx.Enumeration):
+    """How solving a system ended."""
+
+    successful = ""
+    max_beats_reached = "the beat still changed after `max_beats` beats"
+    diverged = "the solution became infinite or not a number"
+    max_steps_reached = "the solver did not reach the last time within `max_steps` steps"
+
+
+class Recording(eqx.Module, Generic[Outputs]):
+    """A system's outputs over the time that it is watched, for one patient or for many.
+
+    Attributes:
+        maximum: Largest value of each output, [*patient] on every leaf.
+        minimum: Smallest value of each output, [*patient] on every leaf.
+        waveforms: The outputs at phases 0, 1/n, ... (n − 1)/n of the time,
+            [*patient, phase] on every leaf.
+        duration: The time [s], [*patient].
+    """
+
+    maximum: Outputs
+    minimum: Outputs
+    waveforms: Outputs
+    duration: Float[Array | np.ndarray, "*patient"]
+
+
+class Reading(NamedTuple):
+    """A number that is read off a recording, such as an end-diastolic volume.
+
+    Attributes:
+        unit: Unit of the number.
+        of: Function from a `Recording` to the number, written for one patient and for many
+            (`recording.waveforms.P_ao.mean(-1)`). Only the outputs it uses need be recorded.
+    """
+
+    unit: str
+    of: Callable[[Recording[Any]], Any]
+
+
+class Stats(NamedTuple):
+    """How well a solution was found.
+
+    Attributes:
+        residual: Largest change of a state variable over the period, relative to its largest
+            size in that time; 0 where nothing has to repeat itself, NaN where the solution
+            diverged.
+        beats: Number of beats run on the full grid, including the one returned; 0 where nothing
+            has to repeat itself.
+    """
+
+    residual: Float[Array, "*patient"]
+    beats: Int[Array, "*patient"]
+
+    @property
+    def error(self) -> Float[Array, "*patient"]:
+        """Not estimated yet."""
+        return jnp.full_like(self.residual, jnp.nan)
+
+
+class Solution(eqx.Module, Generic[State, Outputs]):
+    """A system over time: what `simulate`, `periodic_orbit` and `record` return.
+
+    Attributes:
+        times: Times [s], [*patient, time].
+        states: The state at each time, [*patient, time] on every leaf.
+        outputs: What can be observed at each time, [*patient, time] on every leaf.
+        duration: How long the system is watched [s], [*patient]: one period of an orbit.
+        result: How solving ended, one of `RESULTS`.
+        stats: How well the solution was found, see `Stats`.
+        equidistant: Whether the times are known to be equally spaced.
+    """
+
+    times: Float[Array, "*patient time"]
+    states: State
+    outputs: Outputs
+    duration: Float[Array | np.ndarray, "*patient"]
+    result: RESULTS
+    stats: Stats
+    equidistant: bool = eqx.field(static=True, default=False)
+
+    @property
+    def success(self) -> Bool[Array, "*patient"]:
+        """Whether the solution can be used; `result` says why not."""
+        return self.result == RESULTS.successful
+
+    def recording(self, phases: int) -> Recording[Outputs]:
+        """Extremes over all times, and waveforms at equally spaced phases.
+
+        Args:
+            phases: Number n of phases 0, 1/n, ... (n − 1)/n of the duration. It must divide the
+                number of steps. Where the times are not equidistant, values in between are
+                interpolated linearly.
+
+        Raises:
+            ValueError: If it does not.
+        """
+        steps = self.times.shape[-1] - 1
+        if phases < 1 or steps % phases:
+            raise ValueError(
+                f"{phases} phases of a solution with {steps} steps: expected a divisor of {steps}"
+            )
+        if self.equidistant:
+            waveforms = jax.tree.map(lambda leaf: leaf[..., : -1 : steps // phases], self.outputs)
+        else:
+            at = self.duration[..., None] * jnp.arange(phases) / phases
+            interpolate = jnp.vectorize(jnp.interp, signature="(n),(t),(t)->(n)")
+            waveforms = jax.tree.map(lambda leaf: interpolate(at, self.times, leaf), self.outputs)
+        maximum = jax.tree.map(lambda leaf: jnp.max(leaf, -1), self.outputs)
+        minimum = jax.tree.map(lambda leaf: jnp.min(leaf, -1), self.outputs)
+        return Recording(maximum, minimum, waveforms, self.duration)
