@@ -1,19 +1,32 @@
 """Parameters declared once, and the box of the free ones."""
 
+import json
 import re
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jaxtwin.models.left_heart import SEVEN, THREE
+from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter, table
 
 
+@pytest.fixture
+def as_a_user():
+    """Without the type checks that only tests have."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 class Spring(AbstractParameters):
-    k: Scalar = parameter(1.0, (0.1, 10.0), symbol="k", unit="N/m", meaning="stiffness")
-    zeta: Scalar = parameter(0.2, (0.0, 2.0), symbol=r"\zeta", unit="", meaning="damping")
+    k: Scalar = parameter(1.0, (0.1, 10.0), "N/m", "stiffness")
+    zeta: Scalar = parameter(0.2, (0.0, 2.0), meaning="damping")
     mass: Scalar = parameter(3.0, symbol="m", unit="kg", meaning="mass", source="a balance")
 
 
@@ -27,6 +40,35 @@ def test_specs_hold_what_was_declared():
     assert specs["zeta"].label == r"$\zeta$"
     assert specs["mass"].bounds is None
     assert (specs["mass"].default, specs["mass"].source) == (3.0, "a balance")
+    assert specs["mass"].symbol == "m"
+
+
+def test_symbols_come_from_names_and_sources_from_the_class():
+    class Named(AbstractParameters):
+        source: ClassVar = "a paper"
+        E_max_lv: Scalar = parameter(2.0, (1.0, 3.0), "mmHg/mL")
+        tau_s: Scalar = parameter(0.1, None, "s")
+        T: Scalar = parameter(1.0, source="a watch")
+        SV: Scalar = parameter(70.0)
+        k_alpha: Scalar = parameter(1.0)
+
+    specs = Named.specs()
+    symbols = [spec.symbol for spec in specs.values()]
+    assert symbols == ["E_{max,lv}", r"\tau_s", "T", "SV", r"k_{\alpha}"]
+    assert specs["E_max_lv"].source == "a paper" and specs["T"].source == "a watch"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ("s", r"second argument is the bounds.*parameter\(1.0, None, 's', ...\)"),
+        ((0.0, np.inf), "two finite numbers"),
+        ((0.0, 1.0, 2.0), "two finite numbers"),
+    ],
+)
+def test_bounds_are_two_finite_numbers(as_a_user, bounds, message):
+    with pytest.raises(ValueError, match=message):
+        parameter(1.0, bounds)
 
 
 def test_table_has_a_line_for_each_parameter():
@@ -44,11 +86,25 @@ def test_box_keeps_the_order_of_its_names_and_its_own_bounds():
     assert hash(box) != hash(BOX) and box != BOX
 
 
-def test_complete_sets_the_free_and_leaves_the_rest():
+def test_complete_sets_the_free_and_leaves_the_rest(as_a_user):
     p = BOX.complete(jnp.array([0.5, 4.0]))
     assert (float(p.zeta), float(p.k), p.mass) == (0.5, 4.0, 3.0)
-    with pytest.raises(ValueError, match="zip"):
-        BOX.complete(jnp.zeros(3))
+    for wrong in (jnp.zeros(3), jnp.zeros(1), jnp.zeros((2, 2)), 1.0):
+        with pytest.raises(
+            ValueError, match=r"expected shape \(2,\), one entry for each of zeta, k"
+        ):
+            BOX.complete(wrong)
+    with pytest.raises(ValueError, match=r"in the order of the box.*: zeta, k"):
+        BOX.complete({"k": 1.0, "zeta": 0.5})
+
+
+@pytest.mark.parametrize("function", [BOX.bound, BOX.unbound, BOX.contains, BOX.to_unit])
+def test_points_of_another_box_are_refused_under_jit_and_vmap(as_a_user, function):
+    for run in (jax.jit(function), jax.vmap(function)):
+        with pytest.raises(ValueError, match=r"shape \(.*3,?\): expected 2 entries .* zeta, k"):
+            run(jnp.zeros((4, 3)))
+    with pytest.raises(ValueError, match="expected shape"):
+        jax.jit(jax.vmap(BOX.complete))(jnp.zeros((4, 3)))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 64, 100])
@@ -136,9 +192,146 @@ def test_box_refuses(names, bounds, message):
         Box.of(Spring, names, bounds)
 
 
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        (Spring(k=2.0), r"instance of Spring: pass the class, Box.of\(Spring, .*fixed="),
+        (LeftHeart, "expected a subclass of AbstractParameters, here LeftHeart.parameters"),
+        (LeftHeart(), "here LeftHeart.parameters"),
+        (Spring.specs, "expected a subclass of AbstractParameters"),
+    ],
+)
+def test_box_says_what_to_pass(as_a_user, first, message):
+    with pytest.raises(ValueError, match=message):
+        Box.of(first, "k")
+
+
+def test_one_name_may_come_alone():
+    assert Box.of(LeftHeart.parameters, "T_c").names == ("T_c",)
+
+
+def test_fixed_values_belong_to_the_box():
+    box = Box.of(Spring, "zeta", fixed={"mass": 5.0, "k": 2.0})
+    p = box.complete(jnp.array([0.5]))
+    assert (float(p.zeta), p.k, p.mass) == (0.5, 2.0, 5.0)
+    assert box.describe() == {"zeta": [0.0, 2.0], "k": 2.0, "mass": 5.0}
+    assert box == Box.of(Spring, ["zeta"], fixed={"k": 2.0, "mass": 5.0})
+    assert box == Box.described(Spring, box.describe())
+    others = {Box.of(Spring, "zeta"), Box.of(Spring, "zeta", fixed={"k": 2.5, "mass": 5.0}), box}
+    assert len(others) == 3
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"friction": 1.0}, "friction: expected parameters that are not free, out of k, mass"),
+        ({"zeta": 1.0}, "names zeta: expected parameters that are not free"),
+        ({"mass": np.ones(3)}, r"mass has shape \(3,\): expected one number .* free parameters"),
+        ({"mass": np.nan}, "mass is nan: expected a finite number"),
+    ],
+)
+def test_fixed_refuses(as_a_user, fixed, message):
+    with pytest.raises(ValueError, match=message):
+        Box.of(Spring, "zeta", fixed=fixed)
+
+
+def test_a_fixed_value_beyond_declared_bounds_is_named():
+    with pytest.warns(UserWarning, match=r"k is fixed at 40 N/m, outside .*\(0.1, 10.0\)"):
+        Box.of(Spring, "zeta", fixed={"k": 40.0})
+
+
+def test_whole_numbers_do_not_round_the_bounds(as_a_user):
+    box = Box.of(Spring, "k", {"k": (0.5, 2.5)})
+    np.testing.assert_allclose(box.to_unit(jnp.array([1])), [0.25])
+    with pytest.raises(ValueError, match="k = 3"):
+        box.check(np.array([3]))
+    with pytest.raises(ValueError, match="k = 0"):
+        box.check(np.array([0]))
+
+
 def test_a_field_needs_a_specification():
     class Careless(AbstractParameters):
         k: Scalar = 1.0
 
     with pytest.raises(ValueError, match=r"Careless.k has no specification: declare it"):
         Careless.specs()
+
+
+# Decimals of three places: nobody means a subnormal number.
+numbers = st.integers(-1_000_000, 1_000_000).map(lambda n: n / 1000)
+widths = st.integers(1, 1_000_000).map(lambda n: n / 1000)
+sides_of_a_box = st.lists(
+    st.tuples(numbers, widths).map(lambda side: (side[0], side[0] + side[1])),
+    min_size=1,
+    max_size=4,
+)
+few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+
+
+def box_of(sides):
+    """A box with these sides, of a class declared for it."""
+    fields = {
+        f"p_{i}": parameter((low + high) / 2, (low, high)) for i, (low, high) in enumerate(sides)
+    }
+    kind = type(
+        "Drawn", (AbstractParameters,), {"__annotations__": dict.fromkeys(fields, Scalar)} | fields
+    )
+    return Box.of(kind, tuple(fields))
+
+
+@few
+@given(sides_of_a_box, st.sampled_from([np.float32, np.float64]), st.integers(0, 2**16))
+def test_of_any_box(sides, dtype, seed):
+    box = box_of(sides)
+    low, high = np.asarray(box.low), np.asarray(box.high)
+    u = np.random.default_rng(seed).uniform(size=(16, len(sides))).astype(dtype)
+    u[0], u[1] = 0.0, 1.0
+    theta = box.from_unit(jnp.asarray(u))
+    assert theta.dtype == dtype and np.all(box.contains(theta))
+    box.check(theta)
+    np.testing.assert_array_equal(theta[:2], np.array([low, high], dtype))
+
+    # Where a side is short and far from 0, the parameter itself is what rounds.
+    eps = np.finfo(dtype).eps
+    rounding = 4 * eps * (1 + np.maximum(np.abs(low), np.abs(high)) / (high - low))
+    assert np.all(np.abs(box.to_unit(theta) - u) <= rounding)
+
+    raw = jnp.asarray(np.linspace(-30, 30, 3 * len(sides)).reshape(3, -1), dtype)
+    assert np.all(box.contains(box.bound(raw)))
+    inner = np.clip(u, 0.01, 0.99)
+    again = box.bound(box.unbound(box.from_unit(jnp.asarray(inner))))
+    assert np.all(np.abs(box.to_unit(again) - inner) <= 4 * rounding)
+
+
+@few
+@given(sides_of_a_box, st.integers(0, 9), st.integers(0, 40), st.data())
+def test_outside_of_any_box(sides, seed, n, data):
+    box = box_of(sides)
+    sample = box.sample(n, seed=seed)
+    assert sample.dtype == np.float64 and np.all(box.contains(jnp.asarray(sample)))
+    np.testing.assert_array_equal(box.sample(41, seed=seed)[:n], sample)
+
+    theta = box.sample(1, seed=seed)[0]
+    i = data.draw(st.integers(0, len(sides) - 1))
+    low, high = sides[i]
+    theta[i] = data.draw(
+        st.sampled_from([low - 0.1 * (high - low), 1.1 * high - 0.1 * low, np.nan])
+    )
+    assert not box.contains(jnp.asarray(theta))
+    with pytest.raises(ValueError, match=f"p_{i} = "):
+        box.check(theta)
+
+
+@few
+@given(sides_of_a_box, st.data())
+def test_any_description_is_read_back(sides, data):
+    box = box_of(sides)
+    names = data.draw(st.lists(st.sampled_from(box.names), min_size=1, unique=True))
+    held = {
+        name: (box.low[i] + box.high[i]) / 2
+        for i, name in enumerate(box.names)
+        if name not in names
+    }
+    some = Box.of(box.parameters, names, fixed=held)
+    again = Box.described(box.parameters, json.loads(json.dumps(some.describe())))
+    assert again == some and hash(again) == hash(some)

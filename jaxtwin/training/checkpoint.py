@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+T = TypeVar("T")
 Tree = TypeVar("Tree")
 
 _ARRAYS = "arrays"
@@ -36,6 +38,53 @@ def _digest(arrays: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+class _Settled(ocp.type_handlers.NumpyHandler):
+    """Writes and reads arrays so that nothing is under way when an error is raised.
+
+    Orbax starts all arrays of a tree in one event loop, raises at the first that fails and closes
+    the loop. The others then report to a closed loop, from a thread of TensorStore where nobody
+    can catch the error. Here arrays are written each in a loop of its own, and all are waited
+    for; they are read one after the other.
+    """
+
+    async def serialize(self, values, infos, args=None) -> Sequence[Any]:
+        writes, errors = [], []
+        for value, info, arg in zip(values, infos, args or [None] * len(values), strict=True):
+            writes += await super().serialize([value], [info], arg and [arg])
+        for write in writes:
+            try:
+                write.result()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return []
+
+    async def deserialize(self, infos, args=None) -> Sequence[np.ndarray]:
+        arrays = []
+        for info, arg in zip(infos, args or [None] * len(infos), strict=True):
+            arrays += await super().deserialize([info], arg and [arg])
+        return arrays
+
+
+def _with_orbax(work: Callable[[ocp.Checkpointer], T]) -> T:
+    """What `work` does with a checkpointer, all of it ended when this returns or raises.
+
+    It runs in a thread of its own. An interrupt reaches the main thread only, which then waits
+    for Orbax to end instead of closing an event loop that is in use; and in a notebook the main
+    thread has a running loop already, beside which Orbax cannot run one.
+    """
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, _Settled()),
+        (jax.Array, ocp.type_handlers.ArrayHandler()),  # Unused; Orbax warns where it is missing.
+    )
+    with (
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler(type_handler_registry=registry)) as orbax,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        return thread.submit(work, orbax).result()
+
+
 def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
     """Write a pytree's arrays and what they belong to; the folder appears whole or not at all.
 
@@ -54,9 +103,8 @@ def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
     try:
         partial.mkdir(parents=True)
         try:
-            with ocp.StandardCheckpointer() as checkpointer:
-                arrays = {name: np.asarray(leaf) for name, leaf in _by_path(tree).items()}
-                checkpointer.save(partial / _ARRAYS, arrays)
+            arrays = {name: np.asarray(leaf) for name, leaf in _by_path(tree).items()}
+            _with_orbax(lambda orbax: orbax.save(partial / _ARRAYS, arrays))
             (partial / _DIGEST).write_text(_digest(arrays))
         except ValueError as error:  # TensorStore's kind for a full disk, among others.
             raise OSError(f"cannot write the checkpoint {folder}: {error}") from error
@@ -127,8 +175,7 @@ def load(folder: Path, like: Tree) -> Tree:
     config(folder)
     folder = _complete(folder)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            stored = checkpointer.restore(folder / _ARRAYS)
+        stored = _with_orbax(lambda orbax: orbax.restore(folder / _ARRAYS))
         if (folder / _DIGEST).read_text() != _digest(stored):
             raise ValueError("the arrays are not those that were written")
     except Exception as error:  # Orbax and TensorStore raise a dozen kinds, all for one reason.

@@ -43,12 +43,21 @@ def run(folder, *each, devices):
     ]
     try:
         for process in processes:
-            said, _ = process.communicate(timeout=240)
+            said, _ = process.communicate(timeout=600)
             assert process.returncode == 0, said[-3000:]
     finally:
         for process in processes:
             process.kill()
     return [list(np.load(folder / f"{i}.npz").values()) for i in range(len(each))]
+
+
+def free_port():
+    """Below those that the system hands out itself, which may be taken before ours is used."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise OSError("no free port between 20,000 and 32,000")
 
 
 def assert_same(found, expected):
@@ -89,9 +98,7 @@ def test_eight_devices(tmp_path, alone, trial):
 
 @pytest.mark.slow
 def test_two_hosts(tmp_path, alone, trial):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     hosts = [["--processes", "2", "--process", str(i), "--address", address] for i in range(2)]
     for found in run(tmp_path, *hosts, devices=2):
         assert_same(found, alone)

@@ -284,12 +284,15 @@ def test_unknown_splits_and_empty_selections_are_refused(cache):
 
 
 def test_reading_ahead_ends_with_the_iterator(cache):
+    gc.collect()
+    before = set(threading.enumerate())  # Other tests' iterators may not have ended yet.
     iterator = batches(cache, cache.split("TRAIN"), 4, seed=0)
     next(iterator)
-    ahead = [thread for thread in threading.enumerate() if "grain" in thread.name]
+    started = set(threading.enumerate()) - before
+    ahead = [thread for thread in started if "grain" in thread.name]
     assert ahead
     del iterator
     gc.collect()
     for thread in ahead:
-        thread.join(timeout=5)
+        thread.join(timeout=60)
         assert not thread.is_alive()

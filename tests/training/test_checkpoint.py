@@ -1,10 +1,17 @@
 """Checkpoints: what was saved comes back, and nothing else is taken for it."""
 
+import asyncio
 import errno
+import gc
 import os
 import re
 import resource
 import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
 from pathlib import Path
 
 import equinox as eqx
@@ -110,8 +117,6 @@ def test_a_broken_description(saved, damage):
             read(saved)
 
 
-# TensorStore's reads that fail together outlive the event loop that Orbax ran them in.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damaged_arrays_never_load(saved, tmp_path):
     """Each file in turn is cut in half or deleted: an error, or the file was not needed."""
     refused = 0
@@ -151,9 +156,7 @@ def test_a_save_that_fails_leaves_what_was_there(saved, monkeypatch, place, rais
 
     if place == "config" and isinstance(raised, ValueError):
         pytest.skip("only TensorStore reports a full disk that way")
-    target = (
-        (checkpoint.ocp.StandardCheckpointer, "save") if place == "arrays" else (Path, "write_text")
-    )
+    target = (checkpoint.ocp.Checkpointer, "save") if place == "arrays" else (Path, "write_text")
     with monkeypatch.context() as patch:
         patch.setattr(*target, fail)
         with pytest.raises(seen):
@@ -162,17 +165,86 @@ def test_a_save_that_fails_leaves_what_was_there(saved, monkeypatch, place, rais
     assert checkpoint.config(saved) == CONFIG
 
 
-def test_a_disk_that_takes_no_more(saved):
+@pytest.fixture
+def small_disk():
     """The real thing, as far as a test can have it: files may not grow beyond 4 kB."""
-    large = {"a": np.random.default_rng(0).normal(size=100_000)}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    try:
-        with pytest.raises(OSError, match=r"cannot write the checkpoint .*File too large"):
-            checkpoint.save(saved, large, {})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def many(size):
+    random = np.random.default_rng(0)
+    return {str(i): random.normal(size=size) for i in range(40)}
+
+
+def test_a_disk_that_takes_no_more(saved, small_disk):
+    with pytest.raises(OSError, match=r"cannot write the checkpoint .*File too large"):
+        checkpoint.save(saved, many(2500), {})
     assert_holds(saved, network(0))
+
+
+@pytest.fixture
+def left_behind(monkeypatch, caplog):
+    """What a test leaves under way: errors that no caller can catch, and threads."""
+    uncaught = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda event: uncaught.append(event.exc_value))
+    monkeypatch.setattr(threading, "excepthook", lambda event: uncaught.append(event.exc_value))
+    before = set(threading.enumerate())
+
+    def look():
+        gc.collect()
+        logged = [record.getMessage() for record in caplog.records if record.name == "asyncio"]
+        return uncaught + logged + list(set(threading.enumerate()) - before)
+
+    return look
+
+
+def test_a_load_that_fails_leaves_nothing_under_way(folder, left_behind):
+    checkpoint.save(folder, many(100), {})
+    shutil.rmtree(folder / "arrays" / "d")
+    for _ in range(20):
+        with pytest.raises(CheckpointError, match="cut short"):
+            checkpoint.load(folder, many(100))
+    assert left_behind() == []
+
+
+def test_a_save_that_fails_leaves_nothing_under_way(folder, left_behind, small_disk):
+    for _ in range(5):
+        with pytest.raises(OSError, match="cannot write"):
+            checkpoint.save(folder, many(2500), {})
+    assert left_behind() == []
+
+
+def test_an_interrupt_lets_the_write_in_hand_end(saved, left_behind, monkeypatch):
+    save, ended = checkpoint.ocp.Checkpointer.save, []
+
+    def interrupted(*args):
+        main = threading.main_thread().ident or 0
+        for _ in range(1000):
+            waits = traceback.extract_stack(sys._current_frames()[main])
+            if any(frame.name == "result" for frame in waits):
+                break
+            time.sleep(0.01)
+        signal.pthread_kill(main, signal.SIGINT)
+        save(*args)
+        ended.append(True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.ocp.Checkpointer, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(saved, many(2500), {})
+    assert ended and left_behind() == []
+    assert_holds(saved, network(0))
+
+
+def test_a_notebook_has_a_running_loop(folder):
+    async def cell():
+        checkpoint.save(folder, network(0), CONFIG)
+        return checkpoint.load(folder, network(9))
+
+    assert np.array_equal(asyncio.run(cell())(x), network(0)(x))
 
 
 def test_a_crash_between_the_two_renames(saved, monkeypatch):

@@ -1,0 +1,18 @@
+"""Parameters with units, bounds and sources, and the box in which some of them are free.
+
+A model declares each parameter once:
+
+    class SpringParameters(AbstractParameters):
+        k: Scalar = parameter(1.0, (0.1, 10.0), "N/m", "stiffness")
+
+From that line come the default values, the Sobol samples, the maps between bounded and
+unbounded parameters, the axis labels and the tables.
+"""
+
+from jaxtwin.parameters.box import Box as Box
+from jaxtwin.parameters.declaration import AbstractParameters as AbstractParameters
+from jaxtwin.parameters.declaration import ParameterSpec as ParameterSpec
+from jaxtwin.parameters.declaration import Scalar as Scalar
+from jaxtwin.parameters.declaration import Theta as Theta
+from jaxtwin.parameters.declaration import parameter as parameter
+from jaxtwin.parameters.declaration import table as table

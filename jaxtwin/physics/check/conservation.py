@@ -1,0 +1,78 @@
+"""Is what is declared conserved constant, and is nothing else? And how fast are the modes?"""
+
+import numpy as np
+
+from jaxtwin.physics.check.report import Report, count
+from jaxtwin.physics.check.slopes import Slopes
+
+# A vector field whose fastest mode dies out this many times within the time of interest is stiff:
+# an explicit solver takes about so many steps for its sake alone.
+STIFF = 500.0
+# A quantity whose rate is larger than this share of its terms' is not conserved.
+CONSERVED = 1e-6
+
+
+def check_conserved(found: Slopes, report: Report) -> None:
+    """Compare what is declared with what stays constant at all of these states."""
+    rates = found.of("vector_field")
+    declared = found.of("conserved", "the state")
+    for k in range(declared.shape[1]):
+        terms = declared[:, k] * rates
+        drift, size = np.abs(terms.sum(axis=1)), np.abs(terms).sum(axis=1)
+        # Of the largest: at rest all terms are rounding.
+        if drift.max() > CONSERVED * max(size.max(), 1e-12):
+            report.problem(
+                f"conserved quantity {k} changes at a rate of {drift.max():.3g}, where its "
+                f"terms change by up to {size.max():.3g}",
+                "what leaves one compartment must enter another: check signs and compliances "
+                "in vector_field, or take the quantity out of `conserved`",
+            )
+    if report.problems:
+        return
+    n = declared.shape[1]
+    size = np.abs(rates).max(axis=0)
+    size[size == 0] = 1.0
+    _, values, right = np.linalg.svd(rates / size, full_matrices=False)
+    constant = int((values < CONSERVED * values[0]).sum()) if values[0] > 0 else len(values)
+    if constant <= n:
+        _check_independent(declared[0], report)
+        return
+    weights = right[-1] / size
+    weights = weights / weights[np.argmax(np.abs(weights))]
+    terms = [
+        f"{w:.3g} {name}"
+        for w, name in zip(weights, found.names("vector_field"), strict=True)
+        if abs(w) > 1e-9
+    ]
+    report.problem(
+        f"{count(constant, 'linear combination', 'linear combinations')} of the states stay "
+        f"constant, and `conserved` names {n}; one is {' + '.join(terms)}",
+        "return it, written with the parameters, from `conserved`: without it the periodic "
+        "state is not determined",
+    )
+
+
+def _check_independent(gradients: np.ndarray, report: Report) -> None:
+    """A quantity given twice makes the equations for the periodic state singular."""
+    if len(gradients) < 2:
+        return
+    gradients = gradients / np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-300)
+    if np.linalg.svd(gradients, compute_uv=False)[-1] < CONSERVED:
+        report.problem(
+            f"the {len(gradients)} conserved quantities follow from each other",
+            "return each independent quantity once",
+        )
+
+
+def describe_modes(found: Slopes, duration: float, report: Report) -> None:
+    """The fastest time constant at these states, and the solver that suits it."""
+    matrices = found.of("vector_field", "the state")
+    fastest = float(np.max(-np.linalg.eigvals(matrices).real))
+    modes = fastest * duration
+    report.facts["fastest mode"] = f"{1 / fastest:.2g}" if fastest > 0 else "none decays"
+    report.facts["solver"] = (
+        f"stiff ({modes:.0f} of its time constants in {duration:g}): jaxtwin's own (the default), "
+        "or a stiff Diffrax solver such as Kvaerno5"
+        if modes > STIFF
+        else "not stiff: any solver, such as Diffrax's Tsit5; jaxtwin's own (the default) does too"
+    )

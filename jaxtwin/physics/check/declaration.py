@@ -1,0 +1,219 @@
+"""Does a system return what it must? What can be said before any of its numbers is looked at."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from jaxtwin.parameters import AbstractParameters
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, AbstractSystem
+from jaxtwin.physics.check.report import Report, count, names, not_finite, paths
+
+
+def check_parameters(system: AbstractSystem, report: Report) -> None:
+    """Are all parameters declared, and has one of them bounds?"""
+    kind: Any = system.parameters
+    if isinstance(kind, AbstractParameters):
+        name = type(kind).__name__
+        report.problem(
+            f"`parameters` is an instance of {name}: expected the class",
+            f"write `parameters: ClassVar = {name}`",
+        )
+        return
+    if not (isinstance(kind, type) and issubclass(kind, AbstractParameters)):
+        report.problem(
+            f"`parameters` is {kind!r}: expected a subclass of AbstractParameters",
+            "write `parameters: ClassVar = MyParameters`",
+        )
+        return
+    try:
+        specs = kind.specs()
+    except ValueError as error:
+        report.problem(str(error), "declare every field with `parameter(...)`")
+        return
+    free = [spec.name for spec in specs.values() if spec.bounds is not None]
+    bare = [spec.name for spec in specs.values() if not spec.unit]
+    report.facts["parameters"] = f"{len(specs)}, of which {len(free)} have bounds"
+    if bare:
+        report.facts["without a unit"] = ", ".join(bare)
+    if not free:
+        report.problem(
+            "no parameter has bounds: there is nothing that a twin could learn",
+            "give bounds to those that differ between patients: parameter(1.0, (0.5, 2.0), …)",
+        )
+
+
+def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
+    """Does every method return one scalar for each quantity, in the type that is expected?"""
+    state = system.initial_state(p)
+    report.facts["states"] = ", ".join(names(state))
+    if not _scalars("initial_state", state, report):
+        return
+    broken = not_finite(state)
+    if broken:
+        report.problem(
+            f"initial_state is NaN or infinite: {', '.join(broken)}",
+            "look for a division by a parameter that is 0, or a logarithm or root of a negative "
+            "number",
+        )
+        return
+    t = jnp.zeros((), float)
+    rates = eqx.filter_eval_shape(system.vector_field, t, state, p)
+    if jax.tree.structure(rates) != jax.tree.structure(state):
+        report.problem(
+            f"vector_field returns {_kind(rates)}, the state is {_kind(state)}",
+            "return the rate of change of every state variable, in a tuple of the state's own type",
+        )
+        return
+    if not _scalars("vector_field", rates, report):
+        return
+    outputs = eqx.filter_eval_shape(system.outputs, t, state, p)
+    if not hasattr(outputs, "_fields"):
+        report.problem(
+            f"outputs returns {_kind(outputs)}",
+            "return a NamedTuple with one entry a quantity that can be observed",
+        )
+        return
+    report.facts["outputs"] = ", ".join(names(outputs))
+    if not _scalars("outputs", outputs, report):
+        return
+    if isinstance(system, AbstractPeriodicSystem):
+        _check_conserved(system, state, p, report)
+    if isinstance(system, AbstractRecordedSystem) and not report.problems:
+        _check_duration(system, p, report)
+        if not report.problems:
+            _check_scaling(system, p, outputs, report)
+
+
+def _check_conserved(system: AbstractPeriodicSystem, state: Any, p: Any, report: Report) -> None:
+    values = system.conserved(state, p)
+    # A named tuple of the system's own would do; a scalar has no length to speak of.
+    if not isinstance(values, tuple | list):
+        report.problem(
+            f"conserved returns a single value ({_kind(values)}): expected a tuple",
+            "write a comma behind a single quantity: return (state.V_1 + state.V_2,)",
+        )
+        return
+    if _scalars("conserved", values, report):
+        report.facts["conserved"] = count(len(values), "quantity", "quantities")
+
+
+def _check_duration(system: AbstractRecordedSystem, p: Any, report: Report) -> None:
+    """Is the time positive, and do its discontinuities lie within?"""
+    what = "period" if isinstance(system, AbstractPeriodicSystem) else "duration"
+    found = system.duration(p)
+    if not _scalars(what, found, report):
+        return
+    recorded = float(jnp.asarray(found))
+    report.facts[what] = f"{recorded:g}"
+    if not 0 < recorded < float("inf"):
+        report.problem(
+            f"{what} is {recorded:g}: expected a positive number",
+            f"return the {what} in the system's unit of time; give it bounds above 0",
+        )
+        return
+    jumps = system.discontinuities(p)
+    if not isinstance(jumps, tuple | list):
+        report.problem(
+            f"discontinuities returns a single value ({_kind(jumps)}): expected a tuple",
+            "write a comma behind a single time: return (p.T_i,)",
+        )
+        return
+    times = [float(jnp.asarray(jump)) for jump in jumps]
+    outside = [f"{time:g}" for time in times if not 0 < time < recorded]
+    if outside:
+        report.problem(
+            f"discontinuities at {', '.join(outside)}, outside of the {what} {recorded:g}",
+            f"return only those strictly between 0 and the {what}; that the drive may jump "
+            "where a period ends is taken for granted",
+        )
+
+
+def _check_scaling(system: AbstractRecordedSystem, p: Any, outputs: Any, report: Report) -> None:
+    pair = system.scaling(p)
+    expected = jax.tree.structure(outputs)
+    if not (
+        isinstance(pair, tuple) and len(pair) == 2 and all(_structure(x) == expected for x in pair)
+    ):
+        report.problem(
+            f"scaling returns {_kind(pair)}: expected offset and scale of {_kind(outputs)}",
+            f"return two {type(outputs).__name__}, the offset of each output and its scale",
+        )
+        return
+    bad = [name for name, value in paths(pair[1]) if not float(value) > 0]
+    if bad:
+        report.problem(
+            f"scaling gives a scale that is not positive for {', '.join(bad)}",
+            "return a size that the output usually has; 1.0 is a valid answer",
+        )
+    if not_finite(pair[0]):
+        report.problem(
+            f"scaling gives an offset that is not finite for {', '.join(not_finite(pair[0]))}",
+            "return a value that the output usually has; 0.0 is a valid answer",
+        )
+
+
+def check_readings(system: AbstractRecordedSystem, recording: Any, report: Report) -> None:
+    """Does every reading give one number for each of two patients, and has every limit a reading?
+
+    Args:
+        system: What to check.
+        recording: Of two patients.
+        report: Where to say it.
+    """
+    readings: Any = system.readings()
+    if not isinstance(readings, Mapping):
+        report.problem(
+            f"readings returns {_kind(readings)}: expected a dictionary",
+            'return {"name": Reading(unit, function of a recording)}',
+        )
+        return
+    report.facts["readings"] = ", ".join(readings) or "none"
+    seen = ", ".join(names(recording.maximum))
+    advice = (
+        "write Reading(unit, function of a recording): recording.maximum, .minimum and "
+        f".waveforms have {seen}"
+    )
+    for name, reading in readings.items():
+        if not hasattr(reading, "unit") or not callable(getattr(reading, "of", None)):
+            report.problem(f"reading {name!r} is {_kind(reading)}: expected a Reading", advice)
+            continue
+        try:
+            shape = jnp.shape(reading.of(recording))
+        except Exception as error:  # Whatever a reading does wrong.
+            report.problem(f"reading {name!r} fails: {type(error).__name__}: {error}", advice)
+            continue
+        if shape != (2,):
+            report.problem(
+                f"reading {name!r} gives shape {shape} for two patients: expected (2,)",
+                "take means over the last axis alone: recording.waveforms.x.mean(-1)",
+            )
+    unknown = [name for name in system.limits() if name not in readings]
+    if unknown:
+        report.problem(
+            f"limits of {', '.join(unknown)}: not among the readings",
+            f"name a reading, out of {', '.join(readings)}, or add one",
+        )
+
+
+def _scalars(what: str, values: Any, report: Report) -> bool:
+    wrong = {name: jnp.shape(leaf) for name, leaf in paths(values) if jnp.shape(leaf) != ()}
+    if wrong:
+        report.problem(
+            f"{what} gives arrays: "
+            + ", ".join(f"{name} of shape {shape}".lstrip() for name, shape in wrong.items()),
+            "every entry is one number of one patient; batches are jax.vmap outside",
+        )
+    return not wrong
+
+
+def _structure(values: Any) -> Any:
+    return jax.tree.structure(values)
+
+
+def _kind(values: Any) -> str:
+    if hasattr(values, "_fields"):
+        return f"{type(values).__name__}({', '.join(values._fields)})"
+    return f"a {type(values).__name__}"
