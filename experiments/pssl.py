@@ -34,7 +34,7 @@ from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus
 from jaxtwin.data.echonet import EchoNet, Record, read_echonet, read_theta
-from jaxtwin.data.phantom.files import Beat, write_cohort
+from jaxtwin.data.phantom.files import PhantomBeat, write_cohort
 from jaxtwin.data.vitals import VitalName
 from jaxtwin.encoders.create import EncoderName, create_encoder
 from jaxtwin.forward.emulator import Emulator
@@ -176,7 +176,7 @@ def write_phantoms(
     names = ("TRAIN", "VAL", "TEST")
     write_cohort(
         folder,
-        Beat(waveforms.V_lv, waveforms.q_m, waveforms.q_a, period),
+        PhantomBeat(waveforms.V_lv, waveforms.q_m, waveforms.q_a, period),
         dict(zip(box.names, patients.theta.T, strict=True)),
         [name for name, n in zip(names, clips, strict=True) for _ in range(n)],
         seed,

@@ -126,7 +126,7 @@ def train_emulator(
         resume=resume,
     )
     trained = dataclasses.replace(emulator, network=fitted.model)
-    return fitted.of(trained)
+    return dataclasses.replace(fitted, model=trained)
 
 
 def learn_emulator(

@@ -13,7 +13,7 @@ from jaxtwin.data.phantom.heart import motion_of, to_material
 from jaxtwin.data.phantom.image import (
     SECTOR_TOP,
     SIZE,
-    Beat,
+    PhantomBeat,
     chords,
     draw_view,
     frame_times,
@@ -40,7 +40,7 @@ def make_beat(end_diastolic=120.0, ejection_fraction=60.0, period=0.9):
     volume = end_diastolic + np.cumsum(filling - ejection) * step
     volume += end_diastolic - volume.max()
     leaves = (volume, filling, ejection, np.asarray(period))
-    return Beat(*(leaf.astype(np.float32) for leaf in leaves))
+    return PhantomBeat(*(leaf.astype(np.float32) for leaf in leaves))
 
 
 def short_view(beat, seed=0, **changes):
@@ -197,7 +197,7 @@ def cohort(monkeypatch):
 
     monkeypatch.setattr(phantom, "draw_view", short)
     beats = [make_beat(80, 60, 0.7), make_beat(120, 40, 1.0), make_beat(200, 25, 1.2)]
-    stacked = Beat(*(np.stack(leaves) for leaves in zip(*beats, strict=True)))
+    stacked = PhantomBeat(*(np.stack(leaves) for leaves in zip(*beats, strict=True)))
     theta = {"T_c": stacked.period, "E_max": np.array([2.0, 1.0, 0.7])}
     return {"beats": stacked, "theta": theta, "splits": ["TRAIN", "VAL", "TEST"], "seed": 3}
 
@@ -277,7 +277,7 @@ def test_resumed_cohort_equals_an_unbroken_one(tmp_path, cohort, monkeypatch):
 def test_clip_does_not_depend_on_the_size_of_the_cohort(tmp_path, cohort):
     write_cohort(tmp_path / "three", **cohort)
     one = {
-        "beats": Beat(*(leaf[:1] for leaf in cohort["beats"])),
+        "beats": PhantomBeat(*(leaf[:1] for leaf in cohort["beats"])),
         "theta": {name: values[:1] for name, values in cohort["theta"].items()},
         "splits": cohort["splits"][:1],
     }
@@ -308,7 +308,7 @@ def test_wrong_lengths_and_splits_teach(tmp_path, cohort):
     with pytest.raises(ValueError, match="TRAIN, VAL or TEST"):
         write_cohort(tmp_path, **{**cohort, "splits": ["TRAIN", "VAL", "test"]})
     none = {
-        "beats": Beat(*(leaf[:0] for leaf in cohort["beats"])),
+        "beats": PhantomBeat(*(leaf[:0] for leaf in cohort["beats"])),
         "theta": {name: values[:0] for name, values in cohort["theta"].items()},
         "splits": [],
     }

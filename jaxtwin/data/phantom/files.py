@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxtwin.data.phantom.image import SIZE, Beat, chords, draw_view, frame_times, render
+from jaxtwin.data.phantom.image import SIZE, PhantomBeat, chords, draw_view, frame_times, render
 from jaxtwin.data.vitals import VITAL_COLUMNS, VitalName
 
 # Clips are independent: while one thread encodes, another renders.
@@ -30,7 +30,7 @@ FORMAT_VERSION = 1  # raise it when the same inputs come to give other clips
 
 def write_cohort(
     folder: Path,
-    beats: Beat,
+    beats: PhantomBeat,
     theta: Mapping[str, np.ndarray],
     splits: Sequence[str],
     seed: int,
@@ -56,7 +56,7 @@ def write_cohort(
     Raises:
         ValueError: The inputs do not fit together, or the folder holds another cohort.
     """
-    beats = Beat(*(np.asarray(leaf, np.float32) for leaf in beats))
+    beats = PhantomBeat(*(np.asarray(leaf, np.float32) for leaf in beats))
     clips = len(beats.V_lv)
     if clips == 0:
         raise ValueError("A cohort needs at least one clip; got no beats.")
@@ -78,7 +78,9 @@ def write_cohort(
     _claim(folder, {**theta, **rounded}, splits, seed)
 
     def write(clip: int) -> _Written:
-        return _write_clip(folder, clip, Beat(*(leaf[clip] for leaf in beats)), splits[clip], seed)
+        return _write_clip(
+            folder, clip, PhantomBeat(*(leaf[clip] for leaf in beats)), splits[clip], seed
+        )
 
     with ThreadPoolExecutor(THREADS) as pool:
         written = [
@@ -133,7 +135,7 @@ def _claim(folder: Path, theta: Mapping[str, np.ndarray], splits: Sequence[str],
         )
 
 
-def _write_clip(folder: Path, clip: int, beat: Beat, split: str, seed: int) -> _Written:
+def _write_clip(folder: Path, clip: int, beat: PhantomBeat, split: str, seed: int) -> _Written:
     """Write one clip's video unless it is there."""
     name = f"PHANTOM{clip:06d}"
     view_key, image_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), clip))

@@ -34,7 +34,7 @@ RIGHT_SHORTENING = 0.35
 OPENING_FLOW = 90.0
 
 
-class Beat(NamedTuple):
+class PhantomBeat(NamedTuple):
     """One cycle of the left heart on a uniform grid of phases [0, 1); phase 0 is end diastole.
 
     Functions take one beat; a cohort's beats carry a leading clip axis.
@@ -122,7 +122,7 @@ def end_diastolic_size(
     return length, sphericity * length
 
 
-def motion_of(beat: Beat, heart: Heart) -> Motion:
+def motion_of(beat: PhantomBeat, heart: Heart) -> Motion:
     """How the heart moves through a beat; every leaf is on the beat's phase grid.
 
     The squeeze solves volume = π length R² ∫ f² (1 − squeeze · g)² du exactly, so the cavity that

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
-from jaxtwin.data.phantom.heart import Beat, Motion, cavity_radius, motion_of, to_material
+from jaxtwin.data.phantom.heart import Motion, PhantomBeat, cavity_radius, motion_of, to_material
 from jaxtwin.data.phantom.speckle import (
     decibels_to_amplitude,
     echo_textures,
@@ -23,7 +23,7 @@ from jaxtwin.data.phantom.view import PROBE_RADIUS, View, draw_view
 __all__ = [
     "SECTOR_TOP",
     "SIZE",
-    "Beat",
+    "PhantomBeat",
     "View",
     "chords",
     "draw_view",
@@ -128,7 +128,7 @@ def frame_times(view: View) -> Float[np.ndarray, " time"]:
 
 
 def _motion_at(
-    scene_motion: Motion, beat: Beat, view: View, times: Float[Array, " time"]
+    scene_motion: Motion, beat: PhantomBeat, view: View, times: Float[Array, " time"]
 ) -> Motion:
     """The heart's configuration at some times, from its motion on the phase grid."""
     phases = beat.V_lv.shape[0]
@@ -145,7 +145,7 @@ def _drift_at(view: View, times: Float[Array, "*time"]) -> Float[Array, "*time"]
 
 
 @jax.jit
-def _scene(beat: Beat, view: View, key: PRNGKeyArray) -> Scene:
+def _scene(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> Scene:
     texture_key, noise_key = jax.random.split(key)
     textures = echo_textures(view, texture_key)
     across, down = _pixel_grid(view)
@@ -232,7 +232,7 @@ def _leaflets(
 
 @jax.jit
 def _trace(
-    scene: Scene, beat: Beat, view: View, times: Float[Array, " time"]
+    scene: Scene, beat: PhantomBeat, view: View, times: Float[Array, " time"]
 ) -> tuple[Int[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, "2 time"]]:
     """For each pixel the texture's cell and the leaflets' power; each frame's `exchange`.
 
@@ -283,7 +283,7 @@ def _compress(
     return (255 * bright + 0.5).astype(jnp.uint8)
 
 
-def render(beat: Beat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray, "time 112 112"]:
+def render(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray, "time 112 112"]:
     """Render a whole clip.
 
     Args:
@@ -311,7 +311,7 @@ def render(beat: Beat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray, "time
 
 
 @jax.jit
-def _chords(beat: Beat, view: View, time: Float[Array, ""]) -> Float[Array, "line 4"]:
+def _chords(beat: PhantomBeat, view: View, time: Float[Array, ""]) -> Float[Array, "line 4"]:
     motion = _motion_at(motion_of(beat, view.heart), beat, view, time[None])
     motion = jax.tree.map(lambda leaf: leaf[0], motion)
     drift = _drift_at(view, time)
@@ -331,7 +331,7 @@ def _chords(beat: Beat, view: View, time: Float[Array, ""]) -> Float[Array, "lin
     return jnp.stack([*pixels(start_x, start_z), *pixels(end_x, end_z)], axis=1)
 
 
-def chords(beat: Beat, view: View, time: float) -> Float[np.ndarray, "line 4"]:
+def chords(beat: PhantomBeat, view: View, time: float) -> Float[np.ndarray, "line 4"]:
     """Tracing of the left ventricle at a time [s], in pixels: X1, Y1, X2, Y2.
 
     The first line is the long axis, apex to annulus; the others cross the cavity at right angles

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxtwin.data.phantom.heart import Beat, Heart, end_diastolic_size
+from jaxtwin.data.phantom.heart import Heart, PhantomBeat, end_diastolic_size
 
 # Frame rates and lengths as in EchoNet-Dynamic: mostly 50 frames/s, 18 to 138.
 COMMON_FRAME_RATE = 50.0
@@ -104,7 +104,7 @@ class _Draws:
 
 
 @jax.jit
-def draw_view(key: PRNGKeyArray, beat: Beat) -> View:
+def draw_view(key: PRNGKeyArray, beat: PhantomBeat) -> View:
     """Draw one clip's nuisances.
 
     Depth follows the size of the heart, as a sonographer would set it, but only in part: the
