@@ -34,8 +34,8 @@ import numpy as np
 import tyro
 
 from benchmarks.rivals import RIVALS, Missing, Solve
-from experiments.command import origin
 from jaxtwin.cohorts.batching import default_chunk, map_patients
+from jaxtwin.commands.run import origin
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.observables import observables
 from jaxtwin.parameters import Theta
