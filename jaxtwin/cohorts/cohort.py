@@ -1,9 +1,11 @@
 """Simulated patients: who they are, what was recorded of each, and whether it can be used."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
@@ -110,12 +112,18 @@ class Cohort(Generic[Outputs]):
 def join(cohorts: Sequence[Cohort[Outputs]]) -> Cohort[Outputs]:
     """Put patients of the same system and box into one cohort.
 
+    Its `source` names those of all parts; where the shares accepted differ, its own is NaN.
+
     Raises:
         ValueError: If there is no cohort, or they differ in system or box.
     """
-    if not cohorts or len({cohort.box for cohort in cohorts}) > 1:
+    alike = all(
+        cohort.box == cohorts[0].box and eqx.tree_equal(cohort.system, cohorts[0].system)
+        for cohort in cohorts
+    )
+    if not cohorts or not alike:
         raise ValueError("expected at least one cohort, all of one system and box")
-    first = cohorts[0]
+    first, accepted = cohorts[0], {cohort.accepted for cohort in cohorts}
 
     def joined(*leaves: Any) -> np.ndarray:
         return np.concatenate(leaves)
@@ -127,4 +135,6 @@ def join(cohorts: Sequence[Cohort[Outputs]]) -> Cohort[Outputs]:
         success=joined(*(cohort.success for cohort in cohorts)),
         residual=joined(*(cohort.residual for cohort in cohorts)),
         error=joined(*(cohort.error for cohort in cohorts)),
+        source=", ".join(dict.fromkeys(cohort.source for cohort in cohorts if cohort.source)),
+        accepted=accepted.pop() if len(accepted) == 1 else math.nan,
     )

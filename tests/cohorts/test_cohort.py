@@ -13,12 +13,13 @@ import pytest
 from jaxtwin.cohorts.batching import _factorises, map_patients
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
-from jaxtwin.cohorts.simulate import simulate_cohort, simulate_patient, within
+from jaxtwin.cohorts.simulate import simulate_cohort, simulate_patient
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartOutputs
 from jaxtwin.models.ventricle import CLINICAL, READINGS
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.solution import Recording
 
 traces = []
 
@@ -109,9 +110,17 @@ def seven():
     return simulate(LEAKING.sample(7, seed=1))
 
 
+def arrays(cohort):
+    """All that is known of the patients, one by one."""
+    parts = (cohort.theta, cohort.recording, cohort.success, cohort.residual, cohort.error)
+    return jax.tree.leaves(parts)
+
+
 def assert_equal(a, b):
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    assert a.system == b.system and a.box == b.box
+    for x, y in zip(arrays(a), arrays(b), strict=True):
         np.testing.assert_array_equal(x, y)
+        assert x.dtype == y.dtype
 
 
 def test_the_closed_form(seven):
@@ -128,18 +137,17 @@ def test_the_closed_form(seven):
 
 def test_shapes_and_dtypes(seven):
     assert isinstance(seven.recording.maximum, LeftHeartOutputs)
-    assert seven.recording.waveforms.V_lv.shape == (
-        7,
-        8,
-    ) and seven.recording.maximum.P_ao.shape == (7,)
-    for leaf in jax.tree.leaves(seven):
+    assert seven.recording.waveforms.V_lv.shape == (7, 8)
+    assert seven.recording.maximum.P_ao.shape == seven.recording.duration.shape == (7,)
+    np.testing.assert_array_equal(seven.recording.duration, seven.theta[:, 0])
+    for leaf in arrays(seven):
         assert isinstance(leaf, np.ndarray) and leaf.dtype in (np.float32, np.bool_)
 
 
 def test_chunks_do_not_show(seven):
     """Seven patients fill one chunk of four and three lanes of another; alone, one fills four."""
     whole = simulate_cohort(Tank(), BOX, seven.theta, chunk=7, phases=8)
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(seven), strict=True):
+    for a, b in zip(arrays(whole), arrays(seven), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     for i in (0, 3, 6):
         assert_equal(simulate(seven.theta[i : i + 1]), seven.take([i]))
@@ -156,7 +164,7 @@ def test_one_bad_patient_spoils_no_other(seven):
     good = np.setdiff1d(np.arange(7), [2, 6])
     assert_equal(cohort.take(good), seven.take(good))
     limits = CLINICAL | {"EDV": (0.0, np.inf), "P_la_mean": (-1.0, np.inf)}
-    assert np.array_equal(within(Tank(), BOX, cohort, limits), cohort.success)
+    assert np.array_equal(cohort.within(limits), cohort.success)
 
 
 def test_cohorts_of_any_size_compile_once(seven):
@@ -218,26 +226,26 @@ def test_gradients_of_many_patients(seven):
 @pytest.mark.slow
 def test_no_point_of_the_box_fails():
     cohort = simulate_cohort(LeftHeart(), SEVEN, SEVEN.sample(65_536, seed=0))
-    assert cohort.failures(SEVEN) == ""
+    assert cohort.failures() == ""
     assert cohort.residual.max() <= 3e-5
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(cohort))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(cohort.recording))
 
 
 def test_failures_name_the_patients_and_their_parameters(seven):
-    assert seven.failures(BOX) == ""
+    assert seven.failures() == ""
     theta = seven.theta.copy()
     theta[[2, 6], 1] = -30
     cohort = simulate(theta)
     assert np.isnan(cohort.residual[[2, 6]]).all()
     assert np.all(cohort.take([0, 1, 3, 4, 5]).residual <= 3e-5)
-    with pytest.raises(RuntimeError, match="2 of 7 patients did not converge"):
+    with pytest.raises(RuntimeError, match="2 of 7 simulations failed"):
         simulate(theta, throw=True)
 
     cohort.success[4], cohort.residual[4] = False, 0.01
-    lines = cohort.failures(BOX, limit=2).splitlines()
+    lines = cohort.failures(limit=2).splitlines()
     T, k, V_d = theta[4]
     assert lines == [
-        "3 of 7 patients did not converge:",
+        "3 of 7 simulations failed:",
         f"  patient 2 diverged: T={theta[2, 0]:.6g} s, k=-30 1/s, V_d={theta[2, 2]:.6g} mL",
         f"  patient 4 changes by 1.0e-02 a beat: T={T:.6g} s, k={k:.6g} 1/s, V_d={V_d:.6g} mL",
         "  and 1 more",
@@ -260,7 +268,7 @@ def test_progress_sees_every_chunk(seven):
 def test_errors(seven):
     with pytest.raises(ValueError, match="chunk=0: expected at least one"):
         simulate_cohort(Tank(), BOX, seven.theta, chunk=0)
-    with pytest.raises(ValueError, match="phases=7 must divide the 240 solver steps of Tank"):
+    with pytest.raises(ValueError, match="7 phases of 240 solver steps: expected a divisor"):
         simulate_cohort(Tank(), BOX, seven.theta, phases=7)
     for value, shown in ((np.nan, "nan"), (3.0, "3")):
         theta = seven.theta.copy()
@@ -274,14 +282,14 @@ def healthy(**changes):
     values = {"EDV": 120.0, "ESV": 50.0, "P_ao": 90.0, "P_la": 10.0, "q_s": 80.0} | changes
     one = np.ones(1, np.float32)
     beat = np.array([[0.5, 1.5]], np.float32)  # of mean 1
-    return Cohort(
-        np.zeros((1, 3), np.float32),
+    recording = Recording(
         outputs(0 * one, V_lv=values["EDV"] * one),
         outputs(0 * one, V_lv=values["ESV"] * one),
         outputs(0 * beat, **{name: values[name] * beat for name in ("P_ao", "P_la", "q_s")}),
-        np.array([values.get("converged", True)]),
-        0 * one,
+        one,
     )
+    success = np.array([values.get("success", True)])
+    return Cohort(Tank(), BOX, np.zeros((1, 3), np.float32), recording, success, 0 * one, 0 * one)
 
 
 @pytest.mark.parametrize(
@@ -300,13 +308,12 @@ def healthy(**changes):
         ({"q_s": 33.0}, False),  # 1.98 L/min
         ({"q_s": 34.0}, True),
         ({"q_s": 167.0}, False),  # 10.02 L/min
-        ({"converged": False}, False),
+        ({"success": False}, False),
         ({"EDV": np.nan}, False),
     ],
 )
 def test_limits(changes, held):
-    heart = healthy(**changes)
-    assert within(Tank(), BOX, heart, CLINICAL).tolist() == [held]
+    assert healthy(**changes).within(CLINICAL).tolist() == [held]
 
 
 HALF = CLINICAL | {"EDV": (150.0, 300.0), "EF": (0.0, 100.0)}
@@ -314,12 +321,11 @@ HALF = CLINICAL | {"EDV": (150.0, 300.0), "EF": (0.0, 100.0)}
 
 
 def test_cohorts_are_drawn_reproducibly():
-    cohort, share = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
+    cohort = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
     again = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF, phases=8)
     assert_equal(again, cohort)
-    assert (
-        len(cohort.theta) == 9 and within(Tank(), LEAKING, cohort, HALF).all() and 0.4 < share < 1
-    )
+    assert len(cohort) == 9 and cohort.within(HALF).all()
+    assert again.accepted == cohort.accepted and 0.4 < cohort.accepted < 1
 
     fewer = draw_cohort(Tank(), LEAKING, 4, seed=2, limits=HALF, phases=8)
     assert_equal(fewer, cohort.take(slice(4)))
@@ -333,8 +339,8 @@ def test_cohorts_are_drawn_reproducibly():
 
 def test_limits_that_few_hearts_meet():
     rare = HALF | {"EDV": (195.0, 300.0)}
-    cohort, share = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=rare, phases=8)
-    assert len(cohort.theta) == 9 and share < 0.5  # more was drawn than at first
+    cohort = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=rare, phases=8)
+    assert len(cohort) == 9 and cohort.accepted < 0.5  # more was drawn than at first
     never = HALF | {"EDV": (300.0, 400.0)}
     with pytest.raises(ValueError, match=r"only 0 of 72 points .* widen the limits"):
         draw_cohort(Tank(), LEAKING, 9, seed=2, limits=never, phases=8)
@@ -350,12 +356,12 @@ def test_factorisations_are_found_wherever_they_are():
     assert _factorises(lambda t: jax.lax.fori_loop(0, 3, lambda i, x: inverse(x)[0], t), rows)
     assert _factorises(jax.grad(lambda t: jnp.linalg.cholesky(jnp.eye(3) + t[0])[0, 0]), rows)
     assert not _factorises(lambda t: jnp.eye(3) @ t, rows)
-    assert not _factorises(eqx.Partial(simulate_patient, Tank(), BOX, 8), rows)
+    assert not _factorises(eqx.Partial(simulate_patient, Tank(), BOX, 8, 240), rows)
 
 
 WAITING = """
 import jax.numpy as jnp, numpy as np
-from jaxtwin.cohorts.simulate import map_patients
+from jaxtwin.cohorts.batching import map_patients
 
 def function(theta):
     matrix = 3 * jnp.eye(67, 7) + theta[:1, None] + jnp.arange(469).reshape(67, 7) ** 0.5

@@ -9,11 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jaxtwin.treatments.interventions import Nothing, Pump
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.treatments.interventions import Nothing, Pump
 from jaxtwin.treatments.trials import run_trial
+from tests.spread_cohort import arrays
 
 SCRIPT = Path(__file__).parents[1] / "spread_cohort.py"
 
@@ -22,7 +23,7 @@ SCRIPT = Path(__file__).parents[1] / "spread_cohort.py"
 def alone():
     theta = SEVEN.sample(44, seed=2)
     with jax.enable_x64(False):  # As in the other processes.
-        return jax.tree.leaves(simulate_cohort(LeftHeart(), SEVEN, theta, phases=8, chunk=2))
+        return arrays(simulate_cohort(LeftHeart(), SEVEN, theta, phases=8, chunk=2))
 
 
 def run(folder, *each, devices):

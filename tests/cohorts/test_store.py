@@ -1,6 +1,5 @@
 """Cohorts on disk: the same numbers as in memory, and a run that was cut short goes on."""
 
-import jax
 import numpy as np
 import pytest
 import zarr
@@ -9,16 +8,10 @@ from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.cohorts.store import read_cohort, simulate_into
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.parameters import Box
-from tests.cohorts.test_cohort import LEAKING, Tank, TankParameters
+from tests.cohorts.test_cohort import LEAKING, Tank, TankParameters, assert_equal
 
 THETA = LEAKING.sample(23, seed=3)
 OPTIONS = {"phases": 8, "chunk": 4, "block": 10}
-
-
-def assert_equal(a, b):
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y)
-        assert x.dtype == y.dtype
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +102,8 @@ def test_a_bad_parameter_stops_the_run_and_loses_nothing(tmp_path, whole):
         ((0, 3), {}, "expected one row a patient"),
         ((3,), {}, "expected one row a patient"),
         ((2, 3), {"block": 0}, "at least one patient a block"),
-        ((2, 4), {}, "θ with 4 columns .* one column for each of T, k, V_d"),
-        ((2, 3), {"phases": 7}, "phases that divide the solver's 240 steps"),
+        ((2, 4), {}, "θ with 4 columns: expected one for each of T, k, V_d"),
+        ((2, 3), {"phases": 7}, "7 phases of 240 solver steps"),
     ],
 )
 def test_bad_arguments_leave_nothing_behind(tmp_path, shape, options, message):
@@ -124,6 +117,19 @@ def test_columns_in_another_order_are_another_box(tmp_path):
     turned = Box.of(TankParameters, ("k", "T", "V_d"), {"k": (0.5, 5.0)})
     with pytest.raises(ValueError, match="free is"):
         simulate_into(tmp_path / "tanks", Tank(), turned, THETA, **OPTIONS)
+
+
+def test_the_box_is_kept_with_its_order_and_its_fixed_values(tmp_path):
+    box = Box.of(TankParameters, ("k", "T"), {"k": (0.5, 5.0)}, fixed={"V_d": 30.0})
+    place, theta = tmp_path / "tanks", box.sample(5, seed=0)
+    simulate_into(place, Tank(), box, theta, **OPTIONS)
+    found = read_cohort(place, Tank())
+    assert found.box == box and found.box.names == ("k", "T")
+    assert_equal(found, simulate_cohort(Tank(), box, theta, phases=8, chunk=4))
+    assert zarr.open_group(place, mode="r").attrs["fixed"] == {"V_d": 30.0}
+    other = Box.of(TankParameters, ("k", "T"), {"k": (0.5, 5.0)}, fixed={"V_d": 40.0})
+    with pytest.raises(ValueError, match=r"fixed is {'V_d': 30.0}, not {'V_d': 40.0}"):
+        simulate_into(place, Tank(), other, theta, **OPTIONS)
 
 
 def test_the_left_heart_too(tmp_path):

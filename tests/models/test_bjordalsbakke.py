@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.models.observables import mean_over_time, observables
+from jaxtwin.treatments.interventions import AorticRepair, Fluid, Inotrope, Pump
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.bjordalsbakke import SYSTEMIC, Bjordalsbakke, BjordalsbakkeParameters
-from jaxtwin.models.observables import mean_over_time, observables
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
-from jaxtwin.treatments.interventions import AorticRepair, Fluid, Inotrope, Pump
 from tests.scipy_orbit import hills, settled
 
 SYSTEM = Bjordalsbakke()

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.models.observables import mean_over_time, observables
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.ferreira import NINE, Ferreira, FerreiraParameters
 from jaxtwin.models.lvad import LVAD
-from jaxtwin.models.observables import mean_over_time, observables
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
 from tests.scipy_orbit import hills, settled

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.models.observables import observables
 
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
 from jaxtwin.models.lvad import LVAD, PumpParameters, pump_observables
-from jaxtwin.models.observables import observables
 from jaxtwin.physics.adjoint import DirectAdjoint, ImplicitAdjoint
 from jaxtwin.physics.periodic import periodic_orbit
 from tests.references import lvad_radau

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.treatments.interventions import Effect, Nothing, Settings, combine
 
 import jaxtwin
 from jaxtwin.analysis.metrics import score_curves
@@ -24,7 +25,6 @@ from jaxtwin.models.lung import AIRWAY, Lung, LungParameters, LungState
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.training.loop import TrainingConfig
-from jaxtwin.treatments.interventions import Effect, Nothing, Settings, combine
 from jaxtwin.treatments.optimise import optimise_intervention
 from jaxtwin.treatments.trials import run_trial
 
@@ -204,7 +204,7 @@ def test_readings_of_a_forward_model():
     forward = Simulator(system=Lung(), box=AIRWAY, channels=("V",))
     V_T, ventilation = forward.read(jnp.array([10.0, 0.05]), ("V_T", "ventilation"))
     np.testing.assert_allclose(ventilation, V_T * 60 / 4.0, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"q_max is read off q, and this forward model gives V:"):
+    with pytest.raises(ValueError, match=r"q_max is read off q, and only V are recorded: add"):
         forward.read(jnp.array([10.0, 0.05]), ("q_max",))
     with pytest.raises(ValueError, match="Lung has no reading 'EF'"):
         forward.read(jnp.array([10.0, 0.05]), ("EF",))

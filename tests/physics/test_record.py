@@ -78,11 +78,17 @@ def test_cohorts_of_transients():
     assert cohort.success.all() and not cohort.residual.any()
     one = TWIN.complete(jnp.asarray(cohort.theta[5], float))
     exact = jax.jit(lambda p, t: simulate(GlucoseTest(), p, t))(one, jnp.arange(60) * 3.0)
-    np.testing.assert_allclose(cohort.waveforms.G[5], exact.outputs.G, atol=0.3)
-    values = read(GlucoseTest(), TWIN, cohort, ("G_min", "G_mean"))
-    np.testing.assert_array_equal(values["G_min"], cohort.minimum.G)
-    with pytest.raises(ValueError, match=r"no reading 'EF'.*G_max"):
-        read(GlucoseTest(), TWIN, cohort, ("EF",))
+    np.testing.assert_allclose(cohort.recording.waveforms.G[5], exact.outputs.G, atol=0.3)
+    np.testing.assert_array_equal(cohort.recording.duration, np.full(64, 180.0))
+    values = cohort.read(("G_min", "G_mean"))
+    assert list(values) == ["G_min", "G_mean"]
+    np.testing.assert_array_equal(values["G_min"], cohort.recording.minimum.G)
+    np.testing.assert_array_equal(values["G_mean"], cohort.recording.waveforms.G.mean(axis=1))
+    G_min, G_mean = read(GlucoseTest(), cohort.recording, ("G_min", "G_mean"))
+    np.testing.assert_array_equal((G_min, G_mean), (values["G_min"], values["G_mean"]))
+    for ask in (cohort.read, lambda names: read(GlucoseTest(), cohort.recording, names)):
+        with pytest.raises(ValueError, match=r"no reading 'EF'.*G_max"):
+            ask(("EF",))
 
 
 def test_a_transient_that_diverges_is_reported():
@@ -90,12 +96,12 @@ def test_a_transient_that_diverges_is_reported():
 
     @jax.jit
     @jax.vmap
-    def converged(V_I):
+    def outcome(V_I):
         p = dataclasses.replace(GlucoseParameters(), V_I=V_I)
         course = record(GlucoseTest(), p)
         return course.success, course.outputs.G[-1]
 
-    well, G = converged(jnp.array([0.08, 0.0]))
+    well, G = outcome(jnp.array([0.08, 0.0]))
     assert well.tolist() == [True, False] and jnp.isfinite(G[0])
 
 
@@ -104,7 +110,7 @@ def test_splits_share_no_patient_and_keep_the_limits():
     assert [len(part.theta) for part in parts] == [20, 5, 5]
     rows = np.concatenate([part.theta for part in parts])
     assert len(np.unique(rows, axis=0)) == 30
-    assert all((part.minimum.G >= 40).all() for part in parts)
+    assert all((part.recording.minimum.G >= 40).all() for part in parts)
     again = draw_splits(GlucoseTest(), TWIN, (20, 5, 5), seed=3, phases=20)
     np.testing.assert_array_equal(again[1].theta, parts[1].theta)
     airways = draw_splits(Lung(), AIRWAY, (3, 3), seed=0, phases=20)  # no limits of its own

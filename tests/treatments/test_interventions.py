@@ -7,12 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
-from jaxtwin.models.lvad import LVAD, PumpParameters
 from jaxtwin.models.observables import observables
-from jaxtwin.parameters import Scalar
-from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.treatments.interventions import (
     AbstractIntervention,
     AorticRepair,
@@ -28,6 +23,11 @@ from jaxtwin.treatments.interventions import (
     combine,
 )
 from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow, suction_speed
+
+from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
+from jaxtwin.models.lvad import LVAD, PumpParameters
+from jaxtwin.parameters import Scalar
+from jaxtwin.physics.periodic import periodic_orbit
 
 HEART, P = LeftHeart(), LeftHeartParameters()
 
