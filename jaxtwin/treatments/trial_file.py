@@ -6,19 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtwin.treatments.interventions import (
-    AbstractIntervention,
+from jaxtwin.models.intervention import AbstractIntervention, DoseResponse, combine
+from jaxtwin.models.pump import BelowSuction, FlatteningFlow, Pump
+from jaxtwin.models.therapies import (
     AorticRepair,
-    DoseResponse,
     Fluid,
     Inotrope,
     MitralRepair,
-    Pump,
     RateControl,
     Vasodilator,
-    combine,
 )
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow
 
 # What a file may call them.
 INTERVENTIONS: dict[str, type[AbstractIntervention]] = {
