@@ -101,7 +101,7 @@ def _check(system: AbstractSystem, p: Any, duration: float | None, report: Repor
         switches, n = at_switches(system, p, visited)
         if n and not report.problems:
             at = slopes(switches)
-            check_switches(at, n, report)
+            check_switches(at, found, n, report)
             check_finite(at, "exactly where a comparison changes its outcome", report)
     if report.problems:
         return
@@ -114,7 +114,7 @@ def _check(system: AbstractSystem, p: Any, duration: float | None, report: Repor
 
 def _check_solution(system: AbstractRecordedSystem, p: Any, report: Report) -> None:
     moved = solve_around(system, p)
-    if not moved.settled[0]:
+    if not moved.solved[0]:
         what = (
             "no periodic orbit was found from the initial state"
             if isinstance(system, AbstractPeriodicSystem)
@@ -123,8 +123,8 @@ def _check_solution(system: AbstractRecordedSystem, p: Any, report: Report) -> N
         report.problem(what, "look at `simulate(system, p, times)`: what grows, or never settles?")
         return
     check_readings(system, two_patients(moved), report)
-    check_steps(moved, system, report)
-    check_gradients(moved, system, report)
+    finer = check_steps(moved, system, report)
+    check_gradients(moved, finer, system, report)
 
 
 def _line_of(error: BaseException) -> str:
