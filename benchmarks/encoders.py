@@ -19,12 +19,13 @@ import numpy as np
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import read_echonet
-from jaxtwin.emulator import load_emulator
-from jaxtwin.encoder import AbstractEncoder, EncoderName, create_encoder
+from jaxtwin.encoders.base import AbstractEncoder
+from jaxtwin.encoders.create import EncoderName, create_encoder
+from jaxtwin.forward.emulator import load_emulator
 from jaxtwin.methods.clips import train_on_clips
 from jaxtwin.methods.pssl import PSSL
-from jaxtwin.physics.left_heart import LeftHeart
-from jaxtwin.training import TrainingConfig
+from jaxtwin.models.left_heart import LeftHeart
+from jaxtwin.training.loop import TrainingConfig
 
 BATCH = 16
 

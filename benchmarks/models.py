@@ -20,8 +20,9 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from experiments.models import STUDIES
-from jaxtwin.cohort import Simulations, map_patients, simulate_patient
+from experiments.models.studies import STUDIES
+from jaxtwin.cohorts.batching import map_patients
+from jaxtwin.cohorts.simulate import simulate_patient
 from jaxtwin.parameters import Box
 
 
@@ -44,8 +45,8 @@ def lines_of(source: str) -> tuple[int, int]:
 
 def extremes(system: Any, box: Box, theta: Any) -> tuple[Any, Any, Any]:
     """What is kept of a patient: nobody reads the waveforms here."""
-    found: Simulations = simulate_patient(system, box, 60, theta)
-    return found.maximum, found.minimum, found.converged
+    found = simulate_patient(system, box, 60, system.steps, theta)
+    return found.recording.maximum, found.recording.minimum, found.success
 
 
 def speed(system: Any, box: Box, patients: int, repeats: int) -> tuple[float, float, int]:

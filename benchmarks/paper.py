@@ -44,7 +44,7 @@ def seeded(torch: Any) -> Iterator[None]:
 
 def beat(points: int) -> tuple[np.ndarray, np.ndarray]:
     """Times from 0 to the period [s], [points], and the five states there, [points, 5]."""
-    from jaxtwin.physics.left_heart import LeftHeart, LeftHeartParameters
+    from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
     from jaxtwin.physics.periodic import periodic_orbit
 
     orbit = periodic_orbit(LeftHeart(), LeftHeartParameters())
@@ -159,7 +159,7 @@ def pinn() -> Step:
         Missing: If PyTorch is not installed.
     """
     torch = torch_or_missing()
-    from jaxtwin.physics.left_heart import LeftHeartParameters
+    from jaxtwin.models.left_heart import LeftHeartParameters
 
     p = {name: float(value) for name, value in vars(LeftHeartParameters()).items()}
     times, states = (torch.as_tensor(x, dtype=torch.float64) for x in beat(3_000))
@@ -194,9 +194,9 @@ def cnn3d(batch: int = 16, frames: int = 32, size: int = 112) -> Step:
     layer of 512 ReLU and one of the answers; mean squared error of EDV and ESV; Adam at 1e-3;
     float32.
 
-    Assumed, so that the work is that of `jaxtwin.encoder.Conv3DEncoder`: clips of 32 grey frames
-    in batches of 16 (the script for EchoNet-Dynamic takes 16 colour frames in batches of 100). The
-    clips are noise and the volumes, in units of 100 mL, random: a step costs the same.
+    Assumed, so that the work is that of `jaxtwin.encoders.conv3d.Conv3DEncoder`: clips of 32 grey
+    frames in batches of 16 (the script for EchoNet-Dynamic takes 16 colour frames in batches of
+    100). The clips are noise and the volumes, in units of 100 mL, random: a step costs the same.
 
     Args:
         batch: Clips a step.

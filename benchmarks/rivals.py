@@ -37,7 +37,7 @@ def diffrax(solver: str, tolerance: float) -> Solve:
     import jax
     import jax.numpy as jnp
 
-    from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+    from jaxtwin.models.left_heart import SEVEN, LeftHeart
     from jaxtwin.physics.solve import ode_term
 
     heart = LeftHeart()

@@ -34,11 +34,11 @@ import numpy as np
 import tyro
 
 from benchmarks.rivals import RIVALS, Missing, Solve
-from experiments.command import origin
-from jaxtwin.cohort import default_chunk, map_patients
+from jaxtwin.cohorts.batching import default_chunk, map_patients
+from jaxtwin.commands.run import origin
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.observables import observables
 from jaxtwin.parameters import Theta
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
-from jaxtwin.physics.observables import observables
 from jaxtwin.physics.periodic import periodic_orbit
 
 QUICK, REPEATS = 4_096, 9

@@ -21,11 +21,12 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.command import Run, RunConfig, main
-from experiments.tables import by_patient, read_table, write_table
+from experiments.table_ef.table import by_patient
 from jaxtwin import plotting
-from jaxtwin.cohort import draw_cohort
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.data.echonet import read_theta
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 # As in the guidelines of the European Society of Cardiology for heart failure (2021) [%].
 REDUCED, PRESERVED = 40.0, 50.0
@@ -145,7 +146,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     cells = config.run / "cells"
     if not cells.is_dir():
         raise ValueError(f"{config.run} holds no run of experiments.table_ef: give one with --run")
-    prior, _ = draw_cohort(LeftHeart(), SEVEN, config.prior, seed=config.seed)
+    prior = draw_cohort(LeftHeart(), SEVEN, config.prior, seed=config.seed)
     rows, results = [], {}
     for folder in sorted(path for path in cells.iterdir() if path.is_dir()):
         learnt = learnt_parameters(folder, config.method)

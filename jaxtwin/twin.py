@@ -14,11 +14,11 @@ from jaxtwin.data.recording import read_recording
 from jaxtwin.data.vitals import UNKNOWN, Vitals
 from jaxtwin.methods.clips import predict
 from jaxtwin.methods.pssl import PSSL
+from jaxtwin.models.observables import UNITS, Observables, observables
+from jaxtwin.models.ventricle import AbstractVentricle
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.observables import UNITS, Observables, observables
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.solution import Solution
-from jaxtwin.physics.ventricle import AbstractVentricle
 
 # The emulator is wrong by a few tenths of a point inside its box; beyond this the network's
 # answer and the circuit's are not the same patient.

@@ -4,9 +4,9 @@ from collections import namedtuple
 
 import jax.numpy as jnp
 
+from jaxtwin.models.elastance import cosine_activation
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
-from jaxtwin.physics.elastance import cosine_activation
 
 E, R, C, CQ = "mmHg/mL", "mmHg·s/mL", "mL/mmHg", "mL/s/mmHg^½"
 CONTRACTION, RELAXATION, ATRIA_AT, ATRIA_FOR = 0.3, 0.15, 0.92, 0.045  # Shares of the period

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from jaxtwin.identity import differences, fingerprint
-from jaxtwin.interventions import Effect, Settings
+from jaxtwin.models.intervention import Drug, Settings
+from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
+from jaxtwin.models.lvad import LVAD, PumpParameters
 from jaxtwin.parameters import Box
-from jaxtwin.physics.left_heart import SEVEN, LeftHeart, LeftHeartParameters
-from jaxtwin.physics.lvad import LVAD, PumpParameters
 
 PUMPED = LVAD(LeftHeart(), 6_000.0)
 RANDOM = np.random.default_rng(0).normal(size=(40, 7))
@@ -51,8 +51,8 @@ DIFFERENT = [
     fingerprint(LeftHeart(), Box.of(LeftHeartParameters, SEVEN.names[::-1])),
     fingerprint(LeftHeart(), Box.of(LeftHeartParameters, SEVEN.names, {"T_c": (0.5, 1.5)})),
     fingerprint(LeftHeart(), Box.of(LeftHeartParameters, SEVEN.names, fixed={"R_s": 1.2})),
-    fingerprint(LeftHeart(), SEVEN, arm=Effect({"R_s": -0.5})),
-    fingerprint(LeftHeart(), SEVEN, arm=Effect({"R_s": -0.4})),
+    fingerprint(LeftHeart(), SEVEN, arm=Drug({"R_s": -0.5})),
+    fingerprint(LeftHeart(), SEVEN, arm=Drug({"R_s": -0.4})),
     fingerprint(LeftHeart(), SEVEN, arm=Settings({"R_s": -0.5})),
     fingerprint(LeftHeart(), SEVEN, theta=RANDOM),
     fingerprint(LeftHeart(), SEVEN, theta=RANDOM.astype(np.float32)),
@@ -116,8 +116,8 @@ def test_differences_are_named():
 
 def test_another_process_finds_the_same():
     code = (
-        "from jaxtwin.identity import fingerprint as f; from jaxtwin.physics.lvad import LVAD;"
-        "from jaxtwin.physics.left_heart import LeftHeart, SEVEN;"
+        "from jaxtwin.identity import fingerprint as f; from jaxtwin.models.lvad import LVAD;"
+        "from jaxtwin.models.left_heart import LeftHeart, SEVEN;"
         "print(f(LVAD(LeftHeart(), 6000.0), SEVEN).key)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "7", "JAX_PLATFORMS": "cpu"}

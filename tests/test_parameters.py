@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter, table
-from jaxtwin.physics.left_heart import SEVEN, THREE, LeftHeart
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtwin.cohort import durations, reading
-from jaxtwin.forward import AbstractForward, recording_of
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.physics.base import reading
 
 # Points that agree, for quantiles that a few more would not move much; and when to give up.
 ENOUGH, MOST_ROUNDS = 50, 16
@@ -96,15 +96,14 @@ def _draw(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Parameters and readings of points of the box, and which of them agree."""
     theta = forward.box.sample(points, seed=seed)
-    emulation = forward.predict(theta)
-    box, system = forward.box, forward.system
-    recording = recording_of(forward.channels, emulation, durations(system, box, theta))
+    recording = forward.predict(theta)
 
-    def read(name: str) -> np.ndarray:
-        return np.asarray(reading(system, name).of(recording))
+    def column(name: str) -> np.ndarray:
+        return np.asarray(reading(forward.system, name).of(recording))
 
-    values = dict(zip(box.names, theta.T, strict=True)) | {name: read(name) for name in about}
+    values = dict(zip(forward.box.names, theta.T, strict=True))
+    values |= {name: column(name) for name in about}
     agree = np.ones(points, bool)
     for name, (value, error) in measured.items():
-        agree &= np.abs(read(name) - value) <= error
+        agree &= np.abs(column(name) - value) <= error
     return values, agree

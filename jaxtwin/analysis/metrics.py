@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from jaxtwin.cohort import Simulations, durations, read, simulate_cohort
-from jaxtwin.forward import Channels, MissingChannelError
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.base import CurveTask, Estimate
-from jaxtwin.physics.solution import Recording
+from jaxtwin.physics.channels import MissingChannelError
 
 
 class Interval(NamedTuple):
@@ -98,7 +98,7 @@ def _mean(values: Float[np.ndarray, " patient"]) -> float:
 
 
 def score_curves(
-    task: CurveTask, estimate: Estimate, truth: Simulations
+    task: CurveTask, estimate: Estimate, truth: Cohort
 ) -> dict[str, Float[np.ndarray, " patient"]]:
     """Errors of each patient; NaN where a method has no such answer, or failed.
 
@@ -115,35 +115,25 @@ def score_curves(
         over the parameters that were not known, and, simulated at θ̂, READING_resimulated and
         CHANNEL_resimulated.
     """
-    names = list(task.system.readings())
-    true = read(task.system, task.box, truth, names)
-    failed = estimate.failed
+    true = truth.read()
+    failed = ~estimate.success
+    curves = estimate.recording.waveforms
 
     def hide(values: np.ndarray) -> np.ndarray:
         return np.where(failed, np.nan, values)
 
     def rms(got: np.ndarray, channel: str) -> np.ndarray:
-        return np.sqrt(np.mean((got - getattr(truth.waveforms, channel)) ** 2, axis=1))
+        return np.sqrt(np.mean((got - getattr(truth.recording.waveforms, channel)) ** 2, axis=1))
 
-    # Only what knows θ knows how long it lasts.
-    duration = np.full(len(failed), np.nan)
-    if estimate.theta is not None:
-        duration = durations(task.system, task.box, estimate.theta)
-    said = Recording(
-        Channels([task.channel], [estimate.maximum]),
-        Channels([task.channel], [estimate.minimum]),
-        Channels(list(estimate.waveforms), list(estimate.waveforms.values())),
-        duration,
-    )
     scores = {}
-    for name in names:
+    for name, reading in task.system.readings().items():
         try:
-            got = np.asarray(task.system.readings()[name].of(said))
+            got = np.asarray(reading.of(estimate.recording))
         except MissingChannelError:
             continue
         scores[f"{name}_error"] = hide(np.abs(got - true[name]))
-    for channel, curve in estimate.waveforms.items():
-        scores[f"{channel}_error"] = hide(rms(curve, channel))
+    for channel in curves.channel_names:
+        scores[f"{channel}_error"] = hide(rms(curves[channel], channel))
     if estimate.theta is None:
         return scores
     low, high = np.asarray(task.box.low), np.asarray(task.box.high)
@@ -158,9 +148,11 @@ def score_curves(
         np.asarray(low, np.float32), np.asarray(high, np.float32)
     )
     again = simulate_cohort(task.system, task.box, theta, phases=task.samples)
-    failed = failed | ~again.converged
-    for name, got in read(task.system, task.box, again, names).items():
+    failed = failed | ~again.success
+    for name, got in again.read().items():
         scores[f"{name}_resimulated"] = hide(np.abs(got - true[name]))
     for channel in task.channels:
-        scores[f"{channel}_resimulated"] = hide(rms(getattr(again.waveforms, channel), channel))
+        scores[f"{channel}_resimulated"] = hide(
+            rms(getattr(again.recording.waveforms, channel), channel)
+        )
     return scores

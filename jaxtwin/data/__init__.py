@@ -1,1 +1,5 @@
-"""Clips and cohorts: phantoms, EchoNet-Dynamic folders and single recordings."""
+"""Clips: readers, cache and splits; `phantom` makes them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

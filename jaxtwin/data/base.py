@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from jaxtwin.data.format import ClipFormat
+
 # Below, no heartbeat can be followed; above, no scanner takes whole pictures of the heart.
 SLOWEST_RATE = 5.0  # [1/s]
 FASTEST_RATE = 500.0  # [1/s]
@@ -25,7 +27,7 @@ class UnreadableClipError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Recording:
+class EchoVideo:
     """A recording as it was stored, in grey.
 
     Attributes:
@@ -58,32 +60,7 @@ class Recording:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class ClipFormat:
-    """The one kind of array that recordings become.
-
-    The rate is in frames a *second*, so that the heart period stays visible whatever the
-    scanner's frame rate was.
-
-    Attributes:
-        frames: Number of frames.
-        rate: Frames a second [1/s].
-        size: Height and width [pixels].
-
-    Raises:
-        ValueError: One of them is not positive.
-    """
-
-    frames: int = 32
-    rate: float = 16.0
-    size: int = 112
-
-    def __post_init__(self):
-        if not (self.frames >= 1 and self.rate > 0 and self.size >= 1):
-            raise ValueError(f"{self}: expected positive numbers")
-
-
-def resample(recording: Recording, format: ClipFormat) -> UInt8[np.ndarray, "resampled size size"]:
+def resample(recording: EchoVideo, format: ClipFormat) -> UInt8[np.ndarray, "resampled size size"]:
     """Brings a whole recording to the format's rate and size.
 
     In time, neighbouring frames are blended linearly: a wall that moves smoothly keeps moving

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from jaxtwin.data.base import LEAST_COMPLETE, ClipFormat, Recording, UnreadableClipError, resample
+from jaxtwin.data.base import LEAST_COMPLETE, ClipFormat, EchoVideo, UnreadableClipError, resample
 from jaxtwin.data.echonet import Record, Skipped, check_split
 from jaxtwin.data.recording import read_recording
 
@@ -190,7 +190,7 @@ def _decode(
         # The table's rate, not the file's: who made the table knew the scanner's, while a file
         # that was written again may state any.
         times = np.arange(len(frames)) / record.fps
-        return resample(Recording(frames, times), format)
+        return resample(EchoVideo(frames, times), format)
     except UnreadableClipError as error:
         return error
 

@@ -16,39 +16,32 @@ clip becomes the same square field in millimetres, so a larger heart is a larger
 
 import csv
 import dataclasses
-import gzip
 import math
 import re
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
 
 from jaxtwin.data.base import (
     FASTEST_RATE,
     LEAST_COMPLETE,
     SLOWEST_RATE,
-    Recording,
+    EchoVideo,
     UnreadableClipError,
 )
-from jaxtwin.data.echonet import EF_TOLERANCE, SPLITS, Record, Skipped, check_split
+from jaxtwin.data.camus_image import (
+    CamusImage,
+    _simpleitk,
+    to_field,
+)
+from jaxtwin.data.camus_split import draw_split, read_split
+from jaxtwin.data.echonet import EF_TOLERANCE, Record, Skipped, check_split
 from jaxtwin.data.simpson import simpson_biplane
 
 VIEWS = ("2CH", "4CH")
 SUFFIXES = (".nii.gz", ".nii", ".mhd")
-# The square that a clip shows: its top middle is the image's, where the probe is. Depths are
-# about 120 to 200 mm; the ventricle ends near 110 mm and the atrium near 150 mm. What is deeper
-# than 180 mm, or farther than 90 mm to the side, is cut off; what is missing is black.
-FIELD_OF_VIEW = 180.0  # [mm]; whoever changes this or CANVAS raises cache.CACHE_VERSION too
-CANVAS = 224  # [pixels]: 0.8 mm each, twice the usual clip's 112
-# No scan of the heart is shallower or deeper. Outside, the file's unit is not the millimetre.
-SHALLOWEST, DEEPEST = 40.0, 400.0  # [mm]
-
-# Names of the official lists of patients, one name a line, in the folder `database_split`.
-OFFICIAL_LISTS = dict(zip(SPLITS, ("training", "validation", "testing"), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +128,7 @@ def read_camus(
         raise ValueError(f"views {tuple(views)}: expected some of {', '.join(VIEWS)}, each once")
     folders = _patient_folders(Path(folder))
     names = [patient.name for patient in folders]
-    splits = _draw_split(names, seed) if split is None else _read_split(Path(split), names)
+    splits = draw_split(names, seed) if split is None else read_split(Path(split), names)
 
     def read(patient: Path) -> list[tuple[Record, CamusClip] | Skipped]:
         return _read_patient(patient, views, splits[patient.name], frame_rate)
@@ -164,7 +157,7 @@ def write_split(path: str | Path, camus: Camus) -> None:
         table.writerows(camus.patients.items())
 
 
-def read_camus_recording(path: str | Path, fps: float | None = None) -> Recording:
+def read_camus_recording(path: str | Path, fps: float | None = None) -> EchoVideo:
     """Reads one sequence and brings it to the field of view.
 
     Each pixel of the result is the mean brightness of the area that it covers, 0.8 mm square.
@@ -187,17 +180,14 @@ def read_camus_recording(path: str | Path, fps: float | None = None) -> Recordin
     fps = _rate_beside(path) if fps is None else fps
     if not (math.isfinite(fps) and fps > 0):
         raise UnreadableClipError(f"{fps:g} frames/s: expected a positive number")
-    image = _Image(path)
+    image = CamusImage(path)
     frames = image.read()
     lowest, highest = frames.min(), frames.max()
     if not (lowest >= 0 and highest <= 255):
         raise UnreadableClipError(
             f"brightness {lowest:g} to {highest:g}: expected 0 to 255, as the data set has it"
         )
-    return Recording(_to_field(frames, image.spacing), np.arange(len(frames)) / fps)
-
-
-# --- one patient ------------------------------------------------------------------------------
+    return EchoVideo(to_field(frames, image.spacing), np.arange(len(frames)) / fps)
 
 
 def _patient_folders(folder: Path) -> list[Path]:
@@ -291,7 +281,7 @@ def _from_label_maps(folder: Path, instant: str) -> float:
     for view in VIEWS:
         path = _find(folder, f"{folder.name}_{view}_{instant}_gt")
         try:
-            image = _Image(path)
+            image = CamusImage(path)
             maps.append(image.read()[0])
         except UnreadableClipError as error:
             raise UnreadableClipError(f"{path.name}: {error.reason}") from None
@@ -318,7 +308,7 @@ def _read_view(
         raise UnreadableClipError(
             f"{fps:g} frames/s: expected {SLOWEST_RATE:g} to {FASTEST_RATE:g}"
         )
-    image = _Image(path)
+    image = CamusImage(path)
     if image.count < LEAST_COMPLETE * _number(facts, "NbFrame"):
         raise UnreadableClipError(
             f"{path.name} holds {image.count} of the {facts['NbFrame']} frames that "
@@ -362,176 +352,3 @@ def _rate_beside(path: Path) -> float:
             "give the rate it was scanned at (fps)"
         )
     return _number(facts, "FrameRate")
-
-
-# --- splits -----------------------------------------------------------------------------------
-
-
-def _draw_split(patients: list[str], seed: int) -> dict[str, str]:
-    """A tenth TEST, a tenth VAL, the others TRAIN; at least one each where there are three."""
-    tenth = min(max(1, round(len(patients) / 10)), (len(patients) - 1) // 2)
-    order = np.random.default_rng(seed).permutation(len(patients))
-    names = ["TRAIN"] * len(patients)
-    for place, patient in enumerate(order[: 2 * tenth].tolist()):
-        names[patient] = "TEST" if place < tenth else "VAL"
-    return dict(zip(patients, names, strict=True))
-
-
-def _read_split(path: Path, patients: list[str]) -> dict[str, str]:
-    """Each patient's split from a table or from the folder of official lists."""
-    splits: dict[str, str] = {}
-    for patient, split in _official_rows(path) if path.is_dir() else _table_rows(path):
-        if patient in splits:
-            raise ValueError(f"{path} lists {patient} twice: expected each patient in one split")
-        if split.upper() not in SPLITS:
-            raise ValueError(
-                f"{path}: {patient} is in split {split!r}: expected {', '.join(SPLITS)}"
-            )
-        splits[patient] = split.upper()
-    for problem, names in (
-        ("lists patients that are not in the data set", set(splits) - set(patients)),
-        ("lacks patients of the data set", set(patients) - set(splits)),
-    ):
-        if names:
-            some = ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
-            raise ValueError(
-                f"{path} {problem} ({len(names)}: {some}): expected each patient exactly once"
-            )
-    return {patient: splits[patient] for patient in patients}
-
-
-def _table_rows(path: Path) -> list[tuple[str, str]]:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no split {path}: make one by write_split, or leave `split` out to draw one"
-        )
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            columns, rows = table.fieldnames or (), list(table)
-    except (csv.Error, UnicodeDecodeError):
-        raise ValueError(f"{path} is not a comma-separated text table: write it again") from None
-    if not {"patient", "split"} <= set(columns):
-        raise ValueError(
-            f"{path} has the columns {', '.join(columns) or 'none'}: expected patient, split"
-        )
-    return [((row["patient"] or "").strip(), (row["split"] or "").strip()) for row in rows]
-
-
-def _official_rows(folder: Path) -> list[tuple[str, str]]:
-    rows = []
-    for split, name in OFFICIAL_LISTS.items():
-        path = folder / f"subgroup_{name}.txt"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: expected CAMUS's lists of patients there")
-        rows += [(patient, split) for patient in path.read_text().split()]
-    return rows
-
-
-# --- images -----------------------------------------------------------------------------------
-
-
-class _Image:
-    """A NIfTI or MetaImage file, of which only the header is read at first.
-
-    Attributes:
-        spacing: Height and width of a pixel [mm].
-        count: Number of frames.
-    """
-
-    def __init__(self, path: Path):
-        reader = _simpleitk().ImageFileReader()
-        reader.SetFileName(str(path))
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError:
-            raise UnreadableClipError(
-                "cannot be read: expected NIfTI or MetaImage; the file may be missing or damaged, "
-                "so copy it again"
-            ) from None
-        size, spacing = reader.GetSize(), reader.GetSpacing()
-        # The third size is time in one release and a still image's 1 in the other. Its spacing
-        # says nothing: time is in the cfg file.
-        if not 2 <= len(size) <= 4 or reader.GetNumberOfComponents() != 1:
-            raise UnreadableClipError(
-                f"size {size} with {reader.GetNumberOfComponents()} channels: expected grey "
-                "images, width by height by time"
-            )
-        width, height = size[:2]
-        depth = height * spacing[1]
-        across = width * spacing[0]
-        if not all(SHALLOWEST <= extent <= DEEPEST for extent in (depth, across)):
-            raise UnreadableClipError(
-                f"shows {across:.4g} x {depth:.4g} mm: expected {SHALLOWEST:g} to {DEEPEST:g} "
-                "each; its pixel spacing is not in millimetres"
-            )
-        self.path = path
-        self.spacing = (float(spacing[1]), float(spacing[0]))
-        self.count = math.prod(size[2:])
-        self._reader = reader
-        self._shape = (self.count, height, width)
-
-    def read(self) -> Shaped[np.ndarray, "time height width"]:
-        """All frames, in the file's own type of number."""
-        # ITK fills what a cut file lacks with zeros and says nothing.
-        if self._stored_bytes() < math.prod(self._shape) * self._pixel_bytes():
-            raise UnreadableClipError("cut short or damaged: copy the file again")
-        try:
-            image = self._reader.Execute()
-        except RuntimeError:
-            raise UnreadableClipError("is damaged: copy the file again") from None
-        return _simpleitk().GetArrayFromImage(image).reshape(self._shape)
-
-    def _pixel_bytes(self) -> int:
-        if self._reader.HasMetaDataKey("bitpix"):  # what NIfTI stores, before its scaling
-            return int(self._reader.GetMetaData("bitpix")) // 8
-        sitk = _simpleitk()
-        return sitk.Image([1, 1], self._reader.GetPixelID()).GetSizeOfPixelComponent()
-
-    def _stored_bytes(self) -> int:
-        path = self.path
-        try:
-            if path.name.lower().endswith(".gz"):
-                return len(gzip.decompress(path.read_bytes()))
-            if path.suffix.lower() == ".mhd":
-                named = re.search(r"^ElementDataFile\s*=\s*(.+?)\s*$", path.read_text(), re.M)
-                path = path.parent / Path(named[1] if named else "").name
-            return path.stat().st_size
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
-            return 0
-
-
-def _to_field(
-    frames: Shaped[np.ndarray, "time height width"], spacing: tuple[float, float]
-) -> UInt8[np.ndarray, "time canvas canvas"]:
-    """Square pixels, the image's top middle at the field's; black where there is no image."""
-    height, width = frames.shape[1:]
-    rows = _area_weights(height, spacing[0], 0.0)
-    columns = _area_weights(width, spacing[1], (FIELD_OF_VIEW - width * spacing[1]) / 2)
-    out = np.empty((len(frames), CANVAS, CANVAS), np.uint8)
-    for k, frame in enumerate(frames):
-        out[k] = np.rint(rows @ frame.astype(np.float32) @ columns.T)
-    return out
-
-
-def _area_weights(
-    length: int, spacing: float, first: float
-) -> Float32[np.ndarray, "canvas length"]:
-    """Share of each of `length` pixels, the first one's edge at `first` [mm], in each output."""
-    edges = np.linspace(0, FIELD_OF_VIEW, CANVAS + 1)
-    left = first + np.arange(length) * spacing
-    overlap = np.minimum(edges[1:, None], left + spacing) - np.maximum(edges[:-1, None], left)
-    return (np.clip(overlap, 0, None) * (CANVAS / FIELD_OF_VIEW)).astype(np.float32)
-
-
-def _simpleitk():
-    try:
-        import SimpleITK
-    except ImportError:
-        raise ImportError(
-            'CAMUS needs SimpleITK to read its images: pip install "jaxtwin[camus]"'
-        ) from None
-    return SimpleITK
-
-
-# --- discs ------------------------------------------------------------------------------------

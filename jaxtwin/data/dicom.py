@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import iter_pixels
 
-from jaxtwin.data.base import Recording, UnreadableClipError
+from jaxtwin.data.base import EchoVideo, UnreadableClipError
 from jaxtwin.data.sector import crop_to_sector, tissue_brightness
 
 TAGS = [
@@ -33,7 +33,7 @@ TAGS = [
 ]
 
 
-def read_dicom(path: Path) -> Recording:
+def read_dicom(path: Path) -> EchoVideo:
     """Reads a multi-frame ultrasound DICOM file, grey or colour, compressed or not.
 
     Args:
@@ -63,7 +63,7 @@ def read_dicom(path: Path) -> Recording:
             "pictures, or be compressed in a way that cannot be decoded; export it again, "
             "uncompressed or as JPEG"
         ) from None
-    return Recording(crop_to_sector(frames[:, top:bottom, left:right]), times)
+    return EchoVideo(crop_to_sector(frames[:, top:bottom, left:right]), times)
 
 
 def _brightness(pixels: np.ndarray, header: pydicom.Dataset) -> UInt8[np.ndarray, "height width"]:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from jaxtwin.data.base import Recording, UnreadableClipError
+from jaxtwin.data.base import EchoVideo, UnreadableClipError
 from jaxtwin.data.camus import SUFFIXES, read_camus_recording
 from jaxtwin.data.dicom import read_dicom
 from jaxtwin.data.video import read_video
 
 
-def read_recording(path: str | Path, fps: float | None = None) -> Recording:
+def read_recording(path: str | Path, fps: float | None = None) -> EchoVideo:
     """Reads an AVI, MP4, GIF or multi-frame ultrasound DICOM file, or a sequence of CAMUS.
 
     Args:

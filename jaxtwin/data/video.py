@@ -8,14 +8,14 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from jaxtwin.data.base import LEAST_COMPLETE, Recording, UnreadableClipError
+from jaxtwin.data.base import LEAST_COMPLETE, EchoVideo, UnreadableClipError
 from jaxtwin.data.sector import already_cropped, crop_to_sector, tissue_brightness
 
 # Formats whose first plane is brightness over the full range 0 to 255.
 BRIGHTNESS_FIRST = frozenset({"gray", "yuvj420p", "yuvj422p", "yuvj444p"})
 
 
-def read_video(path: Path) -> Recording:
+def read_video(path: Path) -> EchoVideo:
     """Reads an AVI, MP4 or GIF file, or any other video that FFmpeg knows.
 
     Frames that are cropped already, as EchoNet-Dynamic's are, come as they were stored. In any
@@ -66,7 +66,7 @@ def read_video(path: Path) -> Recording:
             raise UnreadableClipError("states no frame rate: export the clip with its frame rate")
         times = np.arange(len(images)) / float(rate)
     times = np.asarray(times, float)
-    return Recording(crop_to_sector(np.stack(images)), times - times[0])
+    return EchoVideo(crop_to_sector(np.stack(images)), times - times[0])
 
 
 def _brightness(

@@ -12,13 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxtwin.cohort import Progress, Simulations, map_patients
+from jaxtwin.cohorts.batching import Progress, map_patients
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import check_phases
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import (
     AbstractPeriodicSystem,
     AbstractRecordedSystem,
     check_channels,
 )
+from jaxtwin.physics.channels import Channels
+from jaxtwin.physics.solution import Recording
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar
@@ -89,11 +93,7 @@ class CurveTask:
                 f"{self.samples} samples, noise {self.noise}, resolution {self.resolution}: "
                 "expected at least 2 samples, a noise of at least 0, and a positive resolution"
             )
-        if self.system.steps % self.samples:
-            raise ValueError(
-                f"{self.samples} samples a beat: expected a divisor of the {self.system.steps} "
-                f"solver steps of {type(self.system).__name__}"
-            )
+        check_phases(self.system, self.samples)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -112,20 +112,20 @@ class CurveTask:
             theta = theta.at[self.box.names.index(name)].set(value)
         return theta
 
-    def measure(self, patients: Simulations, random: np.random.Generator) -> "Curves":
+    def measure(self, patients: Cohort, random: np.random.Generator) -> "Curves":
         """What would be measured of simulated patients: their curves, with noise.
 
         Args:
             patients: Simulated at the task's phases.
             random: Of the noise. The same state gives the same draw at every size of the noise.
         """
-        curve = np.asarray(getattr(patients.waveforms, self.channel))
+        curve = np.asarray(getattr(patients.recording.waveforms, self.channel))
         columns = [self.box.names.index(name) for name in self.known]
         return Curves(
             (curve + self.noise * random.normal(size=curve.shape)).astype(np.float32),
             np.asarray(patients.theta)[:, columns],
-            np.asarray(getattr(patients.maximum, self.channel)),
-            np.asarray(getattr(patients.minimum, self.channel)),
+            np.asarray(getattr(patients.recording.maximum, self.channel)),
+            np.asarray(getattr(patients.recording.minimum, self.channel)),
         )
 
     def surprise(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
@@ -157,28 +157,51 @@ class Estimate(NamedTuple):
     """What a method says of some patients, in their order.
 
     Attributes:
-        maximum: Largest value of the measured channel.
-        minimum: Its smallest value.
+        recording: Extremes of the measured channel, and the curves that the method itself gives,
+            at the task's phases. Its duration is NaN where the method knows none.
         theta: The free parameters; None where the method has none.
-        waveforms: The curves that the method itself gives, by output, at the task's phases.
-        failed: Patients for whom there is no answer; their other entries mean nothing.
+        success: Whether there is an answer for the patient; if not, the other entries mean
+            nothing.
     """
 
-    maximum: Float[np.ndarray, " patient"]
-    minimum: Float[np.ndarray, " patient"]
+    recording: Recording[Channels]
     theta: Float[np.ndarray, "patient free"] | None
-    waveforms: Mapping[str, Float[np.ndarray, "patient phase"]]
-    failed: Bool[np.ndarray, " patient"]
+    success: Bool[np.ndarray, " patient"]
 
-    @classmethod
-    def of(
-        cls, maximum: Any, minimum: Any, theta: Any, waveforms: Mapping[str, np.ndarray]
-    ) -> "Estimate":
-        """An estimate in which a patient failed where an extreme or a curve is not finite."""
-        finite = np.isfinite(maximum) & np.isfinite(minimum)
-        for curve in waveforms.values():
-            finite = finite & np.isfinite(curve).all(axis=1)
-        return cls(np.asarray(maximum), np.asarray(minimum), theta, waveforms, ~finite)
+
+def estimate(
+    task: CurveTask,
+    waveforms: Mapping[str, np.ndarray],
+    *,
+    maximum: Float[np.ndarray, " patient"] | None = None,
+    minimum: Float[np.ndarray, " patient"] | None = None,
+    theta: Float[np.ndarray, "patient free"] | None = None,
+) -> Estimate:
+    """Make an estimate in which a patient fails where an extreme or a curve is not finite.
+
+    Args:
+        task: What was asked.
+        waveforms: Curves by output, [patient, phase].
+        maximum: Largest values of the measured channel; those of its curve by default.
+        minimum: Smallest values likewise.
+        theta: The free parameters, where the method has them.
+    """
+    largest = waveforms[task.channel].max(axis=1) if maximum is None else np.asarray(maximum)
+    smallest = waveforms[task.channel].min(axis=1) if minimum is None else np.asarray(minimum)
+    success = np.isfinite(largest) & np.isfinite(smallest)
+    for values in waveforms.values():
+        success = success & np.isfinite(values).all(axis=1)
+    duration = np.full(len(success), np.nan)
+    if theta is not None:
+        lasting = jax.vmap(lambda v: jnp.asarray(task.system.duration(task.box.complete(v))))
+        duration = np.asarray(lasting(jnp.asarray(theta)))
+    recording = Recording(
+        Channels((task.channel,), (largest,)),
+        Channels((task.channel,), (smallest,)),
+        Channels(tuple(waveforms), tuple(waveforms.values())),
+        duration,
+    )
+    return Estimate(recording, theta, success)
 
 
 class Learnt(NamedTuple):

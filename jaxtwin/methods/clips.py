@@ -24,10 +24,10 @@ from jaxtwin.data.vitals import (
     check_vitals,
     pick_vitals,
 )
-from jaxtwin.encoder import AbstractEncoder, Clip
+from jaxtwin.encoders.base import AbstractEncoder, Clip
 from jaxtwin.methods.base import Sees
 from jaxtwin.parameters import Theta
-from jaxtwin.training import Fitted, TrainingConfig, fit
+from jaxtwin.training.loop import Fitted, TrainingConfig, fit
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.methods.base import Curves, CurveTask
-from jaxtwin.training import Fitted, TrainingConfig, epochs, fit
+from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
 
 Model = TypeVar("Model", bound=eqx.Module)
 

@@ -15,7 +15,8 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float
 
-from jaxtwin.cohort import Progress, simulate_patient
+from jaxtwin.cohorts.batching import Progress
+from jaxtwin.cohorts.simulate import simulate_patient
 from jaxtwin.methods.base import (
     RAW_SPREAD,
     AbstractCurveMethod,
@@ -27,6 +28,7 @@ from jaxtwin.methods.base import (
     Sees,
     each_patient,
 )
+from jaxtwin.physics.channels import select
 
 
 class LeastSquares(AbstractCurveMethod):
@@ -56,15 +58,12 @@ class LeastSquares(AbstractCurveMethod):
         theta = jnp.asarray(task.box.sample(self.starts, seed=seed), float)
         raw = task.box.unbound(theta).clip(-4, 4)
         function = eqx.Partial(fit_patient, task, self.iterations, raw)
-        theta, beat = each_patient(function, task, curves, seed=seed, chunk=64, progress=progress)
-        return Estimate(
-            getattr(beat.maximum, task.channel),
-            getattr(beat.minimum, task.channel),
-            theta,
-            {channel: getattr(beat.waveforms, channel) for channel in task.channels},
-            # From a curve with gaps the search does not move, and its start is no answer.
-            ~beat.converged | ~np.isfinite(curves.values).all(axis=1),
+        theta, simulation = each_patient(
+            function, task, curves, seed=seed, chunk=64, progress=progress
         )
+        # From a curve with gaps the search does not move, and its start is no answer.
+        success = simulation.success & np.isfinite(curves.values).all(axis=1)
+        return Estimate(select(task.channels, simulation.recording), theta, success)
 
 
 def fit_patient(
@@ -73,11 +72,11 @@ def fit_patient(
     """The most probable θ of one patient, and the simulated beat there."""
 
     def simulate(theta):
-        return simulate_patient(task.system, task.box, task.samples, theta)
+        return simulate_patient(task.system, task.box, task.samples, task.system.steps, theta)
 
     def residuals(raw, patient: Patient) -> Float[Array, " residual"]:
-        beat = simulate(task.theta(raw, patient.known))
-        error = task.weight * (getattr(beat.waveforms, task.channel) - patient.values)
+        recording = simulate(task.theta(raw, patient.known)).recording
+        error = task.weight * (getattr(recording.waveforms, task.channel) - patient.values)
         return jnp.concatenate([error, raw / RAW_SPREAD])
 
     # Otherwise the solver would keep all that the linearised beat needs, for every start.

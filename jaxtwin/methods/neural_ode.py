@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxtwin.cohort import Progress
+from jaxtwin.cohorts.batching import Progress
 from jaxtwin.methods.base import (
     AbstractCurveMethod,
     Curves,
@@ -26,11 +26,12 @@ from jaxtwin.methods.base import (
     Patient,
     Sees,
     each_patient,
+    estimate,
     require_period,
 )
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.methods.descent import descend, phase_waves
-from jaxtwin.training import TrainingConfig
+from jaxtwin.training.loop import TrainingConfig
 
 Code = Float[Array, " code"]
 
@@ -132,11 +133,7 @@ class NeuralODE(AbstractCurveMethod):
         """Fit each patient; see `fit_patient`."""
         function = eqx.Partial(fit_patient, self, task)
         curve = each_patient(function, task, curves, seed=seed, chunk=64, progress=progress)
-        return _estimate(task, curve)
-
-
-def _estimate(task: CurveTask, curve: Float[np.ndarray, "patient phase"]) -> Estimate:
-    return Estimate.of(curve.max(axis=1), curve.min(axis=1), None, {task.channel: curve})
+        return estimate(task, {task.channel: curve})
 
 
 def fit_patient(method: NeuralODE, task: CurveTask, patient: Patient) -> Float[Array, " sample"]:
@@ -237,8 +234,8 @@ class ConditionedNeuralODE(AbstractCurveMethod):
         )
         apply = eqx.filter_jit(lambda known, values: jax.vmap(fitted.model)(known, values))
 
-        def estimate(curves: Curves) -> Estimate:
+        def answer(curves: Curves) -> Estimate:
             z = np.asarray(apply(curves.known, curves.values))
-            return _estimate(task, mean + spread * z[:, :-1, 0])
+            return estimate(task, {task.channel: mean + spread * z[:, :-1, 0]})
 
-        return Learnt(estimate, fitted.steps, fitted.seconds, fitted.step_seconds)
+        return Learnt(answer, fitted.steps, fitted.seconds, fitted.step_seconds)

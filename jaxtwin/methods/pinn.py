@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxtwin.cohort import Progress, map_patients
+from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.methods.base import (
     AbstractCurveMethod,
     Curves,
@@ -27,6 +27,7 @@ from jaxtwin.methods.base import (
     Patient,
     Sees,
     each_patient,
+    estimate,
     require_period,
 )
 from jaxtwin.methods.descent import descend, phase_waves
@@ -120,7 +121,8 @@ class PINN(AbstractCurveMethod):
             channel: getattr(outputs, channel)[:, :: FINE // task.samples]
             for channel in task.channels
         }
-        return Estimate.of(curve.max(axis=1), curve.min(axis=1), theta, waveforms)
+        maximum, minimum = curve.max(axis=1), curve.min(axis=1)
+        return estimate(task, waveforms, maximum=maximum, minimum=minimum, theta=theta)
 
 
 FINE = 240

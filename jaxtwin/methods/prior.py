@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxtwin.cohort import simulate_cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
+from jaxtwin.physics.channels import select
 
 
 class BoxMiddle(AbstractCurveMethod):
@@ -22,12 +23,10 @@ class BoxMiddle(AbstractCurveMethod):
         """Nothing to learn; see `AbstractCurveMethod`."""
         del training, validation, folder, seed
 
-        def estimate(curves: Curves) -> Estimate:
+        def answer(curves: Curves) -> Estimate:
             raw = jnp.zeros((len(curves.known), len(task.box.names)), jnp.float32)
             theta = np.asarray(jax.vmap(task.theta)(raw, jnp.asarray(curves.known)))
-            beat = simulate_cohort(task.system, task.box, theta, phases=task.samples)
-            waveforms = {channel: getattr(beat.waveforms, channel) for channel in task.channels}
-            maximum, minimum = (getattr(x, task.channel) for x in (beat.maximum, beat.minimum))
-            return Estimate.of(maximum, minimum, theta, waveforms)
+            cohort = simulate_cohort(task.system, task.box, theta, phases=task.samples)
+            return Estimate(select(task.channels, cohort.recording), theta, cohort.success)
 
-        return Learnt(estimate)
+        return Learnt(answer)

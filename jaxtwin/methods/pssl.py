@@ -20,18 +20,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin import checkpoint
 from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.vitals import VitalName
-from jaxtwin.emulator import Emulator
-from jaxtwin.encoder import AbstractEncoder, EncoderName, create_encoder
-from jaxtwin.forward import AbstractForward
-from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
+from jaxtwin.encoders.base import AbstractEncoder
+from jaxtwin.encoders.create import EncoderName, create_encoder
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.forward.emulator import Emulator
+from jaxtwin.methods.base import (
+    AbstractCurveMethod,
+    Curves,
+    CurveTask,
+    Estimate,
+    Learnt,
+    Sees,
+    estimate,
+)
 from jaxtwin.methods.clips import AbstractClipModel, Measured, measured
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.training import TrainingConfig
+from jaxtwin.training import checkpoint
+from jaxtwin.training.loop import TrainingConfig
 
 # Volumes leave directions of θ open. There this pull towards the middle of the box decides,
 # too weak to be seen where the volumes have a say.
@@ -68,7 +77,7 @@ class PSSL(AbstractClipModel):
     def answer(self, raw: Float[Array, " free"]) -> tuple[Theta, Measured]:
         """θ in the box, and what the forward model says would be measured there."""
         theta = self.box.bound(raw)
-        EDV, ESV, *vitals = self.forward.measure(theta, ("EDV", "ESV", *self.vitals))
+        EDV, ESV, *vitals = self.forward.read(theta, ("EDV", "ESV", *self.vitals))
         return theta, measured(EDV, ESV, vitals)
 
     def penalty(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
@@ -214,7 +223,7 @@ class CurvePSSL(AbstractCurveMethod):
 
             def one(known, seen, values):
                 raw = encoder(known, seen)
-                error = forward(task.theta(raw, known)).waveforms[0] - values
+                error = forward(task.theta(raw, known)).waveforms[task.channel] - values
                 error = error / np.hypot(task.noise, self.slack * task.resolution)
                 return (0.5 * jnp.sum(error**2) + task.surprise(raw)) / task.samples
 
@@ -241,9 +250,15 @@ class CurvePSSL(AbstractCurveMethod):
 
             return jax.vmap(one)(known, values)
 
-        def estimate(curves: Curves) -> Estimate:
+        def answer(curves: Curves) -> Estimate:
             theta, got = jax.tree.map(np.asarray, apply(curves.known, curves.values))
-            waveforms = {name: got.waveforms[:, i] for i, name in enumerate(task.channels)}
-            return Estimate.of(got.maximum[:, 0], got.minimum[:, 0], theta, waveforms)
+            # The forward model's own extremes: a grid of phases misses a waveform's peak.
+            return estimate(
+                task,
+                {channel: got.waveforms[channel] for channel in task.channels},
+                maximum=got.maximum[task.channel],
+                minimum=got.minimum[task.channel],
+                theta=theta,
+            )
 
-        return Learnt(estimate, fitted.steps, fitted.seconds, fitted.step_seconds)
+        return Learnt(answer, fitted.steps, fitted.seconds, fitted.step_seconds)

@@ -13,11 +13,19 @@ from jaxtwin.analysis.familiarity import Familiarity
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.vitals import VitalName
-from jaxtwin.encoder import AbstractEncoder
-from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
+from jaxtwin.encoders.base import AbstractEncoder
+from jaxtwin.methods.base import (
+    AbstractCurveMethod,
+    Curves,
+    CurveTask,
+    Estimate,
+    Learnt,
+    Sees,
+    estimate,
+)
 from jaxtwin.methods.clips import AbstractClipModel, Measured, cached_measurements
 from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
-from jaxtwin.training import TrainingConfig
+from jaxtwin.training.loop import TrainingConfig
 
 
 class SupervisedClips(AbstractClipModel):
@@ -110,8 +118,8 @@ class SupervisedCurves(AbstractCurveMethod):
         def apply(known: Any, values: Any) -> Float[Array, "patient 2"]:
             return jax.vmap(fitted.model)(known, values) * spread[None] + mean[None]
 
-        def estimate(curves: Curves) -> Estimate:
+        def answer(curves: Curves) -> Estimate:
             maximum, minimum = np.asarray(apply(curves.known, curves.values)).T
-            return Estimate.of(maximum, minimum, None, {})
+            return estimate(task, {}, maximum=maximum, minimum=minimum)
 
-        return Learnt(estimate, fitted.steps, fitted.seconds, fitted.step_seconds)
+        return Learnt(answer, fitted.steps, fitted.seconds, fitted.step_seconds)

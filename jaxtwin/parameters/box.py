@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from scipy.stats import qmc
 
 from jaxtwin.parameters.declaration import AbstractParameters, ParameterSpec, Theta
 
@@ -168,6 +167,8 @@ class Box:
 
         The points of a smaller n are the beginning of those of a larger one.
         """
+        from scipy.stats import qmc  # Takes half a second, and few need it.
+
         sobol = qmc.Sobol(len(self.names), scramble=True, rng=seed)
         u = sobol.random_base2(max(n - 1, 0).bit_length())[:n]
         return np.asarray(self.low) + (np.asarray(self.high) - np.asarray(self.low)) * u

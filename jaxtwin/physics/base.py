@@ -1,15 +1,18 @@
 """What a user writes to add a model: an `AbstractPeriodicSystem` or an `AbstractRecordedSystem`."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
 
 from jaxtwin.parameters import AbstractParameters, Scalar
-from jaxtwin.physics.solution import Outputs, Reading, State
+from jaxtwin.physics.channels import MissingChannelError
+from jaxtwin.physics.solution import Event, Outputs, Reading, Recording, Solution, State
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar
@@ -91,6 +94,18 @@ class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
         """
         return {}
 
+    def safety(self) -> Mapping[str, Event]:
+        """Safety events of a patient, by name; {} by default. Trials count them in every arm."""
+        return {}
+
+    def feasible(self, recording: Recording[Outputs]) -> Bool[Array | np.ndarray, "*patient"]:
+        """Whether a patient can be as recorded; always true by default.
+
+        Equations may go on where life does not, such as below an empty ventricle. A trial counts
+        such a patient among the failures.
+        """
+        return jnp.ones_like(recording.duration, bool)
+
 
 class AbstractPeriodicSystem(AbstractRecordedSystem[State, Parameters, Outputs]):
     """A system driven periodically, so that it settles into a periodic orbit (a beat)."""
@@ -125,15 +140,77 @@ def outputs_of(system: AbstractSystem) -> Any:
     return eqx.filter_eval_shape(outputs)
 
 
-def check_channels(system: AbstractSystem, channels: Sequence[str]) -> None:
-    """Raise a ValueError that names the channels that are no outputs of the system."""
+def check_channels(system: AbstractSystem, channels: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the channels as a tuple; a single name is one channel.
+
+    Raises:
+        ValueError: If there is none, or one is no output of the system.
+    """
+    channels = (channels,) if isinstance(channels, str) else tuple(channels)
     outputs = outputs_of(system)
     missing = [channel for channel in channels if not hasattr(outputs, channel)]
     if missing or not channels:
         raise ValueError(
-            f"channels {tuple(channels)} of {type(system).__name__}: expected at least one, all "
+            f"channels {channels} of {type(system).__name__}: expected at least one, all "
             f"out of {', '.join(outputs._fields)}"
         )
+    return channels
+
+
+def reading(system: AbstractRecordedSystem, name: str | Reading) -> Reading:
+    """Return the system's reading of that name; a `Reading` of your own as it is.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if isinstance(name, Reading):
+        return name
+    known = system.readings()
+    if name not in known:
+        raise ValueError(
+            f"{type(system).__name__} has no reading {name!r}: it has "
+            f"{', '.join(known) or 'none'}; add it to the system's `readings`"
+        )
+    return known[name]
+
+
+def read(
+    system: AbstractRecordedSystem,
+    beat: Recording[Any] | Solution[Any, Any],
+    names: str | Iterable[str | Reading] | None = None,
+) -> dict[Any, Any]:
+    """Read numbers off a recording, such as `read(LeftHeart(), beat)["EF"]`.
+
+    Made for `jax.vmap` and `jax.grad`.
+
+    Args:
+        system: The model.
+        beat: One patient's recording or solution, or many patients'. A solution is read with all
+            its steps.
+        names: Readings of the system, or of your own; by default all that the system has.
+
+    Returns:
+        The numbers by what was asked for, in each reading's unit, [*patient].
+
+    Raises:
+        ValueError: If the system has no such reading, or an output that it needs was not recorded.
+    """
+    names = system.readings() if names is None else names
+    names = [names] if isinstance(names, str | Reading) else names
+    recording = beat.recording() if isinstance(beat, Solution) else beat
+
+    def one(name: str | Reading) -> Any:
+        try:
+            return jnp.asarray(reading(system, name).of(recording))
+        except MissingChannelError as error:
+            shown = name if isinstance(name, str) else "a reading of your own"
+            raise MissingChannelError(
+                f"{shown} is read off {error.channel}, and only "
+                f"{', '.join(recording.waveforms.channel_names)} are recorded: add that channel",
+                error.channel,
+            ) from None
+
+    return {name: one(name) for name in names}
 
 
 def check_rates(system: AbstractSystem, p: Any) -> None:

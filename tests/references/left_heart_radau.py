@@ -17,7 +17,7 @@ import scipy
 from scipy.integrate import solve_ivp
 from scipy.optimize import minimize_scalar
 
-from jaxtwin.physics.left_heart import SEVEN
+from jaxtwin.models.left_heart import SEVEN
 
 R_S, R_C, C_A, C_S, C_R, L_S, P_0 = 1.0, 0.0398, 0.08, 1.33, 4.4, 0.0005, 75.0
 TOLERANCE = 1e-8

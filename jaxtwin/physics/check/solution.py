@@ -11,7 +11,7 @@ from scipy import integrate
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 from jaxtwin.physics.check.report import Report, compiled, names
 from jaxtwin.physics.record import record
-from jaxtwin.physics.solution import Recording, Solution
+from jaxtwin.physics.solution import Solution
 
 # Root mean square error of an output over the time, as a share of its range.
 ACCURATE = 0.01
@@ -226,14 +226,3 @@ def _errors(times: Any, outputs: Any, finer_times: Any, finer: Any) -> dict[str,
             difference = np.interp(times, finer_times, fine) - np.asarray(coarse)
             found[name] = float(np.sqrt(np.mean(difference**2)) / size)
     return found
-
-
-def two_patients(moved: Moved, phases: int = 60) -> Recording:
-    """A recording of two patients, to try readings on."""
-    at = moved.times[-1] * np.arange(phases) / phases
-    waveforms = jax.tree.map(
-        lambda leaf: jnp.asarray(np.tile(np.interp(at, moved.times, leaf), (2, 1))), moved.courses
-    )
-    maximum = jax.tree.map(lambda leaf: jnp.full(2, leaf.max()), moved.courses)
-    minimum = jax.tree.map(lambda leaf: jnp.full(2, leaf.min()), moved.courses)
-    return Recording(maximum, minimum, waveforms, jnp.full(2, moved.times[-1]))

@@ -1,0 +1,278 @@
+"""How well disease is found in twins, and in what stands beside them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+from sklearn.decomposition import PCA
+
+from jaxtwin.analysis.detection import (
+    auroc,
+    auroc_difference,
+    memberships,
+    outlyingness,
+    probabilities,
+)
+from jaxtwin.analysis.metrics import Interval
+from jaxtwin.cohorts.diseases import DISEASES
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.data.vitals import Vitals
+from jaxtwin.models.left_heart import EIGHT, LeftHeart
+
+MARKERS = {disease.name: disease.marker for disease in DISEASES if disease.marker is not None}
+MEASURED_MARKERS = {"reduced contractility": ("EF", -1), "hypertension": ("systolic", 1)}
+# Bulk and groups of features and curves are sought in so many principal components.
+COMPONENTS = 8
+# What the others' areas are compared with, patient by patient.
+BESIDE = ("EF", "measured")
+SCORES = ("its parameter", "outlier", "group", "told")
+TITLES = {
+    "EF": "EF, exact",
+    "volumes": "EDV and ESV, exact",
+    "measured": "EDV and ESV, exact; period, cuff",
+    "features volumes": "encoder's features, from volumes",
+    "features vitals": "encoder's features; period, cuff",
+    "twin volumes": "twin from volumes",
+    "twin vitals": "twin from volumes, period, cuff",
+    "curve": "true volume curve",
+    "truth": "true parameters",
+}
+EVERYONE = "everyone else"
+
+
+class Seen(NamedTuple):
+    """What is known of the patients, clip by clip.
+
+    Attributes:
+        split: TRAIN, VAL or TEST.
+        diagnosis: "" where nobody made one.
+        healthy: What the healthy are called.
+        volumes: EDV and ESV [mL], EF [%], as read.
+        vitals: The fields of `Vitals`, as measured.
+    """
+
+    split: np.ndarray
+    diagnosis: np.ndarray
+    healthy: str
+    volumes: Float[np.ndarray, "clip 3"]
+    vitals: Float[np.ndarray, "clip 3"]
+
+    @property
+    def tested(self) -> np.ndarray:
+        """Clips that are scored."""
+        return (self.split == "TEST") & (self.diagnosis != "")
+
+    @property
+    def diseases(self) -> list[str]:
+        """Of the clips that are scored."""
+        return sorted(set(self.diagnosis[self.tested]) - {self.healthy})
+
+
+class Learnt(NamedTuple):
+    """What one encoder says, clip by clip.
+
+    Attributes:
+        theta: The eight parameters.
+        features: Of the clip.
+        volumes: EDV and ESV [mL], EF [%], emulated at θ.
+        vitals: Those of the model, likewise.
+    """
+
+    theta: Float[np.ndarray, "clip free"]
+    features: Float[np.ndarray, "clip feature"]
+    volumes: Float[np.ndarray, "clip 3"]
+    vitals: Float[np.ndarray, "clip vital"]
+
+
+class Source(NamedTuple):
+    """Numbers of every clip in which disease is sought.
+
+    Attributes:
+        values: One table a seed.
+        columns: Their names.
+        whole: All that there is, where values are only principal components of it.
+    """
+
+    values: list[Float[np.ndarray, "clip value"]]
+    columns: tuple[str, ...]
+    whole: list[Float[np.ndarray, "clip whole"]] | None = None
+
+    def marker(self, disease: str) -> tuple[str, int] | None:
+        """The column that the disease moves, and where to."""
+        for markers in (MARKERS, MEASURED_MARKERS):
+            marker = markers.get(disease)
+            if marker is not None and marker[0] in self.columns:
+                return marker
+        return None
+
+
+def _components(table: np.ndarray, seen: Seen) -> np.ndarray:
+    """The leading principal components of a wide table, found on training clips."""
+    training = table[seen.split == "TRAIN"]
+    return PCA(min(COMPONENTS, len(training) - 1), random_state=0).fit(training).transform(table)
+
+
+def sources(
+    seen: Seen, learnt: Mapping[str, Sequence[Learnt]], truth: np.ndarray | None
+) -> dict[str, Source]:
+    """Everything in which disease is sought, by name."""
+    found = {
+        "EF": Source([seen.volumes[:, 2:]], ("EF",)),
+        "volumes": Source([seen.volumes[:, :2]], ("EDV", "ESV")),
+    }
+    if "vitals" in learnt:
+        both = np.concatenate([seen.volumes[:, :2], seen.vitals], axis=1)
+        found["measured"] = Source([both], ("EDV", "ESV", *Vitals._fields))
+    for variant, cells in learnt.items():
+        whole = [one.features.astype(float) for one in cells]
+        if variant == "vitals":  # As the encoder's head sees them.
+            whole = [np.concatenate([w, seen.vitals], axis=1) for w in whole]
+        found[f"features {variant}"] = Source([_components(w, seen) for w in whole], (), whole)
+    for variant, cells in learnt.items():
+        theta = [one.theta.astype(float) for one in cells]
+        found[f"twin {variant}"] = Source(theta, EIGHT.names)
+    if truth is not None:
+        curve = simulate_cohort(LeftHeart(), EIGHT, truth).recording.waveforms.V_lv
+        period = truth[:, EIGHT.names.index("T_c"), None]
+        values = np.concatenate([_components(curve.astype(float), seen), period], axis=1)
+        found["curve"] = Source([values], ())
+        found["truth"] = Source([truth.astype(float)], EIGHT.names)
+    return found
+
+
+def _told(source: Source, seen: Seen) -> list[dict[str, np.ndarray]]:
+    """Of each seed, how likely tested clips have each diagnosis, told those of TRAIN and VAL."""
+    labelled = (seen.split != "TEST") & (seen.diagnosis != "")
+    diagnosis = seen.diagnosis[labelled].tolist()
+    if len(set(diagnosis)) < 2:
+        return []
+    tables = source.values if source.whole is None else source.whole
+    return [probabilities(v[seen.tested], v[labelled], diagnosis) for v in tables]
+
+
+def _named(groups: list[np.ndarray], seen: Seen, disease: str) -> np.ndarray | None:
+    """Of each seed, the group that holds the disease most clearly among the other splits' labels.
+
+    None where nobody there has it.
+    """
+    named = (seen.split != "TEST") & (seen.diagnosis != "")
+    ill = seen.diagnosis == disease
+    if not np.any(named & ill) or np.all(ill[named]):
+        return None
+    chosen = []
+    for likely in groups:
+        areas = [auroc(g[None, named], ill[named], resamples=1).mean for g in likely.T]
+        chosen.append(likely[seen.tested, int(np.argmax(areas))])
+    return np.stack(chosen)
+
+
+def score(
+    seen: Seen, learnt: Mapping[str, Sequence[Learnt]], truth: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """How well each disease is found in each source, as rows of a table.
+
+    Bulk and groups are fitted to TRAIN clips without labels; groups are named by the diagnoses of
+    TRAIN and VAL clips, which the told classifier learns from; TEST clips are scored.
+    """
+    training = seen.split == "TRAIN"
+    diagnosis = seen.diagnosis[seen.tested]
+    found: dict[tuple[str, str, str], np.ndarray] = {}
+    all_sources = sources(seen, learnt, truth)
+    for name, source in all_sources.items():
+        outlier = np.stack([outlyingness(v[seen.tested], v[training]) for v in source.values])
+        groups = [memberships(v, v[training]) for v in source.values]
+        told = _told(source, seen)
+        for disease in seen.diseases:
+            marker = source.marker(disease)
+            if marker is not None:
+                column, sign = source.columns.index(marker[0]), marker[1]
+                own = np.stack([sign * v[seen.tested, column] for v in source.values])
+                found[name, disease, "its parameter"] = own
+            found[name, disease, "outlier"] = outlier
+            named = _named(groups, seen, disease)
+            if named is not None:
+                found[name, disease, "group"] = named
+            if told and disease in told[0]:
+                found[name, disease, "told"] = np.stack([t[disease] for t in told])
+    rows = []
+    for (name, disease, kind), scores in found.items():
+        for against in (seen.healthy, EVERYONE):
+            ill = diagnosis == disease
+            among = ill | (diagnosis == against) | (against == EVERYONE)
+            area = auroc(scores[:, among], ill[among])
+            row = {
+                "source": name,
+                "disease": disease,
+                "score": kind,
+                "against": against,
+                "AUROC": area.mean,
+                "low": area.low,
+                "high": area.high,
+                "ill": int(ill.sum()),
+                "others": int(among.sum() - ill.sum()),
+                "seeds": len(scores),
+            }
+            for beside in BESIDE:
+                other = found.get((beside, disease, kind))
+                less = Interval(np.nan, np.nan, np.nan)
+                if other is not None and name != beside:
+                    less = auroc_difference(scores[:, among], other[:, among], ill[among])
+                row |= zip(
+                    (f"less_{beside}", f"less_{beside}_low", f"less_{beside}_high"),
+                    less,
+                    strict=True,
+                )
+            rows.append(row)
+    return rows
+
+
+def _against(kind: str, healthy: str) -> str:
+    """Being unlike the bulk does not say what is wrong: the outliers' others are the healthy."""
+    return healthy if kind == "outlier" else EVERYONE
+
+
+def areas_shown(
+    rows: Sequence[Mapping[str, Any]], healthy: str
+) -> dict[tuple[str, str, str], Interval]:
+    """The areas that are shown, by disease, source and score."""
+    return {
+        (row["disease"], row["source"], row["score"]): Interval(
+            row["AUROC"], row["low"], row["high"]
+        )
+        for row in rows
+        if row["against"] == _against(row["score"], healthy)
+    }
+
+
+def recovery(
+    seen: Seen, learnt: Mapping[str, Sequence[Learnt]], truth: np.ndarray | None
+) -> dict[str, Any]:
+    """Errors of the measured numbers on TEST clips, and ranks of the parameters where known."""
+    test = seen.split == "TEST"
+    found: dict[str, Any] = {}
+    for variant, cells in learnt.items():
+        names = ["EDV", "ESV", "EF"]
+        got, true = np.stack([c.volumes for c in cells]), seen.volumes
+        if cells[0].vitals.shape[1]:
+            names += Vitals._fields
+            got = np.concatenate([got, np.stack([c.vitals for c in cells])], axis=2)
+            true = np.concatenate([true, seen.vitals], axis=1)
+        errors = np.abs(got - true)[:, test].mean(axis=(0, 1))
+        entry: dict[str, Any] = {
+            f"{name}_error": float(error) for name, error in zip(names, errors, strict=True)
+        }
+        if truth is not None:
+            entry["rank_correlation"] = {
+                name: float(
+                    np.mean([_rank_correlation(c.theta[test, i], truth[test, i]) for c in cells])
+                )
+                for i, name in enumerate(EIGHT.names)
+            }
+        found[variant] = entry
+    return found
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])

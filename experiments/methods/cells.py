@@ -1,0 +1,171 @@
+"""The cells of the table: every method at every noise, period known or not, every seed."""
+
+import itertools
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.methods.figures import draw_boxes, draw_examples
+from experiments.methods.settings import Config, MethodName
+from experiments.methods.table import ONCE, SAMPLES, Cell, markdown, middle, summarise
+from jaxtwin.analysis.metrics import score_curves
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.commands.emulator import CHANNELS, obtain_emulator
+from jaxtwin.commands.run import Run, origin
+from jaxtwin.commands.tables import write_table
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.forward.simulator import Simulator
+from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask
+from jaxtwin.methods.least_squares import LeastSquares
+from jaxtwin.methods.neural_ode import ConditionedNeuralODE, NeuralODE
+from jaxtwin.methods.pinn import PINN
+from jaxtwin.methods.prior import BoxMiddle
+from jaxtwin.methods.pssl import CurvePSSL
+from jaxtwin.methods.supervised import SupervisedCurves
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+
+
+class Patients(NamedTuple):
+    """A seed's patients: those to learn from, to select by, and to be judged on."""
+
+    training: Cohort
+    validation: Cohort
+    test: Cohort
+
+
+def draw(config: Config, seed: int) -> Patients:
+    """A seed's patients, within physiological limits, in random order."""
+    sizes = (*config.cohort, config.patients)
+    patients = draw_cohort(LeftHeart(), SEVEN, sum(sizes), seed=2**24 + seed, phases=SAMPLES)
+    # Not `draw_splits`, which deals by another seed: the saved cells are of these patients.
+    patients = patients.take(np.random.default_rng(seed).permutation(sum(sizes)))
+    ends = np.cumsum(sizes)
+    parts = [patients.take(slice(end - n, end)) for n, end in zip(sizes, ends, strict=True)]
+    return Patients(*parts)
+
+
+def measure(
+    patients: Patients, noise: float, known: bool, seed: int
+) -> tuple[CurveTask, Curves, Curves, Curves]:
+    """The task, and what is measured of each part of the patients."""
+    names = ("T_c",) if known else ()
+    task = CurveTask(
+        LeftHeart(), SEVEN, CHANNELS[0], 0.2, CHANNELS[1:], SAMPLES, known=names, noise=noise
+    )
+    random = np.random.default_rng((seed, 1))
+    training, validation, test = (task.measure(part, random) for part in patients)
+    return task, training, validation, test
+
+
+def create(method: MethodName, config: Config, emulator: AbstractForward) -> AbstractCurveMethod:
+    """A method with the settings of the comparison."""
+    simulator = Simulator(system=LeftHeart(), box=SEVEN, channels=CHANNELS, phases=SAMPLES)
+    match method:
+        case "pssl":
+            return CurvePSSL(emulator, config.training)
+        case "pssl_brief":
+            return CurvePSSL(emulator, config.simulator_training)
+        case "ssl_simulator":
+            return CurvePSSL(simulator, config.simulator_training)
+        case "supervised":
+            return SupervisedCurves(config.training)
+        case "pinn":
+            return PINN(steps=config.pinn_steps)
+        case "pinn_plain":
+            return PINN(steps=config.pinn_steps, preconditioned=False)
+        case "neural_ode":
+            return NeuralODE(steps=config.ode_steps)
+        case "neural_ode_blind":
+            # Five states, two layers of 50 units and no phase.
+            return NeuralODE(steps=config.ode_steps, harmonics=0, augment=4, width=50)
+        case "neural_ode_shared":
+            return ConditionedNeuralODE(config=config.shared_training)
+        case "least_squares":
+            return LeastSquares(starts=config.starts)
+        case "box_middle":
+            return BoxMiddle()
+
+
+def fill_cell(folder: Path, cell: Cell, patients: Patients, method: AbstractCurveMethod) -> None:
+    """Learn, estimate, score, and write what came out."""
+    task, training, validation, test = measure(patients, cell.noise, cell.known, cell.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    learnt = method.learn(task, training, validation, folder=folder, seed=cell.seed)
+    estimate = learnt.estimate(test)
+    seconds = time.monotonic() - began
+    scores = score_curves(task, estimate, patients.test)
+    write_table(folder / "scores.csv", scores)
+    waveforms = estimate.recording.waveforms
+    curves: dict[str, Any] = dict(zip(waveforms.channel_names, waveforms, strict=True))
+    if estimate.theta is not None:
+        curves["theta"] = estimate.theta
+        theta = np.where(estimate.success[:, None], estimate.theta, np.asarray(SEVEN.low))
+        low, high = np.asarray(SEVEN.low, np.float32), np.asarray(SEVEN.high, np.float32)
+        again = simulate_cohort(LeftHeart(), SEVEN, theta.clip(low, high), phases=SAMPLES)
+        curves |= {f"{c}_resimulated": getattr(again.recording.waveforms, c) for c in CHANNELS}
+    np.savez(folder / "curves.npz", allow_pickle=False, measured=test.values, **curves)
+    result = {
+        "steps": learnt.steps,
+        "training_seconds": learnt.seconds,
+        "step_seconds": learnt.step_seconds,
+        "seconds": seconds,
+        "failed": int((~estimate.success).sum()),
+        **origin(),
+    }
+    Run(folder).json("result", result)
+
+
+def cells_of(config: Config) -> list[Cell]:
+    """Every cell of the table, seed by seed."""
+    cells = [
+        Cell(method, noise, known, config.seed + seed)
+        for seed, known, noise, method in itertools.product(
+            range(config.seeds), (True, False), config.noises, config.methods
+        )
+    ]
+    at = middle(cells)
+    return [c for c in cells if c.method not in ONCE or (c.known and c.noise == at)]
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """All cells, then the tables and figures."""
+    cells = cells_of(config)
+    emulators, patients, seed = {}, None, None
+    for i, cell in enumerate(cells):
+        folder = run.folder / "cells" / cell.name
+        if (folder / "result.json").exists():
+            continue
+        print(f"cell {i + 1} of {len(cells)}: {cell.name}", flush=True)
+        if cell.seed != seed:
+            patients, seed = draw(config, cell.seed), cell.seed
+        assert patients is not None
+        emulator, _ = emulators.get(cell.seed) or emulators.setdefault(
+            cell.seed, _emulator(config, run, cell.seed)
+        )
+        fill_cell(folder, cell, patients, create(cell.method, config, emulator))
+        # Compiled programs pile up otherwise, until the system has no more memory maps to give.
+        jax.clear_caches()
+    rows = summarise(cells, run.folder)
+    write_table(run.folder / "methods.csv", {k: [row[k] for row in rows] for k in rows[0]})
+    (run.folder / "methods.md").write_text(markdown(rows) + "\n")
+    run.written += [run.folder / "methods.csv", run.folder / "methods.md"]
+    run.figure("methods_boxes", draw_boxes(cells, run.folder))
+    truth = draw(config, config.seed).test.recording.waveforms
+    examples = draw_examples(cells, run.folder, truth)
+    if examples is not None:
+        run.figure("methods_examples", examples)
+    print(f"\n{markdown(rows)}")
+    errors = {seed: _emulator(config, run, config.seed + seed)[1] for seed in range(config.seeds)}
+    return {"rows": rows, "emulators": errors}
+
+
+def _emulator(config: Config, run: Run, seed: int):
+    """A seed's emulator, with the task's phases."""
+    folder = run.folder / f"emulator-{seed}"
+    return obtain_emulator(folder, SEVEN, config.emulator, seed=seed, phases=SAMPLES)

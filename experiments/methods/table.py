@@ -1,0 +1,166 @@
+"""The table of `experiments.methods`: its cells, and what is made of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.methods.settings import MethodName
+from jaxtwin.analysis.metrics import mean_over_seeds
+from jaxtwin.commands.tables import read_table
+
+TITLES: dict[str, str] = {
+    "pssl": "P-SSL (emulator)",
+    "pssl_brief": "P-SSL (emulator), as few steps as through the simulator",
+    "ssl_simulator": "SSL through the simulator",
+    "least_squares": "fit through the simulator",
+    "pinn": "PINN",
+    "pinn_plain": "PINN, plain residuals",
+    "neural_ode": "Neural ODE, one a patient",
+    "neural_ode_blind": "Neural ODE, blind to time after the paper's",
+    "neural_ode_shared": "Neural ODE, shared",
+    "supervised": "supervised regression",
+    "box_middle": "the middle of the box",
+}
+# What the paper does differently, and what tells two causes apart, shown once: at the middle noise,
+# with the period known.
+ONCE: tuple[MethodName, ...] = ("pssl_brief", "pinn_plain", "neural_ode_blind")
+SAMPLES = 60
+# A curve this far from the truth is no twin of its patient [mL].
+LOST = 20.0
+
+
+class Cell(NamedTuple):
+    """One entry of the table."""
+
+    method: MethodName
+    noise: float
+    known: bool
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        period = "known" if self.known else "unknown"
+        return f"{self.method}-noise{self.noise:g}-{period}-{self.seed}"
+
+
+COLUMNS = {
+    "EF_error": "EF [points]",
+    "EF_resimulated": "EF re-simulated",
+    "V_lv_error": "V_lv [mL]",
+    "V_lv_resimulated": "V_lv re-simulated",
+    "P_lv_error": "P_lv [mmHg]",
+    "P_lv_resimulated": "P_lv re-simulated",
+    "P_ao_resimulated": "P_ao re-simulated",
+    "theta": "θ [% of the box]",
+}
+
+
+# Errors that are also given beside those of one method, patient by patient.
+PAIRED = ("EF_error", "EF_resimulated", "P_lv_resimulated")
+BESIDE: MethodName = "pssl"
+
+
+def summarise(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
+    """One row a method, noise and period, over all seeds' patients."""
+    found = groups(cells)
+    return [_row(group, found.get((BESIDE, *key[1:]), []), folder) for key, group in found.items()]
+
+
+def groups(cells: Sequence[Cell]) -> dict[tuple[str, float, bool], list[Cell]]:
+    """The seeds' cells of each method, noise and period: known first, by noise, by method."""
+    found: dict[tuple[str, float, bool], list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: (not cell.known, cell.noise)):
+        found.setdefault(cell[:3], []).append(cell)
+    return found
+
+
+def scores_of(cells: Sequence[Cell], folder: Path) -> list[dict[str, np.ndarray]]:
+    """Each cell's errors of single patients."""
+    return [read_table(folder / "cells" / cell.name / "scores.csv") for cell in cells]
+
+
+def _row(cells: Sequence[Cell], beside: Sequence[Cell], folder: Path) -> dict[str, Any]:
+    tables = scores_of(cells, folder)
+    others = scores_of(beside, folder)
+    facts = [
+        json.loads((folder / "cells" / cell.name / "result.json").read_text()) for cell in cells
+    ]
+    row: dict[str, Any] = {
+        "period": "known" if cells[0].known else "unknown",
+        "noise": cells[0].noise,
+        "method": TITLES[cells[0].method],
+        "seeds": len(cells),
+        "patients": sum(len(table["EF_error"]) for table in tables),
+    }
+    for name in COLUMNS:
+        if name not in tables[0]:
+            row |= {name: None, f"{name}_low": None, f"{name}_high": None}
+            continue
+        scale = 100 if name == "theta" else 1
+        values = [scale * table[name] for table in tables]
+        mean, low, high = mean_over_seeds(values, same_patients=False)
+        row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+    for name in PAIRED:
+        columns = [f"{name}_beside", f"{name}_beside_low", f"{name}_beside_high"]
+        row |= dict.fromkeys(columns)
+        if others and cells[0].method != BESIDE and name in tables[0] and name in others[0]:
+            # The same patients, measured with the same noise.
+            values = [a[name] - b[name] for a, b in zip(tables, others, strict=True)]
+            row |= zip(columns, mean_over_seeds(values, same_patients=False), strict=True)
+    judged = [name for name in ("V_lv_resimulated", "V_lv_error") if name in tables[0]]
+    if judged:
+        curves = np.concatenate([table[judged[0]] for table in tables])
+        row["failures"] = int(np.sum(~(curves <= LOST)))  # NaN has failed too.
+    else:
+        row["failures"] = sum(fact["failed"] for fact in facts)
+    for name in ("steps", "training_seconds", "seconds"):
+        row[name] = float(np.median([fact[name] for fact in facts]))
+    return row
+
+
+def middle(cells: Sequence[Cell]) -> float:
+    """The middle one of the noises, at which figures are drawn."""
+    noises = sorted({cell.noise for cell in cells})
+    return noises[len(noises) // 2]
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as Markdown, one block a noise and period."""
+    lines = []
+    for period, noise in dict.fromkeys((row["period"], row["noise"]) for row in rows):
+        lines += [
+            f"Noise {noise:g} mL, heart period {period}:",
+            "",
+            f"| method | {' | '.join(COLUMNS.values())} | failures | steps | s for all patients |",
+            "|---" * (len(COLUMNS) + 4) + "|",
+        ]
+        for row in rows:
+            if (row["period"], row["noise"]) != (period, noise):
+                continue
+            values = [
+                "–"
+                if row[name] is None
+                else f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+                for name in COLUMNS
+            ]
+            lines.append(
+                f"| {row['method']} | {' | '.join(values)} "
+                f"| {row['failures']} of {row['patients']} "
+                f"| {format(row['steps'], ',.0f') if row['steps'] else '–'} "
+                f"| {row['seconds']:.1f} |"
+            )
+        lines.append("")
+    lines.append(
+        "Means over all seeds' patients of absolute errors (EF, θ) and root-mean-square errors "
+        "(curves), with 95% bootstrap intervals over seeds and their patients; who has no answer "
+        "is left out of them, and is a failure. So is, where the method has a curve, one more than "
+        f"{LOST:g} mL from the truth (re-simulated, where it has parameters). θ over the "
+        "parameters that are not known. Steps: of training on the cohort. Seconds: median over "
+        "seeds of training and of all patients of a seed, compilation included; the emulator's own "
+        "come on top, once."
+    )
+    return "\n".join(lines)

@@ -1,0 +1,174 @@
+"""The cells of the table: every method on every data set with every seed."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.table_ef.paper_emulator import obtain_paper_emulator
+from experiments.table_ef.settings import Config, MethodName
+from experiments.table_ef.table import TITLES, DataSet, markdown, summarise, write_tables
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.commands.clips import check_splits, decode
+from jaxtwin.commands.emulator import CHANNELS, PHASES, obtain_emulator
+from jaxtwin.commands.run import Run, origin
+from jaxtwin.commands.tables import write_table
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.camus import Camus, read_camus, write_split
+from jaxtwin.data.echonet import Record, Skipped, read_echonet
+from jaxtwin.data.phantom.cohort import make_phantoms
+from jaxtwin.encoders.create import create_encoder
+from jaxtwin.encoders.names import EncoderName
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.forward.simulator import Simulator
+from jaxtwin.methods.clips import (
+    AbstractClipModel,
+    cached_measurements,
+    predict_cached,
+    train_on_clips,
+)
+from jaxtwin.methods.pssl import PSSL
+from jaxtwin.methods.supervised import SupervisedClips
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+
+
+def read_sets(config: Config, run: Run) -> list[DataSet]:
+    """Every data set that there is, checked before any work is done."""
+    found: list[tuple[str, tuple[Record, ...], tuple[Skipped, ...], dict[str, str]]] = []
+    if config.echonet is not None:
+        data = read_echonet(config.echonet)
+        check_splits(data)
+        found.append(("echonet", data.records, data.skipped, {}))
+    if config.camus is not None:
+        camus = camus_with_split(config, run, config.camus)
+        patients = {name: clip.patient for name, clip in camus.clips.items()}
+        found.append(("camus", camus.records, camus.skipped, patients))
+    folder = run.folder / "phantom"
+    make_phantoms(folder, LeftHeart(), SEVEN, config.clips.counts, seed=config.seed)
+    found.insert(0, ("phantom", read_echonet(folder).records, (), {}))
+    sets = []
+    for name, records, skipped, patients in found:
+        format = config.camus_format if name == "camus" else config.clips.format
+        cache = decode(records, format, run.folder / f"clips_{name}")
+        whose = tuple(patients.get(record.name, record.name) for record in cache.records)
+        sets.append(DataSet(name, cache, whose, (*skipped, *cache.skipped)))
+    return sets
+
+
+def camus_with_split(config: Config, run: Run, folder: Path) -> Camus:
+    """CAMUS under the split that was given, or one that is drawn once and kept in the run."""
+    kept = run.folder / "camus_split.csv"
+    split = config.camus_split or (kept if kept.exists() else None)
+    camus = read_camus(folder, split=split, seed=config.seed, frame_rate=config.camus_frame_rate)
+    check_splits(camus)
+    if split is None:
+        write_split(kept, camus)
+    return camus
+
+
+def create(
+    method: MethodName, cache: ClipCache, forwards: Mapping[str, AbstractForward], seed: int
+) -> AbstractClipModel:
+    """An untrained model of a method; one that gives θ has a forward model."""
+    name: EncoderName = "conv3d" if method == "supervised_conv3d" else "tubelet"
+    forward = forwards.get(method)
+    size = 3 if forward is None else len(SEVEN.names)
+    encoder = create_encoder(name, cache.format, size, key=jax.random.key(seed))
+    if forward is None:
+        return SupervisedClips.create(encoder, cache, name)
+    return PSSL(encoder=encoder, forward=forward, format=cache.format, name=name)
+
+
+def fill_cell(
+    folder: Path,
+    data: DataSet,
+    method: MethodName,
+    seed: int,
+    forwards: Mapping[str, AbstractForward],
+    config: Config,
+) -> None:
+    """Train one method with one seed, and write what it says of the test clips."""
+    if (folder / "result.json").exists():
+        return
+    cache, cell, training = data.cache, Run(folder), config.training
+    if method == "supervised_longer":
+        # A longer schedule stays longer at rates where nothing improves.
+        training = dataclasses.replace(
+            training, steps=3 * training.steps, patience=3 * training.patience
+        )
+    began = time.monotonic()
+    fitted = train_on_clips(
+        create(method, cache, forwards, seed),
+        cache,
+        training,
+        folder=folder,
+        description={"data": data.name, "method": method},
+        seed=seed,
+        resume=True,
+    )
+    test = cache.split("TEST")
+    got, true = predict_cached(fitted.model, cache, test), cached_measurements(cache, test)
+    columns: dict[str, Any] = {
+        "patient": [data.patients[i] for i in test],
+        "clip": [cache.records[i].name for i in test],
+        **{f"{name}_true": getattr(true, name) for name in ("EDV", "ESV", "EF")},
+        **{name: getattr(got, name) for name in ("EDV", "ESV", "EF")},
+    }
+    if got.theta is not None:
+        again = simulate_cohort(LeftHeart(), SEVEN, got.theta)
+        columns["EF_resimulated"] = np.where(again.success, again.read(["EF"])["EF"], np.nan)
+        columns |= dict(zip(SEVEN.names, got.theta.T, strict=True))
+    write_table(folder / "predictions.csv", columns)
+    clips = fitted.steps * training.batch_size
+    cell.json(
+        "result",
+        {
+            "validation": fitted.validation,
+            "best_step": fitted.best_step,
+            "clips_seen": clips,
+            "training_seconds": fitted.seconds,
+            "seconds_since_last_start": time.monotonic() - began,
+            **origin(),
+        },
+    )
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """All cells, then the tables."""
+    sets = read_sets(config, run)
+    emulator, emulator_errors = obtain_emulator(
+        run.folder, SEVEN, config.emulator, seed=config.seed
+    )
+    forwards: dict[str, AbstractForward] = {
+        "pssl": emulator,
+        "ssl_simulator": Simulator(system=LeftHeart(), box=SEVEN, channels=CHANNELS, phases=PHASES),
+    }
+    if "pssl_paper" in config.methods:
+        forwards["pssl_paper"], paper_errors = obtain_paper_emulator(
+            run.folder, config.paper_emulator, unseen=config.emulator.unseen, seed=config.seed
+        )
+        emulator_errors |= {f"paper_{name}": error for name, error in paper_errors.items()}
+    cells: list[tuple[DataSet, MethodName, int]] = [
+        (data, method, config.seed + seed)
+        for data in sets
+        for method in config.methods
+        for seed in range(config.seeds)
+    ]
+    for i, (data, method, seed) in enumerate(cells):
+        print(f"cell {i + 1} of {len(cells)}: {data.name}, {TITLES[method]}, seed {seed}")
+        folder = run.folder / "cells" / data.name / f"{method}-{seed - config.seed}"
+        fill_cell(folder, data, method, seed, forwards, config)
+    rows = summarise(config.methods, config.seeds, run, sets)
+    write_tables(run, rows)
+    print(f"\n{markdown(rows)}")
+    return {
+        "rows": rows,
+        "emulator": emulator_errors,
+        "skipped": {
+            data.name: [{"name": s.name, "reason": s.reason} for s in data.skipped] for data in sets
+        },
+    }

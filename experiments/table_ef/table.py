@@ -1,0 +1,222 @@
+"""The table of `experiments.table_ef`: its rows, what is made of them, its figure."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.table_ef.settings import MethodName
+from jaxtwin import plotting
+from jaxtwin.analysis.metrics import Interval, mean_over_seeds
+from jaxtwin.commands.run import Run
+from jaxtwin.commands.tables import read_table, write_table
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.echonet import Skipped
+from jaxtwin.methods.clips import cached_measurements
+
+TITLES: dict[str, str] = {
+    "pssl": "P-SSL (emulator)",
+    "ssl_simulator": "SSL through the simulator",
+    "supervised": "supervised, default encoder",
+    "supervised_longer": "supervised, default encoder, 3 times the clips",
+    "supervised_conv3d": "supervised, 3D-CNN after the paper's",
+    "pssl_paper": "P-SSL, emulator after the paper's",
+    "median": "predicting the median",
+}
+# Whose EF error the others' stands beside.
+BESIDE: MethodName = "supervised"
+# Errors on the real test sets as published, under other budgets and on other machines.
+PUBLISHED: dict[str, dict[str, float]] = {
+    "echonet": {
+        "R(2+1)D, Ouyang et al. 2020": 4.1,
+        "CoReEcho, Maani et al. 2024": 3.9,
+    },
+    "camus": {"U-Net, Leclerc et al. 2019": 5.6},
+}
+
+
+class DataSet(NamedTuple):
+    """Clips of one data set, all read.
+
+    Attributes:
+        name: "phantom", "echonet" or "camus".
+        cache: The clips.
+        patients: Whose each clip is: answers for several clips of one patient are averaged.
+        skipped: What could not be used.
+    """
+
+    name: str
+    cache: ClipCache
+    patients: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+
+COLUMNS: dict[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {
+    "EF": lambda t: np.abs(t["EF"] - t["EF_true"]),
+    "EF_resimulated": lambda t: np.abs(t["EF_resimulated"] - t["EF_true"]),
+    "EDV": lambda t: np.abs(t["EDV"] - t["EDV_true"]),
+    "ESV": lambda t: np.abs(t["ESV"] - t["ESV_true"]),
+}
+"""Absolute errors of each patient: EF in points, volumes in mL."""
+
+
+def by_patient(patients: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean of each patient's clips, patients in alphabetical order."""
+    names, place = np.unique(patients, return_inverse=True)
+    return np.bincount(place, values, len(names)) / np.bincount(place, minlength=len(names))
+
+
+def errors(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Absolute errors of each patient, whose clips' answers are averaged first."""
+    patients = predictions["patient"]
+    mean = {
+        name: by_patient(patients, values)
+        for name, values in predictions.items()
+        if values.dtype.kind == "f"
+    }
+    wanted = {name: f for name, f in COLUMNS.items() if name in mean}
+    return {name: f(mean) for name, f in wanted.items()}
+
+
+def summarise(
+    methods: Sequence[MethodName], seeds: int, run: Run, sets: Sequence[DataSet]
+) -> list[dict[str, Any]]:
+    """One row a data set and method: means over patients and seeds, with their intervals."""
+    rows = []
+    for data in sets:
+        seen: dict[str, list[dict[str, np.ndarray]]] = {}
+        for method in methods:
+            found, facts = [], []
+            for seed in range(seeds):
+                folder = run.folder / "cells" / data.name / f"{method}-{seed}"
+                if (folder / "result.json").exists():
+                    found.append(errors(read_table(folder / "predictions.csv")))
+                    facts.append(json.loads((folder / "result.json").read_text()))
+            if found:
+                seen[method] = found
+                rows.append(_row(data, method, found, facts))
+        cache, test = data.cache, data.cache.split("TEST")
+        median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))[:3]]
+        true = cached_measurements(cache, test)
+        guess = {
+            "patient": np.array([data.patients[i] for i in test]),
+            **{f"{k}_true": getattr(true, k) for k in ("EDV", "ESV", "EF")},
+            **{k: np.full(len(test), m) for k, m in zip(("EDV", "ESV", "EF"), median, strict=True)},
+        }
+        seen["median"] = [errors(guess)]
+        rows.append(_row(data, "median", seen["median"], []))
+        for method, row in zip(seen, rows[-len(seen) :], strict=True):
+            columns = ("EF_beside", "EF_beside_low", "EF_beside_high")
+            row |= dict.fromkeys(columns)
+            if method != BESIDE and BESIDE in seen:
+                row |= zip(columns, _difference(seen[method], seen[BESIDE]), strict=True)
+    return rows
+
+
+def _difference(
+    found: list[dict[str, np.ndarray]], others: list[dict[str, np.ndarray]]
+) -> Interval:
+    """Difference of two methods' EF errors, patient by patient.
+
+    Seed by seed, so that the spread of both is in it.
+    """
+    pairs = range(max(len(found), len(others)))
+    differences = [found[i % len(found)]["EF"] - others[i % len(others)]["EF"] for i in pairs]
+    return mean_over_seeds(differences, same_patients=True)
+
+
+def _row(
+    data: DataSet, method: str, found: list[dict[str, np.ndarray]], facts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "data": data.name,
+        "method": TITLES[method],
+        "seeds": len(found),
+        "patients": len(found[0]["EF"]),
+    }
+    for name in COLUMNS:
+        if name not in found[0]:
+            row |= {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_seeds": None}
+            continue
+        mean, low, high = mean_over_seeds([f[name] for f in found], same_patients=True)
+        spread = float(np.std([f[name].mean() for f in found], ddof=1)) if len(found) > 1 else None
+        row |= {name: mean, f"{name}_low": low, f"{name}_high": high, f"{name}_seeds": spread}
+    row["clips_seen"] = int(np.mean([f["clips_seen"] for f in facts])) if facts else 0
+    row["training_minutes"] = (
+        float(np.mean([f["training_seconds"] for f in facts])) / 60 if facts else 0.0
+    )
+    return row
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as Markdown, with published figures as context rows."""
+    lines = [
+        "| data | method | EF error [points] | re-simulated | EDV [mL] | ESV [mL] "
+        f"| EF error less that of {TITLES[BESIDE]} | seeds | clips seen | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for data in dict.fromkeys(row["data"] for row in rows):
+        for row in rows:
+            if row["data"] != data:
+                continue
+            cells = [_cell(row, name) for name in COLUMNS]
+            learnt = bool(row["clips_seen"])
+            lines.append(
+                f"| {data} (n = {row['patients']}) | {row['method']} | {' | '.join(cells)} "
+                f"| {_beside(row)} "
+                f"| {row['seeds'] if learnt else '–'} "
+                f"| {format(row['clips_seen'], ',') if learnt else '–'} "
+                f"| {format(row['training_minutes'], '.1f') if learnt else '–'} |"
+            )
+        for title, error in PUBLISHED.get(data, {}).items():
+            lines.append(
+                f"| {data} | *{title} (published)* | {error} | – | – | – | – | – | – | – |"
+            )
+    lines.append("")
+    lines.append(
+        "Mean absolute errors on unseen patients; in brackets the 95% bootstrap interval over "
+        "patients and seeds, after ± the spread between seeds. Differences are between answers for "
+        "the same patients."
+    )
+    return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "–"
+    spread = "" if row[f"{name}_seeds"] is None else f" ± {row[f'{name}_seeds']:.2f}"
+    return f"{row[name]:.2f}{spread} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+
+
+def _beside(row: Mapping[str, Any]) -> str:
+    if row["EF_beside"] is None:
+        return "–"
+    return f"{row['EF_beside']:+.2f} [{row['EF_beside_low']:+.2f}, {row['EF_beside_high']:+.2f}]"
+
+
+def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """EF errors with their intervals, a panel a data set."""
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    height = 1.2 + 0.45 * max(sum(row["data"] == n for row in rows) for n in names)
+    figure = Figure(figsize=(1.5 + 5 * len(names), height), layout="constrained")
+    for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        chosen = [row for row in rows if row["data"] == name]
+        plotting.intervals(
+            ax,
+            [row["method"] for row in chosen],
+            [Interval(row["EF"], row["EF_low"], row["EF_high"]) for row in chosen],
+            label="EF error [points]",
+            references=PUBLISHED.get(name, {}),
+        )
+        ax.set_title(f"{name}, {chosen[0]['patients']} unseen patients", fontsize="medium")
+    return figure
+
+
+def write_tables(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+    """CSV, Markdown and PNG."""
+    write_table(run.folder / "table_ef.csv", {k: [row[k] for row in rows] for k in rows[0]})
+    (run.folder / "table_ef.md").write_text(markdown(rows) + "\n")
+    run.written += [run.folder / "table_ef.csv", run.folder / "table_ef.md"]
+    run.figure("table_ef", draw(rows))

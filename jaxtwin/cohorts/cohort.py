@@ -1,0 +1,140 @@
+"""Simulated patients: who they are, what was recorded of each, and whether it can be used."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxtwin.parameters import Box
+from jaxtwin.physics.base import AbstractRecordedSystem, reading
+from jaxtwin.physics.solution import Outputs, Recording
+
+Limits = Mapping[str, tuple[float, float]]
+"""Lowest and highest value of readings, by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cohort(Generic[Outputs]):
+    """Patients of one system, simulated.
+
+    Attributes:
+        system: The model.
+        box: The free parameters.
+        theta: The free parameters of each patient, in the box's order and the parameters' units.
+        recording: What was recorded of each patient, [patient, ...] on every leaf.
+        success: Whether the simulation can be used; where not, the recording means nothing.
+        residual: How far each beat is from periodic, as in `Stats`; NaN where it diverged.
+        error: Estimated discretisation error of each recording, as in `Stats`.
+        source: Where the patients come from, for reports.
+        accepted: Share of the points drawn whose readings were within the limits.
+    """
+
+    system: AbstractRecordedSystem
+    box: Box
+    theta: Float[np.ndarray, "patient free"]
+    recording: Recording[Outputs]
+    success: Bool[np.ndarray, " patient"]
+    residual: Float[np.ndarray, " patient"]
+    error: Float[np.ndarray, " patient"]
+    source: str = ""
+    accepted: float = 1.0
+
+    def __len__(self) -> int:
+        """Number of patients."""
+        return len(self.theta)
+
+    def take(self, index: Any) -> "Cohort[Outputs]":
+        """Select patients by an index array, a slice or a mask."""
+        return dataclasses.replace(
+            self,
+            theta=self.theta[index],
+            recording=jax.tree.map(lambda leaf: leaf[index], self.recording),
+            success=self.success[index],
+            residual=self.residual[index],
+            error=self.error[index],
+        )
+
+    def read(self, names: Iterable[str] | None = None) -> dict[str, Float[np.ndarray, " patient"]]:
+        """Read numbers off every patient's recording.
+
+        Args:
+            names: Readings of the system; all of them by default.
+
+        Returns:
+            The values by name, in each reading's unit.
+
+        Raises:
+            ValueError: If the system has no reading of that name.
+        """
+        names = self.system.readings() if names is None else names
+        names = [names] if isinstance(names, str) else names
+        return {name: np.asarray(reading(self.system, name).of(self.recording)) for name in names}
+
+    def within(self, limits: Limits) -> Bool[np.ndarray, " patient"]:
+        """Whether each patient's simulation succeeded, with all readings within the limits."""
+        held = np.asarray(self.success)
+        values = self.read(limits)
+        for name, (low, high) in limits.items():
+            held = held & (values[name] >= low) & (values[name] <= high)
+        return held
+
+    def failures(self, limit: int = 3) -> str:
+        """Describe the patients whose simulation failed; "" if there are none.
+
+        Args:
+            limit: How many are described in full.
+        """
+        failed = np.flatnonzero(~self.success)
+        if not failed.size:
+            return ""
+        lines = [f"{failed.size} of {len(self)} simulations failed:"]
+        for i in failed[:limit]:
+            values = ", ".join(
+                f"{spec.name}={value:.6g}{' ' * bool(spec.unit)}{spec.unit}"
+                for spec, value in zip(self.box.specs, self.theta[i], strict=True)
+            )
+            how = (
+                f"changes by {self.residual[i]:.1e} a beat"
+                if np.isfinite(self.residual[i])
+                else "diverged"
+            )
+            lines.append(f"  patient {i} {how}: {values}")
+        if failed.size > limit:
+            lines.append(f"  and {failed.size - limit} more")
+        return "\n".join(lines)
+
+
+def join(cohorts: Sequence[Cohort[Outputs]]) -> Cohort[Outputs]:
+    """Put patients of the same system and box into one cohort.
+
+    Its `source` names those of all parts; where the shares accepted differ, its own is NaN.
+
+    Raises:
+        ValueError: If there is no cohort, or they differ in system or box.
+    """
+    alike = all(
+        cohort.box == cohorts[0].box and eqx.tree_equal(cohort.system, cohorts[0].system)
+        for cohort in cohorts
+    )
+    if not cohorts or not alike:
+        raise ValueError("expected at least one cohort, all of one system and box")
+    first, accepted = cohorts[0], {cohort.accepted for cohort in cohorts}
+
+    def joined(*leaves: Any) -> np.ndarray:
+        return np.concatenate(leaves)
+
+    return dataclasses.replace(
+        first,
+        theta=joined(*(cohort.theta for cohort in cohorts)),
+        recording=jax.tree.map(joined, *(cohort.recording for cohort in cohorts)),
+        success=joined(*(cohort.success for cohort in cohorts)),
+        residual=joined(*(cohort.residual for cohort in cohorts)),
+        error=joined(*(cohort.error for cohort in cohorts)),
+        source=", ".join(dict.fromkeys(cohort.source for cohort in cohorts if cohort.source)),
+        accepted=accepted.pop() if len(accepted) == 1 else math.nan,
+    )

@@ -1,0 +1,173 @@
+"""Cohorts in which some hearts are ill: each disease a documented change of the parameters.
+
+Resistances follow from the mean pressure gradients of the guidelines over the flow of a stroke of
+70 mL: in half a second of filling 140 mL/s through the mitral valve, in 0.3 s of ejection 230 mL/s
+through the aortic valve. Whatever a disease does not change is drawn as in health.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxtwin.cohorts.cohort import Cohort, Limits, join
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.parameters import Box
+from jaxtwin.physics.base import AbstractRecordedSystem
+
+
+class Disease(NamedTuple):
+    """A group of patients.
+
+    Attributes:
+        name: What they have.
+        share: Of the cohort.
+        ranges: Parameters that differ from health, each drawn uniformly from its range.
+        source: Of the ranges.
+        marker: The parameter that is the disease, and whether it rises (1) or falls (-1).
+    """
+
+    name: str
+    share: float
+    ranges: Mapping[str, tuple[float, float]]
+    source: str
+    marker: tuple[str, int] | None = None
+
+
+HEALTHY = Disease(
+    "healthy",
+    0.6,
+    {
+        "T_c": (0.7, 1.1),
+        "V_0": (90.0, 150.0),
+        "E_max": (1.8, 3.2),
+        "E_min": (0.04, 0.08),
+        "R_m": (0.005, 0.012),
+        "R_a": (0.0005, 0.01),
+        "V_d": (5.0, 20.0),
+        "R_s": (0.85, 1.15),
+    },
+    "Around the defaults of Simaan et al. 2009; 55 to 85 beats a minute.",
+)
+DISEASES = (
+    HEALTHY,
+    Disease(
+        "mitral stenosis",
+        0.1,
+        {"R_m": (0.036, 0.1)},
+        "Moderate to severe, mean gradient of 5 to 14 mmHg: Baumgartner et al., European Journal "
+        "of Echocardiography 10(1), 2009.",
+        ("R_m", 1),
+    ),
+    Disease(
+        "aortic stenosis",
+        0.1,
+        {"R_a": (0.11, 0.25)},
+        "Moderate to severe, mean gradient of 25 to 58 mmHg: Bonow et al., ACC/AHA guidelines for "
+        "valvular heart disease, Journal of the American College of Cardiology 48(3), 2006.",
+        ("R_a", 1),
+    ),
+    Disease(
+        "reduced contractility",
+        0.1,
+        {"E_max": (0.5, 1.0), "V_0": (110.0, 220.0)},
+        "End-systolic elastance of at most half the arterial one (about 1 to 2 mmHg/mL) in severe "
+        "failure, with a dilated ventricle: Asanoi, Sasayama and Kameyama, Circulation Research "
+        "65(2), 1989.",
+        ("E_max", -1),
+    ),
+    Disease(
+        "hypertension",
+        0.1,
+        {"R_s": (1.4, 1.9), "V_0": (130.0, 200.0), "E_max": (2.4, 3.5)},
+        "Mean pressure of about 107 mmHg (140/90) or more: Williams et al., European Heart "
+        "Journal 39(33), 2018; the ventricle's elastance rises with the arteries': Chantler et "
+        "al., Journal of Applied Physiology 105(4), 2008.",
+        ("R_s", 1),
+    ),
+)
+"""Of a clinic's cohort: six in ten healthy, the rest in equal parts."""
+
+
+class Patients(NamedTuple):
+    """A cohort with diagnoses.
+
+    Attributes:
+        cohort: The simulated patients.
+        diagnosis: The disease of each.
+        drawn: By disease, how many were drawn for those who are within the limits.
+    """
+
+    cohort: Cohort
+    diagnosis: tuple[str, ...]
+    drawn: dict[str, int]
+
+
+def draw_diseased(
+    system: AbstractRecordedSystem,
+    box: Box,
+    n: int,
+    *,
+    seed: int,
+    diseases: Sequence[Disease] = DISEASES,
+    limits: Limits | None = None,
+    phases: int = 80,
+) -> Patients:
+    """A cohort in random order whose hearts are within physiological limits.
+
+    Args:
+        system: The model.
+        box: Its free parameters: all that the ranges are of.
+        n: How many; each disease has its share of them, rounded to the nearest.
+        seed: Of all draws.
+        diseases: Who is in it; the first is health, from which the others differ.
+        limits: What a patient's readings must be within; the system's own by default.
+        phases: Of the waveforms.
+
+    Raises:
+        ValueError: If shares do not add up to one, ranges are not the box's, or fewer than one
+            draw in sixteen of a disease is within the limits.
+    """
+    shares = np.array([disease.share for disease in diseases])
+    if not math.isclose(shares.sum(), 1, rel_tol=1e-6) or (shares <= 0).any():
+        raise ValueError(f"shares {shares.tolist()}: expected positive ones that add up to 1")
+    ends = np.rint(np.cumsum(shares) * n).astype(int)
+    sizes = np.diff(ends, prepend=0)
+    if not sizes.all():
+        raise ValueError(
+            f"{n} patients: expected at least {math.ceil(1 / shares.min())}, so that every disease "
+            "has one"
+        )
+    limits = system.limits() if limits is None else limits
+    parts: list[Cohort] = []
+    drawn = {}
+    for i, (disease, size) in enumerate(zip(diseases, sizes, strict=True)):
+        random = np.random.default_rng((seed, i))
+        ranges = {**diseases[0].ranges, **disease.ranges}
+        if set(ranges) != set(box.names):
+            raise ValueError(
+                f"{disease.name} has ranges of {', '.join(ranges)}: expected those of the box's "
+                f"{', '.join(box.names)}"
+            )
+        low, high = np.array([ranges[name] for name in box.names]).T
+        # All are drawn at once, so that the first ones do not depend on how many are needed.
+        theta = random.uniform(low, high, (16 * size, len(low)))
+        found: list[Cohort] = []
+        count = held = 0
+        while held < size and count < len(theta):
+            batch = simulate_cohort(system, box, theta[count : count + 2 * size], phases=phases)
+            inside = batch.within(limits)
+            found.append(batch.take(np.flatnonzero(inside)))
+            held += int(inside.sum())
+            count += len(inside)
+        if held < size:
+            raise ValueError(
+                f"{disease.name}: only {held} of {count} draws are within {dict(limits)}; "
+                "widen the limits or change its ranges"
+            )
+        parts.append(join(found).take(slice(0, size)))
+        drawn[disease.name] = count
+    names = [d.name for d, size in zip(diseases, sizes, strict=True) for _ in range(size)]
+    order = np.random.default_rng((seed, len(diseases))).permutation(n)
+    return Patients(join(parts).take(order), tuple(names[k] for k in order), drawn)

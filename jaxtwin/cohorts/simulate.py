@@ -1,0 +1,112 @@
+"""Simulate many patients: their periodic orbits, or their transients."""
+
+from typing import Any, Generic
+
+import equinox as eqx
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float
+
+from jaxtwin.cohorts.batching import Progress, map_patients
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.parameters import Box, Theta
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.record import record
+from jaxtwin.physics.solution import Outputs, Recording
+
+
+class Simulation(eqx.Module, Generic[Outputs]):
+    """One patient's simulation, inside jit and vmap; see `Cohort` for the entries."""
+
+    recording: Recording[Outputs]
+    success: Bool[Array | np.ndarray, "*patient"]
+    residual: Float[Array | np.ndarray, "*patient"]
+    error: Float[Array | np.ndarray, "*patient"]
+
+
+def simulate_patient(
+    system: AbstractRecordedSystem, box: Box, phases: int, steps: int, theta: Theta
+) -> Simulation[Any]:
+    """Simulate one patient, inside jit, vmap and grad.
+
+    Args:
+        system: The model.
+        box: The free parameters.
+        phases: Number of phases of the recording; a divisor of `steps`.
+        steps: Solver steps over the system's duration.
+        theta: The free parameters' values.
+    """
+    solution = record(system, box.complete(theta), steps=steps)
+    stats = solution.stats
+    return Simulation(solution.recording(phases), solution.success, stats.residual, stats.error)
+
+
+def simulate_cohort(
+    system: AbstractRecordedSystem,
+    box: Box,
+    theta: Float[np.ndarray, "patient free"],
+    *,
+    phases: int = 80,
+    steps: int | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress = iter,
+    throw: bool = False,
+    source: str = "",
+) -> Cohort[Any]:
+    """Simulate any number of patients in float32: periodic orbits, or transients.
+
+    Args:
+        system: The model.
+        box: The free parameters.
+        theta: The free parameters of each patient, one row per patient.
+        phases: Number of phases of the recordings; a divisor of `steps`.
+        steps: Solver steps over the system's duration; `system.steps` by default.
+        chunk: Patients simulated together, see `map_patients`.
+        mesh: Devices to use, see `map_patients`.
+        progress: Wraps the chunks, see `map_patients`.
+        throw: Whether to raise where a simulation failed; otherwise it is reported in `success`
+            and `failures`, and spoils no other.
+        source: Where the patients come from, for reports.
+
+    Raises:
+        ValueError: If the box is of another model, `phases` does not divide the number of solver
+            steps, θ is not a table, a θ is outside the box, or `chunk` is not positive.
+        RuntimeError: With `throw`, if a simulation failed.
+    """
+    if not issubclass(box.parameters, system.parameters):
+        raise ValueError(
+            f"a box of {box.parameters.__name__} for {type(system).__name__}, whose parameters are "
+            f"{system.parameters.__name__}: make one with Box.of({system.parameters.__name__}, ...)"
+        )
+    steps = check_phases(system, phases, steps)
+    theta = np.asarray(theta, np.float32)
+    if theta.ndim == 2:
+        box.check(theta)
+    function = eqx.Partial(simulate_patient, system, box, phases, steps)
+    simulation = map_patients(function, theta, chunk=chunk, mesh=mesh, progress=progress)
+    cohort = Cohort(
+        system,
+        box,
+        theta,
+        simulation.recording,
+        simulation.success,
+        simulation.residual,
+        simulation.error,
+        source,
+    )
+    if throw and not cohort.success.all():
+        raise RuntimeError(cohort.failures())
+    return cohort
+
+
+def check_phases(system: AbstractRecordedSystem, phases: int, steps: int | None = None) -> int:
+    """Return the number of solver steps, `system.steps` by default.
+
+    Raises:
+        ValueError: If the number of phases does not divide it.
+    """
+    steps = system.steps if steps is None else steps
+    if phases < 1 or steps % phases:
+        raise ValueError(f"{phases} phases of {steps} solver steps: expected a divisor of {steps}")
+    return steps

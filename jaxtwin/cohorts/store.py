@@ -1,0 +1,228 @@
+"""Cohorts too large for memory: simulated block by block into a Zarr group on disk."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import zarr
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from jaxtwin.cohorts.batching import Progress
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import check_phases, simulate_cohort
+from jaxtwin.parameters import Box
+from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
+from jaxtwin.physics.solution import Recording
+
+_NOT_SIMULATED = -1
+
+
+def simulate_into(
+    path: str | Path,
+    system: AbstractRecordedSystem,
+    box: Box,
+    theta: Any,
+    *,
+    phases: int = 80,
+    steps: int | None = None,
+    block: int = 131_072,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress = iter,
+) -> None:
+    """Simulate any number of patients into a Zarr group, or go on with one that was cut short.
+
+    The group holds a `Cohort` as arrays: theta, maximum/V_lv, minimum/V_lv, waveforms/V_lv and so
+    on for every output, duration, residual, error, and success (1 or 0; -1 where not simulated
+    yet). Its attributes say what it is of. Memory does not grow with the number of
+    patients: one block is held at a time, about 10 kB a patient with the left heart's outputs.
+
+    Args:
+        path: Folder of the group. If it exists, its finished blocks are kept.
+        system: The model.
+        box: Says which parameters θ holds.
+        theta: One row a patient: an array, or anything with a shape and slices, such as a
+            `numpy.memmap` or a Zarr array.
+        phases: Number of phases of the recordings; a divisor of `steps`.
+        steps: Solver steps over the system's duration; `system.steps` by default.
+        block: Patients written together.
+        chunk: Patients simulated together, see `simulate_cohort`.
+        mesh: Devices to use, see `simulate_cohort`. With several processes the first one writes.
+        progress: Wraps the list of blocks that are still to be simulated.
+
+    Raises:
+        ValueError: If the group at `path` is of something else, an argument is not as said, or a θ
+            is outside the box; the blocks before are kept.
+    """
+    if len(theta.shape) != 2 or not theta.shape[0] or block < 1:
+        raise ValueError(
+            f"θ of shape {tuple(theta.shape)} in blocks of {block}: expected one row a patient, at "
+            "least one, and at least one patient a block"
+        )
+    steps = check_phases(system, phases, steps)
+    if theta.shape[1] != len(box.names):
+        raise ValueError(
+            f"θ with {theta.shape[1]} columns: expected one for each of {', '.join(box.names)}"
+        )
+    n = theta.shape[0]
+    starts = range(0, n, block)
+    description = _describe(system, box, phases, steps) | {"patients": n, "block": block}
+    group = _on_first_host(lambda: _prepare(Path(path), description))
+    todo = _on_first_host(
+        lambda: [_is_open(group, theta, start, min(start + block, n)) for start in starts]
+    )
+    if jax.process_count() > 1:
+        todo = multihost_utils.broadcast_one_to_all(np.array(todo or [False] * len(starts)))
+    for start in progress([start for start, is_open in zip(starts, todo, strict=True) if is_open]):
+        rows = np.asarray(theta[start : start + block])
+        cohort = simulate_cohort(
+            system, box, rows, phases=phases, steps=steps, chunk=chunk, mesh=mesh
+        )
+        _on_first_host(functools.partial(_write, group, start, cohort))
+        del cohort
+
+
+def read_cohort(
+    path: str | Path, system: AbstractRecordedSystem, rows: slice = slice(None)
+) -> Cohort[Any]:
+    """Simulated patients of a Zarr group that `simulate_into` made.
+
+    Args:
+        path: Folder of the group.
+        system: The model it is of.
+        rows: Which patients; all by default.
+
+    Raises:
+        ValueError: If it is of another model, or some of these patients are not simulated yet.
+    """
+    group: Any = zarr.open_group(path, mode="r")
+    if group.attrs.get("system") != _name(system):
+        raise ValueError(f"{path} is of {group.attrs.get('system')}, not of {_name(system)}")
+    success = group["success"][rows]
+    missing = int(np.sum(success == _NOT_SIMULATED))
+    if missing:
+        raise ValueError(
+            f"{missing} of {success.size} patients in {path} are not simulated yet: call "
+            "simulate_into with the same arguments to go on"
+        )
+    kind = type(outputs_of(system))
+
+    def outputs(field: str) -> Any:
+        return kind(**{name: group[f"{field}/{name}"][rows] for name in kind._fields})
+
+    recording = Recording(
+        outputs("maximum"), outputs("minimum"), outputs("waveforms"), group["duration"][rows]
+    )
+    return Cohort(
+        system,
+        Box.described(system.parameters, group.attrs["box"]),
+        group["theta"][rows],
+        recording,
+        success.astype(bool),
+        group["residual"][rows],
+        group["error"][rows],
+    )
+
+
+def _on_first_host(action: Callable[[], Any]) -> Any:
+    """What it gives on the first host; None on others, which wait, and fail where it failed."""
+    if jax.process_count() == 1:
+        return action()
+    given, error = None, None
+    if jax.process_index() == 0:
+        try:
+            given = action()
+        except Exception as caught:
+            error = caught
+    failed = bool(multihost_utils.broadcast_one_to_all(np.array(error is not None)))
+    if error is not None:
+        raise error
+    if failed:
+        raise RuntimeError("the first host failed; its own error says why")
+    return given
+
+
+def _name(system: AbstractRecordedSystem) -> str:
+    """The model, with whatever its fields hold."""
+    return f"{type(system).__module__}.{eqx.tree_pformat(system, short_arrays=False)}"
+
+
+def _describe(system: AbstractRecordedSystem, box: Box, phases: int, steps: int) -> dict[str, Any]:
+    return {
+        "format": "jaxtwin cohort 2",
+        "system": _name(system),
+        "free": list(box.names),
+        "box": box.describe(),
+        "fixed": {
+            name: spec.default
+            for name, spec in box.parameters.specs().items()
+            if name not in box.names
+        }
+        | dict(box.fixed),
+        "outputs": list(outputs_of(system)._fields),
+        "steps": steps,
+        "phases": phases,
+    }
+
+
+def _prepare(path: Path, description: dict[str, Any]) -> Any:
+    """The group at path, made if there is none, checked against the description if there is."""
+    n, block = description["patients"], description["block"]
+    empty = not path.exists() or not any(path.iterdir())
+    if not empty and not (path / "zarr.json").exists():
+        raise ValueError(f"{path} is not empty, and holds no simulations: choose another folder")
+    group: Any = zarr.open_group(path, mode="a", attributes=description if empty else None)
+    differing = [key for key, value in description.items() if group.attrs.get(key) != value]
+    if differing:
+        raise ValueError(
+            f"{path} holds something else: "
+            + "; ".join(f"{k} is {group.attrs.get(k)}, not {description[k]}" for k in differing)
+            + ". Go on with the same arguments, or choose another folder"
+        )
+
+    def array(name: str, fill: float | int, *axes: int, dtype: str = "float32") -> None:
+        if name not in group:
+            group.create_array(
+                name, shape=(n, *axes), chunks=(min(block, n), *axes), dtype=dtype, fill_value=fill
+            )
+
+    array("theta", np.nan, len(description["free"]))
+    for name in description["outputs"]:
+        array(f"maximum/{name}", np.nan)
+        array(f"minimum/{name}", np.nan)
+        array(f"waveforms/{name}", np.nan, description["phases"])
+    array("duration", np.nan)
+    array("residual", np.nan)
+    array("error", np.nan)
+    array("success", _NOT_SIMULATED, dtype="int8")
+    return group
+
+
+def _is_open(group: Any, theta: Any, start: int, stop: int) -> bool:
+    """Whether a block is still to be simulated; an error if it was of other parameters."""
+    if np.any(group["success"][start:stop] == _NOT_SIMULATED):
+        return True
+    if not np.array_equal(group["theta"][start:stop], np.asarray(theta[start:stop], np.float32)):
+        raise ValueError(
+            f"patients {start} to {stop - 1} were simulated with other parameters: go on with the "
+            "same θ, or choose another folder"
+        )
+    return False
+
+
+def _write(group: Any, start: int, cohort: Cohort[Any]) -> None:
+    rows = slice(start, start + len(cohort))
+    group["theta"][rows] = cohort.theta
+    for field in ("maximum", "minimum", "waveforms"):
+        for name, values in getattr(cohort.recording, field)._asdict().items():
+            group[f"{field}/{name}"][rows] = values
+    group["duration"][rows] = cohort.recording.duration
+    group["residual"][rows] = cohort.residual
+    group["error"][rows] = cohort.error
+    # Last: it marks the block as finished.
+    group["success"][rows] = cohort.success.astype(np.int8)

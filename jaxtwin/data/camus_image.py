@@ -1,0 +1,125 @@
+"""NIfTI and MetaImage files of CAMUS, and the square field that a clip shows."""
+
+import gzip
+import math
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Shaped, UInt8
+
+from jaxtwin.data.base import (
+    UnreadableClipError,
+)
+
+# The square that a clip shows: its top middle is the image's, where the probe is. Depths are
+# about 120 to 200 mm; the ventricle ends near 110 mm and the atrium near 150 mm. What is deeper
+# than 180 mm, or farther than 90 mm to the side, is cut off; what is missing is black.
+FIELD_OF_VIEW = 180.0  # [mm]; whoever changes this or CANVAS raises cache.CACHE_VERSION too
+CANVAS = 224  # [pixels]: 0.8 mm each, twice the usual clip's 112
+# No scan of the heart is shallower or deeper. Outside, the file's unit is not the millimetre.
+SHALLOWEST, DEEPEST = 40.0, 400.0  # [mm]
+
+
+class CamusImage:
+    """A NIfTI or MetaImage file, of which only the header is read at first.
+
+    Attributes:
+        spacing: Height and width of a pixel [mm].
+        count: Number of frames.
+    """
+
+    def __init__(self, path: Path):
+        reader = _simpleitk().ImageFileReader()
+        reader.SetFileName(str(path))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:
+            raise UnreadableClipError(
+                "cannot be read: expected NIfTI or MetaImage; the file may be missing or damaged, "
+                "so copy it again"
+            ) from None
+        size, spacing = reader.GetSize(), reader.GetSpacing()
+        # The third size is time in one release and a still image's 1 in the other. Its spacing
+        # says nothing: time is in the cfg file.
+        if not 2 <= len(size) <= 4 or reader.GetNumberOfComponents() != 1:
+            raise UnreadableClipError(
+                f"size {size} with {reader.GetNumberOfComponents()} channels: expected grey "
+                "images, width by height by time"
+            )
+        width, height = size[:2]
+        depth = height * spacing[1]
+        across = width * spacing[0]
+        if not all(SHALLOWEST <= extent <= DEEPEST for extent in (depth, across)):
+            raise UnreadableClipError(
+                f"shows {across:.4g} x {depth:.4g} mm: expected {SHALLOWEST:g} to {DEEPEST:g} "
+                "each; its pixel spacing is not in millimetres"
+            )
+        self.path = path
+        self.spacing = (float(spacing[1]), float(spacing[0]))
+        self.count = math.prod(size[2:])
+        self._reader = reader
+        self._shape = (self.count, height, width)
+
+    def read(self) -> Shaped[np.ndarray, "time height width"]:
+        """All frames, in the file's own type of number."""
+        # ITK fills what a cut file lacks with zeros and says nothing.
+        if self._stored_bytes() < math.prod(self._shape) * self._pixel_bytes():
+            raise UnreadableClipError("cut short or damaged: copy the file again")
+        try:
+            image = self._reader.Execute()
+        except RuntimeError:
+            raise UnreadableClipError("is damaged: copy the file again") from None
+        return _simpleitk().GetArrayFromImage(image).reshape(self._shape)
+
+    def _pixel_bytes(self) -> int:
+        if self._reader.HasMetaDataKey("bitpix"):  # what NIfTI stores, before its scaling
+            return int(self._reader.GetMetaData("bitpix")) // 8
+        sitk = _simpleitk()
+        return sitk.Image([1, 1], self._reader.GetPixelID()).GetSizeOfPixelComponent()
+
+    def _stored_bytes(self) -> int:
+        path = self.path
+        try:
+            if path.name.lower().endswith(".gz"):
+                return len(gzip.decompress(path.read_bytes()))
+            if path.suffix.lower() == ".mhd":
+                named = re.search(r"^ElementDataFile\s*=\s*(.+?)\s*$", path.read_text(), re.M)
+                path = path.parent / Path(named[1] if named else "").name
+            return path.stat().st_size
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+            return 0
+
+
+def to_field(
+    frames: Shaped[np.ndarray, "time height width"], spacing: tuple[float, float]
+) -> UInt8[np.ndarray, "time canvas canvas"]:
+    """Square pixels, the image's top middle at the field's; black where there is no image."""
+    height, width = frames.shape[1:]
+    rows = _area_weights(height, spacing[0], 0.0)
+    columns = _area_weights(width, spacing[1], (FIELD_OF_VIEW - width * spacing[1]) / 2)
+    out = np.empty((len(frames), CANVAS, CANVAS), np.uint8)
+    for k, frame in enumerate(frames):
+        out[k] = np.rint(rows @ frame.astype(np.float32) @ columns.T)
+    return out
+
+
+def _area_weights(
+    length: int, spacing: float, first: float
+) -> Float32[np.ndarray, "canvas length"]:
+    """Share of each of `length` pixels, the first one's edge at `first` [mm], in each output."""
+    edges = np.linspace(0, FIELD_OF_VIEW, CANVAS + 1)
+    left = first + np.arange(length) * spacing
+    overlap = np.minimum(edges[1:, None], left + spacing) - np.maximum(edges[:-1, None], left)
+    return (np.clip(overlap, 0, None) * (CANVAS / FIELD_OF_VIEW)).astype(np.float32)
+
+
+def _simpleitk():
+    try:
+        import SimpleITK
+    except ImportError:
+        raise ImportError(
+            'CAMUS needs SimpleITK to read its images: pip install "jaxtwin[camus]"'
+        ) from None
+    return SimpleITK

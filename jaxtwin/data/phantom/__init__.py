@@ -1,0 +1,1 @@
+"""Phantom clips rendered from known volumes."""

@@ -1,0 +1,203 @@
+"""Cohorts of phantom clips, written to disk in EchoNet-Dynamic's own layout.
+
+The clips are read back by the reader of the real data set. The parameters behind them lie beside
+them in `Theta.csv`, for evaluation only.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from jaxtwin.data.phantom.image import SIZE, PhantomBeat, chords, draw_view, frame_times, render
+from jaxtwin.data.vitals import VITAL_COLUMNS, VitalName
+
+# Clips are independent: while one thread encodes, another renders.
+THREADS = 4
+# JPEG quantiser, 2 (best) to 31: at 3 a speckled frame keeps its grey values within about 3.
+JPEG_QUANTISER = 3
+FORMAT_VERSION = 1  # raise it when the same inputs come to give other clips
+
+
+def write_cohort(
+    folder: Path,
+    beats: PhantomBeat,
+    theta: Mapping[str, np.ndarray],
+    splits: Sequence[str],
+    seed: int,
+    vitals: Mapping[VitalName, np.ndarray] | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> None:
+    """Write one clip a beat, with the tables of EchoNet-Dynamic.
+
+    Clip i depends on the seed, on i and on its own beat alone. A call that was interrupted is
+    resumed by calling again with the same arguments: complete clips are kept, and the folder
+    ends up as if nothing had happened. `FileList.csv` is written last, so a folder that has one
+    is complete.
+
+    Args:
+        folder: Where to write; made if it does not exist.
+        beats: The simulated beats, NumPy arrays with a leading clip axis.
+        theta: The parameters behind each beat, by name, one value a clip.
+        splits: TRAIN, VAL or TEST for each clip.
+        seed: Of all nuisances and noise of the clips.
+        vitals: What was measured beside each clip, by name, one value a clip.
+        progress: Wraps the iterable of clip numbers, for instance `tqdm`.
+
+    Raises:
+        ValueError: The inputs do not fit together, or the folder holds another cohort.
+    """
+    beats = PhantomBeat(*(np.asarray(leaf, np.float32) for leaf in beats))
+    clips = len(beats.V_lv)
+    if clips == 0:
+        raise ValueError("A cohort needs at least one clip; got no beats.")
+    beside = {
+        VITAL_COLUMNS[name]: np.asarray(values, float) for name, values in (vitals or {}).items()
+    }
+    lengths = {
+        "splits": len(splits),
+        **{name: len(values) for name, values in {**theta, **beside}.items()},
+    }
+    if wrong := {name: length for name, length in lengths.items() if length != clips}:
+        raise ValueError(f"One value a clip is needed, {clips} in all; got {wrong}.")
+    if unknown := set(splits) - {"TRAIN", "VAL", "TEST"}:
+        raise ValueError(f"A split is TRAIN, VAL or TEST; got {sorted(unknown)}.")
+    folder = Path(folder)
+    (folder / "Videos").mkdir(parents=True, exist_ok=True)
+    # Measured pressures follow from beats, whose last bits may differ between machines.
+    rounded = {column: np.round(values, 1) for column, values in beside.items()}
+    _claim(folder, {**theta, **rounded}, splits, seed)
+
+    def write(clip: int) -> _Written:
+        return _write_clip(
+            folder, clip, PhantomBeat(*(leaf[clip] for leaf in beats)), splits[clip], seed
+        )
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        written = [
+            result
+            for _, result in zip(progress(range(clips)), pool.map(write, range(clips)), strict=True)
+        ]
+    truth = (
+        {"FileName": result.row["FileName"]}
+        | {name: repr(float(values[clip])) for name, values in theta.items()}
+        for clip, result in enumerate(written)
+    )
+    _write_table(folder / "Theta.csv", ["FileName", *theta], truth)
+    tracings = (line for result in written for line in _tracing_rows(result))
+    _write_table(
+        folder / "VolumeTracings.csv", ["FileName", "X1", "Y1", "X2", "Y2", "Frame"], tracings
+    )
+    rows = [
+        result.row | {column: f"{values[clip]:.6g}" for column, values in beside.items()}
+        for clip, result in enumerate(written)
+    ]
+    _write_table(folder / "FileList.csv", list(rows[0]), rows)
+
+
+class _Written(NamedTuple):
+    """A clip's row of `FileList.csv`, and its tracings by frame."""
+
+    row: dict[str, str | int | float]
+    tracings: dict[int, Float[np.ndarray, "line 4"]]
+
+
+def _claim(folder: Path, theta: Mapping[str, np.ndarray], splits: Sequence[str], seed: int) -> None:
+    """Note in `phantom.json` what the folder is made from; refuse a folder of something else."""
+    # Beats follow from the parameters; their last bits, which may change with the machine, are no
+    # reason to refuse.
+    digest = hashlib.sha256(",".join(splits).encode())
+    for name, values in theta.items():
+        digest.update(name.encode() + np.asarray(values, np.float64).tobytes())
+    claim = {"version": FORMAT_VERSION, "seed": seed, "inputs": digest.hexdigest()}
+    note = folder / "phantom.json"
+    if not note.exists():
+        if (folder / "FileList.csv").exists():
+            raise ValueError(
+                f"{folder} holds a data set that is no phantom; choose another folder."
+            )
+        note.write_text(json.dumps(claim, indent=1))
+        return
+    found = json.loads(note.read_text())
+    if differing := [key for key in claim if found.get(key) != claim[key]]:
+        raise ValueError(
+            f"{folder} holds a phantom cohort with another {' and '.join(differing)}: found "
+            f"{found}, asked for {claim}. Choose another folder, or remove this one."
+        )
+
+
+def _write_clip(folder: Path, clip: int, beat: PhantomBeat, split: str, seed: int) -> _Written:
+    """Write one clip's video unless it is there."""
+    name = f"PHANTOM{clip:06d}"
+    view_key, image_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), clip))
+    view = draw_view(view_key, beat)
+    frame_rate = round(float(view.frame_rate), 2)
+    times = frame_times(view)
+    path = folder / "Videos" / f"{name}.avi"
+    if not path.exists():
+        _write_video(path, render(beat, view, image_key), frame_rate)
+
+    end_diastolic, end_systolic = float(beat.V_lv.max()), float(beat.V_lv.min())
+    row = {
+        "FileName": name,
+        "EF": f"{100 * (1 - end_systolic / end_diastolic):.6f}",
+        "ESV": f"{end_systolic:.6f}",
+        "EDV": f"{end_diastolic:.6f}",
+        "FrameHeight": SIZE,
+        "FrameWidth": SIZE,
+        "FPS": frame_rate,
+        "NumberOfFrames": len(times),
+        "Split": split,
+    }
+    phases = np.mod(times / beat.period + float(view.start_phase), 1)
+    grid = np.arange(len(beat.V_lv)) / len(beat.V_lv)
+    volumes = np.interp(phases, grid, beat.V_lv, period=1)
+    extremes = (int(volumes.argmax()), int(volumes.argmin()))
+    return _Written(row, {frame: chords(beat, view, float(times[frame])) for frame in extremes})
+
+
+def _tracing_rows(written: _Written) -> Iterator[dict[str, str | int | float]]:
+    for frame, lines in written.tracings.items():
+        for line in lines:
+            x1, y1, x2, y2 = (f"{value:.4f}" for value in line)
+            name = f"{written.row['FileName']}.avi"
+            yield {"FileName": name, "X1": x1, "Y1": y1, "X2": x2, "Y2": y2, "Frame": frame}
+
+
+def _write_video(
+    path: Path, frames: UInt8[np.ndarray, "time height width"], frame_rate: float
+) -> None:
+    """Write an MJPEG file under a temporary name, then rename: a file that is there is whole."""
+    unfinished = path.with_suffix(".part.avi")
+    # MJPEG keeps colour at half the resolution; 128 is no colour.
+    grey = np.full((SIZE + SIZE // 2, SIZE), 128, np.uint8)
+    with av.open(unfinished, "w") as container:
+        options = {"qmin": str(JPEG_QUANTISER), "qmax": str(JPEG_QUANTISER)}
+        rate = Fraction(frame_rate).limit_denominator(100)
+        stream = container.add_stream("mjpeg", rate=rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuvj420p"
+        stream.thread_count = 1  # the clips already run in parallel
+        for frame in frames:
+            grey[:SIZE] = frame
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="yuvj420p")))
+        container.mux(stream.encode())
+    unfinished.rename(path)
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
+    """Write a table under a temporary name, then rename."""
+    unfinished = path.with_suffix(".part.csv")
+    with unfinished.open("w", newline="") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
+    unfinished.rename(path)

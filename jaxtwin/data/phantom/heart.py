@@ -1,0 +1,272 @@
+"""The phantom's heart: how its chambers look in the four-chamber plane, and how they move.
+
+Everything here is in the heart's own plane, in cm: z runs along the long axis of the left
+ventricle from the apex (z = 0) through the mitral annulus (z = length) to the roof of the left
+atrium; x points from the septum (x < 0) to the lateral wall (x > 0).
+
+The tissue is drawn once, at end diastole (`tissue_level`, in *material* coordinates), and every
+later frame asks for each point where its tissue was at end diastole (`to_material`). Tissue
+therefore moves as one piece with its speckle. Outside the cavity the map keeps the volume of
+every ring around the long axis, so walls thicken just as they must when the cavity empties.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# The ventricle's profile is an ellipse cut off at the annulus, its widest level at this fraction
+# of the length: radius² = R² u (2c − u) / c², u = z / length.
+WIDEST_LEVEL = 0.62
+# The base narrows less than the rest: the annulus is a fibrous ring. Fraction of the squeeze that
+# is lost at the annulus.
+BASAL_STIFFNESS = 0.5
+# Long axis ~ volume to this power: at EF 60% it shortens by 17%, mitral excursion 1.4 cm, as in
+# healthy adults.
+LONGITUDINAL_EXPONENT = 0.2
+# Part of the stroke volume by which the atrium swells while the mitral valve is closed; the rest
+# passes straight from the veins (conduit flow).
+RESERVOIR_FRACTION = 0.7
+# The right ventricle's width falls by about this part of the left ventricle's emptying.
+RIGHT_SHORTENING = 0.35
+# Mitral flow that opens the leaflets to 63% [mL/s]; early filling peaks at several hundred.
+OPENING_FLOW = 90.0
+
+
+class PhantomBeat(NamedTuple):
+    """One cycle of the left heart on a uniform grid of phases [0, 1); phase 0 is end diastole.
+
+    Functions take one beat; a cohort's beats carry a leading clip axis.
+
+    Attributes:
+        V_lv: Volume of the left ventricle [mL].
+        mitral_flow: Flow through the mitral valve [mL/s]; the valve is open where it is positive.
+        aortic_flow: Flow through the aortic valve [mL/s].
+        period: Length of the cycle [s].
+    """
+
+    V_lv: Float[Array | np.ndarray, "*clip phase"]
+    mitral_flow: Float[Array | np.ndarray, "*clip phase"]
+    aortic_flow: Float[Array | np.ndarray, "*clip phase"]
+    period: Float[Array | np.ndarray, "*clip"]
+
+
+class Heart(NamedTuple):
+    """A patient's heart at end diastole, the shape to which all motion refers.
+
+    Attributes:
+        length: Long axis of the left ventricle, apex to annulus [cm].
+        radius: Largest radius of its cavity [cm].
+        wall: Thickness of its wall [cm].
+        atrium_length: Annulus to the roof of the left atrium [cm].
+        atrium_bulge: How far the atrium widens beyond the annulus, in annulus radii squared.
+        right_width: Width of the right ventricle at its base [cm].
+    """
+
+    length: Float[Array, ""]
+    radius: Float[Array, ""]
+    wall: Float[Array, ""]
+    atrium_length: Float[Array, ""]
+    atrium_bulge: Float[Array, ""]
+    right_width: Float[Array, ""]
+
+    @property
+    def annulus_radius(self) -> Float[Array, ""]:
+        """Radius of the mitral annulus [cm]."""
+        return self.radius * float(np.sqrt((2 * WIDEST_LEVEL - 1) / WIDEST_LEVEL**2))
+
+
+class Motion(NamedTuple):
+    """The heart's configuration at one instant.
+
+    Attributes:
+        length: Long axis of the left ventricle [cm].
+        squeeze: Relative loss of radius at the apex; the base loses less.
+        atrium_scale: Radius of the left atrium relative to end diastole.
+        emptied: Part of the end-diastolic volume that has left the left ventricle.
+        opening: How far the mitral and tricuspid leaflets are open, 0 to 1.
+        ejecting: How strongly blood is being ejected, 0 to 1 (closed leaflets bulge with it).
+    """
+
+    length: Float[Array, "*time"]
+    squeeze: Float[Array, "*time"]
+    atrium_scale: Float[Array, "*time"]
+    emptied: Float[Array, "*time"]
+    opening: Float[Array, "*time"]
+    ejecting: Float[Array, "*time"]
+
+
+def _squeeze_profile(level):
+    """Share of the squeeze that a level (0 apex, 1 annulus) takes part in."""
+    return 1.0 - BASAL_STIFFNESS * level**3
+
+
+def _profile_moments() -> tuple[float, float, float]:
+    """Integrals over the long axis of f², f² g and f² g²: f the profile, g the squeeze profile."""
+    nodes, weights = np.polynomial.legendre.leggauss(8)  # exact: the integrands have degree 8
+    level, weights = (nodes + 1) / 2, weights / 2
+    f2 = level * (2 * WIDEST_LEVEL - level) / WIDEST_LEVEL**2
+    g = _squeeze_profile(level)
+    return float(weights @ f2), float(weights @ (f2 * g)), float(weights @ (f2 * g * g))
+
+
+_MOMENT_0, _MOMENT_1, _MOMENT_2 = _profile_moments()
+
+
+def end_diastolic_size(
+    volume: Float[Array, ""], sphericity: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Length and radius [cm] of a ventricle of a volume [mL] and a ratio radius / length."""
+    length = jnp.cbrt(volume / (np.pi * _MOMENT_0 * sphericity**2))
+    return length, sphericity * length
+
+
+def motion_of(beat: PhantomBeat, heart: Heart) -> Motion:
+    """How the heart moves through a beat; every leaf is on the beat's phase grid.
+
+    The squeeze solves volume = π length R² ∫ f² (1 − squeeze · g)² du exactly, so the cavity that
+    is drawn has the circuit's volume.
+    """
+    end_diastolic_volume = np.pi * _MOMENT_0 * heart.radius**2 * heart.length
+    filled = jnp.asarray(beat.V_lv) / end_diastolic_volume
+    length = heart.length * filled**LONGITUDINAL_EXPONENT
+    moment = _MOMENT_0 * filled ** (1 - LONGITUDINAL_EXPONENT)
+    discriminant = _MOMENT_1**2 - _MOMENT_2 * (_MOMENT_0 - moment)
+    squeeze = (_MOMENT_1 - jnp.sqrt(jnp.maximum(discriminant, 0.0))) / _MOMENT_2
+
+    # The veins refill the atrium steadily while the mitral valve empties it in bursts.
+    step = beat.period / beat.V_lv.shape[0]
+    swelling = jnp.cumsum(jnp.mean(beat.mitral_flow) - beat.mitral_flow) * step
+    swelling = RESERVOIR_FRACTION * (swelling - swelling[0])
+    annulus2 = heart.annulus_radius**2
+    atrium_volume = np.pi * heart.atrium_length * annulus2 * (1 / 2 + heart.atrium_bulge / 6)
+    stretch = 1 + (heart.length - length) / heart.atrium_length  # the roof stays where it is
+    atrium_scale = jnp.sqrt(jnp.maximum(1 + swelling / atrium_volume, 0.3) / stretch)
+    peak_ejection = jnp.maximum(jnp.max(beat.aortic_flow), 1.0)
+    return Motion(
+        length=length,
+        squeeze=squeeze,
+        atrium_scale=atrium_scale,
+        emptied=1 - filled,
+        opening=1 - jnp.exp(-jnp.maximum(beat.mitral_flow, 0.0) / OPENING_FLOW),
+        ejecting=jnp.clip(beat.aortic_flow / peak_ejection, 0.0, 1.0),
+    )
+
+
+def cavity_radius(
+    heart: Heart, motion: Motion, z: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Radius [cm] of the left ventricle's cavity at a height 0 <= z <= length, at one instant."""
+    level = z / motion.length
+    profile = jnp.sqrt(jnp.maximum(level * (2 * WIDEST_LEVEL - level), 0.0)) / WIDEST_LEVEL
+    return heart.radius * profile * (1 - motion.squeeze * _squeeze_profile(level))
+
+
+def _radius_squared(heart: Heart, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Squared radius of left ventricle and atrium at end diastole; negative beyond both ends."""
+    level = z / heart.length
+    ventricle = heart.radius**2 * level * (2 * WIDEST_LEVEL - level) / WIDEST_LEVEL**2
+    depth = (z - heart.length) / heart.atrium_length
+    atrium = heart.annulus_radius**2 * (1 - depth) * (1 + heart.atrium_bulge * depth)
+    return jnp.where(z < heart.length, ventricle, atrium)
+
+
+def _radius_squared_slope(heart: Heart, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Derivative of `_radius_squared` along z [cm]."""
+    level = z / heart.length
+    ventricle = heart.radius**2 * 2 * (WIDEST_LEVEL - level) / WIDEST_LEVEL**2 / heart.length
+    depth = (z - heart.length) / heart.atrium_length
+    bulge = heart.atrium_bulge
+    atrium = heart.annulus_radius**2 * (bulge - 1 - 2 * bulge * depth) / heart.atrium_length
+    return jnp.where(z < heart.length, ventricle, atrium)
+
+
+def _smoothstep(value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    value = jnp.clip(value, 0.0, 1.0)
+    return value * value * (3 - 2 * value)
+
+
+def to_material(
+    heart: Heart, motion: Motion, x: Float[Array, "*shape"], z: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Where the tissue that is now at (x, z) was at end diastole [cm].
+
+    Along the axis the ventricle shortens evenly, the atrium stretches so that its roof stays, and
+    the chest wall above the apex rests. Across it, squared distances from the cavity's border
+    scale by the shortening: the volume of every ring of wall is conserved.
+    """
+    shortening = motion.length / heart.length
+    roof = heart.length + heart.atrium_length
+    from_roof = (roof - z) * (heart.atrium_length / (roof - motion.length))
+    z_below = jnp.where(z < roof, roof - from_roof, z)
+    z_m = jnp.where(z < motion.length, jnp.where(z > 0, z / shortening, z), z_below)
+
+    level = jnp.clip(z_m / heart.length, 0.0, 1.0)
+    ventricle_scale = 1 - motion.squeeze * _squeeze_profile(level)
+    into_atrium = _smoothstep((z_m - heart.length) / (0.6 * heart.atrium_length))
+    scale = ventricle_scale + (motion.atrium_scale - ventricle_scale) * into_atrium
+    stretch = jnp.where(z < motion.length, shortening, 1.0)
+    # The jump of `stretch` between chest wall and ventricle is spread over a centimetre.
+    stretch = 1 + (stretch - 1) * _smoothstep(z + 0.5)
+
+    border2 = _radius_squared(heart, z_m)
+    beyond = x * x - jnp.where(border2 > 0, scale * scale, 1.0) * border2
+    radius = jnp.abs(x)
+    rested = jnp.sqrt(jnp.maximum(border2 + stretch * beyond, 1e-6))
+    radius_m = jnp.where(beyond > 0, rested, radius / scale)
+    # Motion dies out beyond the wall: lung, chest wall and spine rest.
+    away = jnp.maximum(radius_m - jnp.sqrt(jnp.maximum(border2, 0.0)) - 1.5 * heart.wall, 0.0)
+    rest = away * away
+    rest = rest / (rest + 4.0)
+    radius_m = radius_m + (radius - radius_m) * rest
+    # The right heart lies beyond the septum: its ventricle narrows, its atrium widens.
+    towards_base = 1 - 2 * _smoothstep((z_m - heart.length + 1.0) / 2.0)
+    narrowing = 1 + RIGHT_SHORTENING * motion.emptied * towards_base
+    radius_m = jnp.where(x < 0, radius_m + away * (narrowing - 1), radius_m)
+    return jnp.sign(x) * radius_m, z_m
+
+
+class Outline(NamedTuple):
+    """Where a material point lies relative to the chambers; distances in cm, negative inside.
+
+    Attributes:
+        left: To the border of the left ventricle or atrium.
+        right: To the border of the right ventricle or atrium.
+        normal_x, normal_z: Outward normal of the left chambers' border.
+    """
+
+    left: Float[Array, "*shape"]
+    right: Float[Array, "*shape"]
+    normal_x: Float[Array, "*shape"]
+    normal_z: Float[Array, "*shape"]
+
+
+def outline(heart: Heart, x: Float[Array, "*shape"], z: Float[Array, "*shape"]) -> Outline:
+    """Distances to the chambers at end diastole, to first order near the borders."""
+    slope = _radius_squared_slope(heart, z)
+    gradient = jnp.sqrt(4 * x * x + slope * slope) + 1e-3
+    left = (x * x - _radius_squared(heart, z)) / gradient
+    # The first-order distance falls behind far away; the radial one never does.
+    radial = jnp.abs(x) - jnp.sqrt(jnp.maximum(_radius_squared(heart, z), 0.0))
+    inside_span = (z > 0.3 * heart.length) & (z < heart.length + 0.6 * heart.atrium_length)
+    left = jnp.where(inside_span & (left > 0), radial, left)
+
+    # Right ventricle: from its apex, well below the left one, it widens towards the tricuspid
+    # annulus, which sits half a centimetre closer to the apex than the mitral one.
+    tricuspid = heart.length - 0.5
+    level = jnp.clip((z / tricuspid - 0.24) / 0.76, 0.0, 1.2)
+    width = heart.right_width * jnp.sqrt(level * (1.45 - 0.45 * level))
+    septum = jnp.sqrt(jnp.maximum(_radius_squared(heart, jnp.minimum(z, heart.length)), 0.0))
+    from_septum = -x - septum - heart.wall
+    ventricle = jnp.maximum(jnp.maximum(-from_septum, from_septum - width), z - tricuspid - 0.1)
+    # Right atrium: an ellipse beside the left one, the atrial septum between them.
+    half_width = 0.52 * heart.right_width + 0.3
+    half_length = 0.55 * heart.atrium_length + 0.2
+    centre_x = -(1.12 * heart.annulus_radius + 0.6 + half_width)
+    centre_z = tricuspid + 0.8 * half_length
+    u, v = (x - centre_x) / half_width, (z - centre_z) / half_length
+    distance = jnp.sqrt(u * u + v * v)
+    atrium = (distance - 1) * 0.5 * (half_width + half_length)
+    right = jnp.minimum(ventricle, atrium)
+    return Outline(left, right, 2 * x / gradient, -slope / gradient)

@@ -1,0 +1,341 @@
+"""Phantom clips: an apical four-chamber view of a beating heart, pixel by pixel.
+
+`render` turns one simulated beat and one `View` into the frames of a clip. The cavity that is
+drawn has the beat's volume at every instant; the leaflets follow its valve flows.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
+
+from jaxtwin.data.phantom.heart import Motion, PhantomBeat, cavity_radius, motion_of, to_material
+from jaxtwin.data.phantom.speckle import (
+    decibels_to_amplitude,
+    echo_textures,
+    from_probe,
+    texture_index,
+)
+from jaxtwin.data.phantom.view import PROBE_RADIUS, View, draw_view
+
+__all__ = [
+    "SECTOR_TOP",
+    "SIZE",
+    "PhantomBeat",
+    "View",
+    "chords",
+    "draw_view",
+    "frame_times",
+    "heart_to_image",
+    "image_to_heart",
+    "pixel_size",
+    "render",
+]
+
+SIZE = 112  # pixels, EchoNet-Dynamic's frames
+BLOCK = 32  # frames a compiled call: one compilation serves clips of every length
+# Room for the sector's pixels. Their number is half_angle / max(1.03, 1.6 sin half_angle)² of the
+# frame, less what is cut off, which peaks at 62%, plus a little for `aspect`.
+SECTOR_PIXELS = 8192
+SECTOR_TOP = -5.0  # row at which the beams would meet: the probe's face is in the frame's top rows
+CHORDS = 20  # across the cavity, as in EchoNet-Dynamic's tracings
+LEAFLET_WIDTH = 0.17  # cm at the hinge, as the beam blurs it; the tip is half as thick
+LEAFLET_SPECULAR = 0.7  # share of a leaflet's power that is lost when it opens along the beam
+HAZE_PERIOD = 1.4  # s, in which the near field's speckle goes to its other state and back
+NOISE_STOCK = 8 * SECTOR_PIXELS
+OUT_OF_PLANE = 0.7  # share of the speckle that is exchanged when the ventricle is empty
+
+
+class Scene(NamedTuple):
+    """What stays the same through a clip. "Pixels" are those inside the sector.
+
+    Attributes:
+        motion: The heart's motion on the beat's phase grid.
+        tissue: Power of the tissue's echoes at end diastole (`Textures.tissue`).
+        in_sector: Which pixels of the frame show anything.
+        across, down: Place of the pixels in the image plane [cm].
+        screen: Gain of the pixels, a factor of power.
+        resting: Power of the near field's echoes and of the clutter (`Textures.resting`).
+        grain: Speckle through which the leaflets are seen (`Textures.grain`).
+        floor: Mean power of the thermal noise.
+        noise: A stock of thermal noise of unit mean power, from which every frame takes a part.
+    """
+
+    motion: Motion
+    tissue: Float[Array, "plane cell"]
+    in_sector: Bool[Array, "height width"]
+    across: Float[Array, " pixel"]
+    down: Float[Array, " pixel"]
+    screen: Float[Array, " pixel"]
+    resting: Float[Array, "plane pixel"]
+    grain: Float[Array, " pixel"]
+    floor: Float[Array, " pixel"]
+    noise: Float[Array, " stock"]
+
+
+def pixel_size(view: View) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Width and height [cm] of a pixel: the sector fills the frame, cut a little at the sides."""
+    height = view.depth * jnp.maximum(1.03, 1.6 * jnp.sin(view.half_angle)) / SIZE
+    return height * view.aspect, height
+
+
+def _pixel_grid(view: View) -> tuple[Float[Array, "height width"], Float[Array, "height width"]]:
+    """Centres of the pixels, from where the beams would meet: across and down [cm]."""
+    width, height = pixel_size(view)
+    index = jnp.arange(SIZE, dtype=jnp.float32)
+    across = jnp.broadcast_to((index[None, :] - (SIZE - 1) / 2) * width, (SIZE, SIZE))
+    down = jnp.broadcast_to((index[:, None] - SECTOR_TOP) * height, (SIZE, SIZE))
+    return across, down
+
+
+def _bow(view: View, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Sideways shift [cm] of the long axis at a height z: a shear, which keeps every volume."""
+    level = z / view.heart.length
+    return view.bend * 4 * level * (1 - level) * jnp.exp(-jnp.square(level - 0.5))
+
+
+def image_to_heart(
+    view: View,
+    drift: Float[Array, ""],
+    across: Float[Array, "*shape"],
+    down: Float[Array, "*shape"],
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Image plane to the heart's plane, both in cm. `drift`: the heart's travel by breathing."""
+    cosine, sine = jnp.cos(view.tilt), jnp.sin(view.tilt)
+    right = across - view.apex_x - 0.4 * drift
+    below = down - view.apex_y - drift
+    x = cosine * right - sine * below
+    z = (sine * right + cosine * below) / (1 - view.foreshortening)
+    return x - _bow(view, z), z
+
+
+def heart_to_image(
+    view: View, drift: Float[Array, ""], x: Float[Array, "*shape"], z: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Inverse of `image_to_heart`."""
+    cosine, sine = jnp.cos(view.tilt), jnp.sin(view.tilt)
+    x, z = x + _bow(view, z), z * (1 - view.foreshortening)
+    across = view.apex_x + 0.4 * drift + cosine * x + sine * z
+    return across, view.apex_y + drift - sine * x + cosine * z
+
+
+def frame_times(view: View) -> Float[np.ndarray, " time"]:
+    """When each frame of the clip is taken [s]."""
+    frames = max(round(float(view.duration) * float(view.frame_rate)), 2)
+    return np.arange(frames, dtype=np.float32) / np.float32(view.frame_rate)
+
+
+def _motion_at(
+    scene_motion: Motion, beat: PhantomBeat, view: View, times: Float[Array, " time"]
+) -> Motion:
+    """The heart's configuration at some times, from its motion on the phase grid."""
+    phases = beat.V_lv.shape[0]
+    place = jnp.mod(times / beat.period + view.start_phase, 1.0) * phases
+    before = jnp.clip(place.astype(jnp.int32), 0, phases - 1)
+    share = place - before
+    after = jnp.mod(before + 1, phases)
+    return jax.tree.map(lambda leaf: leaf[before] * (1 - share) + leaf[after] * share, scene_motion)
+
+
+def _drift_at(view: View, times: Float[Array, "*time"]) -> Float[Array, "*time"]:
+    """The heart's travel by breathing [cm]."""
+    return view.drift * jnp.sin(2 * np.pi * (times / view.drift_period + view.drift_phase))
+
+
+@jax.jit
+def _scene(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> Scene:
+    texture_key, noise_key = jax.random.split(key)
+    textures = echo_textures(view, texture_key)
+    across, down = _pixel_grid(view)
+    depth, angle = jnp.sqrt(across * across + down * down), jnp.arctan2(across, down)
+    in_sector = (depth < view.depth) & (depth > PROBE_RADIUS) & (jnp.abs(angle) < view.half_angle)
+    # Only pixels inside the sector are computed; the padding repeats the frame's first corner.
+    inside = jnp.flatnonzero(in_sector, size=SECTOR_PIXELS, fill_value=0)
+    across, down, depth, angle = (
+        field.reshape(-1)[inside] for field in (across, down, depth, angle)
+    )
+
+    cell = texture_index(depth, jnp.sin(angle))
+    relative = depth / view.depth
+    screen = view.gain + view.attenuation * (0.5 - relative)
+    screen = screen - view.lateral_loss * jnp.abs(angle / view.half_angle) ** 3
+    for ray in range(view.shadow_angle.shape[0]):
+        from_ray = (angle - view.shadow_angle[ray]) / view.shadow_width[ray]
+        # Draws below zero are views with fewer shadows.
+        screen = screen - jnp.maximum(view.shadow_loss[ray], 0.0) * jnp.exp(-from_ray * from_ray)
+    return Scene(
+        motion=motion_of(beat, view.heart),
+        tissue=textures.tissue,
+        in_sector=in_sector,
+        across=across,
+        down=down,
+        screen=decibels_to_amplitude(screen) ** 2,
+        resting=textures.resting[:, cell],
+        grain=textures.grain[cell],
+        floor=decibels_to_amplitude(view.noise - 10.0 * (1 - relative)) ** 2,
+        # The power of complex thermal noise is exponentially distributed.
+        noise=jax.random.exponential(noise_key, (NOISE_STOCK,), jnp.float32),
+    )
+
+
+def _leaflet(
+    x: Float[Array, " pixel"],
+    z: Float[Array, " pixel"],
+    hinge_x: Float[Array, ""],
+    hinge_z: Float[Array, ""],
+    direction: float,
+    angle: Float[Array, ""],
+    length: Float[Array, ""],
+    bow: Float[Array, ""],
+) -> Float[Array, " pixel"]:
+    """Power [0, 1] of one leaflet: a bowed line from its hinge, blurred by the beam.
+
+    It grows thinner and fainter towards its tip, and fainter as it opens along the beam.
+
+    `direction` is the side to which the closed leaflet reaches (1: lateral), `angle` its opening
+    towards the apex [rad], `length` its chord and `bow` its sag towards the atrium [cm].
+    """
+    cosine, sine = direction * jnp.cos(angle), -jnp.sin(angle)
+    along = ((x - hinge_x) * cosine + (z - hinge_z) * sine) / length
+    aside = direction * ((z - hinge_z) * cosine - (x - hinge_x) * sine)
+    aside = (aside - bow * 4 * along * (1 - along)) * ((1 + along) / LEAFLET_WIDTH)
+    ends = jnp.clip(5 * (along + 0.1), 0.0, 1.0) * jnp.clip(1.5 * (1.0 - along), 0.0, 1.0)
+    seen = 1 - LEAFLET_SPECULAR * sine * sine
+    return seen * ends * ends / (1 + aside * aside) ** 3
+
+
+def _leaflets(
+    view: View, motion: Motion, x: Float[Array, " pixel"], z: Float[Array, " pixel"]
+) -> Float[Array, " pixel"]:
+    """Power of the mitral and, dimmer, the tricuspid leaflets."""
+    heart = view.heart
+    annulus = cavity_radius(heart, motion, motion.length)
+    bow = 0.15 * motion.ejecting - 0.1
+    # The long anterior leaflet reaches the short posterior one below the annulus, off the middle.
+    opened = 1.1 * motion.opening
+    anterior = _leaflet(x, z, -annulus, motion.length, 1.0, 0.16 + opened, 1.30 * annulus, bow)
+    posterior = _leaflet(x, z, annulus, motion.length, -1.0, 0.28 + opened, 0.78 * annulus, bow)
+    septal_x = -annulus - 0.9 * heart.wall
+    width = heart.right_width / (1 + 0.2 * motion.emptied)
+    tricuspid = motion.length - 0.5
+    septal = _leaflet(x, z, septal_x, tricuspid, -1.0, 0.3 + opened, 0.45 * width, bow)
+    lateral = _leaflet(x, z, septal_x - width, tricuspid, 1.0, 0.3 + opened, 0.62 * width, bow)
+    mitral = anterior + 0.12 * posterior
+    return decibels_to_amplitude(view.leaflets) ** 2 * (mitral + 0.08 * (septal + lateral))
+
+
+# A block of frames takes three compiled steps, not one: fused with a lookup, XLA's CPU compiler no
+# longer vectorises the arithmetic before and after it, and the whole takes five times as long.
+
+
+@jax.jit
+def _trace(
+    scene: Scene, beat: PhantomBeat, view: View, times: Float[Array, " time"]
+) -> tuple[Int[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, "2 time"]]:
+    """For each pixel the texture's cell and the leaflets' power; each frame's `exchange`.
+
+    The exchange is the share of the second plane, of the tissue and of what rests: tissue that
+    moves out of the plane is replaced by its neighbour, and comes back.
+    """
+    motions = _motion_at(scene.motion, beat, view, times)
+
+    def frame(motion: Motion, drift: Float[Array, ""]):
+        x, z = image_to_heart(view, drift, scene.across, scene.down)
+        cell = texture_index(*from_probe(view, *to_material(view.heart, motion, x, z)))
+        return cell, _leaflets(view, motion, x, z) * scene.grain
+
+    cell, leaflets = jax.vmap(frame)(motions, _drift_at(view, times))
+    turn = 2 * np.pi * (times / HAZE_PERIOD + view.drift_phase)
+    moved_out = jnp.clip(OUT_OF_PLANE * motions.emptied, 0.0, 1.0)
+    return cell, leaflets, jnp.stack([moved_out, 0.5 + 0.5 * jnp.sin(turn)])
+
+
+@jax.jit
+def _look_up(
+    scene: Scene, cell: Int[Array, "time pixel"], key: PRNGKeyArray
+) -> tuple[Float[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, "time pixel"]]:
+    """The two tissue textures and the thermal noise of a block of frames."""
+    start = jax.random.randint(key, cell.shape[:1], 0, NOISE_STOCK - SECTOR_PIXELS, jnp.int32)
+    place = start[:, None] + jnp.arange(SECTOR_PIXELS, dtype=jnp.int32)[None, :]
+    first, second = scene.tissue
+    return first[cell], second[cell], scene.noise[place]
+
+
+@jax.jit
+def _compress(
+    scene: Scene,
+    view: View,
+    exchange: Float[Array, "2 time"],
+    first: Float[Array, "time pixel"],
+    second: Float[Array, "time pixel"],
+    leaflets: Float[Array, "time pixel"],
+    noise: Float[Array, "time pixel"],
+) -> UInt8[Array, "time pixel"]:
+    """Grey values from the power of the echoes."""
+    tissue, rest = exchange[0, :, None], exchange[1, :, None]
+    power = first * (1 - tissue) + second * tissue
+    power += scene.resting[:1] * (1 - rest) + scene.resting[1:] * rest
+    power = (power + leaflets) * scene.screen[None] + scene.floor[None] * noise
+    level = 1 + jnp.log(power) * float(10 / np.log(10)) / view.dynamic_range
+    bright = jnp.exp(view.contrast * jnp.log(jnp.clip(level, 1e-6, 1.0)))
+    return (255 * bright + 0.5).astype(jnp.uint8)
+
+
+def render(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray, "time 112 112"]:
+    """Render a whole clip.
+
+    Args:
+        beat: One cycle; it is repeated for as long as the clip lasts.
+        view: How the clip is taken, from `draw_view`.
+        key: Randomness of the speckle and the noise.
+
+    Returns:
+        Brightness, 0 to 255, black outside the sector.
+    """
+    beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
+    scene_key, noise_key = jax.random.split(key)
+    scene = _scene(beat, view, scene_key)
+    in_sector = np.asarray(scene.in_sector)
+    times = frame_times(view)
+    frames = np.zeros((len(times), SIZE, SIZE), np.uint8)
+    for start in range(0, len(times), BLOCK):
+        block = frames[start : start + BLOCK]
+        block_times = np.resize(times[start : start + BLOCK], BLOCK)
+        cell, leaflets, exchange = _trace(scene, beat, view, block_times)
+        first, second, noise = _look_up(scene, cell, jax.random.fold_in(noise_key, start))
+        grey = np.asarray(_compress(scene, view, exchange, first, second, leaflets, noise))
+        block[:, in_sector] = grey[: len(block), : in_sector.sum()]
+    return frames
+
+
+@jax.jit
+def _chords(beat: PhantomBeat, view: View, time: Float[Array, ""]) -> Float[Array, "line 4"]:
+    motion = _motion_at(motion_of(beat, view.heart), beat, view, time[None])
+    motion = jax.tree.map(lambda leaf: leaf[0], motion)
+    drift = _drift_at(view, time)
+    level = (jnp.arange(CHORDS, dtype=jnp.float32) + 0.5) / CHORDS
+    z = level * motion.length
+    radius = cavity_radius(view.heart, motion, z)
+    start_x = jnp.concatenate([jnp.zeros(1, jnp.float32), -radius])
+    end_x = jnp.concatenate([jnp.zeros(1, jnp.float32), radius])
+    start_z = jnp.concatenate([jnp.zeros(1, jnp.float32), z])
+    end_z = jnp.concatenate([motion.length[None], z])
+    width, height = pixel_size(view)
+
+    def pixels(x, z):
+        across, down = heart_to_image(view, drift, x, z)
+        return across / width + (SIZE - 1) / 2, down / height + SECTOR_TOP
+
+    return jnp.stack([*pixels(start_x, start_z), *pixels(end_x, end_z)], axis=1)
+
+
+def chords(beat: PhantomBeat, view: View, time: float) -> Float[np.ndarray, "line 4"]:
+    """Tracing of the left ventricle at a time [s], in pixels: X1, Y1, X2, Y2.
+
+    The first line is the long axis, apex to annulus; the others cross the cavity at right angles
+    to it, at evenly spaced levels from apex to annulus.
+    """
+    beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
+    return np.asarray(_chords(beat, view, jnp.float32(time)))

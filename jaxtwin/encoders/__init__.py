@@ -1,0 +1,1 @@
+"""Networks from a clip to raw θ."""

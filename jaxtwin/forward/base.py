@@ -1,0 +1,56 @@
+"""From θ to a recording: what the simulator and the emulator have in common."""
+
+import abc
+from collections.abc import Sequence
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxtwin.parameters import Box, Theta
+from jaxtwin.physics.base import AbstractRecordedSystem, read
+from jaxtwin.physics.channels import Channels
+from jaxtwin.physics.solution import Reading, Recording
+
+
+class AbstractForward(eqx.Module):
+    """θ → recording of one patient, differentiable, inside jit and vmap.
+
+    Whatever learns parameters from measurements learns through one of these, and need not know
+    which.
+
+    Attributes:
+        system: The model.
+        box: The free parameters.
+        channels: Names of the outputs that it gives.
+        phases: Number of phases of the waveforms, 0, 1/n, ... (n − 1)/n.
+    """
+
+    system: eqx.AbstractVar[AbstractRecordedSystem]
+    box: eqx.AbstractVar[Box]
+    channels: eqx.AbstractVar[tuple[str, ...]]
+    phases: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def __call__(self, theta: Theta) -> Recording[Channels]:
+        """Give the recording of one patient."""
+
+    @abc.abstractmethod
+    def predict(self, theta: Float[np.ndarray, "patient free"]) -> Recording[Channels]:
+        """Give the recordings of many patients from concrete numbers; [patient] on every leaf."""
+
+    def read(self, theta: Theta, names: Sequence[str | Reading]) -> list[Float[Array, ""]]:
+        """Read numbers off one patient's recording.
+
+        Args:
+            theta: The free parameters.
+            names: Readings of the system by name, or readings of your own.
+
+        Returns:
+            The values in the order of the names.
+
+        Raises:
+            ValueError: If the system has no such reading, or a channel that it needs is missing.
+        """
+        found = read(self.system, self(theta), names)
+        return [found[name] for name in names]

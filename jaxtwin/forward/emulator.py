@@ -1,0 +1,227 @@
+"""A network in the simulator's place: θ → the beat's waveforms and their extremes."""
+
+import dataclasses
+import functools
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.parameters import Box, Theta
+from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
+from jaxtwin.physics.channels import Channels, select
+from jaxtwin.physics.solution import Recording
+from jaxtwin.training import checkpoint
+
+
+class EmulatorError(NamedTuple):
+    """Errors of an emulator on points of the box that it was not trained on.
+
+    Means over the points of the absolute error, in the outputs' units, one entry a channel;
+    of the waveforms the median over the points of |error|₂ / |waveform|₂.
+    """
+
+    points: int
+    maximum: dict[str, float]
+    minimum: dict[str, float]
+    waveforms: dict[str, float]
+
+
+class OutsideBoxWarning(UserWarning):
+    """The emulator was asked for a θ outside the box that it learnt."""
+
+
+class Emulator(AbstractForward):
+    """A multilayer perceptron from the box to the dimensionless beat.
+
+    The network sees θ as its place in the box, in [−1, 1], and gives the outputs in the
+    units of `AbstractRecordedSystem.scaling`, standardised over the training set.
+
+    Attributes:
+        network: The trained part.
+        mean: Of the standardisation, one entry a value the network gives.
+        spread: Likewise.
+        system: The model that it stands for.
+        box: The box that it learnt.
+        channels: Names of the outputs it gives.
+        phases: Grid points a period, at phases 0, 1/n, ... (n − 1)/n.
+        error: Its measured error; None before it was measured.
+    """
+
+    network: eqx.nn.MLP
+    mean: Float[Array, " value"]
+    spread: Float[Array, " value"]
+    system: AbstractRecordedSystem
+    box: Box = eqx.field(static=True)
+    channels: tuple[str, ...] = eqx.field(static=True)
+    phases: int = eqx.field(static=True)
+    error: EmulatorError | None = None
+
+    @classmethod
+    def create(
+        cls,
+        system: AbstractRecordedSystem,
+        box: Box,
+        channels: tuple[str, ...],
+        phases: int,
+        *,
+        width: int = 256,
+        depth: int = 3,
+        key: PRNGKeyArray,
+    ) -> "Emulator":
+        """An untrained emulator.
+
+        Raises:
+            ValueError: If a channel is no output of the system.
+        """
+        check_channels(system, channels)
+        values = len(channels) * (2 + phases)
+        network = eqx.nn.MLP(
+            len(box.names), values, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
+        )
+        ones = jnp.ones(values, jnp.float32)
+        return cls(
+            network=network,
+            mean=0 * ones,
+            spread=ones,
+            system=system,
+            box=box,
+            channels=tuple(channels),
+            phases=phases,
+        )
+
+    def __call__(self, theta: Theta) -> Recording[Channels]:
+        """Emulate one patient, inside jit and vmap; outside the box the result means nothing."""
+        theta = theta.astype(jnp.float32)
+        values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
+        table = values.reshape(len(self.channels), 2 + self.phases)
+        offset, scale = self.units(theta)
+        table = offset[:, None] + scale[:, None] * table
+        duration = jnp.asarray(self.system.duration(self.box.complete(theta)))
+        columns = (table[:, 0], table[:, 1], table[:, 2:])
+        maximum, minimum, waveforms = (Channels(self.channels, tuple(c)) for c in columns)
+        return Recording(maximum, minimum, waveforms, duration)
+
+    def units(self, theta: Theta) -> tuple[Float[Array, " channel"], Float[Array, " channel"]]:
+        """Offset and scale of each channel for one patient."""
+        offset, scale = self.system.scaling(self.box.complete(theta))
+
+        def pick(outputs: Any) -> Float[Array, " channel"]:
+            return jnp.stack([jnp.asarray(getattr(outputs, c), jnp.float32) for c in self.channels])
+
+        return pick(offset), pick(scale)
+
+    def predict(self, theta: Float[np.ndarray, "patient free"]) -> Recording[Channels]:
+        """Emulate many patients, given as concrete numbers.
+
+        Warns:
+            OutsideBoxWarning: If any θ lies outside the box; the answer is an extrapolation.
+        """
+        inside = np.asarray(self.box.contains(jnp.asarray(theta, jnp.float32)))
+        if not inside.all():
+            warnings.warn(
+                f"{np.sum(~inside)} of {inside.size} θ are outside the box that this emulator "
+                f"learnt, {self.box.describe()}: simulate them, or train on a wider box",
+                OutsideBoxWarning,
+                stacklevel=3,  # the caller's line, past Equinox's own frame
+            )
+        return _predict(self, jnp.asarray(theta, jnp.float32))
+
+    def targets(self, cohort: Cohort) -> Float[np.ndarray, "patient value"]:
+        """Give what the network should give for simulated patients, before standardisation.
+
+        Raises:
+            ValueError: If a simulation failed; its recording means nothing.
+        """
+        if not cohort.success.all():
+            raise ValueError(
+                f"{cohort.failures()}\nleave them out with cohort.take(cohort.success)"
+            )
+        true = select(self.channels, cohort.recording)
+        table = np.concatenate(
+            [
+                np.stack(list(true.maximum), axis=1)[..., None],
+                np.stack(list(true.minimum), axis=1)[..., None],
+                np.stack(list(true.waveforms), axis=1),
+            ],
+            axis=-1,
+        )
+        offset, scale = jax.vmap(self.units)(jnp.asarray(cohort.theta))
+        table = (table - np.asarray(offset)[..., None]) / np.asarray(scale)[..., None]
+        return table.reshape(len(table), -1).astype(np.float32)
+
+
+@eqx.filter_jit
+def _predict(emulator: Emulator, theta: Float[Array, "patient free"]) -> Recording[Channels]:
+    return jax.vmap(emulator)(theta)
+
+
+def description(emulator: Emulator) -> dict[str, Any]:
+    """What is needed to build an emulator again, apart from its arrays."""
+    return {
+        "kind": "emulator",
+        "system": type(emulator.system).__name__,
+        "box": emulator.box.describe(),
+        "channels": list(emulator.channels),
+        "phases": emulator.phases,
+        "width": emulator.network.width_size,
+        "depth": emulator.network.depth,
+    }
+
+
+def save_emulator(folder: Path, emulator: Emulator) -> None:
+    """Write an emulator, its box and its measured error."""
+    if emulator.error is None:
+        raise ValueError(
+            "this emulator's error was not measured: call `emulator_error` and keep it"
+        )
+    error = emulator.error._asdict()
+    checkpoint.save(
+        folder,
+        (emulator.network, emulator.mean, emulator.spread),
+        description(emulator) | {"error": error},
+    )
+
+
+def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
+    """Read an emulator of a system.
+
+    Raises:
+        CheckpointError: If the checkpoint is broken, or of another system.
+    """
+    kept = checkpoint.config(folder, kind="emulator")
+    if kept["system"] != type(system).__name__:
+        raise checkpoint.CheckpointError(
+            f"the emulator at {folder} stands for {kept['system']}, not for "
+            f"{type(system).__name__}; load it with the system it was trained on"
+        )
+    box = Box.described(system.parameters, kept["box"])
+    make = functools.partial(
+        Emulator.create,
+        system,
+        box,
+        tuple(kept["channels"]),
+        kept["phases"],
+        width=kept["width"],
+        depth=kept["depth"],
+    )
+    # Its shapes alone: drawing weights that are replaced at once takes seconds.
+    emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
+    network, mean, spread = checkpoint.load(
+        folder, (emulator.network, emulator.mean, emulator.spread)
+    )
+    return dataclasses.replace(
+        emulator,
+        network=network,
+        mean=mean,
+        spread=spread,
+        system=system,
+        error=EmulatorError(**kept["error"]),
+    )

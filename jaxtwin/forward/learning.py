@@ -1,0 +1,212 @@
+"""Learn an emulator from simulations of the box, and measure it on unseen points."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.forward.emulator import (
+    Emulator,
+    EmulatorError,
+    description,
+    load_emulator,
+    save_emulator,
+)
+from jaxtwin.forward.settings import EMULATOR_TRAINING
+from jaxtwin.parameters import Box
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.channels import MissingChannelError
+from jaxtwin.training import checkpoint
+from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
+from jaxtwin.training.progress import progress_bar
+
+
+def emulator_error(emulator: Emulator, cohort: Cohort) -> tuple[EmulatorError, dict[str, float]]:
+    """Compare an emulator with simulated patients.
+
+    Returns:
+        The errors per channel, and a flat table: waveform_median (the worst channel's, relative),
+        and, for each of the system's readings that its channels allow, NAME_mean and NAME_worst,
+        the mean and largest absolute error, in the reading's unit.
+    """
+    got = emulator.predict(np.asarray(cohort.theta))
+    maximum, minimum, waveforms = {}, {}, {}
+    for channel in emulator.channels:
+        for errors, ours, true in (
+            (maximum, got.maximum, cohort.recording.maximum),
+            (minimum, got.minimum, cohort.recording.minimum),
+        ):
+            errors[channel] = float(np.mean(np.abs(ours[channel] - getattr(true, channel))))
+        true = getattr(cohort.recording.waveforms, channel)
+        relative = np.linalg.norm(got.waveforms[channel] - true, axis=1)
+        waveforms[channel] = float(np.median(relative / np.linalg.norm(true, axis=1)))
+    error = EmulatorError(len(cohort), maximum, minimum, waveforms)
+    table = {"waveform_median": max(waveforms.values())}
+    true = cohort.read()
+    for name, reading in emulator.system.readings().items():
+        try:
+            off = np.abs(np.asarray(reading.of(got)) - true[name])
+        except MissingChannelError:
+            continue
+        table |= {f"{name}_mean": float(off.mean()), f"{name}_worst": float(off.max())}
+    return error, table
+
+
+def train_emulator(
+    emulator: Emulator,
+    training: Cohort,
+    validation: Cohort,
+    config: TrainingConfig,
+    *,
+    folder: Path,
+    seed: int,
+    resume: bool,
+) -> Fitted[Emulator]:
+    """Learn the simulator from simulated patients; see `training.fit` for the arguments."""
+    values = emulator.targets(training)
+    mean = values.mean(axis=0)
+    # One spread a channel for the waveform: phases at which nothing varies must not weigh more.
+    table = (values - mean).reshape(len(values), len(emulator.channels), -1)
+    spread = table.std(axis=0)
+    spread[:, 2:] = np.sqrt(np.mean(spread[:, 2:] ** 2, axis=1, keepdims=True))
+    spread = np.maximum(spread, 1e-6)  # The least flow through a valve is 0 in every patient.
+    emulator = dataclasses.replace(
+        emulator, mean=jnp.asarray(mean), spread=jnp.asarray(spread.reshape(-1))
+    )
+
+    def prepare(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
+        u = np.asarray(emulator.box.to_unit(jnp.asarray(cohort.theta)))
+        return 2 * u - 1, (emulator.targets(cohort) - mean) / spread.reshape(-1)
+
+    x, y = prepare(training)
+    x_validation, y_validation = prepare(validation)
+
+    def squared_error(network: eqx.nn.MLP, x: Array, y: Array) -> Float[Array, ""]:
+        """Extremes and waveforms weigh alike, though there are many more of the latter."""
+        error = (jax.vmap(network)(x) - y).reshape(len(x), len(emulator.channels), -1)
+        return jnp.mean(error[..., :2] ** 2) + jnp.mean(error[..., 2:] ** 2)
+
+    def batches(step: int) -> Iterator[tuple[Array, Array]]:
+        for rows in epochs(len(x), config.batch_size, seed=seed, start_step=step):
+            yield jnp.asarray(x[rows]), jnp.asarray(y[rows])
+
+    evaluate = eqx.filter_jit(squared_error)
+
+    def validate(network: eqx.nn.MLP) -> dict[str, float]:
+        return {
+            "loss": float(evaluate(network, jnp.asarray(x_validation), jnp.asarray(y_validation)))
+        }
+
+    fitted = fit(
+        emulator.network,
+        lambda network, batch, key: squared_error(network, *batch),
+        batches,
+        validate,
+        config,
+        stage="emulator",
+        folder=folder,
+        description=description(emulator)
+        | {"simulations": hashlib.sha256(training.theta.tobytes()).hexdigest()[:16]},
+        seed=seed,
+        resume=resume,
+    )
+    trained = dataclasses.replace(emulator, network=fitted.model)
+    return dataclasses.replace(fitted, model=trained)
+
+
+def learn_emulator(
+    folder: Path,
+    system: AbstractRecordedSystem,
+    box: Box,
+    channels: Sequence[str],
+    *,
+    phases: int = 80,
+    simulations: int = 16_384,
+    unseen: int = 4_096,
+    training: TrainingConfig = EMULATOR_TRAINING,
+    seed: int = 0,
+) -> tuple[Emulator, dict[str, float]]:
+    """Simulate the box, train an emulator and measure it on unseen points.
+
+    What an earlier call left in the folder is used again; a training that was cut short goes on.
+
+    Args:
+        folder: For the emulator, its errors and the training's checkpoints.
+        system: The model.
+        box: What it learns.
+        channels: Names of the outputs that it gives.
+        phases: Grid points a period (or a transient); a divisor of the simulator's 240 steps.
+        simulations: Simulated patients that it learns from; an eighth as many select the step.
+        unseen: Simulated patients that it is measured on.
+        training: How it is trained.
+        seed: Of all draws.
+
+    Returns:
+        The emulator, and its errors as in `emulator_error`, with how many simulations there were,
+        how many failed and were left out, and the seconds that simulation and training took.
+
+    Raises:
+        ValueError: If the folder holds an emulator of something else, or every simulation failed.
+    """
+    place, table = folder / "emulator", folder / "emulator.json"
+    if checkpoint.exists(place) and table.exists():
+        emulator = load_emulator(place, system)
+        kept = (emulator.box, emulator.channels, emulator.phases)
+        if kept != (box, tuple(channels), phases):
+            raise ValueError(
+                f"the emulator in {folder} is of {kept[1]} at {kept[2]} phases on the box "
+                f"{kept[0].describe()}: choose another folder, or delete it"
+            )
+        return emulator, json.loads(table.read_text())
+    began = time.monotonic()
+    held_out = max(simulations // 8, 1)
+    # Three sequences scrambled on their own: no point of one is in another.
+    sets = [
+        simulate_cohort(
+            system,
+            box,
+            box.sample(n, seed=3 * seed + k),
+            phases=phases,
+            progress=functools.partial(progress_bar, desc=f"simulating {part}", unit="chunk"),
+        )
+        for k, (part, n) in enumerate(
+            [("training", simulations), ("validation", held_out), ("unseen", unseen)]
+        )
+    ]
+    total = simulations + held_out + unseen
+    failed = total - sum(int(part.success.sum()) for part in sets)
+    if not all(part.success.any() for part in sets):
+        raise ValueError(
+            f"{sets[0].failures()}\nnothing is left to learn from: print(check_system(system)) "
+            "says what is wrong with it, or make the box smaller"
+        )
+    learnt, held, new = (part.take(part.success) for part in sets)
+    simulated = time.monotonic()
+    untrained = Emulator.create(system, box, tuple(channels), phases, key=jax.random.key(seed))
+    fitted = train_emulator(
+        untrained, learnt, held, training, folder=folder, seed=seed, resume=True
+    )
+    error, errors = emulator_error(fitted.model, new)
+    emulator = dataclasses.replace(fitted.model, error=error)
+    errors |= {
+        "simulations": total,
+        "failed_simulations": failed,
+        "simulation_seconds": simulated - began,
+        "training_seconds": fitted.seconds,
+    }
+    save_emulator(place, emulator)
+    partial = table.with_suffix(".partial")
+    partial.write_text(json.dumps(errors, indent=1))
+    partial.replace(table)
+    return emulator, errors

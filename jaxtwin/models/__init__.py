@@ -1,0 +1,5 @@
+"""Models: parts of circuits, and one file a model."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,14 @@
+from .bjordalsbakke import Bjordalsbakke as Bjordalsbakke
+from .ferreira import Ferreira as Ferreira
+from .four_chambers import FourChambers as FourChambers
+from .glucose import GlucoseTest as GlucoseTest
+from .her import Her as Her
+from .left_heart import EIGHT as EIGHT
+from .left_heart import SEVEN as SEVEN
+from .left_heart import THREE as THREE
+from .left_heart import LeftHeart as LeftHeart
+from .lung import Lung as Lung
+from .lvad import LVAD as LVAD
+from .stergiopulos import Stergiopulos as Stergiopulos
+from .two_lungs import TwoLungs as TwoLungs
+from .windkessel import Windkessel as Windkessel

@@ -1,0 +1,190 @@
+"""The systemic circulation as a closed loop of three compartments.
+
+Bjørdalsbakke, Sturdy, Hose and Hellevik, "Parameter estimation for closed-loop lumped parameter
+models of the systemic circulation using synthetic data", Mathematical Biosciences 343, 108731,
+2022; without the intrathoracic pressure that the ventricle may be given there. The values are
+those that CirculatorySystemModels.jl quotes from the paper's table 1; the paper was not read.
+"""
+
+from typing import ClassVar, NamedTuple
+
+from jaxtwin.models.elastance import hill_activation, phase_of
+from jaxtwin.models.valves import ideal_valve
+from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
+from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
+
+_TABLE = "Bjørdalsbakke 2022, table 1, as quoted by CirculatorySystemModels.jl"
+_WIDE = _TABLE + "; bounds wide around it"
+
+
+class BjordalsbakkeParameters(AbstractParameters):
+    """The loop's parameters, in mL, mmHg and s; named as the left heart's where they are those."""
+
+    T_c: Scalar = parameter(
+        0.85, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_WIDE
+    )
+    V_0: Scalar = parameter(
+        318.2,
+        (150.0, 600.0),
+        symbol="V_{tot}",
+        unit="mL",
+        meaning="stressed volume of the whole loop",
+        source=_WIDE + "; at rest it fills all compartments to the 7 mmHg given there",
+    )
+    E_max: Scalar = parameter(
+        1.5,
+        (0.5, 3.5),
+        symbol="E_{max}",
+        unit="mmHg/mL",
+        meaning="peak elastance (contractility)",
+        source=_WIDE,
+    )
+    E_min: Scalar = parameter(
+        0.03,
+        (0.02, 0.1),
+        symbol="E_{min}",
+        unit="mmHg/mL",
+        meaning="passive elastance (stiffness in diastole)",
+        source=_WIDE,
+    )
+    R_m: Scalar = parameter(
+        0.006,
+        (0.003, 0.1),
+        symbol="R_{mv}",
+        unit="mmHg·s/mL",
+        meaning="mitral-valve resistance",
+        source=_WIDE,
+    )
+    R_a: Scalar = parameter(
+        0.0,
+        (0.0, 0.25),
+        symbol="R_a",
+        unit="mmHg·s/mL",
+        meaning="aortic-valve resistance",
+        source="not in Bjørdalsbakke 2022, whose valve is its 0; bounds for a stenosis",
+    )
+    Z_ao: Scalar = parameter(
+        0.033,
+        (0.01, 0.2),
+        symbol="Z_{ao}",
+        unit="mmHg·s/mL",
+        meaning="characteristic resistance of the aorta",
+        source=_WIDE,
+    )
+    R_s: Scalar = parameter(
+        1.11,
+        (0.5, 2.5),
+        symbol="R_{sys}",
+        unit="mmHg·s/mL",
+        meaning="systemic resistance",
+        source=_WIDE,
+    )
+    C_s: Scalar = parameter(
+        1.13,
+        (0.5, 3.0),
+        symbol="C_{sa}",
+        unit="mL/mmHg",
+        meaning="compliance of the systemic arteries",
+        source=_WIDE,
+    )
+    C_r: Scalar = parameter(
+        11.0,
+        (4.0, 30.0),
+        symbol="C_{sv}",
+        unit="mL/mmHg",
+        meaning="compliance of the systemic veins",
+        source=_WIDE,
+    )
+
+
+class BjordalsbakkeState(NamedTuple):
+    """The loop's three states."""
+
+    V: Scalar
+    """Ventricular volume [mL]."""
+    P_sa: Scalar
+    """Pressure of the systemic arteries [mmHg]."""
+    P_sv: Scalar
+    """Pressure of the systemic veins, from which the ventricle fills [mmHg]."""
+
+
+class Bjordalsbakke(
+    AbstractVentricle[BjordalsbakkeState, BjordalsbakkeParameters, VentricleOutputs]
+):
+    """The closed loop of Bjørdalsbakke et al. 2022.
+
+    With r(u) = max(u, 0) and the activation e of `hill_activation` over t_n = (t mod T_c)/T_c:
+
+        E = (E_max − E_min) e(t_n) + E_min        P_lv = E V
+        q_m = r(P_sv − P_lv)/R_m                  dV/dt = q_m − q_a
+        q_a = r(P_lv − P_sa)/(R_a + Z_ao)         C_s dP_sa/dt = q_a − q_s
+        q_s = (P_sa − P_sv)/R_s                   C_r dP_sv/dt = q_s − q_m
+        P_ao = P_sa + Z_ao q_a
+    """
+
+    parameters: ClassVar = BjordalsbakkeParameters
+
+    def outputs(
+        self, t: Scalar, state: BjordalsbakkeState, p: BjordalsbakkeParameters
+    ) -> VentricleOutputs:
+        """Volumes, pressures and valve flows at time t [s]."""
+        activation = hill_activation(phase_of(t, p.T_c) / p.T_c, 0.303, 1.32, 0.508, 21.9)
+        P_lv = ((p.E_max - p.E_min) * activation + p.E_min) * state.V
+        q_m = ideal_valve(state.P_sv, P_lv, p.R_m)
+        q_a = ideal_valve(P_lv, state.P_sa, p.R_a + p.Z_ao)
+        q_s = (state.P_sa - state.P_sv) / p.R_s
+        P_ao = state.P_sa + p.Z_ao * q_a
+        return VentricleOutputs(state.V, P_lv, P_ao, state.P_sv, q_m, q_a, q_s)
+
+    def vector_field(
+        self, t: Scalar, state: BjordalsbakkeState, p: BjordalsbakkeParameters
+    ) -> BjordalsbakkeState:
+        """The loop's equations; see the class."""
+        out = self.outputs(t, state, p)
+        return BjordalsbakkeState(
+            V=out.q_m - out.q_a,
+            P_sa=(out.q_a - out.q_s) / p.C_s,
+            P_sv=(out.q_s - out.q_m) / p.C_r,
+        )
+
+    def divert(
+        self, rates: BjordalsbakkeState, flow: Scalar, p: BjordalsbakkeParameters
+    ) -> BjordalsbakkeState:
+        """See `AbstractVentricle`.
+
+        The flow enters the arteries behind Z_ao, as P_ao is no state: the Z_ao times the flow
+        that it would add to P_ao is left out.
+        """
+        return rates._replace(V=rates.V - flow, P_sa=rates.P_sa + flow / p.C_s)
+
+    def initial_state(self, p: BjordalsbakkeParameters) -> BjordalsbakkeState:
+        """At rest, as in the paper: one pressure everywhere, 7 mmHg with the defaults."""
+        P = p.V_0 / (1 / p.E_min + p.C_s + p.C_r)
+        return BjordalsbakkeState(P / p.E_min, P, P)
+
+    def period(self, p: BjordalsbakkeParameters) -> Scalar:
+        """The heart period T_c [s]."""
+        return p.T_c
+
+    def conserved(
+        self, state: BjordalsbakkeState, p: BjordalsbakkeParameters
+    ) -> tuple[Scalar, ...]:
+        """The stressed volume V_0 = V + C_s P_sa + C_r P_sv [mL]: the loop is closed."""
+        return (state.V + p.C_s * state.P_sa + p.C_r * state.P_sv,)
+
+    def scaling(self, p: BjordalsbakkeParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
+        """The loop's similarity law: all its equations are homogeneous of degree one.
+
+        So V_lv/V_0, P C/V_0 and q T_c/V_0 do not depend on V_0.
+        """
+        zero = 0.0 * p.V_0
+        V, P, q = p.V_0 + zero, p.V_0 / (p.C_s + p.C_r), p.V_0 / p.T_c
+        offset = VentricleOutputs(zero, zero, zero, zero, zero, zero, zero)
+        return offset, VentricleOutputs(V, P, P, P, q, q, q)
+
+
+SYSTEMIC = Box.of(
+    BjordalsbakkeParameters,
+    ("T_c", "V_0", "E_max", "E_min", "R_m", "Z_ao", "R_s", "C_s", "C_r"),
+)
+"""All that the paper has as a parameter, but for the shape of the activation."""

@@ -1,0 +1,196 @@
+"""The left heart of three states, which with a rotary pump has four.
+
+Ferreira, Chen, Simaan, Boston and Antaki, "A nonlinear state-space model of a combined
+cardiovascular system and a rotary pump", Proceedings of the 44th IEEE Conference on Decision and
+Control and European Control Conference, 2005: what came before the five states of `LeftHeart`.
+
+The circuit is theirs as others quote it, and was not compared with the paper. There aortic flow
+has an inertance and so a state of its own (five with the pump, says the abstract); here the
+inertance is left out, and the flow follows from the pressures. That simplification is ours.
+"""
+
+from typing import ClassVar, NamedTuple
+
+from jaxtwin.models.elastance import double_hill
+from jaxtwin.models.valves import ideal_valve
+from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
+from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
+
+_QUOTED = "Ferreira 2005, as quoted by others"
+_BOX = _QUOTED + " (default); the left heart's box"
+_WIDE = _QUOTED + "; bounds wide around it"
+
+
+class FerreiraParameters(AbstractParameters):
+    """The circuit's parameters, in mL, mmHg and s; named as the left heart's."""
+
+    T_c: Scalar = parameter(
+        0.8, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_BOX
+    )
+    V_0: Scalar = parameter(
+        140.0,
+        (30.0, 280.0),
+        symbol="V_0",
+        unit="mL",
+        meaning="stressed ventricular volume at t = 0 (sets the filling)",
+        source=_BOX + ", from 30 mL",
+    )
+    E_max: Scalar = parameter(
+        2.0,
+        (0.5, 3.5),
+        symbol="E_{max}",
+        unit="mmHg/mL",
+        meaning="peak elastance (contractility)",
+        source=_BOX,
+    )
+    E_min: Scalar = parameter(
+        0.06,
+        (0.02, 0.1),
+        symbol="E_{min}",
+        unit="mmHg/mL",
+        meaning="passive elastance (stiffness in diastole)",
+        source=_BOX,
+    )
+    R_m: Scalar = parameter(
+        0.005,
+        (0.005, 0.1),
+        symbol="R_m",
+        unit="mmHg·s/mL",
+        meaning="mitral-valve resistance",
+        source=_BOX,
+    )
+    R_a: Scalar = parameter(
+        0.001,
+        (0.0001, 0.25),
+        symbol="R_a",
+        unit="mmHg·s/mL",
+        meaning="aortic-valve resistance",
+        source=_BOX,
+    )
+    V_d: Scalar = parameter(
+        10.0,
+        (4.0, 25.0),
+        symbol="V_d",
+        unit="mL",
+        meaning="unstressed ventricular volume",
+        source="the left heart's",
+    )
+    R_s: Scalar = parameter(
+        1.0,
+        (0.5, 2.5),
+        symbol="R_s",
+        unit="mmHg·s/mL",
+        meaning="systemic resistance",
+        source=_WIDE,
+    )
+    R_c: Scalar = parameter(
+        0.0398,
+        symbol="R_c",
+        unit="mmHg·s/mL",
+        meaning="characteristic resistance of the aorta",
+        source=_QUOTED,
+    )
+    C_s: Scalar = parameter(
+        1.33,
+        (0.5, 2.5),
+        symbol="C_s",
+        unit="mL/mmHg",
+        meaning="systemic compliance",
+        source=_WIDE,
+    )
+    C_r: Scalar = parameter(
+        4.4,
+        symbol="C_r",
+        unit="mL/mmHg",
+        meaning="atrial and venous compliance",
+        source=_QUOTED,
+    )
+    P_0: Scalar = parameter(
+        75.0,
+        symbol="P_0",
+        unit="mmHg",
+        meaning="arterial pressure at t = 0",
+        source="the left heart's",
+    )
+
+
+class FerreiraState(NamedTuple):
+    """The circuit's three states."""
+
+    V: Scalar
+    """Ventricular volume above the unstressed volume [mL]."""
+    P_la: Scalar
+    """Left-atrial (and venous) pressure [mmHg]."""
+    P_a: Scalar
+    """Systemic arterial pressure [mmHg]."""
+
+
+class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, VentricleOutputs]):
+    """The left heart of Ferreira et al. 2005, without inertance: `LVAD(Ferreira(), speed)` pumps.
+
+    With r(u) = max(u, 0), P_lv = E(t) V, q_m = r(P_la − P_lv)/R_m, q_a = r(P_lv − P_a)/(R_a + R_c):
+
+        dV/dt    = q_m − q_a
+        dP_la/dt = (P_a − P_la)/(R_s C_r) − q_m/C_r
+        dP_a/dt  = (P_la − P_a)/(R_s C_s) + q_a/C_s
+        P_ao     = P_a + R_c q_a
+    """
+
+    parameters: ClassVar = FerreiraParameters
+
+    def outputs(self, t: Scalar, state: FerreiraState, p: FerreiraParameters) -> VentricleOutputs:
+        """Volumes, pressures and valve flows at time t [s]."""
+        P_lv = double_hill(t, p.T_c, p.E_max, p.E_min) * state.V
+        q_m = ideal_valve(state.P_la, P_lv, p.R_m)
+        q_a = ideal_valve(P_lv, state.P_a, p.R_a + p.R_c)
+        q_s = (state.P_a - state.P_la) / p.R_s
+        P_ao = state.P_a + p.R_c * q_a
+        return VentricleOutputs(state.V + p.V_d, P_lv, P_ao, state.P_la, q_m, q_a, q_s)
+
+    def vector_field(self, t: Scalar, state: FerreiraState, p: FerreiraParameters) -> FerreiraState:
+        """The circuit's equations; see the class."""
+        out = self.outputs(t, state, p)
+        return FerreiraState(
+            V=out.q_m - out.q_a,
+            P_la=(out.q_s - out.q_m) / p.C_r,
+            P_a=(out.q_a - out.q_s) / p.C_s,
+        )
+
+    def divert(self, rates: FerreiraState, flow: Scalar, p: FerreiraParameters) -> FerreiraState:
+        """See `AbstractVentricle`.
+
+        The flow enters the arteries behind R_c, as P_ao is no state: the R_c times the flow that
+        it would add to P_ao is left out.
+        """
+        return rates._replace(V=rates.V - flow, P_a=rates.P_a + flow / p.C_s)
+
+    def initial_state(self, p: FerreiraParameters) -> FerreiraState:
+        """End diastole with the ventricle filled to V_0: (V_0, V_0·E_min, P_0)."""
+        return FerreiraState(p.V_0, p.V_0 * p.E_min, p.P_0 + 0.0 * p.V_0)
+
+    def period(self, p: FerreiraParameters) -> Scalar:
+        """The heart period T_c [s]."""
+        return p.T_c
+
+    def conserved(self, state: FerreiraState, p: FerreiraParameters) -> tuple[Scalar, ...]:
+        """The stressed volume V_s = V + C_r P_la + C_s P_a [mL]: the loop is closed."""
+        return (state.V + p.C_r * state.P_la + p.C_s * state.P_a,)
+
+    def scaling(self, p: FerreiraParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
+        """The circuit's similarity law, the left heart's.
+
+        (V_lv − V_d)/V_s, C P/V_s and T_c q/V_s depend on neither V_0 nor V_d nor P_0: the
+        equations are homogeneous of degree one, and the orbit knows the start by V_s alone.
+        """
+        (V_s,) = self.conserved(self.initial_state(p), p)
+        P = V_s / (p.C_r + p.C_s)
+        q = V_s / p.T_c
+        zero = 0.0 * V_s
+        offset = VentricleOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
+        return offset, VentricleOutputs(V_s, P, P, P, q, q, q)
+
+
+NINE = Box.of(
+    FerreiraParameters, ("T_c", "V_0", "E_max", "E_min", "R_m", "R_a", "V_d", "R_s", "C_s")
+)
+"""The seven parameters of the left heart's twin, and the arteries'."""

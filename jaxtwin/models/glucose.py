@@ -1,0 +1,229 @@
+"""The minimal model of glucose and insulin in an intravenous glucose tolerance test.
+
+Glucose: Bergman, Ider, Bowden and Cobelli, "Quantitative estimation of insulin sensitivity",
+American Journal of Physiology 236, 1979. Insulin: Toffolo, Bergman, Finegood, Bowden and Cobelli,
+"Quantitative estimation of beta cell sensitivity to glucose in the intact organism", Diabetes 29,
+1980; Bergman, Phillips and Cobelli, Journal of Clinical Investigation 68, 1981. Insulin is given
+as in the modified test of Finegood, Hramiak and Dupre, Journal of Clinical Endocrinology and
+Metabolism 70, 1990.
+
+Time is in minutes here, not seconds; glucose is in mg/dL, insulin in µU/mL.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.solution import Reading
+
+_PACINI = (
+    "default between 16 healthy adults (Pacini et al., American Journal of Physiology 274, 1998: "
+    "{}) and larger groups; the bounds reach down to type-2 diabetes"
+)
+_FASTING = "a healthy adult's; the bounds reach to type-2 diabetes"
+_FIT = "of the size that fits of healthy adults give; the bounds reach to type-2 diabetes"
+_PROTOCOL = "the insulin-modified test"
+
+
+class GlucoseParameters(AbstractParameters):
+    """The patient, then the test. Rates are by the minute."""
+
+    S_G: Scalar = parameter(
+        0.025,
+        (0.005, 0.045),
+        symbol="S_G",
+        unit="min⁻¹",
+        meaning="glucose effectiveness: how fast glucose returns by itself",
+        source=_PACINI.format("0.026 – 0.036"),
+    )
+    S_I: Scalar = parameter(
+        4e-4,
+        (0.2e-4, 10e-4),
+        symbol="S_I",
+        unit="min⁻¹/(µU/mL)",
+        meaning="insulin sensitivity",
+        source=_PACINI.format("7.0e-4"),
+    )
+    p_2: Scalar = parameter(
+        0.03,
+        (0.01, 0.1),
+        symbol="p_2",
+        unit="min⁻¹",
+        meaning="rate at which insulin's action comes and goes",
+        source=_FIT,
+    )
+    G_b: Scalar = parameter(
+        90.0,
+        (65.0, 200.0),
+        symbol="G_b",
+        unit="mg/dL",
+        meaning="fasting glucose",
+        source=_FASTING,
+    )
+    I_b: Scalar = parameter(
+        8.0,
+        (2.0, 30.0),
+        symbol="I_b",
+        unit="µU/mL",
+        meaning="fasting insulin",
+        source=_FASTING,
+    )
+    n: Scalar = parameter(
+        0.27,
+        (0.1, 0.4),
+        symbol="n",
+        unit="min⁻¹",
+        meaning="rate at which insulin is cleared",
+        source=_FIT,
+    )
+    I_first: Scalar = parameter(
+        250.0,
+        (0.0, 500.0),
+        symbol="I_1",
+        unit="µU/mL",
+        meaning="insulin above I_b at t = 0 (first phase of secretion)",
+        source=_FIT,
+    )
+    gamma: Scalar = parameter(
+        0.004,
+        (0.0, 0.01),
+        symbol="\\gamma",
+        unit="µU/mL·min⁻²/(mg/dL)",
+        meaning="second phase of secretion",
+        source=_FIT,
+    )
+    h: Scalar = parameter(
+        0.0,
+        (0.0, 30.0),
+        symbol="h",
+        unit="mg/dL",
+        meaning="how far above G_b glucose must be for the second phase",
+        source="near G_b in fits of healthy adults",
+    )
+    G_bolus: Scalar = parameter(
+        200.0,
+        (100.0, 320.0),
+        symbol="\\Delta G",
+        unit="mg/dL",
+        meaning="glucose above G_b at t = 0",
+        source="0.3 g/kg in 1.5 dL/kg; the bounds are wide around it",
+    )
+    dose: Scalar = parameter(
+        30.0,
+        (0.0, 60.0),
+        symbol="D",
+        unit="mU/kg",
+        meaning="insulin given; 0 in the standard test",
+        source=_PROTOCOL,
+    )
+    V_I: Scalar = parameter(
+        0.08,
+        (0.04, 0.16),
+        symbol="V_I",
+        unit="L/kg",
+        meaning="volume in which given insulin is distributed",
+        source="about twice the plasma's; the bounds are wide around it",
+    )
+    t_dose: Scalar = parameter(
+        20.0, symbol="t_D", unit="min", meaning="when insulin is given", source=_PROTOCOL
+    )
+    T_dose: Scalar = parameter(
+        3.0,
+        symbol="T_D",
+        unit="min",
+        meaning="how long giving it takes",
+        source="a slow injection; protocols differ",
+    )
+    T: Scalar = parameter(
+        180.0, symbol="T", unit="min", meaning="duration of the test", source=_PROTOCOL
+    )
+
+
+class GlucoseState(NamedTuple):
+    """The three states, which are all that can be observed as well."""
+
+    G: Scalar
+    """Glucose in plasma [mg/dL]."""
+    X: Scalar
+    """Action of insulin in a remote compartment [min⁻¹]."""
+    I: Scalar  # noqa: E741
+    """Insulin in plasma [µU/mL]."""
+
+
+class GlucoseTest(AbstractRecordedSystem[GlucoseState, GlucoseParameters, GlucoseState]):
+    """The minimal model after a bolus of glucose at t = 0, with insulin given at t_dose.
+
+    From G(0) = G_b + G_bolus, X(0) = 0 and I(0) = I_b + I_first, with r(u) = max(u, 0) and
+    u(t) = dose/(V_I T_dose) from t_dose to t_dose + T_dose, 0 elsewhere:
+
+        dG/dt = −(S_G + X) G + S_G G_b
+        dX/dt = −p_2 X + p_2 S_I (I − I_b)
+        dI/dt = −n (I − I_b) + γ r(G − G_b − h) t + u(t)
+
+    t is in minutes. The papers' p_3 is p_2 S_I, and their threshold of the second phase is
+    G_b + h: counted from G_b, as here, fasting is an equilibrium for every patient.
+
+    The factor t makes the second phase grow with the time since the bolus. It ties the model to
+    one bolus, at t = 0, and a secretion that rises for ever where glucose stays above the
+    threshold has no bound: De Gaetano and Arino, Journal of Mathematical Biology 40, 2000.
+    Nothing defends the patient from low glucose either (no glucagon).
+    """
+
+    parameters: ClassVar = GlucoseParameters
+
+    def vector_field(self, t: Scalar, state: GlucoseState, p: GlucoseParameters) -> GlucoseState:
+        """The rates of change by the minute at t [min]; see the class."""
+        given = jnp.where((t >= p.t_dose) & (t < p.t_dose + p.T_dose), p.dose, 0.0)
+        second = p.gamma * jnp.maximum(state.G - p.G_b - p.h, 0.0) * t
+        return GlucoseState(
+            G=p.S_G * (p.G_b - state.G) - state.X * state.G,
+            X=p.p_2 * (p.S_I * (state.I - p.I_b) - state.X),
+            I=p.n * (p.I_b - state.I) + second + given / (p.V_I * p.T_dose),
+        )
+
+    def initial_state(self, p: GlucoseParameters) -> GlucoseState:
+        """After the bolus and the first phase of secretion, before insulin acts."""
+        return GlucoseState(p.G_b + p.G_bolus, 0.0 * p.S_I, p.I_b + p.I_first)
+
+    def outputs(self, t: Scalar, state: GlucoseState, p: GlucoseParameters) -> GlucoseState:
+        """The state itself; of it glucose and insulin are measured."""
+        del t, p
+        return state
+
+    def duration(self, p: GlucoseParameters) -> Scalar:
+        """The duration of the test T [min]."""
+        return p.T
+
+    def discontinuities(self, p: GlucoseParameters) -> tuple[Scalar, ...]:
+        """Beginning and end of the giving of insulin [min]."""
+        return (p.t_dose, p.t_dose + p.T_dose)
+
+    def readings(self) -> Mapping[str, Reading]:
+        """Highest, lowest and mean glucose, and highest and mean insulin."""
+        return {
+            "G_max": Reading("mg/dL", lambda test: test.maximum.G),
+            "G_min": Reading("mg/dL", lambda test: test.minimum.G),
+            "G_mean": Reading("mg/dL", lambda test: test.waveforms.G.mean(-1)),
+            "I_max": Reading("µU/mL", lambda test: test.maximum.I),
+            "I_mean": Reading("µU/mL", lambda test: test.waveforms.I.mean(-1)),
+        }
+
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """No lower glucose than a patient bears."""
+        return {"G_min": (40.0, float("inf"))}
+
+    def scaling(self, p: GlucoseParameters) -> tuple[GlucoseState, GlucoseState]:
+        """Glucose goes with G_b, X with S_G, insulin with what the test puts into plasma."""
+        zero = 0.0 * p.G_b
+        insulin = p.I_b + p.I_first + p.dose / p.V_I
+        return GlucoseState(p.G_b + zero, zero, p.I_b + zero), GlucoseState(p.G_b, p.S_G, insulin)
+
+
+TWIN = Box.of(GlucoseParameters, ("S_G", "S_I", "p_2", "G_b", "I_b", "I_first", "gamma", "G_bolus"))
+"""What a patient's twin is asked for; the dose is the clinic's, and n, h and V_I are assumed.
+
+The box is wider than life: who is sensitive to insulin secretes little. Its corners of much of
+both have less glucose than a patient bears; `G_min` tells them."""

@@ -1,0 +1,203 @@
+"""The left heart and the systemic circulation as a circuit of five states.
+
+Simaan, Ferreira, Chen, Antaki and Galati, "A dynamical state space representation and
+performance analysis of a feedback-controlled rotary left ventricular assist device", IEEE
+Transactions on Control Systems Technology 17(1), 2009; without the pump.
+"""
+
+from typing import ClassVar, NamedTuple
+
+from jaxtwin.models.elastance import double_hill
+from jaxtwin.models.valves import ideal_valve
+from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
+from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
+
+_SIMAAN = "Simaan 2009, table I"
+_KUANG = "Kuang 2024 (box); Simaan 2009 (default)"
+
+
+class LeftHeartParameters(AbstractParameters):
+    """The circuit's parameters, in mL, mmHg and s."""
+
+    T_c: Scalar = parameter(
+        1.0, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_KUANG
+    )
+    V_0: Scalar = parameter(
+        140.0,
+        (0.0, 280.0),
+        symbol="V_0",
+        unit="mL",
+        meaning="stressed ventricular volume at t = 0 (sets the filling)",
+        source=_KUANG,
+    )
+    E_max: Scalar = parameter(
+        2.0,
+        (0.5, 3.5),
+        symbol="E_{max}",
+        unit="mmHg/mL",
+        meaning="peak elastance (contractility)",
+        source=_KUANG,
+    )
+    E_min: Scalar = parameter(
+        0.06,
+        (0.02, 0.1),
+        symbol="E_{min}",
+        unit="mmHg/mL",
+        meaning="passive elastance (stiffness in diastole)",
+        source=_KUANG,
+    )
+    R_m: Scalar = parameter(
+        0.005,
+        (0.005, 0.1),
+        symbol="R_m",
+        unit="mmHg·s/mL",
+        meaning="mitral-valve resistance",
+        source=_KUANG,
+    )
+    R_a: Scalar = parameter(
+        0.001,
+        (0.0001, 0.25),
+        symbol="R_a",
+        unit="mmHg·s/mL",
+        meaning="aortic-valve resistance",
+        source=_KUANG,
+    )
+    V_d: Scalar = parameter(
+        10.0,
+        (4.0, 25.0),
+        symbol="V_d",
+        unit="mL",
+        meaning="unstressed ventricular volume",
+        source=_KUANG,
+    )
+    R_s: Scalar = parameter(
+        1.0, symbol="R_s", unit="mmHg·s/mL", meaning="systemic resistance", source=_SIMAAN
+    )
+    R_c: Scalar = parameter(
+        0.0398,
+        symbol="R_c",
+        unit="mmHg·s/mL",
+        meaning="characteristic resistance of the aorta",
+        source=_SIMAAN,
+    )
+    C_a: Scalar = parameter(
+        0.08, symbol="C_a", unit="mL/mmHg", meaning="aortic compliance", source=_SIMAAN
+    )
+    C_s: Scalar = parameter(
+        1.33, symbol="C_s", unit="mL/mmHg", meaning="systemic compliance", source=_SIMAAN
+    )
+    C_r: Scalar = parameter(
+        4.4, symbol="C_r", unit="mL/mmHg", meaning="atrial and venous compliance", source=_SIMAAN
+    )
+    L_s: Scalar = parameter(
+        0.0005, symbol="L_s", unit="mmHg·s²/mL", meaning="aortic inertance", source=_SIMAAN
+    )
+    P_0: Scalar = parameter(
+        75.0,
+        symbol="P_0",
+        unit="mmHg",
+        meaning="arterial and aortic pressure at t = 0",
+        source="Kuang 2024",
+    )
+
+
+class LeftHeartState(NamedTuple):
+    """The circuit's five states."""
+
+    V: Scalar
+    """Ventricular volume above the unstressed volume [mL]."""
+    P_la: Scalar
+    """Left-atrial (and venous) pressure [mmHg]."""
+    P_a: Scalar
+    """Systemic arterial pressure [mmHg]."""
+    P_ao: Scalar
+    """Aortic pressure [mmHg]."""
+    Q: Scalar
+    """Aortic flow [mL/s]."""
+
+
+class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, VentricleOutputs]):
+    """The five-state left heart of Simaan et al. 2009.
+
+    With r(u) = max(u, 0), P_lv = E(t) V, q_m = r(P_la − P_lv)/R_m, q_a = r(P_lv − P_ao)/R_a:
+
+        dV/dt    = q_m − q_a
+        dP_la/dt = (P_a − P_la)/(R_s C_r) − q_m/C_r
+        dP_a/dt  = (P_la − P_a)/(R_s C_s) + Q/C_s
+        dP_ao/dt = (q_a − Q)/C_a
+        dQ/dt    = (P_ao − P_a − R_c Q)/L_s
+    """
+
+    parameters: ClassVar = LeftHeartParameters
+
+    def outputs(self, t: Scalar, state: LeftHeartState, p: LeftHeartParameters) -> VentricleOutputs:
+        """Volumes, pressures and valve flows at time t [s]."""
+        P_lv = double_hill(t, p.T_c, p.E_max, p.E_min) * state.V
+        q_m = ideal_valve(state.P_la, P_lv, p.R_m)
+        q_a = ideal_valve(P_lv, state.P_ao, p.R_a)
+        q_s = (state.P_a - state.P_la) / p.R_s
+        return VentricleOutputs(state.V + p.V_d, P_lv, state.P_ao, state.P_la, q_m, q_a, q_s)
+
+    def vector_field(
+        self, t: Scalar, state: LeftHeartState, p: LeftHeartParameters
+    ) -> LeftHeartState:
+        """The circuit's equations; see the class."""
+        out = self.outputs(t, state, p)
+        return LeftHeartState(
+            V=out.q_m - out.q_a,
+            P_la=(out.q_s - out.q_m) / p.C_r,
+            P_a=(state.Q - out.q_s) / p.C_s,
+            P_ao=(out.q_a - state.Q) / p.C_a,
+            Q=(state.P_ao - state.P_a - p.R_c * state.Q) / p.L_s,
+        )
+
+    def divert(self, rates: LeftHeartState, flow: Scalar, p: LeftHeartParameters) -> LeftHeartState:
+        """See `AbstractVentricle`."""
+        return rates._replace(V=rates.V - flow, P_ao=rates.P_ao + flow / p.C_a)
+
+    def initial_state(self, p: LeftHeartParameters) -> LeftHeartState:
+        """End diastole with the ventricle filled to V_0: (V_0, V_0·E_min, P_0, P_0, 0)."""
+        zero = 0.0 * p.V_0
+        return LeftHeartState(p.V_0, p.V_0 * p.E_min, p.P_0 + zero, p.P_0 + zero, zero)
+
+    def period(self, p: LeftHeartParameters) -> Scalar:
+        """The heart period T_c [s]."""
+        return p.T_c
+
+    def conserved(self, state: LeftHeartState, p: LeftHeartParameters) -> tuple[Scalar, ...]:
+        """The stressed volume V_s = V + C_r P_la + C_s P_a + C_a P_ao [mL]: the loop is closed."""
+        return (state.V + p.C_r * state.P_la + p.C_s * state.P_a + p.C_a * state.P_ao,)
+
+    def scaling(self, p: LeftHeartParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
+        """The circuit's similarity law.
+
+        The equations are homogeneous of degree one in the state (valves included), and the
+        periodic state depends on the initial one through V_s alone. So (V_lv − V_d)/V_s,
+        C P/V_s and T_c q/V_s depend on neither V_0 nor V_d nor P_0.
+        """
+        (V_s,) = self.conserved(self.initial_state(p), p)
+        P = V_s / (p.C_r + p.C_s + p.C_a)
+        zero = 0.0 * V_s
+        offset = VentricleOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
+        q = V_s / p.T_c
+        scale = VentricleOutputs(V_s, P, P, P, q, q, q)
+        return offset, scale
+
+
+SEVEN = Box.of(LeftHeartParameters, ("T_c", "V_0", "E_max", "E_min", "R_m", "R_a", "V_d"))
+"""The seven-parameter twin of Kuang et al. 2024."""
+
+THREE = Box.of(
+    LeftHeartParameters,
+    ("T_c", "V_0", "E_max"),
+    {"T_c": (0.5, 2.0), "V_0": (15.0, 400.0), "E_max": (0.3, 30.0)},
+)
+"""The three-parameter twin of Kuang et al. 2024, in its own wider box."""
+
+EIGHT = Box.of(
+    LeftHeartParameters,
+    (*SEVEN.names, "R_s"),
+    dict(zip(SEVEN.names, zip(SEVEN.low, SEVEN.high, strict=True), strict=True))
+    | {"R_s": (0.5, 2.5)},
+)
+"""The seven-parameter box with systemic resistance, which hypertension changes."""

@@ -1,0 +1,198 @@
+"""The lung as one compartment behind one airway, and what breathes for it.
+
+The equation of motion of the respiratory system: Bates, "Lung Mechanics: An Inverse Modeling
+Approach", Cambridge University Press, 2009. Units are the field's own: L, cmH₂O and s.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple, TypeVar
+
+import jax.numpy as jnp
+
+from jaxtwin.models.elastance import phase_of
+from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
+from jaxtwin.physics.base import AbstractPeriodicSystem, Outputs, State
+from jaxtwin.physics.solution import Reading
+
+_ADULT = "a ventilated adult's; the bounds reach from stiff to obstructed lungs"
+_SETTING = "usual settings of a ventilator"
+
+
+class AbstractBreathParameters(AbstractParameters):
+    """What drives a breath: four settings of the ventilator, and the patient's own effort.
+
+    With P_i = 0 the patient breathes alone, with P_mus = 0 the ventilator does; with both it
+    supports an effort that begins and ends with its own inspiration.
+    """
+
+    T: Scalar = parameter(
+        4.0, (2.0, 6.0), symbol="T", unit="s", meaning="duration of a breath", source=_SETTING
+    )
+    T_i: Scalar = parameter(
+        1.3, (0.6, 1.8), symbol="T_i", unit="s", meaning="duration of inspiration", source=_SETTING
+    )
+    P_i: Scalar = parameter(
+        15.0,
+        (0.0, 30.0),
+        symbol="P_i",
+        unit="cmH2O",
+        meaning="inspiratory pressure above PEEP",
+        source=_SETTING,
+    )
+    PEEP: Scalar = parameter(
+        5.0,
+        (0.0, 15.0),
+        symbol="PEEP",
+        unit="cmH2O",
+        meaning="positive end-expiratory pressure",
+        source=_SETTING,
+    )
+    P_mus: Scalar = parameter(
+        0.0,
+        (0.0, 20.0),
+        symbol="P_{mus}",
+        unit="cmH2O",
+        meaning="peak pressure of the inspiratory muscles",
+        source="none in a sedated patient; about 5 in quiet breathing, the bounds up to laboured",
+    )
+
+
+def airway_pressure(t: Scalar, p: AbstractBreathParameters) -> Scalar:
+    """The ventilator's pressure at the mouth [cmH₂O]: PEEP + P_i for T_i, then PEEP.
+
+    Args:
+        t: Time [s]; t = 0 is the beginning of inspiration.
+        p: The breath.
+    """
+    return p.PEEP + jnp.where(phase_of(t, p.T) < p.T_i, p.P_i, 0.0)
+
+
+def muscle_pressure(t: Scalar, p: AbstractBreathParameters) -> Scalar:
+    """The pressure of the inspiratory muscles [cmH₂O], positive where they draw in air.
+
+    A parabola from 0 to P_mus in inspiration and an exponential back to 0 in expiration. With
+    T_e = T − T_i and s = (t − T_i)/T_e:
+
+        P_mus t (T − t)/(T_i T_e)    then    P_mus (exp(−5 s) − exp(−5))/(1 − exp(−5))
+
+    After Albanese, Cheng, Ursino and Chbat, American Journal of Physiology - Heart 310, 2016.
+
+    Args:
+        t: Time [s]; t = 0 is the beginning of inspiration.
+        p: The breath.
+    """
+    phase, T_e = phase_of(t, p.T), p.T - p.T_i
+    rising = phase * (p.T - phase) / (p.T_i * T_e)
+    end = jnp.exp(-5.0)
+    falling = (jnp.exp(-5.0 * (phase - p.T_i) / T_e) - end) / (1 - end)
+    return p.P_mus * jnp.where(phase < p.T_i, rising, falling)
+
+
+BREATH: dict[str, Reading] = {
+    "V_T": Reading("L", lambda breath: breath.maximum.V - breath.minimum.V),
+    "q_max": Reading("L/s", lambda breath: breath.maximum.q),
+    "ventilation": Reading(
+        "L/min", lambda breath: (breath.maximum.V - breath.minimum.V) * 60 / breath.duration
+    ),
+}
+"""Readings of every lung's breath: tidal volume, peak inspiratory flow, minute ventilation."""
+
+_Breath = TypeVar("_Breath", bound=AbstractBreathParameters)
+
+
+class AbstractLung(AbstractPeriodicSystem[State, _Breath, Outputs]):
+    """A lung that breathes once a period; its outputs have at least V [L] and q [L/s]."""
+
+    def period(self, p: _Breath) -> Scalar:
+        """The duration of a breath T [s]."""
+        return p.T
+
+    def discontinuities(self, p: _Breath) -> tuple[Scalar, ...]:
+        """The end of inspiration."""
+        return (p.T_i,)
+
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """A tidal volume that keeps a patient alive, and that nobody would turn down at once."""
+        return {"V_T": (0.1, 1.2)}
+
+
+class LungParameters(AbstractBreathParameters):
+    """The breath, then two properties of the patient."""
+
+    R: Scalar = parameter(
+        10.0,
+        (2.0, 50.0),
+        symbol="R",
+        unit="cmH2O·s/L",
+        meaning="airway resistance",
+        source=_ADULT,
+    )
+    C: Scalar = parameter(
+        0.05,
+        (0.01, 0.1),
+        symbol="C",
+        unit="L/cmH2O",
+        meaning="compliance of lung and chest wall",
+        source=_ADULT,
+    )
+
+
+class LungState(NamedTuple):
+    """The one state."""
+
+    V: Scalar
+    """Volume above that of the lung at rest [L]."""
+
+
+class LungOutputs(NamedTuple):
+    """What can be observed at the mouth, and the pressure that cannot."""
+
+    V: Scalar
+    """Volume above that of the lung at rest [L]."""
+    q: Scalar
+    """Flow into the lung [L/s]."""
+    P_aw: Scalar
+    """Pressure at the mouth [cmH₂O]."""
+    P_alv: Scalar
+    """Pressure in the alveoli [cmH₂O]."""
+
+
+class Lung(AbstractLung[LungState, LungParameters, LungOutputs]):
+    """One compartment, breathed for by a ventilator, by its muscles, or by both.
+
+    With P_aw of `airway_pressure` and P_mus of `muscle_pressure`:
+
+        dV/dt = q = (P_aw − P_alv)/R        P_alv = V/C − P_mus
+    """
+
+    parameters: ClassVar = LungParameters
+
+    def outputs(self, t: Scalar, state: LungState, p: LungParameters) -> LungOutputs:
+        """Volume, flow and pressures at time t [s]; t = 0 is the beginning of inspiration."""
+        P_aw = airway_pressure(t, p)
+        P_alv = state.V / p.C - muscle_pressure(t, p)
+        return LungOutputs(state.V, (P_aw - P_alv) / p.R, P_aw, P_alv)
+
+    def vector_field(self, t: Scalar, state: LungState, p: LungParameters) -> LungState:
+        """The equation of motion; see the class."""
+        return LungState(self.outputs(t, state, p).q)
+
+    def initial_state(self, p: LungParameters) -> LungState:
+        """The lung at rest under PEEP."""
+        return LungState(p.C * p.PEEP)
+
+    def readings(self) -> Mapping[str, Reading]:
+        """`BREATH`, and the mean pressure in the alveoli."""
+        mean = Reading("cmH2O", lambda breath: breath.waveforms.P_alv.mean(-1))
+        return {**BREATH, "P_alv_mean": mean}
+
+    def scaling(self, p: LungParameters) -> tuple[LungOutputs, LungOutputs]:
+        """Above PEEP everything goes with P_i and P_mus: the equation is linear."""
+        P = p.P_i + p.P_mus
+        zero = 0.0 * P
+        offset = LungOutputs(p.C * p.PEEP, zero, p.PEEP + zero, p.PEEP + zero)
+        return offset, LungOutputs(p.C * P, P / p.R, P, P)
+
+
+AIRWAY = Box.of(LungParameters, ("R", "C"))
+"""What a patient's twin is asked for; the ventilator's settings are known."""

@@ -1,0 +1,197 @@
+"""A ventricle between a constant filling pressure and a windkessel of three elements.
+
+Stergiopulos, Meister and Westerhof, "Determinants of stroke volume and systolic and diastolic
+aortic pressure", American Journal of Physiology 270 (Heart and Circulatory Physiology 39), 1996.
+The loop is open, with two states. The circuit is theirs as later authors quote it, who also
+gave the human values below; neither was compared with the paper's own table.
+"""
+
+from typing import ClassVar, NamedTuple
+
+from jaxtwin.models.elastance import hill_activation, phase_of
+from jaxtwin.models.valves import ideal_valve
+from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
+from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
+
+_QUOTED = "after Stergiopulos 1996, as quoted by others; bounds wide around it"
+_OURS = "not in Stergiopulos 1996, whose valve is its 0; bounds for a stenosis"
+
+
+class StergiopulosParameters(AbstractParameters):
+    """The circuit's parameters, in mL, mmHg and s; named as the left heart's."""
+
+    T_c: Scalar = parameter(
+        0.8, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_QUOTED
+    )
+    t_p: Scalar = parameter(
+        0.428,
+        (0.3, 0.5),
+        symbol="T_p/T_c",
+        unit="",
+        meaning="time of peak elastance, over the heart period",
+        source=_QUOTED,
+    )
+    P_v: Scalar = parameter(
+        7.5,
+        (4.0, 15.0),
+        symbol="P_v",
+        unit="mmHg",
+        meaning="venous filling pressure",
+        source=_QUOTED,
+    )
+    E_max: Scalar = parameter(
+        2.31,
+        (0.5, 4.0),
+        symbol="E_{max}",
+        unit="mmHg/mL",
+        meaning="peak elastance (contractility)",
+        source=_QUOTED,
+    )
+    E_min: Scalar = parameter(
+        0.06,
+        (0.03, 0.12),
+        symbol="E_{min}",
+        unit="mmHg/mL",
+        meaning="passive elastance (stiffness in diastole)",
+        source=_QUOTED,
+    )
+    V_d: Scalar = parameter(
+        20.0,
+        (4.0, 40.0),
+        symbol="V_d",
+        unit="mL",
+        meaning="unstressed ventricular volume",
+        source=_QUOTED,
+    )
+    R_m: Scalar = parameter(
+        0.005,
+        (0.003, 0.1),
+        symbol="R_m",
+        unit="mmHg·s/mL",
+        meaning="mitral-valve resistance",
+        source="of the size of Simaan 2009's",
+    )
+    R_a: Scalar = parameter(
+        0.0,
+        (0.0, 0.25),
+        symbol="R_a",
+        unit="mmHg·s/mL",
+        meaning="aortic-valve resistance",
+        source=_OURS,
+    )
+    R_c: Scalar = parameter(
+        0.051,
+        (0.02, 0.2),
+        symbol="R_c",
+        unit="mmHg·s/mL",
+        meaning="characteristic resistance of the aorta",
+        source="5% of R_s, as in an adult; bounds wide around it",
+    )
+    R_s: Scalar = parameter(
+        1.05,
+        (0.5, 2.5),
+        symbol="R_s",
+        unit="mmHg·s/mL",
+        meaning="systemic resistance",
+        source=_QUOTED,
+    )
+    C_s: Scalar = parameter(
+        1.6,
+        (0.5, 3.0),
+        symbol="C_s",
+        unit="mL/mmHg",
+        meaning="total arterial compliance",
+        source=_QUOTED,
+    )
+
+
+class StergiopulosState(NamedTuple):
+    """The circuit's two states."""
+
+    V: Scalar
+    """Ventricular volume above the unstressed volume [mL]."""
+    P: Scalar
+    """Pressure in the arterial compliance [mmHg]."""
+
+
+class Stergiopulos(AbstractVentricle[StergiopulosState, StergiopulosParameters, VentricleOutputs]):
+    """The ventricle and arteries of Stergiopulos et al. 1996.
+
+    With r(u) = max(u, 0), t_n = (t mod T_c)/(t_p T_c) and the activation e of `hill_activation`:
+
+        E = (E_max − E_min) e(t_n) + E_min        P_lv = E V
+        q_m = r(P_v − P_lv)/R_m                   q_a = r(P_lv − P)/(R_a + R_c)
+        dV/dt = q_m − q_a                         C_s dP/dt = q_a − P/R_s
+        P_ao = P + R_c q_a
+
+    Blood leaves the arteries against a pressure of 0.
+    """
+
+    parameters: ClassVar = StergiopulosParameters
+
+    def outputs(
+        self, t: Scalar, state: StergiopulosState, p: StergiopulosParameters
+    ) -> VentricleOutputs:
+        """Volumes, pressures and valve flows at time t [s]."""
+        t_n = phase_of(t, p.T_c) / (p.t_p * p.T_c)
+        # Of time over that of the peak: 0.303 T_c and 0.508 T_c at the default t_p.
+        activation = hill_activation(t_n, 0.708, 1.32, 1.187, 21.9)
+        P_lv = ((p.E_max - p.E_min) * activation + p.E_min) * state.V
+        q_m = ideal_valve(p.P_v, P_lv, p.R_m)
+        q_a = ideal_valve(P_lv, state.P, p.R_a + p.R_c)
+        return VentricleOutputs(
+            V_lv=state.V + p.V_d,
+            P_lv=P_lv,
+            P_ao=state.P + p.R_c * q_a,
+            P_la=p.P_v + 0.0 * P_lv,
+            q_m=q_m,
+            q_a=q_a,
+            q_s=state.P / p.R_s,
+        )
+
+    def vector_field(
+        self, t: Scalar, state: StergiopulosState, p: StergiopulosParameters
+    ) -> StergiopulosState:
+        """The circuit's equations; see the class."""
+        out = self.outputs(t, state, p)
+        return StergiopulosState(out.q_m - out.q_a, (out.q_a - out.q_s) / p.C_s)
+
+    def divert(
+        self, rates: StergiopulosState, flow: Scalar, p: StergiopulosParameters
+    ) -> StergiopulosState:
+        """See `AbstractVentricle`.
+
+        The flow enters the compliance, behind R_c. At the root it would add R_c times itself to
+        P_ao, which is no state here, and would hold the valve shut by as much: of 5 L/min 4 mmHg.
+        """
+        return rates._replace(V=rates.V - flow, P=rates.P + flow / p.C_s)
+
+    def initial_state(self, p: StergiopulosParameters) -> StergiopulosState:
+        """A full ventricle, V = P_v/E_min, and the pressure at which half of it leaves a beat."""
+        V = p.P_v / p.E_min
+        return StergiopulosState(V, 0.5 * p.R_s * V / p.T_c)
+
+    def period(self, p: StergiopulosParameters) -> Scalar:
+        """The heart period T_c [s]."""
+        return p.T_c
+
+    def scaling(self, p: StergiopulosParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
+        """The circuit's similarity law.
+
+        The equations are homogeneous of degree one in state and P_v together. So (V_lv − V_d),
+        pressures and flows, over P_v, depend on neither P_v nor V_d. They are given in units of
+        the full ventricle V = P_v/E_min, of V/T_c, and of R_s V/T_c.
+        """
+        V = p.P_v / p.E_min
+        q = V / p.T_c
+        P = p.R_s * q
+        zero = 0.0 * V
+        offset = VentricleOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
+        return offset, VentricleOutputs(V, P, P, P, q, q, q)
+
+
+COUPLING = Box.of(
+    StergiopulosParameters,
+    ("T_c", "t_p", "P_v", "E_max", "E_min", "V_d", "R_m", "R_c", "R_s", "C_s"),
+)
+"""Ventricle, filling and arteries: all but a stenosis of the aortic valve."""

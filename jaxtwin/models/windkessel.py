@@ -1,0 +1,144 @@
+"""The arteries as a windkessel of two or three elements, filled by a given flow.
+
+Westerhof, Lankhaar and Westerhof, "The arterial Windkessel", Medical & Biological Engineering &
+Computing 47, 2009. Linear, with closed forms: what the solvers are tested on.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxtwin.models.elastance import phase_of
+from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
+from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.solution import Reading
+
+_ADULT = "a resting adult's; the bounds are wide around it"
+
+
+class WindkesselParameters(AbstractParameters):
+    """Parameters in mL, mmHg and s; with Z = 0 the windkessel has two elements."""
+
+    T_c: Scalar = parameter(
+        0.9, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_ADULT
+    )
+    T_e: Scalar = parameter(
+        0.3, (0.15, 0.38), symbol="T_e", unit="s", meaning="duration of ejection", source=_ADULT
+    )
+    SV: Scalar = parameter(
+        70.0, (20.0, 130.0), symbol="SV", unit="mL", meaning="stroke volume", source=_ADULT
+    )
+    R: Scalar = parameter(
+        1.0,
+        (0.4, 2.5),
+        symbol="R",
+        unit="mmHg·s/mL",
+        meaning="peripheral resistance",
+        source=_ADULT,
+    )
+    C: Scalar = parameter(
+        1.5,
+        (0.4, 3.0),
+        symbol="C",
+        unit="mL/mmHg",
+        meaning="total arterial compliance",
+        source=_ADULT,
+    )
+    Z: Scalar = parameter(
+        0.05,
+        (0.0, 0.2),
+        symbol="Z",
+        unit="mmHg·s/mL",
+        meaning="characteristic resistance of the aorta",
+        source=_ADULT,
+    )
+
+
+class WindkesselState(NamedTuple):
+    """The one state."""
+
+    P: Scalar
+    """Pressure in the compliance [mmHg]."""
+
+
+class WindkesselOutputs(NamedTuple):
+    """What can be observed of the arteries."""
+
+    P_ao: Scalar
+    """Aortic pressure [mmHg]."""
+    q_a: Scalar
+    """Flow into the aorta [mL/s]."""
+    q_s: Scalar
+    """Flow through the peripheral resistance [mL/s]."""
+
+
+def half_sine_flow(t: Scalar, T_c: Scalar, T_e: Scalar, SV: Scalar) -> Scalar:
+    """A flow of half a sine a beat [mL/s]: SV π/(2 T_e) sin(π t/T_e) for t < T_e, then none.
+
+    Args:
+        t: Time [s]; t = 0 is the beginning of ejection.
+        T_c: Heart period [s].
+        T_e: Duration of ejection [s], less than T_c.
+        SV: What flows in a beat [mL].
+    """
+    phase = phase_of(t, T_c)
+    # Held at T_e: past it the sine is 0, and so is its derivative by the phase.
+    held = jnp.minimum(phase, T_e)
+    return SV * jnp.pi / (2 * T_e) * jnp.sin(jnp.pi * held / T_e)
+
+
+class Windkessel(AbstractPeriodicSystem[WindkesselState, WindkesselParameters, WindkesselOutputs]):
+    """A compliance behind a characteristic resistance, emptied through the periphery.
+
+    With the flow q of `half_sine_flow`:
+
+        C dP/dt = q − P/R        P_ao = P + Z q
+    """
+
+    parameters: ClassVar = WindkesselParameters
+
+    def outputs(
+        self, t: Scalar, state: WindkesselState, p: WindkesselParameters
+    ) -> WindkesselOutputs:
+        """Pressure and flows at time t [s]."""
+        q_a = half_sine_flow(t, p.T_c, p.T_e, p.SV)
+        return WindkesselOutputs(state.P + p.Z * q_a, q_a, state.P / p.R)
+
+    def vector_field(
+        self, t: Scalar, state: WindkesselState, p: WindkesselParameters
+    ) -> WindkesselState:
+        """The balance of the compliance; see the class."""
+        out = self.outputs(t, state, p)
+        return WindkesselState((out.q_a - out.q_s) / p.C)
+
+    def initial_state(self, p: WindkesselParameters) -> WindkesselState:
+        """The mean pressure R SV/T_c."""
+        return WindkesselState(p.R * p.SV / p.T_c)
+
+    def period(self, p: WindkesselParameters) -> Scalar:
+        """The heart period T_c [s]."""
+        return p.T_c
+
+    def readings(self) -> Mapping[str, Reading]:
+        """Systolic, diastolic and mean aortic pressure, and output."""
+        return {
+            "systolic": Reading("mmHg", lambda beat: beat.maximum.P_ao),
+            "diastolic": Reading("mmHg", lambda beat: beat.minimum.P_ao),
+            "P_ao_mean": Reading("mmHg", lambda beat: beat.waveforms.P_ao.mean(-1)),
+            "output": Reading("L/min", lambda beat: beat.waveforms.q_s.mean(-1) * 60 / 1000),
+        }
+
+    def limits(self) -> Mapping[str, tuple[float, float]]:
+        """Pressure and output as in a clinic."""
+        return {"P_ao_mean": (50.0, 130.0), "output": (2.0, 10.0)}
+
+    def scaling(self, p: WindkesselParameters) -> tuple[WindkesselOutputs, WindkesselOutputs]:
+        """Pressures go with R SV/T_c, flows with SV/T_c: the equations are linear in SV."""
+        flow = p.SV / p.T_c
+        zero = 0.0 * flow
+        return WindkesselOutputs(zero, zero, zero), WindkesselOutputs(p.R * flow, flow, flow)
+
+
+THREE_ELEMENTS = Box.of(WindkesselParameters, ("T_c", "T_e", "SV", "R", "C", "Z"))
+"""All parameters free."""

@@ -1,0 +1,207 @@
+"""The best dose for one patient, by differentiating what is read off the recording.
+
+best = optimise_intervention(
+LeftHeart(), p, lambda x: Pump(x[0]), [(6_000, 18_000)],
+maximise="output", within={"P_ao_mean": (70, 90), "P_lv_min": (1, inf)},
+)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.optimize import minimize
+
+from jaxtwin.models.intervention import AbstractIntervention, check_intervention
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.solution import Reading
+from jaxtwin.treatments.treat import Outcome, treat, warn_of_bounds
+
+# How far an endpoint may be outside its range, in shares of the scale it is divided by.
+SLACK = 1e-3
+# Where a start can be led into the ranges, it is within a dozen simulations; beyond this the search
+# only walks along the limits that it cannot keep.
+MOST_SIMULATIONS = 40
+
+
+class _SpentError(Exception):
+    """A start has had its simulations."""
+
+
+class Optimum(NamedTuple):
+    """The best doses that were found.
+
+    Attributes:
+        doses: The doses, one for each bound.
+        endpoints: The patient's endpoints under them.
+        feasible: Whether all endpoints are within their ranges there and a patient can be so; where
+            not, no doses were found that keep them, and these come nearest.
+        simulations: Number of recordings that were solved, each with its gradient.
+        message: What the optimiser says.
+    """
+
+    doses: Float[np.ndarray, " dose"]
+    endpoints: dict[str, float]
+    feasible: bool
+    simulations: int
+    message: str
+
+
+def optimise_intervention(
+    system: AbstractRecordedSystem,
+    p: Any,
+    make: Callable[[Float[Array, " dose"]], AbstractIntervention],
+    bounds: Sequence[tuple[float, float]],
+    *,
+    maximise: str,
+    within: Mapping[str, tuple[float, float]],
+    endpoints: Mapping[str, Reading] | None = None,
+    steps: int | None = None,
+    starts: Sequence[float] = (0.5, 0.25, 0.75),
+) -> Optimum:
+    """Find the doses with the highest endpoint, while others stay within their ranges.
+
+    Sequential quadratic programming (Kraft's SLSQP in SciPy) with exact derivatives: each
+    simulation gives all endpoints and their slopes. It finds a local optimum.
+
+    Args:
+        system: The patient's system, untreated.
+        p: All its parameters.
+        make: Function from doses to the intervention; the same object each time, or it compiles
+            anew.
+        bounds: Lowest and highest value of each dose.
+        maximise: Name of the endpoint to make large.
+        within: Ranges (low, high) of endpoints; infinite where there is no limit. To forbid the
+            suction of a pump, keep P_lv_min above its threshold of 1 mmHg.
+        endpoints: What is read, by name; by default the treated system's readings.
+        steps: Solver steps; `steps` of the treated system by default.
+        starts: Where in the bounds to start, as shares; the next is only tried where the last
+            found nothing within the ranges.
+
+    Raises:
+        ValueError: If a bound or range is empty, or an endpoint unknown.
+        RuntimeError: If no start can be simulated.
+    """
+    low, high = np.asarray(bounds, float).reshape(-1, 2).T
+    if not len(low) or not (low < high).all() or any(not a < b for a, b in within.values()):
+        raise ValueError(f"bounds {bounds}, ranges {dict(within)}: expected low < high in each")
+    lowest: Any = low  # Not of JAX, where an index beyond the end reads the last dose.
+    try:
+        check_intervention(make(lowest), "what `make` returns")
+    except IndexError:
+        raise ValueError(
+            f"`make` reads more doses than the {len(low)} that have bounds: give every dose its own"
+        ) from None
+    names = (maximise, *within)
+    scale = np.array([1.0] + [_scale(*limits) for limits in within.values()])
+    # Numbers as arrays: another patient is not compiled anew.
+    p = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), p)
+    outcome = eqx.Partial(_outcome, system, p, make, endpoints, steps)
+    problem = eqx.Partial(_values_and_slopes, outcome, names)
+    solved: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    most = 0
+
+    def at(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Endpoints and their slopes at a place of the bounds, each simulated once."""
+        u = np.clip(u, 0.0, 1.0)
+        if u.tobytes() not in solved:
+            if len(solved) >= most:
+                raise _SpentError
+            doses = jnp.asarray(low + (high - low) * u, float)
+            values, slopes = jax.tree.map(np.asarray, _compiled(problem, doses))
+            solved[u.tobytes()] = values, slopes * (high - low)
+        return solved[u.tobytes()]
+
+    limits = [
+        (i, sign, bound)
+        for i, (a, b) in enumerate(within.values(), 1)
+        for sign, bound in ((1, a), (-1, b))
+        if np.isfinite(bound)
+    ]
+
+    def margins(u: np.ndarray) -> np.ndarray:
+        values, _ = at(u)
+        return np.array([sign * (values[i] - bound) / scale[i] for i, sign, bound in limits])
+
+    def margin_slopes(u: np.ndarray) -> np.ndarray:
+        _, slopes = at(u)
+        return np.array([sign * slopes[i] / scale[i] for i, sign, _ in limits])
+
+    found: list[tuple[float, np.ndarray, str]] = []
+    for start in starts:
+        most = len(solved) + MOST_SIMULATIONS
+        u0 = np.full(len(low), start)
+        values, _ = at(u0)
+        if not np.isfinite(values).all():
+            continue
+        unit = max(abs(values[0]), 1e-6)
+        tried: list[np.ndarray] = [u0]
+        try:
+            result = minimize(
+                lambda u, unit=unit: -at(u)[0][0] / unit,
+                u0,
+                jac=lambda u, unit=unit: -at(u)[1][0] / unit,
+                bounds=[(0.0, 1.0)] * len(low),
+                constraints={"type": "ineq", "fun": margins, "jac": margin_slopes}
+                if limits
+                else (),
+                method="SLSQP",
+                callback=tried.append,
+                # Of the order of what single precision leaves of the endpoints' digits.
+                options={"ftol": 1e-4, "maxiter": 50},
+            )
+            tried.append(result.x)
+            message = str(result.message)
+        except _SpentError:
+            message = f"no answer within {MOST_SIMULATIONS} simulations of a start"
+        u = np.clip(tried[-1], 0.0, 1.0)
+        worst = min([0.0, *np.nan_to_num(margins(u), nan=-np.inf)])
+        found.append((worst, u, message))
+        if worst >= -SLACK:
+            break
+    if not found:
+        raise RuntimeError(f"the simulation failed at all of the starts {starts}")
+    worst, u, message = max(found, key=lambda entry: entry[0])
+    doses = low + (high - low) * u
+    final = _compiled(outcome, jnp.asarray(doses, float))
+    warn_of_bounds(f"the best dose, {doses}", p, final.parameters)
+    values = {name: float(value) for name, value in final.readings.items()}
+    feasible = worst >= -SLACK and bool(final.success)
+    return Optimum(doses, values, feasible, len(solved), message)
+
+
+def _scale(low: float, high: float) -> float:
+    """What makes an endpoint of order one: the width of its range, or the size of its limit."""
+    if np.isfinite(high - low):
+        return high - low
+    finite = [abs(limit) for limit in (low, high) if np.isfinite(limit)]
+    return max([1.0, *finite])
+
+
+def _outcome(system, p, make, endpoints, steps, doses) -> Outcome:
+    return treat(system, p, make(doses), endpoints=endpoints, steps=steps)
+
+
+def _values_and_slopes(outcome, names, doses):
+    """The named endpoints, and their derivatives with respect to the doses."""
+
+    def chosen(doses):
+        found = outcome(doses)
+        unknown = [name for name in names if name not in found.readings]
+        if unknown:
+            raise ValueError(f"no endpoints {unknown}: there are {', '.join(found.readings)}")
+        values = jnp.stack([found.readings[name] for name in names])
+        values = jnp.where(found.solved, values, jnp.nan)
+        return values, values
+
+    slopes, values = jax.jacfwd(chosen, has_aux=True)(doses)
+    return values, slopes
+
+
+@eqx.filter_jit
+def _compiled(problem: Callable[[Any], Any], doses: Float[Array, " dose"]) -> Any:
+    return problem(doses)

@@ -1,0 +1,194 @@
+"""In-silico trials: the same patients under several treatments, and what the difference is worth.
+
+    trial = run_trial(cohort, {"no pump": Nothing(), "9,000 rpm": Pump(9_000.0)})
+    for effect in trial.effects("output", control="no pump", by=ef_level): ...
+
+Every patient gets every arm, so that effects are differences within patients: counterfactuals. A
+patient whose simulation failed in an arm is reported there and left out of that arm's differences.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxtwin.cohorts.batching import Progress, map_patients
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.models.intervention import AbstractIntervention, check_intervention
+from jaxtwin.parameters import Box, Theta
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.solution import Event, Reading
+from jaxtwin.treatments.kept import check_names, kept
+from jaxtwin.treatments.results import Trial
+from jaxtwin.treatments.treat import Outcome, treat, warn_of_bounds
+
+
+def run_trial(
+    cohort: Cohort[Any],
+    arms: Mapping[str, AbstractIntervention],
+    endpoints: Mapping[str, Reading] | None = None,
+    *,
+    safety: Mapping[str, Event] | None = None,
+    steps: int | None = None,
+    folder: Path | None = None,
+    mesh: Mesh | None = None,
+    progress: Callable[[str], Progress] | None = None,
+) -> Trial:
+    """Simulate every patient in every arm.
+
+    Nothing in it is random: the cohort is given, and the bootstrap of `Trial.effects` has a seed.
+    An intervention that takes a parameter beyond its declared bounds is warned of.
+
+    Args:
+        cohort: The patients.
+        arms: Interventions by name; the control is one of them, such as `Nothing()`.
+        endpoints: What is read off each patient's recording, by name; by default `trial_endpoints`.
+        safety: What counts as an event; by default the events that the arms' systems declare, as
+            far as they are endpoints.
+        steps: Solver steps in every arm; by default the most that the system of an arm asks for,
+            so that arms differ by their treatment alone.
+        folder: Where finished arms are kept, so that a trial that was cut short goes on. An arm is
+            computed again where cohort, dose or system differ; what the endpoints' own code is
+            cannot be seen, so use another folder after changing it. Nor can the code of a
+            function inside an intervention: only functions of a module, known by their names, are
+            kept.
+        mesh: Devices to use, see `map_patients`.
+        progress: From an arm's name to what wraps its chunks, see `map_patients`.
+
+    Raises:
+        ValueError: If there is no arm, an arm is no intervention, a safety event is of an unknown
+            endpoint, or an arm that is to be kept has a function without a name of its own, such
+            as a lambda.
+    """
+    if len(cohort) < 2:
+        raise ValueError(f"a cohort of {len(cohort)}: expected at least two patients")
+    systems = _treated_systems(cohort, arms)
+    declared = _readings(systems)
+    endpoints = declared if endpoints is None else _checked(endpoints)
+    if not endpoints:
+        raise ValueError(
+            f"{type(cohort.system).__name__} has no readings: add them to the class, or pass "
+            '`endpoints`, such as {"largest": Reading("mL", lambda beat: beat.maximum.V)}'
+        )
+    if safety is None:
+        events = {n: e for system in systems.values() for n, e in system.safety().items()}
+        safety = {name: event for name, event in events.items() if event.reading in endpoints}
+    unknown = [event.reading for event in safety.values() if event.reading not in endpoints]
+    if unknown:
+        raise ValueError(f"safety events of {unknown}: the endpoints are {', '.join(endpoints)}")
+    if steps is None:
+        steps = max(system.steps for system in systems.values())
+    theta = np.asarray(cohort.theta, np.float32)
+    before = jax.vmap(cohort.box.complete)(jnp.asarray(theta))
+    sides = {spec.name: spec.bounds for spec in cohort.box.specs if spec.bounds is not None}
+    columns, successes = [], []
+    for name, intervention in arms.items():
+        intervention = _as_arrays(intervention)
+        # Readings that only another arm's system has are not asked for here.
+        own = systems[name].readings() if endpoints is declared else endpoints
+        of = {endpoint: own[endpoint].of for endpoint in endpoints if endpoint in own}
+        function = eqx.Partial(treat_patient, cohort.system, cohort.box, intervention, of, steps)
+        compute = functools.partial(
+            map_patients,
+            function,
+            theta,
+            mesh=mesh,
+            progress=iter if progress is None else progress(name),
+        )
+        if folder is None:
+            outcome = compute()
+        else:
+            check_names(name, intervention)
+            outcome = kept(folder, function, theta, compute)
+        what = f"arm {name!r} ({_title(intervention)})"
+        warn_of_bounds(what, before, outcome.parameters, wider=sides)
+        columns.append(
+            {
+                endpoint: np.where(outcome.success, outcome.readings[endpoint], np.nan)
+                if endpoint in of
+                else np.where(outcome.success, theta.dtype.type(reading.absent), np.nan)
+                for endpoint, reading in endpoints.items()
+            }
+        )
+        successes.append(outcome.success)
+    values = {name: np.stack([arm[name] for arm in columns]) for name in endpoints}
+    return Trial(cohort, tuple(arms), dict(endpoints), values, np.stack(successes), dict(safety))
+
+
+def trial_endpoints(
+    cohort: Cohort[Any], arms: Mapping[str, AbstractIntervention]
+) -> dict[str, Reading]:
+    """What a trial reads off every patient: the readings of all arms' systems.
+
+    An arm whose system does not have one of them gets the reading's `absent` value.
+
+    Raises:
+        ValueError: If there is no arm, or an arm is no intervention.
+    """
+    return _readings(_treated_systems(cohort, arms))
+
+
+def treat_patient(
+    system: AbstractRecordedSystem,
+    box: Box,
+    intervention: AbstractIntervention,
+    of: Mapping[str, Callable[[Any], Any]],
+    steps: int,
+    theta: Theta,
+) -> Outcome:
+    """`treat` as a function of the free parameters."""
+    endpoints = {name: Reading("", function) for name, function in of.items()}
+    return treat(system, box.complete(theta), intervention, endpoints=endpoints, steps=steps)
+
+
+def _treated_systems(cohort: Cohort[Any], arms: Any) -> dict[str, AbstractRecordedSystem]:
+    """Each arm's system, with shapes in place of its arrays."""
+    if not isinstance(arms, Mapping):
+        raise ValueError(
+            f"arms of type {type(arms).__name__}: expected interventions by name, such as "
+            '{"control": Nothing(), "drug": Drug({"R_s": -0.2})}'
+        )
+    if not arms:
+        raise ValueError("no arms: expected at least one intervention, and the control")
+    for name, intervention in arms.items():
+        check_intervention(intervention, f"arm {name!r}")
+    p = cohort.box.complete(jnp.asarray(cohort.theta[0], jnp.float32))
+    return {
+        name: eqx.filter_eval_shape(_as_arrays(intervention), cohort.system, p)[0]
+        for name, intervention in arms.items()
+    }
+
+
+def _readings(systems: Mapping[str, AbstractRecordedSystem]) -> dict[str, Reading]:
+    return {n: r for system in systems.values() for n, r in system.readings().items()}
+
+
+def _checked(endpoints: Any) -> Mapping[str, Reading]:
+    if not isinstance(endpoints, Mapping) or not all(
+        isinstance(reading, Reading) for reading in endpoints.values()
+    ):
+        raise ValueError(
+            f"endpoints {endpoints!r}: expected readings by name, such as "
+            '{"largest": Reading("mL", lambda beat: beat.maximum.V)}'
+        )
+    return endpoints
+
+
+def _as_arrays(intervention: AbstractIntervention) -> AbstractIntervention:
+    """Numbers as arrays, so that another dose is not compiled anew."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, int | float) else leaf,
+        intervention,
+    )
+
+
+def _title(intervention: Any) -> str:
+    """The names of an intervention's classes."""
+    parts = getattr(intervention, "parts", None)
+    return " + ".join(map(_title, parts)) if parts else type(intervention).__name__

@@ -1,0 +1,120 @@
+"""The simulator's benchmark: rivals that solve the same problem, rows in the promised form."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import methods
+from benchmarks.models import lines_of, speed
+from benchmarks.rivals import RIVALS, Missing
+from benchmarks.simulate import HEADER, Series, measure
+from jaxtwin.models.lung import AIRWAY, Lung
+
+REFERENCE = json.loads(
+    (Path(__file__).parents[1] / "references" / "left_heart_radau.json").read_text()
+)
+
+
+def volumes(name, n):
+    try:
+        solve = RIVALS[name]()
+    except Missing as missing:
+        pytest.skip(str(missing))
+    values, failed = solve(np.array(REFERENCE["theta"][:n]))
+    assert values.shape == (n, 2) and failed.shape == (n,)
+    return values, failed
+
+
+# The paper's settings and Tsit5 on a stiff heart take minutes.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(RIVALS) - {"SciPy LSODA, as in the paper"}))
+def test_rivals_solve_the_same_problem(name):
+    n = 1 if "Tsit5" in name or "dopri5" in name else 4
+    values, failed = volumes(name, n)
+    assert not failed.any()
+    expected = np.stack([REFERENCE["values"]["EDV"], REFERENCE["values"]["ESV"]], axis=1)[:n]
+    np.testing.assert_allclose(values, expected, rtol=0, atol=0.05)
+
+
+def test_a_missing_rival_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for name, advice in (("torchdiffeq dopri5, 1e-6", "bench"), ("numbalsoda, 1e-6", "Fortran")):
+        with pytest.raises(Missing, match=advice):
+            RIVALS[name]()
+
+
+@pytest.mark.slow
+def test_rows_of_our_own(capsys):
+    measure(Series("jaxtwin", "float32", ("forward", "gradient")), (3,), 1.0)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["mode"] for row in rows] == ["forward", "gradient"]
+    for row in rows:
+        assert tuple(row) == HEADER
+        assert row["batch"] == 3 and row["failures"] == 0 and row["per_second"] > 0
+        assert 0 < row["median_error_mL"] < 0.05 and row["worst_error_mL"] < 0.1
+
+
+@pytest.mark.slow
+def test_the_command_and_its_file(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.simulate", "--json", str(tmp_path / "rows.json")]
+    done = subprocess.run(
+        [*command, "--limit", "1", "--only", "SciPy LSODA, 1e-6"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["batch"] for row in rows][:2] == [1, 16]
+    assert all(tuple(row) == HEADER and row["worst_error_mL"] < 0.1 for row in rows)
+    assert "at this rate a batch of" in done.stdout
+    assert all(name in done.stdout for name in HEADER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["supervised", "neural_ode", "least_squares"])
+def test_what_methods_cost(name):
+    row = methods.cost(name, 2, None if name == "least_squares" else 1)
+    assert tuple(row) == methods.HEADER and row["patients"] == 2
+    assert row["all_twins_s"] > 0 and row["new_patient_ms"] > 0 and row["peak_MB"] > 100
+    assert (row["step_ms"] is None) == (name == "least_squares")
+    assert f"| {name} | 2 |" in methods.show([row])
+
+
+def test_an_encoders_step_changes_it():
+    step = methods.encoder_step("tubelet", batch=1)
+    first, second = ([np.asarray(leaf) for leaf in step()] for _ in range(2))
+    assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_lines_of_code_are_counted():
+    source = '''"""A module."""
+
+import os
+
+
+class Thing:
+    """Said in
+    two lines."""
+
+    size: int = 1
+    """In metres."""
+
+    def area(self):
+        # Why.
+        return (
+            self.size
+            * self.size
+        )
+'''
+    assert lines_of(source) == (18, 8)
+
+
+def test_a_models_speed():
+    rate, first, failed = speed(Lung(), AIRWAY, 64, 1)
+    assert rate > 0 and np.isfinite(first) and failed == 0

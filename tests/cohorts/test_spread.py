@@ -1,0 +1,106 @@
+"""Cohorts on many devices and many hosts give the numbers of one device."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.treatments.interventions import Nothing, Pump
+from jaxtwin.treatments.trials import run_trial
+from tests.spread_cohort import arrays
+
+SCRIPT = Path(__file__).parents[1] / "spread_cohort.py"
+
+
+@pytest.fixture(scope="module")
+def alone():
+    theta = SEVEN.sample(44, seed=2)
+    with jax.enable_x64(False):  # As in the other processes.
+        return arrays(simulate_cohort(LeftHeart(), SEVEN, theta, phases=8, chunk=2))
+
+
+def run(folder, *each, devices):
+    """One process for each list of arguments; what each of them got."""
+    cache = jax.config.jax_compilation_cache_dir
+    common = ["--devices", str(devices), "--out", str(folder), "--cache", cache]
+    environment = {name: v for name, v in os.environ.items() if name != "XLA_FLAGS"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), *common, *arguments],
+            env=environment | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for arguments in each
+    ]
+    try:
+        for process in processes:
+            said, _ = process.communicate(timeout=600)
+            assert process.returncode == 0, said[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+    return [list(np.load(folder / f"{i}.npz").values()) for i in range(len(each))]
+
+
+def free_port():
+    """Below those that the system hands out itself, which may be taken before ours is used."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise OSError("no free port between 20,000 and 32,000")
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    *found, residual = found
+    *expected, _ = expected  # Rounding alone.
+    assert np.all(residual <= 3e-5)
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        # But for rounding, as it is another program; a valve's flow is a small difference of
+        # pressures over a small resistance.
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.max(np.abs(b)))
+
+
+@pytest.fixture(scope="module")
+def trial():
+    cohort = simulate_cohort(
+        LeftHeart(), SEVEN, SEVEN.sample(44, seed=2)[:20], source="20 points of the box"
+    )
+    with jax.enable_x64(False):
+        return run_trial(cohort, {"control": Nothing(), "pump": Pump(9_000.0)})
+
+
+def assert_same_trial(path, trial):
+    with np.load(path) as found:
+        np.testing.assert_array_equal(found["failed"], trial.failed)
+        for name, values in trial.values.items():
+            scale = np.nanmax(np.abs(values)) + 1e-6
+            np.testing.assert_allclose(found[name], values, rtol=0, atol=2e-3 * scale, err_msg=name)
+
+
+@pytest.mark.slow
+def test_eight_devices(tmp_path, alone, trial):
+    (found,) = run(tmp_path, [], devices=8)
+    assert_same(found, alone)
+    assert_same_trial(tmp_path / "trial-0.npz", trial)
+
+
+@pytest.mark.slow
+def test_two_hosts(tmp_path, alone, trial):
+    address = f"127.0.0.1:{free_port()}"
+    hosts = [["--processes", "2", "--process", str(i), "--address", address] for i in range(2)]
+    for found in run(tmp_path, *hosts, devices=2):
+        assert_same(found, alone)
+    for i in range(2):
+        assert_same_trial(tmp_path / f"trial-{i}.npz", trial)

@@ -1,0 +1,316 @@
+import csv
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from imageio import v3 as iio
+
+from jaxtwin.data.echonet import read_echonet
+from jaxtwin.data.phantom import files as phantom
+from jaxtwin.data.phantom.files import write_cohort
+from jaxtwin.data.phantom.heart import motion_of, to_material
+from jaxtwin.data.phantom.image import (
+    SECTOR_TOP,
+    SIZE,
+    PhantomBeat,
+    chords,
+    draw_view,
+    frame_times,
+    heart_to_image,
+    image_to_heart,
+    pixel_size,
+    render,
+)
+
+PHASES = 64
+
+
+def make_beat(end_diastolic=120.0, ejection_fraction=60.0, period=0.9):
+    """Half a sine of ejection, a burst of early filling, then slow filling."""
+    step = period / PHASES
+    time = np.arange(PHASES) * step
+    end_systole = 0.2 + 0.15 * period
+    stroke = end_diastolic * ejection_fraction / 100
+    ejection = np.where(time < end_systole, np.sin(np.pi * time / end_systole), 0)
+    since = np.maximum(time - end_systole - 0.07, 0)
+    filling = since / 0.06 * np.exp(1 - since / 0.06) + 0.1 * (since > 0)
+    ejection *= stroke / (ejection.sum() * step)
+    filling *= stroke / (filling.sum() * step)
+    volume = end_diastolic + np.cumsum(filling - ejection) * step
+    volume += end_diastolic - volume.max()
+    leaves = (volume, filling, ejection, np.asarray(period))
+    return PhantomBeat(*(leaf.astype(np.float32) for leaf in leaves))
+
+
+def short_view(beat, seed=0, **changes):
+    """A view of a short clip, for speed."""
+    view = draw_view(jax.random.key(seed), beat)
+    changes = {"duration": 0.3, "frame_rate": 50.0, **changes}
+    return view._replace(**{name: jnp.float32(value) for name, value in changes.items()})
+
+
+@jax.jit
+def revolved_volumes(beat, view, phase):
+    """Volumes [mL] of the cavity and of 6 mm of wall around it, by revolving a fine image.
+
+    The image is mapped to end diastole and compared there with the shape that the method states,
+    a truncated ellipse, so neither the closed form of the volume nor the tracing is involved.
+    """
+    motion = jax.tree.map(lambda leaf: leaf[phase], motion_of(beat, view.heart))
+    step = 0.02
+    x, z = jnp.meshgrid(jnp.arange(-6, 6, step, jnp.float32), jnp.arange(-1, 14, step, jnp.float32))
+    x_rest, z_rest = to_material(view.heart, motion, x, z)
+    level = z_rest / view.heart.length
+    border = view.heart.radius * jnp.sqrt(jnp.maximum(level * (1.24 - level), 0)) / 0.62
+    cavity = (level > 0) & (level < 1) & (jnp.abs(x_rest) < border)
+    wall = (level > 0.3) & (level < 1) & ~cavity & (jnp.abs(x_rest) < border + 0.6)
+    ring = jnp.pi * jnp.abs(x) * step**2
+    return jnp.sum(ring * cavity), jnp.sum(ring * wall)
+
+
+def float32_beat(*args):
+    return jax.tree.map(jnp.asarray, make_beat(*args))
+
+
+def simpson_volume(lines, width, height):
+    """Volume [mL] of a tracing: discs of equal thickness along the long axis."""
+    scale = np.array([width, height])
+    spans = (lines[:, 2:] - lines[:, :2]) * scale
+    lengths = np.linalg.norm(spans, axis=1)
+    return np.sum(np.pi / 4 * lengths[1:] ** 2) * lengths[0] / (len(lines) - 1)
+
+
+def test_same_key_same_clip_other_key_other_clip():
+    beat = make_beat()
+    view = short_view(beat)
+    first = render(beat, view, jax.random.key(1))
+    assert first.dtype == np.uint8
+    assert first.shape == (15, SIZE, SIZE)
+    np.testing.assert_array_equal(first, render(beat, view, jax.random.key(1)))
+    assert np.mean(first != render(beat, view, jax.random.key(2))) > 0.1
+
+
+@pytest.mark.parametrize("end_diastolic, ejection_fraction", [(60, 70), (130, 55), (250, 15)])
+def test_revolved_cavity_has_the_volume_of_the_beat(end_diastolic, ejection_fraction):
+    beat = float32_beat(end_diastolic, ejection_fraction)
+    view = short_view(beat)
+    for phase in range(0, PHASES, 8):
+        cavity, _ = revolved_volumes(beat, view, phase)
+        np.testing.assert_allclose(cavity, beat.V_lv[phase], rtol=0.01)
+
+
+def test_wall_keeps_its_volume_while_the_cavity_halves():
+    beat = float32_beat(120, 60)
+    view = short_view(beat)
+    walls = [revolved_volumes(beat, view, phase)[1] for phase in range(0, PHASES, 8)]
+    np.testing.assert_allclose(walls, walls[0], rtol=0.02)
+
+
+def test_tracing_has_the_volume_of_the_beat():
+    beat = make_beat()
+    view = short_view(beat, foreshortening=0.0, start_phase=0.0, aspect=1.0)
+    width, height = (float(size) for size in pixel_size(view))
+    for phase in (0, 10, 24):
+        lines = chords(beat, view, phase / PHASES * float(beat.period))
+        volume = simpson_volume(lines, width, height)
+        # The bow of the long axis lengthens the chords' spacing a little.
+        np.testing.assert_allclose(volume, beat.V_lv[phase], rtol=0.02)
+
+
+def test_foreshortening_shortens_the_tracing():
+    beat = make_beat()
+    volumes = []
+    for foreshortening in (0.0, 0.1):
+        view = short_view(beat, foreshortening=foreshortening)
+        width, height = (float(size) for size in pixel_size(view))
+        volumes.append(simpson_volume(chords(beat, view, 0.0), width, height))
+    np.testing.assert_allclose(volumes[1] / volumes[0], 0.9, rtol=0.01)
+
+
+def test_mitral_leaflets_open_into_the_ventricle():
+    """The leaflets' tips reach up into the cavity in early filling, and leave it in systole."""
+    beat = make_beat()
+    dark = {"haze": -90.0, "noise": -90.0, "leaflets": -8.0, "drift": 0.0, "start_phase": 0.0}
+    view = short_view(beat, 0, **dark, duration=0.9)
+    frames = render(beat, view, jax.random.key(0)).astype(float)
+    brightest = {}
+    for name, time in {"systole": 0.2, "filling": 0.48}.items():
+        # Chords from 15% to 25% of the long axis above the annulus, walls left out.
+        inner = chords(beat, view, time)[16:18]
+        centre, half = (inner[:, :2] + inner[:, 2:]) / 2, (inner[:, 2:] - inner[:, :2]) / 2
+        points = centre[None] + np.linspace(-0.75, 0.75, 21)[:, None, None] * half[None]
+        columns, rows = np.round(points).astype(int).reshape(-1, 2).T
+        brightest[name] = frames[round(time * 50), rows, columns].max()
+    assert brightest["filling"] > brightest["systole"] + 60
+
+
+def test_image_and_heart_planes_are_inverse_maps():
+    view = short_view(make_beat())
+    x, z = jnp.float32([-3.0, 0.0, 2.0]), jnp.float32([1.0, 5.0, 9.0])
+    drift = jnp.float32(0.2)
+    back = image_to_heart(view, drift, *heart_to_image(view, drift, x, z))
+    np.testing.assert_allclose(jnp.stack(back), jnp.stack([x, z]), atol=1e-4)
+
+
+def test_walls_are_bright_blood_is_dark_and_the_outside_is_black():
+    beat = make_beat()
+    view = short_view(beat, shadow_loss=np.full(3, -1.0), drift=0.0, start_phase=0.0, haze=-60.0)
+    frame = render(beat, view, jax.random.key(0))[0].astype(float)
+    width, height = (float(size) for size in pixel_size(view))
+    chord = chords(beat, view, 0.0)[13]
+    blood = (chord[:2] + chord[2:]) / 2
+    towards_septum = (chord[:2] - chord[2:]) / np.linalg.norm(chord[:2] - chord[2:])
+    septum = chord[:2] + towards_septum * float(view.heart.wall) / 2 / width
+
+    def brightness(point):
+        column, row = np.round(point).astype(int)
+        return frame[row - 1 : row + 2, column - 1 : column + 2].mean()
+
+    assert brightness(septum) > brightness(blood) + 60
+
+    across = (np.arange(SIZE)[None, :] - (SIZE - 1) / 2) * width
+    down = (np.arange(SIZE)[:, None] - SECTOR_TOP) * height
+    outside = np.hypot(across, down) > 1.001 * float(view.depth)
+    outside |= np.abs(np.arctan2(across, down)) > 1.001 * float(view.half_angle)
+    assert 0.2 < outside.mean() < 0.8
+    np.testing.assert_array_equal(frame[outside], 0)
+
+
+def test_clips_differ_in_rate_and_length():
+    beat = make_beat()
+    views = [draw_view(jax.random.key(seed), beat) for seed in range(40)]
+    rates = np.array([float(view.frame_rate) for view in views])
+    assert np.all((rates >= 18) & (rates <= 138))
+    assert 0.4 < np.mean(rates == 50) < 0.95
+    np.testing.assert_allclose(rates, np.round(rates, 2), atol=1e-5)
+    lengths = [len(frame_times(view)) / view.frame_rate for view in views]
+    assert min(lengths) > 0.9 and max(lengths) < 6.1
+
+
+@pytest.fixture
+def cohort(monkeypatch):
+    """Arguments of `write_cohort` for three short clips."""
+
+    def short(key, beat):
+        return draw_view(key, beat)._replace(duration=jnp.float32(0.25))
+
+    monkeypatch.setattr(phantom, "draw_view", short)
+    beats = [make_beat(80, 60, 0.7), make_beat(120, 40, 1.0), make_beat(200, 25, 1.2)]
+    stacked = PhantomBeat(*(np.stack(leaves) for leaves in zip(*beats, strict=True)))
+    theta = {"T_c": stacked.period, "E_max": np.array([2.0, 1.0, 0.7])}
+    return {"beats": stacked, "theta": theta, "splits": ["TRAIN", "VAL", "TEST"], "seed": 3}
+
+
+def read_table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_layout_is_that_of_echonet(tmp_path, cohort):
+    write_cohort(tmp_path, **cohort)
+    rows = read_table(tmp_path / "FileList.csv")
+    assert list(rows[0]) == [
+        *("FileName", "EF", "ESV", "EDV"),
+        *("FrameHeight", "FrameWidth", "FPS", "NumberOfFrames", "Split"),
+    ]
+    assert [row["Split"] for row in rows] == cohort["splits"]
+    for row, volumes in zip(rows, cohort["beats"].V_lv, strict=True):
+        assert float(row["EDV"]) == pytest.approx(volumes.max())
+        assert float(row["ESV"]) == pytest.approx(volumes.min())
+        assert float(row["EF"]) == pytest.approx(100 * (1 - volumes.min() / volumes.max()))
+        path = tmp_path / "Videos" / f"{row['FileName']}.avi"
+        frames = iio.imread(path, plugin="pyav")
+        assert frames.shape == (int(row["NumberOfFrames"]), SIZE, SIZE, 3)
+        assert np.ptp(frames, axis=-1).max() == 0
+        assert frames[:, 40:80, 40:80].max() > 80
+        assert iio.immeta(path, plugin="pyav")["fps"] == pytest.approx(float(row["FPS"]))
+
+    tracings = read_table(tmp_path / "VolumeTracings.csv")
+    assert list(tracings[0]) == ["FileName", "X1", "Y1", "X2", "Y2", "Frame"]
+    assert {row["FileName"] for row in tracings} == {row["FileName"] + ".avi" for row in rows}
+    assert len(tracings) == 3 * 2 * 21
+    truth = read_table(tmp_path / "Theta.csv")
+    assert [float(row["E_max"]) for row in truth] == [2.0, 1.0, 0.7]
+
+
+def test_vitals_are_read_back(tmp_path, cohort):
+    vitals = {"period": cohort["beats"].period + 0.01, "systolic": np.array([120.0, 90.5, 150.0])}
+    write_cohort(tmp_path, **cohort, vitals=vitals)
+    for i, record in enumerate(read_echonet(tmp_path).records):
+        assert record.vitals.period == pytest.approx(vitals["period"][i], rel=1e-5)
+        assert record.vitals.systolic == vitals["systolic"][i]
+        assert np.isnan(record.vitals.diastolic)
+    with pytest.raises(ValueError, match="another inputs"):
+        write_cohort(tmp_path, **cohort)
+
+
+def test_resumed_cohort_equals_an_unbroken_one(tmp_path, cohort, monkeypatch):
+    write_cohort(tmp_path / "unbroken", **cohort)
+    rendered = []
+
+    def failing(beat, view, key):
+        if rendered:
+            raise KeyboardInterrupt
+        rendered.append(beat)
+        return render(beat, view, key)
+
+    monkeypatch.setattr(phantom, "render", failing)
+    monkeypatch.setattr(phantom, "THREADS", 1)
+    with pytest.raises(KeyboardInterrupt):
+        write_cohort(tmp_path / "broken", **cohort)
+    assert not (tmp_path / "broken" / "FileList.csv").exists()
+    (video,) = (tmp_path / "broken" / "Videos").iterdir()
+    written = video.stat().st_mtime_ns
+
+    monkeypatch.setattr(phantom, "render", render)
+    write_cohort(tmp_path / "broken", **cohort)
+    assert video.stat().st_mtime_ns == written
+    assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+def test_clip_does_not_depend_on_the_size_of_the_cohort(tmp_path, cohort):
+    write_cohort(tmp_path / "three", **cohort)
+    one = {
+        "beats": PhantomBeat(*(leaf[:1] for leaf in cohort["beats"])),
+        "theta": {name: values[:1] for name, values in cohort["theta"].items()},
+        "splits": cohort["splits"][:1],
+    }
+    write_cohort(tmp_path / "one", **{**cohort, **one})
+    name = "PHANTOM000000.avi"
+    assert contents(tmp_path / "one")[name] == contents(tmp_path / "three")[name]
+
+
+def test_folder_of_another_cohort_is_refused(tmp_path, cohort):
+    write_cohort(tmp_path, **cohort)
+    with pytest.raises(ValueError, match="another seed"):
+        write_cohort(tmp_path, **{**cohort, "seed": 4})
+    theta = {**cohort["theta"], "E_max": np.array([2.0, 1.0, 0.8])}
+    with pytest.raises(ValueError, match="another inputs"):
+        write_cohort(tmp_path, **{**cohort, "theta": theta})
+
+
+def test_folder_of_real_data_is_refused(tmp_path, cohort):
+    (tmp_path / "FileList.csv").write_text("FileName,EF\n")
+    with pytest.raises(ValueError, match="no phantom"):
+        write_cohort(tmp_path, **cohort)
+    assert (tmp_path / "FileList.csv").read_text() == "FileName,EF\n"
+
+
+def test_wrong_lengths_and_splits_teach(tmp_path, cohort):
+    with pytest.raises(ValueError, match="One value a clip"):
+        write_cohort(tmp_path, **{**cohort, "splits": ["TRAIN"]})
+    with pytest.raises(ValueError, match="TRAIN, VAL or TEST"):
+        write_cohort(tmp_path, **{**cohort, "splits": ["TRAIN", "VAL", "test"]})
+    none = {
+        "beats": PhantomBeat(*(leaf[:0] for leaf in cohort["beats"])),
+        "theta": {name: values[:0] for name, values in cohort["theta"].items()},
+        "splits": [],
+    }
+    with pytest.raises(ValueError, match="at least one clip"):
+        write_cohort(tmp_path, **{**cohort, **none})

@@ -1,0 +1,149 @@
+"""What is measured beside a clip: simulated, seen by the encoder, compared by the loss."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin.data.base import ClipFormat
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.echonet import Record
+from jaxtwin.data.vitals import UNKNOWN, Vitals, simulate_vitals
+from jaxtwin.encoders.create import create_encoder
+from jaxtwin.forward.emulator import Emulator
+from jaxtwin.methods.clips import cached_measurements, predict, predict_cached, train_on_clips
+from jaxtwin.methods.pssl import PSSL, load_pssl, save_pssl
+from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
+from jaxtwin.parameters import Box
+from jaxtwin.training.loop import TrainingConfig
+from jaxtwin.twin import build_twin
+
+FORMAT = ClipFormat(frames=8, size=32)
+BOX = Box.of(LeftHeartParameters, ("T_c", "V_0"))
+
+
+def test_the_instruments_err_as_much_as_they_say():
+    truth = (np.linspace(0.5, 1.5, 4_000), np.full(4_000, 120.0), np.full(4_000, 80.0))
+    vitals = simulate_vitals(*truth, seed=0)
+    for (name, values), true, error in zip(vitals.items(), truth, (0.01, 5.0, 5.0), strict=True):
+        np.testing.assert_allclose(np.std(values - true), error, rtol=0.05, err_msg=name)
+        assert abs(np.mean(values - true)) < 4 * error / np.sqrt(4_000)
+    # Each pressure has an error of its own.
+    errors = vitals["systolic"] - truth[1], vitals["diastolic"] - truth[2]
+    assert abs(np.corrcoef(*errors)[0, 1]) < 0.06
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    """Whatever θ: volumes and pressures go with the stressed volume alone."""
+    make = functools.partial(
+        Emulator.create, LeftHeart(), BOX, ("V_lv", "P_lv", "P_ao"), 2, width=1, depth=0
+    )
+    emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
+    return eqx.tree_at(
+        lambda e: (e.network.layers[0].weight, e.network.layers[0].bias, e.mean, e.spread),
+        emulator,
+        (
+            jnp.zeros((12, 2), jnp.float32),
+            jnp.asarray([0.4, 0.2, 0.3, 0.3, 2.4, 0.1, 2, 2, 2.4, 1.6, 2.0, 2.0], jnp.float32),
+            jnp.zeros(12, jnp.float32),
+            jnp.ones(12, jnp.float32),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(emulator):
+    """One and the same clip of everybody: only the vitals tell patients apart."""
+    theta = BOX.sample(48, seed=1)
+    numbers = [
+        np.asarray(leaf)
+        for leaf in jax.vmap(
+            lambda t: emulator.read(t, ("EDV", "ESV", "period", "systolic", "diastolic"))
+        )(jnp.asarray(theta))
+    ]
+    np.testing.assert_allclose(numbers[2], theta[:, 0], rtol=1e-6)
+    records = tuple(
+        Record(
+            f"c{i}", Path("nowhere.avi"), edv, esv, 50.0, 16.0, 8, "TRAIN" if i < 32 else "VAL",
+            Vitals(*vitals),
+        )
+        for i, (edv, esv, *vitals) in enumerate(np.array(numbers, float).T.tolist())
+    )  # fmt: skip
+    clip = np.random.default_rng(0).integers(0, 255, (8, 32, 32)).astype(np.uint8)
+    return ClipCache(records, (), FORMAT, np.tile(clip, (48, 1, 1)), np.arange(49) * 8)
+
+
+def untrained(emulator, vitals):
+    make = functools.partial(create_encoder, "tubelet", FORMAT, 2, beside=len(vitals))
+    encoder = make(key=jax.random.key(0))
+    return PSSL(encoder=encoder, forward=emulator, format=FORMAT, name="tubelet", vitals=vitals)
+
+
+def train(model, cache, folder):
+    config = TrainingConfig(150, 16, learning_rate=3e-3, evaluate_every=50)
+    return train_on_clips(model, cache, config, folder=folder, description={}, seed=0, resume=False)
+
+
+@pytest.mark.slow
+def test_they_are_seen_and_compared(emulator, cache, tmp_path):
+    """From equal clips nothing can be told but the mean; from the vitals, every patient."""
+    errors = {}
+    for vitals in ((), ("period", "diastolic")):
+        fitted = train(untrained(emulator, vitals), cache, tmp_path / str(len(vitals)))
+        held = cache.split("VAL")
+        got = predict_cached(fitted.model, cache, held)
+        true = np.array([cache.records[i].vitals.period for i in held])
+        errors[vitals] = np.abs(got.theta[:, 0] - true).mean()
+        assert len(got.vitals) == len(vitals)
+        if vitals:
+            np.testing.assert_allclose(got.vitals[0], got.theta[:, 0], rtol=1e-5)
+            beside = cached_measurements(cache, held, vitals).vitals
+            error = np.abs(got.vitals[1] - beside[1]).mean()
+            assert fitted.validation["diastolic_error"] == pytest.approx(error, rel=1e-4)
+            check_saving(fitted, emulator, cache, tmp_path)
+    assert errors["period", "diastolic"] < 0.1 < 0.2 < errors[()]
+
+
+def check_saving(fitted, emulator, cache, folder):
+    save_pssl(folder / "encoder", fitted.model, fitted.validation)
+    loaded, _ = load_pssl(folder / "encoder", emulator)
+    assert loaded.vitals == ("period", "diastolic")
+    clips = np.stack([cache.clip(i) for i in range(4)])
+    vitals = np.array([cache.records[i].vitals for i in range(4)])
+    a, b = predict(loaded, clips, vitals), predict(fitted.model, clips, vitals)
+    np.testing.assert_array_equal(a.theta, b.theta)
+    twin = build_twin(loaded, clips[0], fitted.validation, Vitals(*vitals[0]))
+    low, high = twin.compatible.intervals["T_c"]
+    error = fitted.validation["period_error"]
+    assert vitals[0, 0] - error <= low < high <= vitals[0, 0] + error
+    assert twin.compatible.narrowing["T_c"] < 0.3
+    with pytest.raises(ValueError, match="1 of 1 clips have no period"):
+        build_twin(loaded, clips[0], fitted.validation)
+    # The pressure that is not asked for is not needed.
+    vitals[:, 1] = np.nan
+    np.testing.assert_array_equal(predict(loaded, clips, vitals).theta, a.theta)
+    with pytest.raises(ValueError, match="4 of 4 clips have no period"):
+        predict(loaded, clips)
+
+
+def test_a_patient_without_them_is_named_before_training(emulator, cache, tmp_path):
+    records = list(cache.records)
+    records[40] = dataclasses.replace(records[40], vitals=UNKNOWN)
+    with pytest.raises(ValueError, match=r"1 of 16 clips have no systolic.*SystolicPressure"):
+        train(
+            untrained(emulator, ("systolic",)),
+            dataclasses.replace(cache, records=tuple(records)),
+            tmp_path,
+        )
+
+
+def test_a_forward_model_without_pressure(emulator):
+    without = dataclasses.replace(emulator, channels=("V_lv", "P_lv", "P_la"))
+    with pytest.raises(ValueError, match="systolic is read off P_ao"):
+        without.read(jnp.array([1.0, 140.0]), ("systolic",))

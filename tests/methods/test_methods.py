@@ -1,0 +1,383 @@
+"""Methods that see curves: on a system with a closed form first, then what each may look at."""
+
+import dataclasses
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.forward.emulator import Emulator
+from jaxtwin.forward.simulator import Simulator
+from jaxtwin.methods.base import Curves, CurveTask, Estimate, each_patient
+from jaxtwin.methods.curves import CurveEncoder
+from jaxtwin.methods.descent import descend, phase_waves
+from jaxtwin.methods.least_squares import LeastSquares
+from jaxtwin.methods.neural_ode import ConditionedNeuralODE, DrivenField, NeuralODE
+from jaxtwin.methods.pinn import PINN, StateNetwork, residuals, state_scales
+from jaxtwin.methods.prior import BoxMiddle
+from jaxtwin.methods.pssl import CurvePSSL
+from jaxtwin.methods.supervised import SupervisedCurves
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.parameters import Box
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.training.checkpoint import CheckpointError
+from jaxtwin.training.loop import TrainingConfig, epochs
+from tests.physics.test_periodic import TwoCompartments, Windkessel
+
+BOX = Box.of(Windkessel.parameters, ("T", "R", "C"), {"R": (0.4, 2.0), "C": (0.3, 2.0)})
+TASK = CurveTask(
+    Windkessel(), BOX, channel="P", hidden=(), samples=24, known=("T",), resolution=0.005
+)
+SIMULATOR = Simulator(system=Windkessel(), box=BOX, channels=("P",), phases=24)
+BRIEF = TrainingConfig(6, 4, evaluate_every=3)
+
+
+def pressure(theta, samples=24):
+    """The periodic solution of C dP/dt = 1 + cos ωt − P/R, in closed form."""
+    T, R, C = np.asarray(theta, float).T[..., None]
+    angle = 2 * np.pi * np.arange(samples) / samples
+    lag = 2 * np.pi * R * C / T
+    return R + R / np.sqrt(1 + lag**2) * np.cos(angle - np.arctan(lag))
+
+
+def measured(n, seed=0, noise=0.0, known=True):
+    theta = BOX.sample(n, seed=seed)
+    P = pressure(theta)
+    values = P + noise * np.random.default_rng(seed).normal(size=P.shape)
+    columns = [0] if known else []
+    curves = Curves(
+        values.astype(np.float32),
+        theta[:, columns].astype(np.float32),
+        P.max(axis=1).astype(np.float32),
+        P.min(axis=1).astype(np.float32),
+    )
+    return theta, curves
+
+
+def linear_emulator():
+    """Untrained; enough to be differentiated."""
+    return Emulator.create(Windkessel(), BOX, ("P",), 24, width=4, depth=1, key=jax.random.key(0))
+
+
+METHODS = {
+    "pssl": lambda: CurvePSSL(linear_emulator(), BRIEF, width=8, depth=1),
+    "ssl_simulator": lambda: CurvePSSL(SIMULATOR, BRIEF, width=8, depth=1),
+    "supervised": lambda: SupervisedCurves(BRIEF, width=8, depth=1),
+    "pinn": lambda: PINN(width=8, depth=1, harmonics=2, collocation=8, steps=5),
+    "neural_ode": lambda: NeuralODE(width=8, depth=1, steps=5),
+    "neural_ode_shared": lambda: ConditionedNeuralODE(width=8, depth=1, config=BRIEF),
+    "least_squares": lambda: LeastSquares(starts=2, iterations=4),
+    "box_middle": BoxMiddle,
+}
+
+
+# --- the task ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"known": ("T", "R", "C")}, "and not all"),
+        ({"known": ("Q",)}, "some of the free ones, T, R, C"),
+        ({"noise": -1.0}, "noise -1.0"),
+        ({"samples": 1}, "1 samples"),
+        ({"samples": 50}, "a divisor of the simulator's 240"),
+    ],
+)
+def test_impossible_tasks_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(TASK, **change)
+
+
+def test_known_parameters_are_put_in_their_places():
+    raw = jnp.array([3.0, 0.0, 0.0])
+    theta = TASK.theta(raw, jnp.array([1.25]))
+    np.testing.assert_allclose(theta, [1.25, 1.2, 1.15])
+    gradient = jax.jacobian(TASK.theta)(raw, jnp.array([1.25]))
+    assert np.all(gradient[:, 0] == 0) and gradient[1, 1] > 0
+
+
+def test_the_prior_on_raw_parameters_is_nearly_uniform_on_the_box():
+    """Its density, carried over to the box, is even to a tenth over the middle three quarters."""
+    u = np.linspace(0.125, 0.875, 31)
+    raw = np.log(u / (1 - u))
+    log_density = [
+        -float(TASK.surprise(jnp.array([r]))) - np.log(v * (1 - v))
+        for r, v in zip(raw, u, strict=True)
+    ]
+    assert np.ptp(log_density) < 0.35
+
+
+def test_each_patients_numbers_depend_on_their_place_alone():
+    _, curves = measured(7)
+
+    def draw(patient):
+        return jax.random.normal(patient.key), patient.values[3], patient.known[0]
+
+    normal, value, known = each_patient(draw, TASK, curves, seed=5, chunk=64)
+    assert len(np.unique(normal)) == 7
+    assert np.array_equal(value, curves.values[:, 3]) and np.array_equal(known, curves.known[:, 0])
+    again = each_patient(draw, TASK, curves.take(slice(0, 3)), seed=5, chunk=2)[0]
+    assert np.array_equal(again, normal[:3])
+    assert not np.any(each_patient(draw, TASK, curves, seed=6)[0] == normal)
+
+
+def test_epochs_show_every_example_once_and_start_anywhere():
+    feed = epochs(10, 3, seed=1, start_step=0)
+    rows = [next(feed) for _ in range(6)]
+    for epoch in (rows[:3], rows[3:]):
+        assert len(np.unique(np.concatenate(epoch))) == 9
+    later = epochs(10, 3, seed=1, start_step=4)
+    assert np.array_equal(next(later), rows[4])
+    assert len(next(epochs(2, 16, seed=0, start_step=0))) == 2
+
+
+# --- what each method may see -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_sees_what_it_says(name, tmp_path):
+    """Labels and the cohort are replaced by nonsense where a method says it does not look."""
+    method = METHODS[name]()
+    _, training = measured(8, seed=1)
+    _, validation = measured(4, seed=2)
+    _, test = measured(3, seed=3)
+
+    def estimate(training, validation, folder):
+        learnt = method.learn(TASK, training, validation, folder=tmp_path / folder, seed=0)
+        return learnt.estimate(test)
+
+    def blind(curves):
+        nothing = np.full_like(curves.maximum, np.nan)
+        return curves._replace(maximum=nothing, minimum=nothing)
+
+    first = estimate(training, validation, "a")
+    assert first.maximum.shape == first.minimum.shape == first.failed.shape == (3,)
+    assert not first.failed.any()
+    assert (first.theta is None) == (not method.sees.physics)
+    if first.theta is not None:
+        assert BOX.contains(jnp.asarray(first.theta)).all()
+        np.testing.assert_allclose(first.theta[:, 0], test.known[:, 0], rtol=1e-6)
+    if not method.sees.labels:
+        test = blind(test)
+        same = estimate(blind(training), blind(validation), "b")
+        np.testing.assert_array_equal(same.maximum, first.maximum)
+    _, others = measured(8, seed=7)
+    other = estimate(others, validation, "d")
+    assert np.array_equal(other.maximum, first.maximum) == (not method.sees.cohort)
+
+
+def test_a_forward_model_of_another_task_is_refused(tmp_path):
+    _, curves = measured(4)
+    other = dataclasses.replace(TASK, samples=12)
+    with pytest.raises(ValueError, match="at 24 phases for a task of"):
+        CurvePSSL(SIMULATOR).learn(other, curves, curves, folder=tmp_path, seed=0)
+
+
+# --- least squares ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["period known", "period unknown"])
+def test_least_squares_finds_the_parameters(known, tmp_path):
+    """Of the shape alone, R and C/T are to be found, but not C and T."""
+    task = TASK if known else dataclasses.replace(TASK, known=())
+    theta, curves = measured(6, seed=4, known=known)
+    learnt = LeastSquares(starts=3).learn(task, curves, curves, folder=tmp_path, seed=0)
+    got = learnt.estimate(curves)
+    assert got.theta is not None and learnt.steps == 0
+    np.testing.assert_allclose(got.theta[:, 1], theta[:, 1], rtol=0.02)
+    time_constant = got.theta[:, 2] / got.theta[:, 0]
+    np.testing.assert_allclose(time_constant, theta[:, 2] / theta[:, 0], rtol=0.05)
+    np.testing.assert_allclose(got.waveforms["P"], curves.values, atol=0.02)
+    # A curve with a gap fails and spoils no other.
+    values = np.array(curves.values)
+    values[1, 3] = np.nan
+    gap = learnt.estimate(curves._replace(values=values))
+    assert gap.failed.tolist() == [False, True] + [False] * 4
+    np.testing.assert_allclose(np.delete(gap.theta, 1, 0), np.delete(got.theta, 1, 0), rtol=1e-5)
+
+
+# --- PINN -------------------------------------------------------------------------------------
+
+
+def shown_to(residual_system, box, theta, factor=1.0):
+    """Residuals of a system's own periodic orbit, with one parameter changed by a factor."""
+    task = CurveTask(
+        residual_system,
+        box,
+        channel=residual_system.outputs(
+            0.0, residual_system.initial_state(box.parameters()), box.parameters()
+        )._fields[0],
+        resolution=0.2,
+    )
+    scales = state_scales(task)
+    orbit = periodic_orbit(residual_system, box.complete(jnp.asarray(theta)), steps=1920)
+    table = jnp.stack(jax.tree.leaves(orbit.states), axis=1)
+    phases = orbit.times / orbit.times[-1]
+    z = (table - scales.mean[None]) / scales.spread[None]
+
+    def states(phase):
+        return jax.vmap(lambda column: jnp.interp(phase, phases, column), in_axes=1)(z)
+
+    changed = np.array(theta)
+    changed[1] *= factor
+    p = box.complete(jnp.asarray(changed))
+    between = (phases[:-1] + phases[1:]) / 2
+    return np.asarray(
+        jax.vmap(lambda f: residuals(task, scales, states, p, f, preconditioned=True))(between)
+    )
+
+
+@pytest.mark.parametrize(
+    ("system", "box"),
+    [(Windkessel(), BOX), (LeftHeart(), SEVEN)],
+    ids=["windkessel", "left heart"],
+)
+def test_residuals_vanish_on_the_simulators_own_orbit_and_nowhere_else(system, box):
+    theta = np.array(box.sample(4, seed=3)[2])
+    # The median: where a valve opens, the orbit's interpolation has no derivative.
+    right = np.median(np.abs(shown_to(system, box, theta)), axis=0)
+    wrong = np.median(np.abs(shown_to(system, box, theta, 1.2)), axis=0)
+    assert right.max() < 2e-3
+    assert wrong.max() > 20 * right.max()
+
+
+def test_the_conserved_quantity_is_a_residual():
+    box = Box.of(TwoCompartments.parameters, ("T", "k", "x_0"))
+    right = shown_to(TwoCompartments(), box, [2.0, 0.4, 3.0])
+    assert right.shape[1] == 3 and np.abs(right).max() < 2e-3
+
+
+def test_a_pinn_finds_the_parameters(tmp_path):
+    theta, curves = measured(4, seed=4)
+    method = PINN(width=16, depth=2, harmonics=2, collocation=16, steps=2_000)
+    got = method.learn(TASK, curves, curves, folder=tmp_path, seed=0).estimate(curves)
+    assert got.theta is not None
+    np.testing.assert_allclose(got.theta[:, 1:], theta[:, 1:], rtol=0.06)
+    np.testing.assert_allclose(got.waveforms["P"], curves.values, atol=0.05)
+
+
+def test_its_states_are_periodic():
+    network = eqx.nn.MLP(4, 3, 8, 1, key=jax.random.key(0))
+    model = StateNetwork(network, jnp.zeros(2), 2)
+    np.testing.assert_allclose(model(jnp.array(0.0)), model(jnp.array(1.0)), atol=1e-12)
+    slopes = [jax.jacfwd(model)(jnp.array(x)) for x in (0.0, 1.0)]
+    np.testing.assert_allclose(*slopes, atol=1e-10)
+
+
+# --- Neural ODEs ------------------------------------------------------------------------------
+
+
+def test_the_field_is_integrated():
+    """dz/dφ = 2π cos 2πφ gives sin 2πφ, with Heun's error, which falls as h²."""
+
+    def network(x):
+        return 2 * jnp.pi * x[1:2]  # the first wave, a cosine
+
+    exact = np.sin(2 * np.pi * np.arange(41) / 40)
+    errors = []
+    for n in (40, 80):
+        z = DrivenField(network, 1).solve(jnp.zeros(1), jnp.zeros(0), n)
+        errors.append(np.abs(z[:: n // 40, 0] - exact).max())
+    assert errors[0] < 5e-3 and errors[1] < 0.3 * errors[0]
+
+
+def test_without_harmonics_the_field_is_blind_to_time():
+    assert phase_waves(jnp.array(0.3), 0).shape == (0,)
+    field = DrivenField.create(2, 0, 0, 4, 1, key=jax.random.key(0))
+    assert field.network.in_size == 2
+
+
+def test_a_neural_ode_follows_its_patient(tmp_path):
+    _, curves = measured(3, seed=4)
+    learnt = NeuralODE(steps=300).learn(TASK, curves, curves, folder=tmp_path, seed=0)
+    got = learnt.estimate(curves)
+    size = np.std(curves.values, axis=1)
+    error = np.sqrt(np.mean((got.waveforms["P"] - curves.values) ** 2, axis=1))
+    assert np.all(error < 0.15 * size)
+
+
+# --- learning from a cohort -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ssl_simulator", "supervised", "neural_ode_shared"])
+def test_what_was_learnt_serves_new_patients(name, tmp_path):
+    config = TrainingConfig(300, 32, learning_rate=5e-3, evaluate_every=100)
+    method = {
+        "ssl_simulator": CurvePSSL(SIMULATOR, config, width=32, depth=2, slack=10.0),
+        "supervised": SupervisedCurves(config, width=32, depth=2),
+        "neural_ode_shared": ConditionedNeuralODE(width=16, config=config),
+    }[name]
+    _, training = measured(128, seed=1)
+    _, validation = measured(32, seed=2)
+    theta, test = measured(32, seed=3)
+    learnt = method.learn(TASK, training, validation, folder=tmp_path, seed=0)
+    got = learnt.estimate(test)
+    assert 0 < learnt.step_seconds < learnt.seconds and learnt.steps == 300
+    spread = np.abs(test.maximum - np.median(training.maximum)).mean()
+    assert np.abs(got.maximum - test.maximum).mean() < 0.3 * spread
+    if got.theta is not None:
+        assert np.abs(got.theta[:, 1] - theta[:, 1]).mean() < 0.1
+
+
+def test_training_that_was_cut_short_goes_on(tmp_path):
+    _, curves = measured(8)
+    method = METHODS["supervised"]()
+    whole = method.learn(TASK, curves, curves, folder=tmp_path / "a", seed=0).estimate(curves)
+    again = method.learn(TASK, curves, curves, folder=tmp_path / "a", seed=0).estimate(curves)
+    assert np.array_equal(whole.maximum, again.maximum)
+    rows = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [3, 6]
+
+
+def test_training_of_other_patients_is_not_gone_on_with(tmp_path):
+    method = METHODS["supervised"]()
+    method.learn(TASK, measured(8, seed=1)[1], measured(4)[1], folder=tmp_path, seed=0)
+    with pytest.raises(CheckpointError, match="patients: kept"):
+        method.learn(TASK, measured(8, seed=2)[1], measured(4)[1], folder=tmp_path, seed=0)
+
+
+def test_one_patient_alone_can_be_read():
+    _, one = measured(1)
+    encoder = CurveEncoder.create(one, 2, width=4, depth=1, key=jax.random.key(0))
+    assert np.isfinite(encoder(jnp.asarray(one.known[0]), jnp.asarray(one.values[0]))).all()
+
+
+# --- the pieces -------------------------------------------------------------------------------
+
+
+def test_descent_minimises_and_patients_do_not_disturb_each_other():
+    def fit(target):
+        return descend(
+            lambda x, key: jnp.sum((x - target) ** 2),
+            jnp.zeros(2),
+            steps=400,
+            learning_rate=0.1,
+            key=jax.random.key(0),
+        )
+
+    targets = jnp.array([[1.0, -2.0], [1e-3, 2e-3], [1e3, -1e3]])
+    together = jax.vmap(fit)(targets)
+    np.testing.assert_allclose(together[:2], targets[:2], atol=1e-3)
+    np.testing.assert_allclose(together[0], fit(targets[0]), atol=1e-12)
+
+
+def test_an_answer_that_is_not_finite_has_failed():
+    curve = np.ones((3, 4))
+    curve[1, 2] = np.nan
+    made = Estimate.of(np.array([1.0, 1, np.inf]), np.ones(3), None, {"P": curve})
+    assert made.failed.tolist() == [False, True, True]
+
+
+def test_the_simulator_as_a_forward_model():
+    """The numbers of simulate_cohort; its gradient is tested with the periodic orbit's."""
+    forward = Simulator(system=LeftHeart(), box=SEVEN, channels=("V_lv", "P_ao"), phases=60)
+    theta = SEVEN.sample(3, seed=0).astype(np.float32)
+    got = forward.predict(theta)
+    simulated = simulate_cohort(LeftHeart(), SEVEN, theta, phases=60)
+    np.testing.assert_allclose(got.maximum[:, 0], simulated.maximum.V_lv, rtol=1e-5)
+    np.testing.assert_allclose(got.waveforms[:, 1], simulated.waveforms.P_ao, rtol=1e-4)

@@ -1,0 +1,155 @@
+"""The pump against an independent solver, and its own laws."""
+
+import json
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
+from jaxtwin.models.lvad import LVAD, PumpParameters, pump_observables
+from jaxtwin.models.observables import observables
+from jaxtwin.physics.adjoint import DirectAdjoint, ImplicitAdjoint
+from jaxtwin.physics.periodic import periodic_orbit
+from tests.references import lvad_radau
+
+ROWS = json.loads((Path(__file__).parents[1] / "references" / "lvad_radau.json").read_text())[
+    "rows"
+]
+BOTH_PRECISIONS = pytest.mark.parametrize("x64", [True, False], ids=["float64", "float32"])
+
+
+@eqx.filter_jit
+def beats(theta, speed):
+    """Orbits with a pump, for a batch of patients and speeds."""
+
+    def one(theta, speed):
+        system, p = LVAD(LeftHeart(), speed), SEVEN.complete(theta)
+        orbit = periodic_orbit(system, p, throw=False)
+        (start,) = system.conserved(system.initial_state(p), p)
+        (along,) = jax.vmap(system.conserved, in_axes=(0, None))(orbit.states, p)
+        return orbit, observables(orbit), pump_observables(orbit), along / start
+
+    return jax.vmap(one)(theta, speed)
+
+
+@BOTH_PRECISIONS
+def test_matches_the_independent_solver_from_back_flow_to_suction(x64):
+    assert max(row["residual"] for row in ROWS) < 2e-7
+    hearts = [lvad_radau.HEARTS[row["heart"]] for row in ROWS]
+    with jax.enable_x64(x64):
+        theta, speed = jnp.asarray(hearts, float), jnp.asarray([row["speed"] for row in ROWS])
+        orbit, found, pump, volume = beats(theta, speed)
+        assert np.all(orbit.success)
+        np.testing.assert_allclose(volume, 1, rtol=1e-9 if x64 else 1e-4)
+    for name, values, tolerance in (
+        ("V_max", found.EDV, 0.1),
+        ("V_min", found.ESV, 0.1),
+        ("Q_p_mean", pump.flow, 0.05),
+        ("output", found.output, 0.05),
+        ("Q_p_min", pump.flow_min, 0.05),
+        ("P_ao_mean", found.P_ao_mean, 0.1),
+    ):
+        scale = 0.06 if name == "Q_p_min" else 1
+        expected = scale * np.array([row[name] for row in ROWS])
+        error = np.abs(np.asarray(values) - expected)
+        assert np.max(error) < tolerance, (name, np.max(error), ROWS[int(np.argmax(error))])
+    sucked = np.array([row["speed"] for row in ROWS]) == 17_000
+    assert np.array_equal(np.asarray(pump.suction) > 0, sucked & (np.asarray(pump.suction) > 0))
+    assert np.sum(np.asarray(pump.suction) > 0) >= 2
+
+
+def test_stored_values_are_what_the_script_computes():
+    row = ROWS[6]
+    again = lvad_radau.periodic_beat(lvad_radau.HEARTS[row["heart"]], row["speed"], 1e-7, 1e-6)
+    for name in lvad_radau.QUANTITIES:
+        np.testing.assert_allclose(again[name], row[name], rtol=0, atol=5e-3, err_msg=name)
+
+
+def test_output_is_the_valve_and_the_pump():
+    theta = np.repeat(SEVEN.sample(8, seed=2), 3, axis=0)
+    speed = np.tile([8_000.0, 11_000.0, 14_000.0], 8)
+    orbit, found, pump, _ = beats(jnp.asarray(theta), jnp.asarray(speed))
+    assert np.all(orbit.success)
+    valve = jax.vmap(jnp.trapezoid)(orbit.outputs.q_a, orbit.times) / theta[:, 0] * 0.06
+    np.testing.assert_allclose(valve + pump.flow, found.output, rtol=0, atol=0.05)
+    # Stroke volume × rate is not the output once the pump drains the ventricle.
+    wrong = found.stroke_volume * 0.06 / theta[:, 0]
+    assert np.max(np.abs(wrong - found.output)) > 1
+    # Where the valve stays shut the pump carries all of it.
+    shut = np.asarray(pump.valve_open) == 0
+    assert shut.any() and not shut.all()
+    np.testing.assert_allclose(pump.flow[shut], found.output[shut], atol=0.02)
+
+
+def test_a_pump_that_nothing_flows_through_changes_nothing():
+    p = LeftHeartParameters()
+    blocked = LVAD(LeftHeart(), 9_000.0, PumpParameters(R_p=1e7))
+    with_pump = observables(periodic_orbit(blocked, p))
+    without = observables(periodic_orbit(LeftHeart(), p, steps=LVAD.steps))
+    for name, value in without._asdict().items():
+        np.testing.assert_allclose(getattr(with_pump, name), value, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "x64", [pytest.param(True, marks=pytest.mark.slow), False], ids=["float64", "float32"]
+)
+def test_gradients_with_respect_to_speed_and_parameters(x64):
+    """Against central differences; float32's own noise allows less."""
+
+    def outputs(x):
+        system = LVAD(LeftHeart(), 1e4 * x[0])
+        orbit = periodic_orbit(system, SEVEN.complete(x[1:]), steps=240, throw=False)
+        found, pump = observables(orbit), pump_observables(orbit)
+        return jnp.stack([found.output, found.P_ao_mean, pump.flow])
+
+    x = jnp.asarray([1.0, *lvad_radau.HEARTS["failing"]])
+    step = 1e-4
+    shifted = jnp.concatenate([x[None] + step * jnp.eye(8), x[None] - step * jnp.eye(8)])
+    values = jax.jit(jax.vmap(outputs))(shifted)
+    numeric = np.asarray(values[:8] - values[8:]).T / (2 * step)
+    with jax.enable_x64(x64):
+        forward = np.asarray(jax.jit(jax.jacfwd(outputs))(jnp.asarray(np.asarray(x), float)))
+        reverse = np.asarray(jax.jit(jax.jacrev(outputs))(jnp.asarray(np.asarray(x), float)))
+    scale = np.max(np.abs(numeric), axis=1, keepdims=True)
+    for gradient in (forward, reverse):
+        np.testing.assert_allclose(gradient / scale, numeric / scale, atol=2e-3 if x64 else 1e-2)
+    assert np.all(forward[:, 0] > 0)
+
+
+@pytest.mark.slow
+def test_implicit_gradient_is_that_of_many_beats():
+    def output(speed, adjoint):
+        orbit = periodic_orbit(
+            LVAD(LeftHeart(), speed), LeftHeartParameters(), adjoint=adjoint, throw=False
+        )
+        return observables(orbit).output
+
+    gradient = jax.jit(jax.grad(output), static_argnums=1)
+    np.testing.assert_allclose(
+        gradient(10_000.0, ImplicitAdjoint()), gradient(10_000.0, DirectAdjoint(25)), rtol=1e-4
+    )
+
+
+class Pulsed(eqx.Module):
+    """More speed in systole."""
+
+    amplitude: float
+
+    def __call__(self, phase):
+        return 10_000 * (1 + self.amplitude * jnp.sin(2 * jnp.pi * phase))
+
+
+def test_a_speed_may_change_within_the_beat():
+    p = LeftHeartParameters()
+
+    def pulse_pressure(speed):
+        found = observables(periodic_orbit(LVAD(LeftHeart(), speed), p))
+        return float(found.P_ao_max - found.P_ao_min)
+
+    steady = pulse_pressure(10_000.0)
+    np.testing.assert_allclose(pulse_pressure(Pulsed(0.0)), steady, rtol=1e-6)
+    assert pulse_pressure(Pulsed(0.2)) > steady + 1
