@@ -22,6 +22,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtwin.treatments.interventions import AbstractIntervention, Nothing, Pump
+from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow, suction_speed
 from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
@@ -29,16 +31,12 @@ from jaxtwin import plotting
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.commands.trial import drawn_cohort, learnt_cohort, write_report
-from jaxtwin.models.ejection import ef_level
-from jaxtwin.models.intervention import AbstractIntervention, Nothing
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.models.lvad import LVAD, PumpParameters
-from jaxtwin.models.pump import BelowSuction, FlatteningFlow, Pump, suction_speed
 from jaxtwin.parameters import Box
 from jaxtwin.physics.record import record
 from jaxtwin.training.progress import progress_bar
-from jaxtwin.treatments.results import Trial
-from jaxtwin.treatments.trials import run_trial
+from jaxtwin.treatments.trials import Trial, ef_level, run_trial, standard_endpoints
 
 ENDPOINTS = ("output", "P_ao_mean", "EF", "stroke_work", "pulse_pressure", "valve_open")
 SWEEP = np.arange(6_000.0, 18_001.0, 100.0)
@@ -87,9 +85,8 @@ def beat(
     """A patient's loop, endpoints, and whether they mean anything."""
     treated, p = intervention(LeftHeart(), box.complete(theta))
     orbit = record(treated, p, steps=LVAD.steps)
-    out, recording = orbit.outputs, orbit.recording()
-    values = {name: reading.of(recording) for name, reading in treated.readings().items()}
-    return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), values, orbit.success
+    out = orbit.outputs
+    return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), standard_endpoints(orbit), orbit.success
 
 
 def one_of_reduced_ef(trial: Trial, law: str) -> int:
@@ -98,8 +95,8 @@ def one_of_reduced_ef(trial: Trial, law: str) -> int:
     Raises:
         ValueError: If there is none.
     """
-    EF = trial.arm("no pump")["EF"]
-    reduced = np.flatnonzero((EF <= 40) & np.isfinite(trial.arm(law)["EF"]))
+    EF = trial.of("no pump")["EF"]
+    reduced = np.flatnonzero((EF <= 40) & np.isfinite(trial.of(law)["EF"]))
     if not len(reduced):
         raise ValueError(
             "no patient has an EF of 40% or less and suction at any speed: draw more, or take "
@@ -152,7 +149,7 @@ def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, d
 def draw_cohort_figure(trial: Trial, speed: float) -> Figure:
     """EF before and after by EF level, and each level's mean loop with and without the pump."""
     arm = arm_at(speed)
-    cohort, before, after = trial.cohort, trial.arm("no pump"), trial.arm(arm)
+    cohort, before, after = trial.cohort, trial.of("no pump"), trial.of(arm)
     level = np.asarray(ef_level(before))
     names = [name for name in ("reduced", "mildly reduced", "preserved") if np.any(level == name)]
     loops = {

@@ -20,13 +20,11 @@ from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import TrialConfig
 from jaxtwin.commands.tables import read_table, write_table
-from jaxtwin.models.ejection import ef_level
 from jaxtwin.models.left_heart import EIGHT, SEVEN, LeftHeart
 from jaxtwin.models.ventricle import CLINICAL
 from jaxtwin.training.progress import progress_bar
-from jaxtwin.treatments.results import Trial
 from jaxtwin.treatments.trial_file import read_arms, read_trial
-from jaxtwin.treatments.trials import run_trial, trial_endpoints
+from jaxtwin.treatments.trials import ENDPOINT_UNITS, Trial, ef_level, run_trial
 
 ENDPOINTS = ("output", "P_ao_mean", "P_la_mean", "EF", "stroke_work")
 
@@ -102,8 +100,9 @@ def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
+        unit = ENDPOINT_UNITS.get(row["endpoint"], "")
         lines.append(
-            f"| {row['endpoint']} [{trial.units[row['endpoint']]}] | {row['arm']} | {row['group']} "
+            f"| {row['endpoint']} [{unit}] | {row['arm']} | {row['group']} "
             f"| {row['patients']} ({row['failed']}) | {row['control']:.4g} | {row['treated']:.4g} "
             f"| {row['difference']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}] "
             f"| {row['standardised']:+.2f} |"
@@ -125,19 +124,23 @@ def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def draw_effects(rows: Sequence[Mapping[str, Any]], units: Mapping[str, str]) -> Figure:
+def draw_effects(rows: Sequence[Mapping[str, Any]], endpoints: Sequence[str]) -> Figure:
     """A panel an endpoint: the effect of each arm, for all and by EF level."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    figure = Figure(figsize=(2.5 + 3.2 * len(units), 1.5 + 0.55 * len(arms)), layout="constrained")
-    axes = figure.subplots(1, len(units), sharey=True, squeeze=False)[0]
-    for ax, (endpoint, unit) in zip(axes, units.items(), strict=True):
+    figure = Figure(
+        figsize=(2.5 + 3.2 * len(endpoints), 1.5 + 0.55 * len(arms)), layout="constrained"
+    )
+    for ax, endpoint in zip(
+        figure.subplots(1, len(endpoints), sharey=True, squeeze=False)[0], endpoints, strict=True
+    ):
         groups: dict[str, list[tuple[float, float, float]]] = {}
         for row in rows:
             if row["endpoint"] == endpoint:
                 groups.setdefault(row["group"], []).append(
                     (row["difference"], row["low"], row["high"])
                 )
-        plotting.forest(ax, arms, groups, label=f"change of {endpoint} [{unit}]")
+        label = f"change of {endpoint} [{ENDPOINT_UNITS.get(endpoint, '')}]"
+        plotting.forest(ax, arms, groups, label=label)
     figure.axes[0].legend(frameon=False, fontsize="small")
     return figure
 
@@ -150,8 +153,7 @@ def write_report(run: Run, trial: Trial, endpoints: Sequence[str], control: str,
     table = markdown(trial, rows)
     (run.folder / "trial.md").write_text(table + "\n")
     run.written += [run.folder / name for name in ("patients.csv", "effects.csv", "trial.md")]
-    units = {name: trial.units[name] for name in endpoints}
-    run.figure("effects", draw_effects(rows, units))
+    run.figure("effects", draw_effects(rows, endpoints))
     return table
 
 
@@ -170,12 +172,12 @@ def trial(file: Path, config: TrialConfig, run: Run) -> dict[str, Any]:
     arms = read_arms(described)
     control = analysis.get("control", next(iter(arms)))
     endpoints = tuple(analysis.get("endpoints", ENDPOINTS))
+    unknown = [name for name in endpoints if name not in ENDPOINT_UNITS]
     if control not in arms:
         raise ValueError(f"control {control!r}: expected one of the arms {', '.join(arms)}")
+    if unknown:
+        raise ValueError(f"endpoints {unknown}: expected some of {', '.join(ENDPOINT_UNITS)}")
     cohort = read_cohort(described, file.parent, config.patients, config.seed)
-    known = trial_endpoints(cohort, arms)
-    if unknown := [name for name in endpoints if name not in known]:
-        raise ValueError(f"endpoints {unknown}: expected some of {', '.join(known)}")
     result = run_trial(
         cohort,
         arms,
