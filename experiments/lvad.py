@@ -34,8 +34,8 @@ from jaxtwin.models.lvad import LVAD, PumpParameters
 from jaxtwin.parameters import Box
 from jaxtwin.physics.record import record
 from jaxtwin.training.progress import progress_bar
-from jaxtwin.treatments.interventions import AbstractIntervention, Nothing, Pump
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow, suction_speed
+from jaxtwin.treatments import AbstractIntervention, Nothing, Pump
+from jaxtwin.treatments import BelowSuction, FlatteningFlow, suction_speed
 from jaxtwin.treatments.trials import Trial, ef_level, run_trial, standard_endpoints
 
 ENDPOINTS = ("output", "P_ao_mean", "EF", "stroke_work", "pulse_pressure", "valve_open")

@@ -27,7 +27,7 @@ from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.left_heart import EIGHT, SEVEN, LeftHeart
 from jaxtwin.models.ventricle import CLINICAL
 from jaxtwin.training.progress import progress_bar
-from jaxtwin.treatments.interventions import (
+from jaxtwin.treatments import (
     AbstractIntervention,
     AorticRepair,
     DoseResponse,
@@ -39,7 +39,7 @@ from jaxtwin.treatments.interventions import (
     Vasodilator,
     combine,
 )
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow
+from jaxtwin.treatments import BelowSuction, FlatteningFlow
 from jaxtwin.treatments.trials import ENDPOINT_UNITS, Trial, ef_level, run_trial
 
 # What a file may call them.

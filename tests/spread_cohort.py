@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.cohorts.store import read_cohort, simulate_into
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.treatments.interventions import Nothing, Pump
+from jaxtwin.treatments import Nothing, Pump
 from jaxtwin.treatments.trials import run_trial
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.treatments.interventions import Nothing, Pump
+from jaxtwin.treatments import Nothing, Pump
 from jaxtwin.treatments.trials import run_trial
 from tests.spread_cohort import arrays
 

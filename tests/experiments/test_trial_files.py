@@ -10,8 +10,7 @@ from experiments.tables import read_table, write_table
 from experiments.trial import PRESETS, create, read_arms, read_cohort, read_trial, twins
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
 from jaxtwin.models.lvad import LVAD
-from jaxtwin.treatments.interventions import Inotrope, Pump
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow
+from jaxtwin.treatments import BelowSuction, FlatteningFlow, Inotrope, Pump
 
 
 def written(folder, text):

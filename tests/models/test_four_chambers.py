@@ -20,7 +20,7 @@ from jaxtwin.models.lvad import LVAD
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.solution import Recording
-from jaxtwin.treatments.interventions import Fluid, Inotrope, MitralRepair, Vasodilator, combine
+from jaxtwin.treatments import Fluid, Inotrope, MitralRepair, Vasodilator, combine
 
 HEARTS = FourChambers()
 RIGID = {"E_s": 1e6, "E_s_min": 1e6}
