@@ -83,7 +83,7 @@ def trial():
 
 def assert_same_trial(path, trial):
     with np.load(path) as found:
-        np.testing.assert_array_equal(found["failed"], trial.failed)
+        np.testing.assert_array_equal(found["success"], trial.success)
         for name, values in trial.values.items():
             scale = np.nanmax(np.abs(values)) + 1e-6
             np.testing.assert_allclose(found[name], values, rtol=0, atol=2e-3 * scale, err_msg=name)

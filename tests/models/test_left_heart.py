@@ -25,7 +25,7 @@ BOTH_PRECISIONS = pytest.mark.parametrize("x64", [True, False], ids=["float64", 
 
 @eqx.filter_jit
 def beats(p):
-    """Orbits and observables of a batch of patients, with the quantities conserved in each."""
+    """Orbits and readings of a batch of patients, with the quantities conserved in each."""
 
     def one(p):
         orbit = periodic_orbit(HEART, p, throw=False)

@@ -34,15 +34,20 @@ from jaxtwin.treatments import (
 HEART, P = LeftHeart(), LeftHeartParameters()
 
 
+def number(x):
+    return jnp.asarray(x, float)
+
+
 @eqx.filter_jit
-def after(intervention, p=P):
-    system, p = intervention(HEART, p)
+def beat(system, p):
     orbit = periodic_orbit(system, p, throw=False)
     return read(system, orbit), orbit.success
 
 
-def number(x):
-    return jnp.asarray(x, float)
+def after(intervention, p=P):
+    """Compiled once for all that change no more than numbers."""
+    system, p = intervention(HEART, p)
+    return beat(system, jax.tree.map(number, p))
 
 
 def test_each_changes_what_it_says():
