@@ -120,7 +120,7 @@ def read_cohort(
     )
     return Cohort(
         system,
-        Box.of(system.parameters, group.attrs["free"], group.attrs["box"]),
+        Box.described(system.parameters, group.attrs["box"]),
         group["theta"][rows],
         recording,
         success.astype(bool),
@@ -162,7 +162,8 @@ def _describe(system: AbstractRecordedSystem, box: Box, phases: int, steps: int)
             name: spec.default
             for name, spec in box.parameters.specs().items()
             if name not in box.names
-        },
+        }
+        | dict(box.fixed),
         "outputs": list(outputs_of(system)._fields),
         "steps": steps,
         "phases": phases,
@@ -190,7 +191,7 @@ def _prepare(path: Path, description: dict[str, Any]) -> Any:
                 name, shape=(n, *axes), chunks=(min(block, n), *axes), dtype=dtype, fill_value=fill
             )
 
-    array("theta", np.nan, len(description["box"]))
+    array("theta", np.nan, len(description["free"]))
     for name in description["outputs"]:
         array(f"maximum/{name}", np.nan)
         array(f"minimum/{name}", np.nan)

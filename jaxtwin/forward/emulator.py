@@ -202,11 +202,7 @@ def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
             f"the emulator at {folder} stands for {kept['system']}, not for "
             f"{type(system).__name__}; load it with the system it was trained on"
         )
-    box = Box.of(
-        system.parameters,
-        tuple(kept["box"]),
-        {name: (low, high) for name, (low, high) in kept["box"].items()},
-    )
+    box = Box.described(system.parameters, kept["box"])
     make = functools.partial(
         Emulator.create,
         system,

@@ -140,7 +140,7 @@ class Solution(eqx.Module, Generic[State, Outputs]):
         if self.equidistant:
             waveforms = jax.tree.map(lambda leaf: leaf[..., : -1 : steps // phases], self.outputs)
         else:
-            at = self.duration[..., None] * jnp.arange(phases) / phases
+            at = jnp.multiply.outer(self.duration, jnp.arange(phases)) / phases
             interpolate = jnp.vectorize(jnp.interp, signature="(n),(t),(t)->(n)")
             waveforms = jax.tree.map(lambda leaf: interpolate(at, self.times, leaf), self.outputs)
         maximum = jax.tree.map(lambda leaf: jnp.max(leaf, -1), self.outputs)

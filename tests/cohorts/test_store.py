@@ -119,6 +119,19 @@ def test_columns_in_another_order_are_another_box(tmp_path):
         simulate_into(tmp_path / "tanks", Tank(), turned, THETA, **OPTIONS)
 
 
+def test_the_box_is_kept_with_its_order_and_its_fixed_values(tmp_path):
+    box = Box.of(TankParameters, ("k", "T"), {"k": (0.5, 5.0)}, fixed={"V_d": 30.0})
+    place, theta = tmp_path / "tanks", box.sample(5, seed=0)
+    simulate_into(place, Tank(), box, theta, **OPTIONS)
+    found = read_cohort(place, Tank())
+    assert found.box == box and found.box.names == ("k", "T")
+    assert_equal(found, simulate_cohort(Tank(), box, theta, phases=8, chunk=4))
+    assert zarr.open_group(place, mode="r").attrs["fixed"] == {"V_d": 30.0}
+    other = Box.of(TankParameters, ("k", "T"), {"k": (0.5, 5.0)}, fixed={"V_d": 40.0})
+    with pytest.raises(ValueError, match=r"fixed is {'V_d': 30.0}, not {'V_d': 40.0}"):
+        simulate_into(place, Tank(), other, theta, **OPTIONS)
+
+
 def test_the_left_heart_too(tmp_path):
     theta = THREE.sample(6, seed=0)
     simulate_into(tmp_path / "hearts", LeftHeart(), THREE, theta, chunk=6)

@@ -12,8 +12,10 @@ import pytest
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.emulator import Emulator, OutsideBoxWarning, load_emulator, save_emulator
-from jaxtwin.forward.learning import measure, train_emulator
+from jaxtwin.forward.learning import emulator_error, train_emulator
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart, LeftHeartOutputs
+from jaxtwin.parameters import Box
+from jaxtwin.physics.solution import Recording
 from jaxtwin.training import checkpoint
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.training.loop import TrainingConfig
@@ -63,29 +65,29 @@ def emulator():
     )
 
 
-def simulations_of(emulator, theta):
+def perfect_cohort(emulator, theta):
     """What the simulator would give if the emulator were perfect."""
-    emulation = emulator.predict(theta)
-    missing = np.zeros(len(theta), np.float32)
+    emulated = emulator.predict(theta)
+    none = np.zeros(len(theta), np.float32)
 
-    def outputs(values):
-        values = np.asarray(values)
-        named = {name: values[:, i] for i, name in enumerate(emulator.channels)}
+    def outputs(channels, missing):
+        named = dict(zip(channels.channel_names, map(np.asarray, channels), strict=True))
         return LeftHeartOutputs(**{n: named.get(n, missing) for n in LeftHeartOutputs._fields})
 
-    return Cohort(
-        theta.astype(np.float32),
-        outputs(emulation.maximum),
-        outputs(emulation.minimum),
-        outputs(emulation.waveforms),
-        np.ones(len(theta), bool),
-        np.zeros(len(theta), np.float32),
+    recording = Recording(
+        outputs(emulated.maximum, none),
+        outputs(emulated.minimum, none),
+        outputs(emulated.waveforms, np.zeros((len(theta), PHASES), np.float32)),
+        np.asarray(emulated.duration),
     )
+    success = np.ones(len(theta), bool)
+    theta = theta.astype(np.float32)
+    return Cohort(emulator.system, emulator.box, theta, recording, success, none, none)
 
 
 @pytest.fixture(scope="module")
 def cohort(emulator):
-    return simulations_of(emulator, SEVEN.sample(128, seed=1))
+    return perfect_cohort(emulator, SEVEN.sample(128, seed=1))
 
 
 def assert_equal(a, b, **tolerance):
@@ -110,10 +112,10 @@ def test_the_left_heart_comes_back_from_its_targets():
     theta = np.array([[0.9, 60, 2.0, 0.05, 0.02, 0.03, 5], [1.2, 120, 1.0, 0.08, 0.05, 0.1, 10]])
     alike = np.repeat(theta, 2, axis=0)
     alike[1::2, [1, 6]] = 250, 22
-    simulations = simulate_cohort(LeftHeart(), SEVEN, alike, phases=PHASES, chunk=4)
-    assert simulations.success.all()
+    simulated = simulate_cohort(LeftHeart(), SEVEN, alike, phases=PHASES, chunk=4)
+    assert simulated.success.all()
     emulator = blank()
-    targets = emulator.targets(simulations)
+    targets = emulator.targets(simulated)
     # V_0 is divided by V_s, which V_0 and E_min make; the beat then depends on the rest alone.
     np.testing.assert_allclose(targets[1::2], targets[::2], rtol=2e-3, atol=2e-3)
     assert 0.05 < np.abs(targets[0]).max() < 20
@@ -121,26 +123,31 @@ def test_the_left_heart_comes_back_from_its_targets():
         perfect = dataclasses.replace(
             emulator, mean=jnp.asarray(targets[i]), spread=0 * emulator.spread
         )
-        emulation = perfect(jnp.asarray(alike[i]))
-        true = simulations.take(i)
-        for channel, name in enumerate(CHANNELS):
-            for got, leaf in zip(emulation, true[1:4], strict=True):
-                np.testing.assert_allclose(got[channel], getattr(leaf, name), rtol=1e-5, atol=1e-3)
+        got = perfect(jnp.asarray(alike[i]))
+        true = jax.tree.map(lambda leaf, i=i: leaf[i], simulated.recording)
+        for name in CHANNELS:
+            for part in ("maximum", "minimum", "waveforms"):
+                found, expected = (getattr(getattr(r, part), name) for r in (got, true))
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(got.duration, true.duration, rtol=1e-6)
 
 
 def test_one_patient_many_patients_and_jit(emulator, cohort):
     theta = jnp.asarray(cohort.theta[:3])
     many = emulator.predict(cohort.theta[:3])
-    assert many.maximum.shape == (3, 3) and many.waveforms.shape == (3, 3, PHASES)
+    assert many.waveforms.channel_names == many.maximum.channel_names == CHANNELS
+    assert many.maximum.V_lv.shape == (3,) and many.waveforms.q_a.shape == (3, PHASES)
+    assert_equal(many.duration, cohort.theta[:3, 0], rtol=1e-6)
     assert_equal(jax.vmap(emulator)(theta), many, rtol=1e-5, atol=1e-4)
     for i in range(3):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], many)
         assert_equal(emulator(theta[i]), one, rtol=1e-5, atol=1e-4)
         assert_equal(eqx.filter_jit(emulator)(theta[i]), one, rtol=1e-5, atol=1e-4)
         EDV, ESV = emulator.read(theta[i], ("EDV", "ESV"))
-        assert_equal((EDV, ESV), (one.maximum[0], one.minimum[0]), rtol=1e-5)
+        assert_equal((EDV, ESV), (one.maximum.V_lv, one.minimum.V_lv), rtol=1e-5)
     # float32 even where θ is not.
-    assert {leaf.dtype for leaf in emulator(theta[0].astype(jnp.float64))} == {jnp.dtype("float32")}
+    leaves = jax.tree.leaves(emulator(theta[0].astype(jnp.float64)))
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
 
 
 def test_gradient_of_the_volumes():
@@ -170,22 +177,36 @@ def test_predict_warns_outside_of_the_box(emulator):
         emulator.predict(theta)
 
 
-def test_measure(emulator, cohort):
-    error, table = measure(emulator, cohort)
+def test_errors_of_an_emulator(emulator, cohort):
+    error, table = emulator_error(emulator, cohort)
     assert error.points == 128 and set(error.maximum) == set(CHANNELS)
     values = [*error.maximum.values(), *error.minimum.values(), *error.waveforms.values()]
     np.testing.assert_allclose([*values, *table.values()], 0, atol=1e-4)
 
-    off = eqx.tree_at(lambda s: s.maximum.V_lv, cohort, cohort.recording.maximum.V_lv + 3)
-    off = eqx.tree_at(lambda s: s.waveforms.P_lv, off, 1.25 * cohort.recording.waveforms.P_lv)
-    error, table = measure(emulator, off)
+    true = cohort.recording
+    off = eqx.tree_at(
+        lambda recording: (recording.maximum.V_lv, recording.waveforms.P_lv),
+        true,
+        (true.maximum.V_lv + 3, 1.25 * true.waveforms.P_lv),
+    )
+    error, table = emulator_error(emulator, dataclasses.replace(cohort, recording=off))
     assert error.maximum["V_lv"] == table["EDV_mean"] == pytest.approx(3, abs=1e-3)
     assert table["ESV_mean"] == pytest.approx(0, abs=1e-3)
     assert error.waveforms["P_lv"] == table["waveform_median"] == pytest.approx(0.2, abs=1e-3)
-    EDV, ESV = cohort.recording.maximum.V_lv, cohort.recording.minimum.V_lv
+    EDV, ESV = true.maximum.V_lv, true.minimum.V_lv
     EF_error = 100 * ESV / EDV - 100 * ESV / (EDV + 3)
     assert table["EF_mean"] == pytest.approx(EF_error.mean(), abs=1e-3)
     assert table["EF_worst"] == pytest.approx(EF_error.max(), abs=1e-3)
+
+
+def test_failed_simulations_are_no_targets(emulator, cohort):
+    success = cohort.success.copy()
+    success[[3, 7]] = False
+    some = dataclasses.replace(cohort, success=success)
+    with pytest.raises(ValueError, match=r"2 of 128 simulations failed(.|\n)*leave them out with"):
+        emulator.targets(some)
+    left = some.take(some.success)
+    np.testing.assert_array_equal(emulator.targets(left), emulator.targets(cohort)[success])
 
 
 # --- learning ---------------------------------------------------------------------------------
@@ -194,7 +215,7 @@ def test_measure(emulator, cohort):
 @pytest.fixture(scope="module")
 def trained(emulator, cohort, tmp_path_factory):
     folder = tmp_path_factory.mktemp("emulator")
-    unseen = simulations_of(emulator, SEVEN.sample(64, seed=2))
+    unseen = perfect_cohort(emulator, SEVEN.sample(64, seed=2))
     arguments = (blank(), cohort, unseen, LEARNT)
     fitted = train_emulator(*arguments, folder=folder, seed=0, resume=False)
     return folder, arguments, fitted
@@ -204,7 +225,7 @@ def test_it_learns_what_a_network_can(trained):
     """The truth is linear, and one output of it constant: nothing may be left to learn."""
     _, (_, _, unseen, _), fitted = trained
     assert fitted.validation["loss"] < 1e-4
-    error, table = measure(fitted.model, unseen)
+    error, table = emulator_error(fitted.model, unseen)
     assert table["EDV_mean"] < 0.3 and table["EF_mean"] < 0.3 and table["waveform_median"] < 0.01
     assert error.minimum["q_a"] < 1e-2
     assert fitted.model.network.layers[0].weight.dtype == jnp.float32
@@ -246,7 +267,7 @@ def test_another_emulator_is_not_resumed(trained):
 def test_save_and_load(tmp_path, box):
     emulator = blank(box, depth=1)
     theta = box.sample(8, seed=0)
-    error, _ = measure(emulator, simulations_of(emulator, theta))
+    error, _ = emulator_error(emulator, perfect_cohort(emulator, theta))
     with pytest.raises(ValueError, match="not measured"):
         save_emulator(tmp_path / "emulator", emulator)
     emulator = dataclasses.replace(emulator, error=error)
@@ -256,11 +277,20 @@ def test_save_and_load(tmp_path, box):
     assert loaded.error == error and loaded.box == box and loaded.channels == CHANNELS
 
 
+def test_fixed_values_are_kept_with_an_emulator(tmp_path):
+    bounds = {"T_c": (0.6, 1.2)}
+    box = Box.of(LeftHeart.parameters, ("E_max", "T_c"), bounds, fixed={"R_s": 1.3})
+    emulator = blank(box)
+    error, _ = emulator_error(emulator, perfect_cohort(emulator, box.sample(4, seed=0)))
+    save_emulator(tmp_path, dataclasses.replace(emulator, error=error))
+    assert load_emulator(tmp_path, LeftHeart()).box == box
+
+
 def test_an_emulator_of_another_system(tmp_path, emulator, cohort):
     class RightHeart(LeftHeart):
         pass
 
-    error, _ = measure(emulator, cohort)
+    error, _ = emulator_error(emulator, cohort)
     save_emulator(tmp_path / "emulator", dataclasses.replace(emulator, error=error))
     with pytest.raises(CheckpointError, match="stands for LeftHeart, not for RightHeart"):
         load_emulator(tmp_path / "emulator", RightHeart())
@@ -283,7 +313,7 @@ def test_accuracy_on_the_whole_box(tmp_path):
         emulator, training.take(slice(16_384)), training.take(slice(16_384, None)), config,
         folder=tmp_path, seed=0, resume=False,
     )  # fmt: skip
-    _, table = measure(fitted.model, unseen.take(unseen.success))
+    _, table = emulator_error(fitted.model, unseen.take(unseen.success))
     assert unseen.success.mean() > 0.999
     assert table["EDV_mean"] < 0.2 and table["ESV_mean"] < 0.2, table
     assert table["EF_mean"] < 0.15 and table["EF_worst"] < 3, table

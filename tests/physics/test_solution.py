@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jaxtwin.physics.solution import RESULTS, Solution, Stats
 
-few = settings(deadline=None, max_examples=20, derandomize=True)
+few = settings(deadline=None, max_examples=12, derandomize=True)
 
 
 class Outputs(NamedTuple):
@@ -24,8 +24,7 @@ def solution_of(times, outputs, **options):
     batch = times.shape[:-1]
     stats = Stats(jnp.zeros(batch), jnp.zeros(batch, int))
     outputs = Outputs(*(jnp.asarray(leaf) for leaf in outputs))
-    result = RESULTS.where(jnp.ones(batch, bool), RESULTS.successful, RESULTS.diverged)
-    return Solution(times, outputs, outputs, times[..., -1], result, stats, **options)
+    return Solution(times, outputs, outputs, times[..., -1], RESULTS.successful, stats, **options)
 
 
 @st.composite
@@ -41,7 +40,7 @@ def solutions(draw, equidistant):
 
 
 either = st.booleans().flatmap(solutions)
-phases = st.sampled_from([1, 2, 3, 4, 6, 12])
+phases = st.sampled_from([1, 4, 12])
 
 
 @few
