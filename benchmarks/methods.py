@@ -33,12 +33,15 @@ import optax
 from benchmarks.paper import PAPER
 from benchmarks.rivals import Missing
 from benchmarks.simulate import peak_memory
-from experiments import methods as comparison
-from experiments.pssl import CHANNELS
+from experiments.methods.cells import create, draw, measure
+from experiments.methods.settings import Config, MethodName
+from experiments.methods.table import SAMPLES
+from jaxtwin.commands.emulator import CHANNELS
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.encoders.create import EncoderName, create_encoder
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.base import Curves, CurveTask, Learnt
+from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.neural_ode import NeuralODE
 from jaxtwin.methods.pinn import PINN
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
@@ -65,10 +68,8 @@ HEADER = (
 
 def curves(n: int) -> tuple[CurveTask, Curves]:
     """Noisy curves of n patients of the box."""
-    cohort = comparison.draw(
-        dataclasses.replace(comparison.Config(), cohort=(max(n, 2), 2), patients=2), seed=0
-    )
-    task, training, _, _ = comparison.measure(cohort, 3.0, True, 0)
+    cohort = draw(dataclasses.replace(Config(), cohort=(max(n, 2), 2), patients=2), seed=0)
+    task, training, _, _ = measure(cohort, 3.0, True, 0)
     return task, training.take(slice(0, n))
 
 
@@ -79,29 +80,25 @@ def timed(function: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def with_steps(method: comparison.MethodName, steps: int, depth: int | None) -> Any:
+def with_steps(method: MethodName, steps: int, depth: int | None) -> Any:
     """A method of the comparison that makes few steps, with another depth where asked for."""
-    brief = dataclasses.replace(
-        comparison.CURVE_TRAINING, steps=4 * steps, evaluate_every=steps, patience=99
-    )
-    shared = dataclasses.replace(brief, batch_size=comparison.Config().shared_training.batch_size)
-    config = comparison.Config(
+    brief = dataclasses.replace(CURVE_TRAINING, steps=4 * steps, evaluate_every=steps, patience=99)
+    shared = dataclasses.replace(brief, batch_size=Config().shared_training.batch_size)
+    config = Config(
         training=brief,
         simulator_training=brief,
         shared_training=shared,
         pinn_steps=steps,
         ode_steps=steps,
     )
-    untrained = Emulator.create(
-        LeftHeart(), SEVEN, CHANNELS, comparison.SAMPLES, key=jax.random.key(0)
-    )
-    made = comparison.create(method, config, untrained)
+    untrained = Emulator.create(LeftHeart(), SEVEN, CHANNELS, SAMPLES, key=jax.random.key(0))
+    made = create(method, config, untrained)
     return made if depth is None else dataclasses.replace(made, **{"depth": depth})
 
 
-def own_steps(method: comparison.MethodName) -> int:
+def own_steps(method: MethodName) -> int:
     """How many steps the comparison gives the method."""
-    config = comparison.Config()
+    config = Config()
     return {
         "pssl": config.training.steps,
         "supervised": config.training.steps,
@@ -112,7 +109,7 @@ def own_steps(method: comparison.MethodName) -> int:
     }.get(method, 0)
 
 
-def cost(method: comparison.MethodName, n: int, depth: int | None) -> dict[str, Any]:
+def cost(method: MethodName, n: int, depth: int | None) -> dict[str, Any]:
     """One row: what n patients' twins cost, in this process."""
     task, measured = curves(n)
     peak_memory(reset=True)  # Drawing patients takes more than the method.

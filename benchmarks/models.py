@@ -20,7 +20,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from experiments.models import STUDIES
+from experiments.models.studies import STUDIES
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import simulate_patient
 from jaxtwin.parameters import Box

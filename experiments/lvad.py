@@ -22,20 +22,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtwin.treatments.interventions import AbstractIntervention, Nothing, Pump
+from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow, suction_speed
 from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
-from experiments.trial import draw, report, twins
 from jaxtwin import plotting
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.commands.trial import drawn_cohort, learnt_cohort, write_report
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.models.lvad import LVAD, PumpParameters
 from jaxtwin.parameters import Box
 from jaxtwin.physics.record import record
 from jaxtwin.training.progress import progress_bar
-from jaxtwin.treatments.interventions import AbstractIntervention, Nothing, Pump
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow, suction_speed
 from jaxtwin.treatments.trials import Trial, ef_level, run_trial, standard_endpoints
 
 ENDPOINTS = ("output", "P_ao_mean", "EF", "stroke_work", "pulse_pressure", "valve_open")
@@ -179,7 +179,11 @@ def draw_cohort_figure(trial: Trial, speed: float) -> Figure:
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
     """The trial, and the figures."""
-    cohort = draw(config.patients, config.seed) if config.twins is None else twins(config.twins)
+    cohort = (
+        drawn_cohort(config.patients, config.seed)
+        if config.twins is None
+        else learnt_cohort(config.twins)
+    )
     law = f"{100 * config.margin:g}% below suction"
     arms: dict[str, AbstractIntervention] = {"no pump": Nothing()}
     arms |= {arm_at(speed): Pump(speed) for speed in config.speeds}
@@ -192,7 +196,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         progress=lambda arm: functools.partial(progress_bar, desc=arm, unit="chunk"),
     )
     seconds = time.monotonic() - began
-    print(f"\n{report(run, trial, ENDPOINTS, 'no pump', config.seed)}")
+    print(f"\n{write_report(run, trial, ENDPOINTS, 'no pump', config.seed)}")
     patient = one_of_reduced_ef(trial, law)
     figure, found = draw_patient(cohort, patient, config.margin)
     run.figure("patient", figure)

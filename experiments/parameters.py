@@ -21,9 +21,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.command import Run, RunConfig, main
-from experiments.tables import by_patient, read_table, write_table
+from experiments.table_ef.table import by_patient
 from jaxtwin import plotting
 from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.data.echonet import read_theta
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 

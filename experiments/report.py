@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments.detection_table import EVERYONE, TITLES
+from experiments.detection.scores import EVERYONE, TITLES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

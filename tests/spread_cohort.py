@@ -6,11 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtwin.treatments.interventions import Nothing, Pump
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.cohorts.store import read_cohort, simulate_into
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.treatments.interventions import Nothing, Pump
 from jaxtwin.treatments.trials import run_trial
 
 

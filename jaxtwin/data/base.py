@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from jaxtwin.data.format import ClipFormat
+
 # Below, no heartbeat can be followed; above, no scanner takes whole pictures of the heart.
 SLOWEST_RATE = 5.0  # [1/s]
 FASTEST_RATE = 500.0  # [1/s]
@@ -56,31 +58,6 @@ class EchoVideo:
                 f"{rate:.3g} frames/s: expected {SLOWEST_RATE:g} to {FASTEST_RATE:g}; "
                 "store the clip again with the rate it was scanned at"
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipFormat:
-    """The one kind of array that recordings become.
-
-    The rate is in frames a *second*, so that the heart period stays visible whatever the
-    scanner's frame rate was.
-
-    Attributes:
-        frames: Number of frames.
-        rate: Frames a second [1/s].
-        size: Height and width [pixels].
-
-    Raises:
-        ValueError: One of them is not positive.
-    """
-
-    frames: int = 32
-    rate: float = 16.0
-    size: int = 112
-
-    def __post_init__(self):
-        if not (self.frames >= 1 and self.rate > 0 and self.size >= 1):
-            raise ValueError(f"{self}: expected positive numbers")
 
 
 def resample(recording: EchoVideo, format: ClipFormat) -> UInt8[np.ndarray, "resampled size size"]:

@@ -1,15 +1,12 @@
 """Untrained encoders by name."""
 
-from typing import Literal
-
 from jaxtyping import PRNGKeyArray
 
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.encoders.base import AbstractEncoder
 from jaxtwin.encoders.conv3d import Conv3DEncoder
+from jaxtwin.encoders.names import EncoderName
 from jaxtwin.encoders.tubelet import TubeletEncoder
-
-EncoderName = Literal["tubelet", "conv3d"]
 
 
 def create_encoder(

@@ -52,4 +52,5 @@ class AbstractForward(eqx.Module):
         Raises:
             ValueError: If the system has no such reading, or a channel that it needs is missing.
         """
-        return read(self.system, self(theta), names)
+        found = read(self.system, self(theta), names)
+        return [found[name] for name in names]

@@ -23,17 +23,13 @@ from jaxtwin.forward.emulator import (
     load_emulator,
     save_emulator,
 )
+from jaxtwin.forward.settings import EMULATOR_TRAINING
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.channels import MissingChannelError
 from jaxtwin.training import checkpoint
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
 from jaxtwin.training.progress import progress_bar
-
-# Twenty to forty seconds on two cores.
-EMULATOR_TRAINING = TrainingConfig(
-    steps=3_500, batch_size=512, learning_rate=4e-3, evaluate_every=500
-)
 
 
 def emulator_error(emulator: Emulator, cohort: Cohort) -> tuple[EmulatorError, dict[str, float]]:
@@ -126,7 +122,7 @@ def train_emulator(
         resume=resume,
     )
     trained = dataclasses.replace(emulator, network=fitted.model)
-    return dataclasses.replace(fitted, model=trained)
+    return fitted.of(trained)
 
 
 def learn_emulator(

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from jaxtwin.models.elastance import hill_activation, phase_of
 from jaxtwin.models.valves import ideal_valve
-from jaxtwin.models.ventricle import AbstractVentricle
+from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 
 _TABLE = "Bjørdalsbakke 2022, table 1, as quoted by CirculatorySystemModels.jl"
@@ -108,27 +108,8 @@ class BjordalsbakkeState(NamedTuple):
     """Pressure of the systemic veins, from which the ventricle fills [mmHg]."""
 
 
-class BjordalsbakkeOutputs(NamedTuple):
-    """What can be observed of the loop."""
-
-    V_lv: Scalar
-    """Left-ventricular volume [mL]."""
-    P_lv: Scalar
-    """Left-ventricular pressure [mmHg]."""
-    P_ao: Scalar
-    """Aortic pressure, before Z_ao [mmHg]."""
-    P_la: Scalar
-    """Filling pressure, that of the veins [mmHg]."""
-    q_m: Scalar
-    """Flow through the mitral valve [mL/s]."""
-    q_a: Scalar
-    """Flow through the aortic valve [mL/s]."""
-    q_s: Scalar
-    """Systemic flow, from the arteries to the veins [mL/s]."""
-
-
 class Bjordalsbakke(
-    AbstractVentricle[BjordalsbakkeState, BjordalsbakkeParameters, BjordalsbakkeOutputs]
+    AbstractVentricle[BjordalsbakkeState, BjordalsbakkeParameters, VentricleOutputs]
 ):
     """The closed loop of Bjørdalsbakke et al. 2022.
 
@@ -145,7 +126,7 @@ class Bjordalsbakke(
 
     def outputs(
         self, t: Scalar, state: BjordalsbakkeState, p: BjordalsbakkeParameters
-    ) -> BjordalsbakkeOutputs:
+    ) -> VentricleOutputs:
         """Volumes, pressures and valve flows at time t [s]."""
         activation = hill_activation(phase_of(t, p.T_c) / p.T_c, 0.303, 1.32, 0.508, 21.9)
         P_lv = ((p.E_max - p.E_min) * activation + p.E_min) * state.V
@@ -153,7 +134,7 @@ class Bjordalsbakke(
         q_a = ideal_valve(P_lv, state.P_sa, p.R_a + p.Z_ao)
         q_s = (state.P_sa - state.P_sv) / p.R_s
         P_ao = state.P_sa + p.Z_ao * q_a
-        return BjordalsbakkeOutputs(state.V, P_lv, P_ao, state.P_sv, q_m, q_a, q_s)
+        return VentricleOutputs(state.V, P_lv, P_ao, state.P_sv, q_m, q_a, q_s)
 
     def vector_field(
         self, t: Scalar, state: BjordalsbakkeState, p: BjordalsbakkeParameters
@@ -191,17 +172,15 @@ class Bjordalsbakke(
         """The stressed volume V_0 = V + C_s P_sa + C_r P_sv [mL]: the loop is closed."""
         return (state.V + p.C_s * state.P_sa + p.C_r * state.P_sv,)
 
-    def scaling(
-        self, p: BjordalsbakkeParameters
-    ) -> tuple[BjordalsbakkeOutputs, BjordalsbakkeOutputs]:
+    def scaling(self, p: BjordalsbakkeParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
         """The loop's similarity law: all its equations are homogeneous of degree one.
 
         So V_lv/V_0, P C/V_0 and q T_c/V_0 do not depend on V_0.
         """
         zero = 0.0 * p.V_0
         V, P, q = p.V_0 + zero, p.V_0 / (p.C_s + p.C_r), p.V_0 / p.T_c
-        offset = BjordalsbakkeOutputs(zero, zero, zero, zero, zero, zero, zero)
-        return offset, BjordalsbakkeOutputs(V, P, P, P, q, q, q)
+        offset = VentricleOutputs(zero, zero, zero, zero, zero, zero, zero)
+        return offset, VentricleOutputs(V, P, P, P, q, q, q)
 
 
 SYSTEMIC = Box.of(

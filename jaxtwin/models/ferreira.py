@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 
 from jaxtwin.models.elastance import double_hill
 from jaxtwin.models.valves import ideal_valve
-from jaxtwin.models.ventricle import AbstractVentricle
+from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 
 _QUOTED = "Ferreira 2005, as quoted by others"
@@ -125,26 +125,7 @@ class FerreiraState(NamedTuple):
     """Systemic arterial pressure [mmHg]."""
 
 
-class FerreiraOutputs(NamedTuple):
-    """What can be observed of the left heart."""
-
-    V_lv: Scalar
-    """Left-ventricular volume [mL]."""
-    P_lv: Scalar
-    """Left-ventricular pressure [mmHg]."""
-    P_ao: Scalar
-    """Aortic pressure, before R_c [mmHg]."""
-    P_la: Scalar
-    """Left-atrial pressure [mmHg]."""
-    q_m: Scalar
-    """Flow through the mitral valve [mL/s]."""
-    q_a: Scalar
-    """Flow through the aortic valve [mL/s]."""
-    q_s: Scalar
-    """Systemic flow, from the arteries to the veins [mL/s]."""
-
-
-class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, FerreiraOutputs]):
+class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, VentricleOutputs]):
     """The left heart of Ferreira et al. 2005, without inertance: `LVAD(Ferreira(), speed)` pumps.
 
     With r(u) = max(u, 0), P_lv = E(t) V, q_m = r(P_la − P_lv)/R_m, q_a = r(P_lv − P_a)/(R_a + R_c):
@@ -157,14 +138,14 @@ class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, FerreiraOutp
 
     parameters: ClassVar = FerreiraParameters
 
-    def outputs(self, t: Scalar, state: FerreiraState, p: FerreiraParameters) -> FerreiraOutputs:
+    def outputs(self, t: Scalar, state: FerreiraState, p: FerreiraParameters) -> VentricleOutputs:
         """Volumes, pressures and valve flows at time t [s]."""
         P_lv = double_hill(t, p.T_c, p.E_max, p.E_min) * state.V
         q_m = ideal_valve(state.P_la, P_lv, p.R_m)
         q_a = ideal_valve(P_lv, state.P_a, p.R_a + p.R_c)
         q_s = (state.P_a - state.P_la) / p.R_s
         P_ao = state.P_a + p.R_c * q_a
-        return FerreiraOutputs(state.V + p.V_d, P_lv, P_ao, state.P_la, q_m, q_a, q_s)
+        return VentricleOutputs(state.V + p.V_d, P_lv, P_ao, state.P_la, q_m, q_a, q_s)
 
     def vector_field(self, t: Scalar, state: FerreiraState, p: FerreiraParameters) -> FerreiraState:
         """The circuit's equations; see the class."""
@@ -195,7 +176,7 @@ class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, FerreiraOutp
         """The stressed volume V_s = V + C_r P_la + C_s P_a [mL]: the loop is closed."""
         return (state.V + p.C_r * state.P_la + p.C_s * state.P_a,)
 
-    def scaling(self, p: FerreiraParameters) -> tuple[FerreiraOutputs, FerreiraOutputs]:
+    def scaling(self, p: FerreiraParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
         """The circuit's similarity law, the left heart's.
 
         (V_lv − V_d)/V_s, C P/V_s and T_c q/V_s depend on neither V_0 nor V_d nor P_0: the
@@ -205,8 +186,8 @@ class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, FerreiraOutp
         P = V_s / (p.C_r + p.C_s)
         q = V_s / p.T_c
         zero = 0.0 * V_s
-        offset = FerreiraOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
-        return offset, FerreiraOutputs(V_s, P, P, P, q, q, q)
+        offset = VentricleOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
+        return offset, VentricleOutputs(V_s, P, P, P, q, q, q)
 
 
 NINE = Box.of(

@@ -12,13 +12,12 @@ leak of closed valves: at the published values they change the extremes of volum
 no more than 0.2 mL and 0.3 mmHg.
 """
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.models.elastance import cosine_activation
-from jaxtwin.models.observables import ejection_fraction
 from jaxtwin.models.valves import ideal_valve
-from jaxtwin.models.ventricle import READINGS, AbstractVentricle
+from jaxtwin.models.ventricle import AbstractVentricle
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.solution import Reading
 
@@ -110,7 +109,7 @@ class FourChamberState(NamedTuple):
 
 
 class FourChamberOutputs(NamedTuple):
-    """What can be observed of both hearts."""
+    """What can be observed of both hearts; it begins with the fields of `VentricleOutputs`."""
 
     V_lv: Scalar
     """Left-ventricular volume [mL]."""
@@ -150,6 +149,28 @@ SHARES = (61.0, 115.0, 61.0, 135.0, 96.0, 1800.0, 350.0, 384.0)
 """Where Regazzoni et al. begin: the stressed volume in each state's place [mL]."""
 
 
+RIGHT_READINGS: dict[str, Reading] = {
+    "RVEDV": Reading(
+        "mL", lambda beat: beat.maximum.V_rv, "largest right-ventricular volume of the beat"
+    ),
+    "RVESV": Reading(
+        "mL", lambda beat: beat.minimum.V_rv, "smallest right-ventricular volume of the beat"
+    ),
+    "RVEF": Reading(
+        "%",
+        lambda beat: ejection_fraction(beat.maximum.V_rv, beat.minimum.V_rv),
+        "right-ventricular ejection fraction",
+    ),
+    "P_pa_mean": Reading(
+        "mmHg", lambda beat: beat.waveforms.P_pa.mean(-1), "mean pulmonary arterial pressure"
+    ),
+    "P_ra_mean": Reading(
+        "mmHg", lambda beat: beat.waveforms.P_ra.mean(-1), "mean right-atrial pressure"
+    ),
+}
+"""Readings of the right heart, as a catheter and an MRI give them."""
+
+
 class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, FourChamberOutputs]):
     """Four chambers, two circulations, four ideal valves, and a septum.
 
@@ -186,6 +207,7 @@ class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, Fo
     """
 
     parameters: ClassVar = FourChamberParameters
+    further_readings = RIGHT_READINGS
 
     def outputs(
         self, t: Scalar, state: FourChamberState, p: FourChamberParameters
@@ -278,19 +300,6 @@ class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, Fo
         scale = FourChamberOutputs(**{name: kinds[name[0]] for name in FourChamberOutputs._fields})
         return offset, scale._replace(V_s=V / 10)
 
-    def readings(self) -> Mapping[str, Reading]:
-        """Those of every left ventricle, and the right heart's."""
-        return READINGS | RIGHT_READINGS
-
-
-RIGHT_READINGS: dict[str, Reading] = {
-    "RVEDV": Reading("mL", lambda beat: beat.maximum.V_rv),
-    "RVESV": Reading("mL", lambda beat: beat.minimum.V_rv),
-    "RVEF": Reading("%", lambda beat: ejection_fraction(beat.maximum.V_rv, beat.minimum.V_rv)),
-    "P_pa_mean": Reading("mmHg", lambda beat: beat.waveforms.P_pa.mean(-1)),
-    "P_ra_mean": Reading("mmHg", lambda beat: beat.waveforms.P_ra.mean(-1)),
-}
-"""Of the right heart, as of a catheter and an MRI."""
 
 HEALTHY_LUNGS = {"R_pa": 0.06, "R_pv": 0.03, "C_pa": 4.0, "V_0": 2400.0}
 """What to replace for a healthy adult's pulmonary pressures."""

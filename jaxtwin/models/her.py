@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 
 from jaxtwin.models.elastance import double_hill
 from jaxtwin.models.valves import leaky_valve
-from jaxtwin.models.ventricle import AbstractVentricle
+from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 
 _QUOTED = "Her 2018, as quoted by others"
@@ -134,26 +134,7 @@ class HerState(NamedTuple):
     """Aortic flow [mL/s]."""
 
 
-class HerOutputs(NamedTuple):
-    """What can be observed of the ventricle and the arteries."""
-
-    V_lv: Scalar
-    """Left-ventricular volume [mL]."""
-    P_lv: Scalar
-    """Left-ventricular pressure [mmHg]."""
-    P_ao: Scalar
-    """Aortic pressure [mmHg]."""
-    P_la: Scalar
-    """Left-atrial pressure, constant [mmHg]."""
-    q_m: Scalar
-    """Flow through the mitral valve, negative where it leaks [mL/s]."""
-    q_a: Scalar
-    """Flow through the aortic valve, negative where it leaks [mL/s]."""
-    q_s: Scalar
-    """Systemic flow, out of the arteries [mL/s]."""
-
-
-class Her(AbstractVentricle[HerState, HerParameters, HerOutputs]):
+class Her(AbstractVentricle[HerState, HerParameters, VentricleOutputs]):
     """The ventricle and arteries of Her et al. 2018.
 
     With P_lv = E(t) V, and valves v that are `leaky_valve`s, u/R forwards and u/R_closed back:
@@ -169,10 +150,10 @@ class Her(AbstractVentricle[HerState, HerParameters, HerOutputs]):
 
     parameters: ClassVar = HerParameters
 
-    def outputs(self, t: Scalar, state: HerState, p: HerParameters) -> HerOutputs:
+    def outputs(self, t: Scalar, state: HerState, p: HerParameters) -> VentricleOutputs:
         """Volumes, pressures and valve flows at time t [s]."""
         P_lv = double_hill(t, p.T_c, p.E_max, p.E_min) * state.V
-        return HerOutputs(
+        return VentricleOutputs(
             V_lv=state.V + p.V_d,
             P_lv=P_lv,
             P_ao=state.P_ao,
@@ -206,7 +187,7 @@ class Her(AbstractVentricle[HerState, HerParameters, HerOutputs]):
         """The heart period T_c [s]."""
         return p.T_c
 
-    def scaling(self, p: HerParameters) -> tuple[HerOutputs, HerOutputs]:
+    def scaling(self, p: HerParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
         """The circuit's similarity law.
 
         The equations are homogeneous of degree one in state and P_la together, leaks included. So
@@ -217,8 +198,8 @@ class Her(AbstractVentricle[HerState, HerParameters, HerOutputs]):
         q = V / p.T_c
         P = p.R_s * q
         zero = 0.0 * V
-        offset = HerOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
-        return offset, HerOutputs(V, P, P, P, q, q, q)
+        offset = VentricleOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
+        return offset, VentricleOutputs(V, P, P, P, q, q, q)
 
 
 TIGHT = Box.of(HerParameters, ("T_c", "P_la", "E_max", "E_min", "V_d", "R_m", "R_a", "R_s", "C_s"))

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from jaxtwin.models.elastance import double_hill
 from jaxtwin.models.valves import ideal_valve
-from jaxtwin.models.ventricle import AbstractVentricle
+from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 
 _SIMAAN = "Simaan 2009, table I"
@@ -116,26 +116,7 @@ class LeftHeartState(NamedTuple):
     """Aortic flow [mL/s]."""
 
 
-class LeftHeartOutputs(NamedTuple):
-    """What can be observed of the left heart."""
-
-    V_lv: Scalar
-    """Left-ventricular volume [mL]."""
-    P_lv: Scalar
-    """Left-ventricular pressure [mmHg]."""
-    P_ao: Scalar
-    """Aortic pressure [mmHg]."""
-    P_la: Scalar
-    """Left-atrial pressure [mmHg]."""
-    q_m: Scalar
-    """Flow through the mitral valve [mL/s]."""
-    q_a: Scalar
-    """Flow through the aortic valve [mL/s]."""
-    q_s: Scalar
-    """Systemic flow, from the arteries to the veins [mL/s]."""
-
-
-class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, LeftHeartOutputs]):
+class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, VentricleOutputs]):
     """The five-state left heart of Simaan et al. 2009.
 
     With r(u) = max(u, 0), P_lv = E(t) V, q_m = r(P_la − P_lv)/R_m, q_a = r(P_lv − P_ao)/R_a:
@@ -149,13 +130,13 @@ class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, LeftHeart
 
     parameters: ClassVar = LeftHeartParameters
 
-    def outputs(self, t: Scalar, state: LeftHeartState, p: LeftHeartParameters) -> LeftHeartOutputs:
+    def outputs(self, t: Scalar, state: LeftHeartState, p: LeftHeartParameters) -> VentricleOutputs:
         """Volumes, pressures and valve flows at time t [s]."""
         P_lv = double_hill(t, p.T_c, p.E_max, p.E_min) * state.V
         q_m = ideal_valve(state.P_la, P_lv, p.R_m)
         q_a = ideal_valve(P_lv, state.P_ao, p.R_a)
         q_s = (state.P_a - state.P_la) / p.R_s
-        return LeftHeartOutputs(state.V + p.V_d, P_lv, state.P_ao, state.P_la, q_m, q_a, q_s)
+        return VentricleOutputs(state.V + p.V_d, P_lv, state.P_ao, state.P_la, q_m, q_a, q_s)
 
     def vector_field(
         self, t: Scalar, state: LeftHeartState, p: LeftHeartParameters
@@ -187,7 +168,7 @@ class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, LeftHeart
         """The stressed volume V_s = V + C_r P_la + C_s P_a + C_a P_ao [mL]: the loop is closed."""
         return (state.V + p.C_r * state.P_la + p.C_s * state.P_a + p.C_a * state.P_ao,)
 
-    def scaling(self, p: LeftHeartParameters) -> tuple[LeftHeartOutputs, LeftHeartOutputs]:
+    def scaling(self, p: LeftHeartParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
         """The circuit's similarity law.
 
         The equations are homogeneous of degree one in the state (valves included), and the
@@ -197,9 +178,9 @@ class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, LeftHeart
         (V_s,) = self.conserved(self.initial_state(p), p)
         P = V_s / (p.C_r + p.C_s + p.C_a)
         zero = 0.0 * V_s
-        offset = LeftHeartOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
+        offset = VentricleOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
         q = V_s / p.T_c
-        scale = LeftHeartOutputs(V_s, P, P, P, q, q, q)
+        scale = VentricleOutputs(V_s, P, P, P, q, q, q)
         return offset, scale
 
 

@@ -95,7 +95,7 @@ BREATH: dict[str, Reading] = {
         "L/min", lambda breath: (breath.maximum.V - breath.minimum.V) * 60 / breath.duration
     ),
 }
-"""Of every lung's breath: tidal volume, peak inspiratory flow and minute ventilation."""
+"""Readings of every lung's breath: tidal volume, peak inspiratory flow, minute ventilation."""
 
 _Breath = TypeVar("_Breath", bound=AbstractBreathParameters)
 
@@ -110,10 +110,6 @@ class AbstractLung(AbstractPeriodicSystem[State, _Breath, Outputs]):
     def discontinuities(self, p: _Breath) -> tuple[Scalar, ...]:
         """The end of inspiration."""
         return (p.T_i,)
-
-    def readings(self) -> Mapping[str, Reading]:
-        """See `BREATH`."""
-        return BREATH
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
         """A tidal volume that keeps a patient alive, and that nobody would turn down at once."""

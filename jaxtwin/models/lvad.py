@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool
 
-from jaxtwin.models.observables import mean_over_time
 from jaxtwin.models.ventricle import AbstractVentricle
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
-from jaxtwin.physics.solution import Reading, Solution
+from jaxtwin.physics.solution import Event, Reading, Recording
 
 _SIMAAN = "Simaan 2009"
 
@@ -85,6 +85,29 @@ class PumpedOutputs(NamedTuple):
     def __getattr__(self, name: str) -> Any:
         """The circuit's outputs by their own names."""
         return getattr(self.heart, name)
+
+
+PUMP_READINGS: dict[str, Reading] = {
+    "pump_flow": Reading(
+        "L/min",
+        lambda beat: beat.waveforms.Q_p.mean(-1) * 60 / 1000,
+        "mean flow through the pump",
+        absent=0.0,
+    ),
+    "pump_flow_min": Reading(
+        "L/min",
+        lambda beat: beat.minimum.Q_p * 60 / 1000,
+        "smallest flow through the pump, negative where blood flows back",
+        absent=0.0,
+    ),
+    "suction": Reading(
+        "share of the beat",
+        lambda beat: (beat.waveforms.R_k > 0).mean(-1),
+        "how long the ventricle's wall is sucked onto the pump's inlet",
+        absent=0.0,
+    ),
+}
+"""Readings of a pump, beside those of its ventricle; all are 0 without a pump."""
 
 
 class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
@@ -158,12 +181,20 @@ class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
         return self.heart.conserved(state.heart, p)
 
     def readings(self) -> Mapping[str, Reading]:
-        """The circuit's own."""
-        return self.heart.readings()
+        """The circuit's own, with EF and stroke work of the ventricle alone, and the pump's."""
+        return {**self.heart.readings(), **PUMP_READINGS}
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
         """The circuit's own."""
         return self.heart.limits()
+
+    def safety(self) -> Mapping[str, Event]:
+        """The circuit's own events, and any suction."""
+        return {**self.heart.safety(), "suction": Event("suction", 0.0, 0.0)}
+
+    def feasible(self, recording: Recording[Any]) -> Bool[Array | np.ndarray, "*patient"]:
+        """Whether the circuit can be so; see `AbstractVentricle`."""
+        return self.heart.feasible(recording)
 
     def scaling(self, p: Any) -> tuple[PumpedOutputs, PumpedOutputs]:
         """The circuit's own, with the aortic valve's scale of flow for the pump."""
@@ -173,31 +204,3 @@ class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
             PumpedOutputs(offset, zero, zero),
             PumpedOutputs(scale, scale.q_a, zero + self.pump.R_p),
         )
-
-
-class PumpObservables(NamedTuple):
-    """Numbers of one beat of a pump, beside those of the ventricle."""
-
-    flow: Float[Array, ""]
-    """Mean flow through the pump [L/min]."""
-    flow_min: Float[Array, ""]
-    """The least flow through the pump, negative where blood flows back [L/min]."""
-    suction: Float[Array, ""]
-    """Share of the beat in which the ventricle's wall is sucked onto the inlet."""
-    valve_open: Float[Array, ""]
-    """Share of the beat in which the aortic valve is open."""
-
-
-def pump_observables(orbit: Solution) -> PumpObservables:
-    """The observables of the pump of an `LVAD`'s periodic orbit; its output is in `observables`."""
-    out: PumpedOutputs = orbit.outputs
-
-    def share(where) -> Float[Array, ""]:
-        return mean_over_time(orbit, where.astype(orbit.times.dtype))
-
-    return PumpObservables(
-        flow=mean_over_time(orbit, out.Q_p) * 60 / 1000,
-        flow_min=jnp.min(out.Q_p) * 60 / 1000,
-        suction=share(out.R_k > 0),
-        valve_open=share(out.q_a > 0),
-    )

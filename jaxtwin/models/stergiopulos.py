@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from jaxtwin.models.elastance import hill_activation, phase_of
 from jaxtwin.models.valves import ideal_valve
-from jaxtwin.models.ventricle import AbstractVentricle
+from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 
 _QUOTED = "after Stergiopulos 1996, as quoted by others; bounds wide around it"
@@ -114,28 +114,7 @@ class StergiopulosState(NamedTuple):
     """Pressure in the arterial compliance [mmHg]."""
 
 
-class StergiopulosOutputs(NamedTuple):
-    """What can be observed of the ventricle and the arteries."""
-
-    V_lv: Scalar
-    """Left-ventricular volume [mL]."""
-    P_lv: Scalar
-    """Left-ventricular pressure [mmHg]."""
-    P_ao: Scalar
-    """Aortic pressure [mmHg]."""
-    P_la: Scalar
-    """Filling pressure, the constant P_v [mmHg]."""
-    q_m: Scalar
-    """Flow through the mitral valve [mL/s]."""
-    q_a: Scalar
-    """Flow through the aortic valve [mL/s]."""
-    q_s: Scalar
-    """Systemic flow, out of the arteries [mL/s]."""
-
-
-class Stergiopulos(
-    AbstractVentricle[StergiopulosState, StergiopulosParameters, StergiopulosOutputs]
-):
+class Stergiopulos(AbstractVentricle[StergiopulosState, StergiopulosParameters, VentricleOutputs]):
     """The ventricle and arteries of Stergiopulos et al. 1996.
 
     With r(u) = max(u, 0), t_n = (t mod T_c)/(t_p T_c) and the activation e of `hill_activation`:
@@ -152,7 +131,7 @@ class Stergiopulos(
 
     def outputs(
         self, t: Scalar, state: StergiopulosState, p: StergiopulosParameters
-    ) -> StergiopulosOutputs:
+    ) -> VentricleOutputs:
         """Volumes, pressures and valve flows at time t [s]."""
         t_n = phase_of(t, p.T_c) / (p.t_p * p.T_c)
         # Of time over that of the peak: 0.303 T_c and 0.508 T_c at the default t_p.
@@ -160,7 +139,7 @@ class Stergiopulos(
         P_lv = ((p.E_max - p.E_min) * activation + p.E_min) * state.V
         q_m = ideal_valve(p.P_v, P_lv, p.R_m)
         q_a = ideal_valve(P_lv, state.P, p.R_a + p.R_c)
-        return StergiopulosOutputs(
+        return VentricleOutputs(
             V_lv=state.V + p.V_d,
             P_lv=P_lv,
             P_ao=state.P + p.R_c * q_a,
@@ -196,7 +175,7 @@ class Stergiopulos(
         """The heart period T_c [s]."""
         return p.T_c
 
-    def scaling(self, p: StergiopulosParameters) -> tuple[StergiopulosOutputs, StergiopulosOutputs]:
+    def scaling(self, p: StergiopulosParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
         """The circuit's similarity law.
 
         The equations are homogeneous of degree one in state and P_v together. So (V_lv − V_d),
@@ -207,8 +186,8 @@ class Stergiopulos(
         q = V / p.T_c
         P = p.R_s * q
         zero = 0.0 * V
-        offset = StergiopulosOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
-        return offset, StergiopulosOutputs(V, P, P, P, q, q, q)
+        offset = VentricleOutputs(p.V_d + zero, zero, zero, zero, zero, zero, zero)
+        return offset, VentricleOutputs(V, P, P, P, q, q, q)
 
 
 COUPLING = Box.of(

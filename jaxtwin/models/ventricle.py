@@ -2,29 +2,84 @@
 
 import abc
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 
-from jaxtwin.models.observables import ejection_fraction, mean_over_time
+from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.parameters import Scalar
 from jaxtwin.physics.base import AbstractPeriodicSystem, Outputs, Parameters, State
-from jaxtwin.physics.solution import Reading, Solution
+from jaxtwin.physics.solution import Event, Reading, Recording
+
+
+class VentricleOutputs(NamedTuple):
+    """What can be observed of a left ventricle between an atrium and an aorta."""
+
+    V_lv: Scalar
+    """Left-ventricular volume [mL]."""
+    P_lv: Scalar
+    """Left-ventricular pressure [mmHg]."""
+    P_ao: Scalar
+    """Aortic pressure [mmHg]."""
+    P_la: Scalar
+    """Left-atrial pressure, or whatever fills the ventricle of a circuit without atrium [mmHg]."""
+    q_m: Scalar
+    """Flow through the mitral valve [mL/s]."""
+    q_a: Scalar
+    """Flow through the aortic valve [mL/s]."""
+    q_s: Scalar
+    """Systemic flow, out of the arteries [mL/s]."""
+
+
+def _stroke_work(beat: Recording[Any]) -> Any:
+    """Area of the loop, which runs anticlockwise where the abscissa is the volume."""
+    P, V = beat.waveforms.P_lv, beat.waveforms.V_lv
+    P_next, V_next = jnp.roll(P, -1, -1), jnp.roll(V, -1, -1)
+    return -((P + P_next) / 2 * (V_next - V)).sum(-1)
+
 
 READINGS: dict[str, Reading] = {
-    "EDV": Reading("mL", lambda beat: beat.maximum.V_lv),
-    "ESV": Reading("mL", lambda beat: beat.minimum.V_lv),
-    "EF": Reading("%", lambda beat: ejection_fraction(beat.maximum.V_lv, beat.minimum.V_lv)),
-    "period": Reading("s", lambda beat: beat.duration),
-    "systolic": Reading("mmHg", lambda beat: beat.maximum.P_ao),
-    "diastolic": Reading("mmHg", lambda beat: beat.minimum.P_ao),
-    "P_lv_max": Reading("mmHg", lambda beat: beat.maximum.P_lv),
-    "P_ao_mean": Reading("mmHg", lambda beat: beat.waveforms.P_ao.mean(-1)),
-    "P_la_mean": Reading("mmHg", lambda beat: beat.waveforms.P_la.mean(-1)),
-    "output": Reading("L/min", lambda beat: beat.waveforms.q_s.mean(-1) * 60 / 1000),
+    "EDV": Reading(
+        "mL", lambda beat: beat.maximum.V_lv, "end-diastolic volume, the largest of the beat"
+    ),
+    "ESV": Reading(
+        "mL", lambda beat: beat.minimum.V_lv, "end-systolic volume, the smallest of the beat"
+    ),
+    "EF": Reading(
+        "%",
+        lambda beat: ejection_fraction(beat.maximum.V_lv, beat.minimum.V_lv),
+        "ejection fraction, 100 (EDV − ESV)/EDV",
+    ),
+    "stroke_volume": Reading("mL", lambda beat: beat.maximum.V_lv - beat.minimum.V_lv, "EDV − ESV"),
+    "stroke_work": Reading("mmHg·mL", _stroke_work, "area of the pressure-volume loop"),
+    "output": Reading(
+        "L/min",
+        lambda beat: beat.waveforms.q_s.mean(-1) * 60 / 1000,
+        "cardiac output, the mean systemic flow",
+    ),
+    "P_lv_max": Reading("mmHg", lambda beat: beat.maximum.P_lv, "peak ventricular pressure"),
+    "P_lv_min": Reading("mmHg", lambda beat: beat.minimum.P_lv, "lowest ventricular pressure"),
+    "systolic": Reading("mmHg", lambda beat: beat.maximum.P_ao, "highest aortic pressure"),
+    "diastolic": Reading("mmHg", lambda beat: beat.minimum.P_ao, "lowest aortic pressure"),
+    "pulse_pressure": Reading(
+        "mmHg", lambda beat: beat.maximum.P_ao - beat.minimum.P_ao, "systolic − diastolic"
+    ),
+    "P_ao_mean": Reading("mmHg", lambda beat: beat.waveforms.P_ao.mean(-1), "mean aortic pressure"),
+    "P_la_mean": Reading(
+        "mmHg", lambda beat: beat.waveforms.P_la.mean(-1), "mean left-atrial pressure"
+    ),
+    "valve_open": Reading(
+        "share of the beat",
+        lambda beat: (beat.waveforms.q_a > 0).mean(-1),
+        "how long the aortic valve is open",
+    ),
+    "period": Reading("s", lambda beat: beat.duration, "heart period"),
 }
-"""Of every ventricle's beat. The cuff of systolic and diastolic pressure is taken to be at the
-aorta; output is the mean systemic flow."""
+"""Readings of every ventricle's beat. The cuff of the systolic and diastolic pressures is taken to
+be at the aorta."""
 
 CLINICAL: dict[str, tuple[float, float]] = {
     "EDV": (40.0, 300.0),
@@ -33,34 +88,50 @@ CLINICAL: dict[str, tuple[float, float]] = {
     "P_la_mean": (0.0, 30.0),
     "output": (2.0, 10.0),
 }
-"""What a heart must be within to be met in a clinic; boxes hold some with an output of 1 L/min."""
+"""Plausible range of some readings in a clinic; boxes hold hearts with an output of 1 L/min."""
+
+SAFETY: dict[str, Event] = {
+    "hypotension": Event("P_ao_mean", 60.0, np.inf),
+    "hypertension": Event("P_ao_mean", -np.inf, 110.0),
+    "low output": Event("output", 2.5, np.inf),
+    "congestion": Event("P_la_mean", -np.inf, 25.0),
+}
+"""Mean aortic pressure below 60 or above 110 mmHg, output below 2.5 L/min, mean left-atrial
+pressure above 25 mmHg (pulmonary oedema)."""
 
 
 class AbstractVentricle(AbstractPeriodicSystem[State, Parameters, Outputs]):
     """A circuit with a left ventricle and an aorta, to which a pump can be attached.
 
-    Its outputs have at least V_lv [mL], P_lv, P_ao and P_la [mmHg], the valve flows q_m and q_a
-    and the systemic flow q_s [mL/s]: what `observables` and `READINGS` read.
+    Its outputs are `VentricleOutputs`, or begin with these fields, as `FourChamberOutputs` do.
+
+    Attributes:
+        further_readings: Readings beside those of every left ventricle, `READINGS`.
     """
+
+    further_readings: ClassVar[Mapping[str, Reading]] = MappingProxyType({})
 
     @abc.abstractmethod
     def divert(self, rates: State, flow: Scalar, p: Parameters) -> State:
         """The rates of change where a flow [mL/s] leaves the ventricle and enters the aorta."""
 
     def readings(self) -> Mapping[str, Reading]:
-        """See `READINGS`."""
-        return READINGS
+        """See `READINGS` and `further_readings`."""
+        return {**READINGS, **self.further_readings}
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
         """See `CLINICAL`."""
         return CLINICAL
 
+    def safety(self) -> Mapping[str, Event]:
+        """See `SAFETY`."""
+        return SAFETY
 
-def is_empty(orbit: Solution) -> Bool[Array, ""]:
-    """Whether a heart has run out of blood somewhere in its beat.
+    def feasible(self, recording: Recording[Any]) -> Bool[Array | np.ndarray, "*patient"]:
+        """Whether there is blood in the heart and its veins all through the beat.
 
-    Circuits are linear, and go on below an empty ventricle and a negative mean pressure of the
-    veins, which collapse in life.
-    """
-    out = orbit.outputs
-    return (jnp.min(out.V_lv) <= 0) | (mean_over_time(orbit, out.P_la) <= 0)
+        Circuits are linear, and go on below an empty ventricle and a negative mean pressure of
+        the veins, which collapse in life.
+        """
+        filled = recording.minimum.V_lv > 0
+        return filled & (recording.waveforms.P_la.mean(-1) > 0)

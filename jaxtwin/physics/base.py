@@ -1,16 +1,18 @@
 """What a user writes to add a model: an `AbstractPeriodicSystem` or an `AbstractRecordedSystem`."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
 
 from jaxtwin.parameters import AbstractParameters, Scalar
 from jaxtwin.physics.channels import MissingChannelError
-from jaxtwin.physics.solution import Outputs, Reading, Recording, State
+from jaxtwin.physics.solution import Event, Outputs, Reading, Recording, Solution, State
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar
@@ -92,6 +94,18 @@ class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
         """
         return {}
 
+    def safety(self) -> Mapping[str, Event]:
+        """Safety events of a patient, by name; {} by default. Trials count them in every arm."""
+        return {}
+
+    def feasible(self, recording: Recording[Outputs]) -> Bool[Array | np.ndarray, "*patient"]:
+        """Whether a patient can be as recorded; always true by default.
+
+        Equations may go on where life does not, such as below an empty ventricle. A trial counts
+        such a patient among the failures.
+        """
+        return jnp.ones_like(recording.duration, bool)
+
 
 class AbstractPeriodicSystem(AbstractRecordedSystem[State, Parameters, Outputs]):
     """A system driven periodically, so that it settles into a periodic orbit (a beat)."""
@@ -161,13 +175,29 @@ def reading(system: AbstractRecordedSystem, name: str | Reading) -> Reading:
 
 
 def read(
-    system: AbstractRecordedSystem, recording: Recording[Any], names: Sequence[str | Reading]
-) -> list[Any]:
-    """Read numbers off a recording, in the order of the names.
+    system: AbstractRecordedSystem,
+    beat: Recording[Any] | Solution[Any, Any],
+    names: str | Iterable[str | Reading] | None = None,
+) -> dict[Any, Any]:
+    """Read numbers off a recording, such as `read(LeftHeart(), beat)["EF"]`.
+
+    Made for `jax.vmap` and `jax.grad`.
+
+    Args:
+        system: The model.
+        beat: One patient's recording or solution, or many patients'. A solution is read with all
+            its steps.
+        names: Readings of the system, or of your own; by default all that the system has.
+
+    Returns:
+        The numbers by what was asked for, in each reading's unit, [*patient].
 
     Raises:
         ValueError: If the system has no such reading, or an output that it needs was not recorded.
     """
+    names = system.readings() if names is None else names
+    names = [names] if isinstance(names, str | Reading) else names
+    recording = beat.recording() if isinstance(beat, Solution) else beat
 
     def one(name: str | Reading) -> Any:
         try:
@@ -180,7 +210,7 @@ def read(
                 error.channel,
             ) from None
 
-    return [one(name) for name in names]
+    return {name: one(name) for name in names}
 
 
 def check_rates(system: AbstractSystem, p: Any) -> None:

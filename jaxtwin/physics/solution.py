@@ -1,5 +1,6 @@
 """What solving a system gives: a `Solution`, and the `Recording` that people read numbers off."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -48,10 +49,29 @@ class Reading(NamedTuple):
         unit: Unit of the number.
         of: Function from a `Recording` to the number, written for one patient and for many
             (`recording.waveforms.P_ao.mean(-1)`). Only the outputs it uses need be recorded.
+        meaning: What the number is, in words.
+        absent: Value for a system without this reading, in a table beside systems that have it:
+            0 for the flow of a pump where there is no pump.
     """
 
     unit: str
     of: Callable[[Recording[Any]], Any]
+    meaning: str = ""
+    absent: float = math.nan
+
+
+class Event(NamedTuple):
+    """A reading outside its safe range.
+
+    Attributes:
+        reading: Name of the reading.
+        low: Lowest safe value, in the reading's unit; -inf where there is none.
+        high: Highest safe value; inf where there is none.
+    """
+
+    reading: str
+    low: float
+    high: float
 
 
 class Stats(NamedTuple):
@@ -100,18 +120,19 @@ class Solution(eqx.Module, Generic[State, Outputs]):
         """Whether the solution can be used; `result` says why not."""
         return self.result == RESULTS.successful
 
-    def recording(self, phases: int) -> Recording[Outputs]:
+    def recording(self, phases: int | None = None) -> Recording[Outputs]:
         """Extremes over all times, and waveforms at equally spaced phases.
 
         Args:
             phases: Number n of phases 0, 1/n, ... (n − 1)/n of the duration. It must divide the
-                number of steps. Where the times are not equidistant, values in between are
-                interpolated linearly.
+                number of steps, which is the default. Where the times are not equidistant, values
+                in between are interpolated linearly.
 
         Raises:
             ValueError: If it does not.
         """
         steps = self.times.shape[-1] - 1
+        phases = steps if phases is None else phases
         if phases < 1 or steps % phases:
             raise ValueError(
                 f"{phases} phases of a solution with {steps} steps: expected a divisor of {steps}"

@@ -1,1 +1,67 @@
-"""Interventions, speed laws of pumps, trials and optimal doses."""
+"""Treatments: interventions, trials, and the best dose for one patient."""
+
+from jaxtwin.models.ejection import ef_level
+from jaxtwin.models.intervention import (
+    AbstractIntervention,
+    Combination,
+    DoseResponse,
+    Drug,
+    Nothing,
+    Settings,
+    change,
+    combine,
+)
+from jaxtwin.models.lvad import PumpParameters
+from jaxtwin.models.pump import (
+    AbstractSpeedLaw,
+    BelowSuction,
+    FlatteningFlow,
+    Pump,
+    suction_speed,
+)
+from jaxtwin.models.therapies import (
+    AorticRepair,
+    Fluid,
+    Inotrope,
+    MitralRepair,
+    RateControl,
+    Vasodilator,
+)
+from jaxtwin.physics.solution import Event
+from jaxtwin.treatments.optimise import Optimum, optimise_intervention
+from jaxtwin.treatments.results import Effect, Trial
+from jaxtwin.treatments.treat import Outcome, treat
+from jaxtwin.treatments.trials import run_trial, trial_endpoints
+
+__all__ = [
+    "AbstractIntervention",
+    "AbstractSpeedLaw",
+    "AorticRepair",
+    "BelowSuction",
+    "Combination",
+    "DoseResponse",
+    "Drug",
+    "Effect",
+    "Event",
+    "FlatteningFlow",
+    "Fluid",
+    "Inotrope",
+    "MitralRepair",
+    "Nothing",
+    "Optimum",
+    "Outcome",
+    "Pump",
+    "PumpParameters",
+    "RateControl",
+    "Settings",
+    "Trial",
+    "Vasodilator",
+    "change",
+    "combine",
+    "ef_level",
+    "optimise_intervention",
+    "run_trial",
+    "suction_speed",
+    "treat",
+    "trial_endpoints",
+]

@@ -1,4 +1,4 @@
-"""The best dose for one patient, by differentiating the periodic state.
+"""The best dose for one patient, by differentiating what is read off the recording.
 
 best = optimise_intervention(
 LeftHeart(), p, lambda x: Pump(x[0]), [(6_000, 18_000)],
@@ -16,11 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.optimize import minimize
 
-from jaxtwin.models.lvad import LVAD
+from jaxtwin.models.intervention import AbstractIntervention, check_intervention
 from jaxtwin.physics.base import AbstractRecordedSystem
-from jaxtwin.physics.record import record
-from jaxtwin.treatments.interventions import AbstractIntervention
-from jaxtwin.treatments.trials import Endpoints, observe
+from jaxtwin.physics.solution import Reading
+from jaxtwin.treatments.treat import Outcome, treat, warn_of_bounds
 
 # How far an endpoint may be outside its range, in shares of the scale it is divided by.
 SLACK = 1e-3
@@ -37,11 +36,11 @@ class Optimum(NamedTuple):
     """The best doses that were found.
 
     Attributes:
-        doses: One a bound.
-        endpoints: Of the patient under them.
-        feasible: Whether all endpoints are within their ranges there; where not, no doses were
-            found that keep them, and these come nearest.
-        simulations: Beats that were solved, each with its gradient.
+        doses: The doses, one for each bound.
+        endpoints: The patient's endpoints under them.
+        feasible: Whether all endpoints are within their ranges there and a patient can be so; where
+            not, no doses were found that keep them, and these come nearest.
+        simulations: Number of recordings that were solved, each with its gradient.
         message: What the optimiser says.
     """
 
@@ -60,23 +59,26 @@ def optimise_intervention(
     *,
     maximise: str,
     within: Mapping[str, tuple[float, float]],
-    endpoints: Endpoints | None = None,
+    endpoints: Mapping[str, Reading] | None = None,
+    steps: int | None = None,
     starts: Sequence[float] = (0.5, 0.25, 0.75),
 ) -> Optimum:
-    """The doses with the highest endpoint, while others stay within their ranges.
+    """Find the doses with the highest endpoint, while others stay within their ranges.
 
     Sequential quadratic programming (Kraft's SLSQP in SciPy) with exact derivatives: each
     simulation gives all endpoints and their slopes. It finds a local optimum.
 
     Args:
-        system: The patient's circuit, untreated.
+        system: The patient's system, untreated.
         p: All its parameters.
-        make: From doses to the intervention; the same object each time, or it compiles anew.
+        make: Function from doses to the intervention; the same object each time, or it compiles
+            anew.
         bounds: Lowest and highest value of each dose.
-        maximise: The endpoint to make large.
-        within: Ranges (low, high) of endpoints; infinite where there is no limit. To forbid
-            suction, keep P_lv_min above the pump's threshold of 1 mmHg.
-        endpoints: Which there are; as in `run_trial` by default.
+        maximise: Name of the endpoint to make large.
+        within: Ranges (low, high) of endpoints; infinite where there is no limit. To forbid the
+            suction of a pump, keep P_lv_min above its threshold of 1 mmHg.
+        endpoints: What is read, by name; by default the treated system's readings.
+        steps: Solver steps; `steps` of the treated system by default.
         starts: Where in the bounds to start, as shares; the next is only tried where the last
             found nothing within the ranges.
 
@@ -89,7 +91,7 @@ def optimise_intervention(
         raise ValueError(f"bounds {bounds}, ranges {dict(within)}: expected low < high in each")
     lowest: Any = low  # Not of JAX, where an index beyond the end reads the last dose.
     try:
-        make(lowest)
+        check_intervention(make(lowest), "what `make` returns")
     except IndexError:
         raise ValueError(
             f"`make` reads more doses than the {len(low)} that have bounds: give every dose its own"
@@ -98,7 +100,8 @@ def optimise_intervention(
     scale = np.array([1.0] + [_scale(*limits) for limits in within.values()])
     # Numbers as arrays: another patient is not compiled anew.
     p = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), p)
-    problem = eqx.Partial(_values_and_slopes, system, p, make, endpoints, names)
+    outcome = eqx.Partial(_outcome, system, p, make, endpoints, steps)
+    problem = eqx.Partial(_values_and_slopes, outcome, names)
     solved: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     most = 0
 
@@ -161,14 +164,14 @@ def optimise_intervention(
         if worst >= -SLACK:
             break
     if not found:
-        raise RuntimeError(f"the patient's beat was not found at any of the starts {starts}")
+        raise RuntimeError(f"the simulation failed at all of the starts {starts}")
     worst, u, message = max(found, key=lambda entry: entry[0])
     doses = low + (high - low) * u
-    final = _compiled(
-        eqx.Partial(_endpoints, system, p, make, endpoints), jnp.asarray(doses, float)
-    )
-    values = {name: float(value) for name, value in final.items()}
-    return Optimum(doses, values, worst >= -SLACK, len(solved), message)
+    final = _compiled(outcome, jnp.asarray(doses, float))
+    warn_of_bounds(f"the best dose, {doses}", p, final.parameters)
+    values = {name: float(value) for name, value in final.readings.items()}
+    feasible = worst >= -SLACK and bool(final.success)
+    return Optimum(doses, values, feasible, len(solved), message)
 
 
 def _scale(low: float, high: float) -> float:
@@ -179,22 +182,20 @@ def _scale(low: float, high: float) -> float:
     return max([1.0, *finite])
 
 
-def _endpoints(system, p, make, endpoints, doses) -> dict[str, Any]:
-    treated, after = make(doses)(system, p)
-    course = record(treated, after, steps=LVAD.steps)
-    values = observe(treated, after, course, endpoints)
-    return {name: jnp.where(course.success, value, jnp.nan) for name, value in values.items()}
+def _outcome(system, p, make, endpoints, steps, doses) -> Outcome:
+    return treat(system, p, make(doses), endpoints=endpoints, steps=steps)
 
 
-def _values_and_slopes(system, p, make, endpoints, names, doses):
+def _values_and_slopes(outcome, names, doses):
     """The named endpoints, and their derivatives with respect to the doses."""
 
     def chosen(doses):
-        found = _endpoints(system, p, make, endpoints, doses)
-        unknown = [name for name in names if name not in found]
+        found = outcome(doses)
+        unknown = [name for name in names if name not in found.readings]
         if unknown:
-            raise ValueError(f"no endpoints {unknown}: there are {', '.join(found)}")
-        values = jnp.stack([found[name] for name in names])
+            raise ValueError(f"no endpoints {unknown}: there are {', '.join(found.readings)}")
+        values = jnp.stack([found.readings[name] for name in names])
+        values = jnp.where(found.solved, values, jnp.nan)
         return values, values
 
     slopes, values = jax.jacfwd(chosen, has_aux=True)(doses)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from jaxtwin.models.observables import ejection_fraction
 
 from jaxtwin.cohorts.diseases import DISEASES, HEALTHY, draw_diseased
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
-from jaxtwin.models.observables import ejection_fraction
 
 
 @pytest.fixture(scope="module")

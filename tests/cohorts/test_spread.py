@@ -9,10 +9,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jaxtwin.treatments.interventions import Nothing, Pump
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.treatments.interventions import Nothing, Pump
 from jaxtwin.treatments.trials import run_trial
 from tests.spread_cohort import arrays
 

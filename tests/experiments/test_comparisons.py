@@ -9,10 +9,18 @@ import pytest
 from camus_files import write_camus
 from test_experiments import run, start
 
-from experiments import ef_table, methods, methods_table, parameters, table_ef
-from experiments.command import Run, parse
-from experiments.paper_emulator import GRID, obtain_paper_emulator
-from experiments.tables import by_patient, read_table, write_table
+from experiments import parameters
+from experiments.command import parse
+from experiments.methods import cells as methods
+from experiments.methods import settings as methods_settings
+from experiments.methods import table as methods_table
+from experiments.methods.figures import draw_examples
+from experiments.table_ef import settings as ef_settings
+from experiments.table_ef import table as ef_table
+from experiments.table_ef.paper_emulator import GRID, obtain_paper_emulator
+from experiments.table_ef.table import by_patient
+from jaxtwin.commands.run import Run
+from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.methods.clips import Measured
 from jaxtwin.models.left_heart import SEVEN
 from jaxtwin.training.loop import TrainingConfig
@@ -83,7 +91,7 @@ def test_a_clip_methods_row_and_its_difference(tmp_path, monkeypatch):
 
 
 def test_cells_cover_every_combination_once():
-    config = methods.Config()
+    config = methods_settings.Config()
     cells = methods.cells_of(config)
     assert len({cell.name for cell in cells}) == len(cells)
     everywhere = len(config.methods) - len(methods_table.ONCE)
@@ -127,11 +135,11 @@ def test_a_row_is_the_mean_over_seeds_and_patients(tmp_path):
 
 def test_no_examples_where_no_method_has_any(tmp_path):
     cells = [methods_table.Cell("box_middle", 3.0, True, 0)]
-    assert methods_table.draw_examples(cells, tmp_path, None) is None
+    assert draw_examples(cells, tmp_path, None) is None
 
 
 def test_patients_of_a_seed_are_apart_and_noises_scale_one_draw():
-    config = methods.PRESETS["tiny"]
+    config = methods_settings.PRESETS["tiny"]
     cohort = methods.draw(config, 3)
     theta = np.concatenate([np.asarray(part.theta) for part in cohort])
     assert len(np.unique(theta[:, 0])) == len(theta) == sum(config.cohort) + config.patients
@@ -165,14 +173,14 @@ def test_rank_tests_find_what_differs_and_correct_for_their_number():
     ],
 )
 def test_impossible_comparisons_are_refused_at_once(module, flags, words, capsys):
-    presets = {"table_ef": table_ef.PRESETS, "methods": methods.PRESETS}[module]
+    presets = {"table_ef": ef_settings.PRESETS, "methods": methods_settings.PRESETS}[module]
     with pytest.raises(SystemExit):
         parse(module, presets, "", flags)
     assert words in capsys.readouterr().err
 
 
 def test_presets_carry_their_own_names():
-    for presets in (methods.PRESETS, table_ef.PRESETS, parameters.PRESETS):
+    for presets in (methods_settings.PRESETS, ef_settings.PRESETS, parameters.PRESETS):
         assert all(config.preset == name for name, config in presets.items())
 
 

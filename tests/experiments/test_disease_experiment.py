@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from test_experiments import run
 
-from experiments import detection_table
-from experiments.detection import Config, describe_cohort, make_diseased_phantoms, read_diagnoses
-from experiments.detection_table import EVERYONE, Learnt, Seen, markdown, recovery, score
-from experiments.tables import read_table
-from experiments.trial import twins as read_twins
+from experiments.detection import scores
+from experiments.detection.cohort import describe_cohort, make_diseased_phantoms, read_diagnoses
+from experiments.detection.scores import EVERYONE, Learnt, Seen, recovery, score
+from experiments.detection.settings import LEAST_TRAINING, Config
+from experiments.detection.table import markdown
+from jaxtwin.analysis.detection import MOST_GROUPS
 from jaxtwin.cohorts.diseases import DISEASES, HEALTHY
+from jaxtwin.commands.settings import ClipConfig
+from jaxtwin.commands.tables import read_table
+from jaxtwin.commands.trial import learnt_cohort
 from jaxtwin.data.echonet import Record, read_echonet, read_theta
 from jaxtwin.models.left_heart import EIGHT
 
@@ -22,9 +26,9 @@ def few_resamples():
     """Intervals are tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("auroc", "auroc_difference"):
-            keep = getattr(detection_table, name)
+            keep = getattr(scores, name)
             patch.setattr(
-                detection_table, name, lambda *a, keep=keep, **k: keep(*a, **k | {"resamples": 100})
+                scores, name, lambda *a, keep=keep, **k: keep(*a, **k | {"resamples": 100})
             )
         yield
 
@@ -120,9 +124,9 @@ def test_test_diagnoses_teach_nothing(rows, seen, monkeypatch):
     learnt, _ = rows
     calls = {"probabilities": [], "memberships": [], "outlyingness": []}
     for name, seen_by in calls.items():
-        keep = getattr(detection_table, name)
+        keep = getattr(scores, name)
         monkeypatch.setattr(
-            detection_table,
+            scores,
             name,
             lambda values, reference, *labels, keep=keep, seen_by=seen_by: (
                 seen_by.append((values.sum(), reference.sum(), len(reference), *labels))
@@ -175,7 +179,8 @@ def test_a_cohort_that_cannot_be_scored_is_refused_at_once(tmp_path, capsys):
     with pytest.raises(ValueError, match="and at least one disease"):
         describe_cohort(many, {"c32": "healthy"}, "healthy")
     with pytest.raises(ValueError, match="expected at least 32 to train on and 40 to test"):
-        Config(clips=(20, 4, 40))
+        Config(clips=ClipConfig(counts=(20, 4, 40)))
+    assert LEAST_TRAINING == 4 * MOST_GROUPS
     many = records(*["TRAIN"] * 32, *["TEST"] * 7)
     diagnoses = {f"c{i}": "healthy" if i < 35 else "flu" for i in range(32, 38)} | {"c38": "gout"}
     seen = describe_cohort(many, diagnoses, "healthy")
@@ -221,8 +226,16 @@ def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path):
     ceiling = table["AUROC"][(table["source"] == "truth") & (table["score"] == "its parameter")]
     assert np.all(ceiling == 1)  # Ranges of health and disease do not meet.
 
-    cohort = read_twins(tmp_path / "a" / "cells" / "vitals-0" / "predictions.csv")
+    cohort = learnt_cohort(tmp_path / "a" / "cells" / "vitals-0" / "predictions.csv")
     assert cohort.box == EIGHT and len(cohort.theta) == 40
+
+    # A twin by a cell's encoder, which needs vitals, and by the emulator of the whole run.
+    cell = str(tmp_path / "a" / "cells" / "vitals-0")
+    code, said = run("twin", "--run", cell, "--period=0.9", f"--out={tmp_path / 'none'}")
+    assert code == 1 and "needs --systolic" in said
+    measured = ["--period=0.9", "--systolic=120", "--diastolic=80"]
+    code, said = run("twin", "--run", cell, *measured, f"--out={tmp_path / 'twin'}")
+    assert code == 0, said
 
     # No θ, no vitals, other names of diagnoses.
     (folder / "Theta.csv").unlink()

@@ -14,7 +14,9 @@ import pytest
 from pydicom import examples
 
 from experiments import pssl, twin
-from experiments.command import Run, open_run, parse
+from experiments.command import parse
+from jaxtwin.commands.run import Run, open_run
+from jaxtwin.commands.twin import names_of
 
 ROOT = Path(__file__).parents[2]
 MICRO = [
@@ -109,7 +111,7 @@ def test_the_configuration_is_kept_with_versions_and_commit(tmp_path):
 def test_missing_data_and_missing_run_end_with_a_message(tmp_path):
     code, output = run("twin", "--run", str(tmp_path / "none"), "--out", str(tmp_path / "out"))
     assert code == 1
-    assert "error: no checkpoint at" in output
+    assert "error: " in output and "holds no finished training run" in output
     assert "Traceback" not in output
 
 
@@ -181,7 +183,7 @@ def test_killed_and_resumed_equals_unbroken_and_twins_tell_no_identity(tmp_path)
 
 def test_recordings_of_one_name_and_of_a_run_s_own_files():
     paths = [Path(p) for p in ("a/x.avi", "b/x.avi", "x_1.avi", "A/X.avi", "config.avi")]
-    names = twin.names_of(paths)
+    names = names_of(paths)
     assert len({name.lower() for name in names}) == len(paths)
     assert all(name.startswith("twin_") for name in names)
 

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from experiments.models import STUDIES, markdown, table
+from experiments.models.studies import STUDIES
+from experiments.models.table import markdown, table
 from experiments.report import README, RESULTS, keep, model_table, rewritten
-from experiments.tables import write_table
+from jaxtwin.commands.tables import write_table
 
 CLIPS = {
     "data": ["phantom", "phantom"],

@@ -4,14 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from test_experiments import run
-
-from experiments.tables import read_table, write_table
-from experiments.trial import PRESETS, create, read_arms, read_cohort, read_trial, twins
-from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
-from jaxtwin.models.lvad import LVAD
 from jaxtwin.treatments.interventions import Inotrope, Pump
 from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow
+from test_experiments import run
+
+from experiments.trial import PRESETS
+from jaxtwin.commands.tables import read_table, write_table
+from jaxtwin.commands.trial import learnt_cohort, read_cohort
+from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
+from jaxtwin.models.lvad import LVAD
+from jaxtwin.treatments.trial_file import create, read_arms, read_trial
 
 
 def written(folder, text):
@@ -74,7 +76,7 @@ def test_a_broken_file_is_refused(tmp_path):
         read_trial(tmp_path / "nothing.toml")
     with pytest.raises(ValueError, match="at least two"):
         read_trial(written(tmp_path, "[arms.a]"))
-    with pytest.raises(ValueError, match=r"trial\.toml: "):
+    with pytest.raises(ValueError, match=r"trial\.toml is no TOML file: "):
         read_trial(written(tmp_path, "arms = ["))
     with pytest.raises(ValueError, match=r"\[cohort\] has size"):
         read_cohort({"cohort": {"size": 3}}, tmp_path, None, 0)
@@ -87,9 +89,9 @@ def test_twins_come_from_a_table(tmp_path):
     np.testing.assert_allclose(cohort.theta, theta[:4])
     write_table(tmp_path / "other.csv", {"T_c": [1.0, 2.0]})
     with pytest.raises(ValueError, match="has no column V_0"):
-        twins(tmp_path / "other.csv")
+        learnt_cohort(tmp_path / "other.csv")
     with pytest.raises(ValueError, match="no table of patients"):
-        twins(tmp_path / "nothing.csv")
+        learnt_cohort(tmp_path / "nothing.csv")
 
 
 @pytest.mark.slow

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.models.observables import mean_over_time, observables
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.ferreira import NINE, Ferreira, FerreiraParameters
 from jaxtwin.models.lvad import LVAD
-from jaxtwin.models.observables import mean_over_time, observables
-from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
 from tests.scipy_orbit import hills, settled
 
@@ -163,8 +162,3 @@ def test_a_cohort_in_single_precision():
     np.testing.assert_allclose(
         cohort.recording.waveforms.P_ao.mean(1), exact.P_ao[:, :-1].mean(1), atol=0.3
     )
-
-
-def test_promises():
-    assert not check_system(SYSTEM).problems
-    assert not check_system(PUMP).problems

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.models.observables import observables
 
 from jaxtwin.models.elastance import double_hill
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
-from jaxtwin.models.observables import observables
 from jaxtwin.physics.iteration import NewtonIteration
 from jaxtwin.physics.periodic import periodic_orbit
 from tests.references import left_heart_radau

@@ -7,14 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.models.elastance import hill_activation
-from jaxtwin.models.lvad import LVAD
 from jaxtwin.models.observables import mean_over_time, observables
-from jaxtwin.models.stergiopulos import COUPLING, Stergiopulos, StergiopulosParameters
-from jaxtwin.physics.check import check_system
-from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.treatments.interventions import (
     AorticRepair,
     Inotrope,
@@ -22,6 +15,12 @@ from jaxtwin.treatments.interventions import (
     RateControl,
     Vasodilator,
 )
+
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.models.elastance import hill_activation
+from jaxtwin.models.lvad import LVAD
+from jaxtwin.models.stergiopulos import COUPLING, Stergiopulos, StergiopulosParameters
+from jaxtwin.physics.periodic import periodic_orbit
 from tests.scipy_orbit import hills, settled
 
 SYSTEM = Stergiopulos()
@@ -147,8 +146,7 @@ def test_a_cohort_in_single_precision():
     )
 
 
-def test_promises_interventions_and_a_pump():
-    assert not check_system(SYSTEM).problems
+def test_interventions_and_a_pump():
     p = patient(R_m=0.05, R_a=0.1)
     _, before = beat(p)
     for treatment, better in (

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.treatments.interventions import Effect, Nothing, Settings, combine
 
 import jaxtwin
 from jaxtwin.analysis.metrics import score_curves
@@ -24,7 +25,6 @@ from jaxtwin.models.lung import AIRWAY, Lung, LungParameters, LungState
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.training.loop import TrainingConfig
-from jaxtwin.treatments.interventions import Effect, Nothing, Settings, combine
 from jaxtwin.treatments.optimise import optimise_intervention
 from jaxtwin.treatments.trials import run_trial
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.models.observables import observables
 
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.models.observables import observables
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.adjoint import DirectAdjoint, ImplicitAdjoint
 from jaxtwin.physics.base import AbstractPeriodicSystem

@@ -6,14 +6,14 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.treatments.interventions import Fluid, Inotrope, Nothing, Pump, Vasodilator, combine
+from jaxtwin.treatments.speed_laws import BelowSuction
 from pyarrow import parquet
 
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.treatments.interventions import Fluid, Inotrope, Nothing, Pump, Vasodilator, combine
 from jaxtwin.treatments.optimise import optimise_intervention
-from jaxtwin.treatments.speed_laws import BelowSuction
 from jaxtwin.treatments.trials import (
     ENDPOINT_UNITS,
     Event,

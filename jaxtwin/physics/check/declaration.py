@@ -156,7 +156,7 @@ def _check_scaling(system: AbstractRecordedSystem, p: Any, outputs: Any, report:
 
 
 def check_readings(system: AbstractRecordedSystem, recording: Any, report: Report) -> None:
-    """Does every reading give one number for each of two patients, and has every limit a reading?
+    """Does every reading give one number per patient, and is every limit and event of a reading?
 
     Args:
         system: What to check.
@@ -190,12 +190,14 @@ def check_readings(system: AbstractRecordedSystem, recording: Any, report: Repor
                 f"reading {name!r} gives shape {shape} for two patients: expected (2,)",
                 "take means over the last axis alone: recording.waveforms.x.mean(-1)",
             )
-    unknown = [name for name in system.limits() if name not in readings]
-    if unknown:
-        report.problem(
-            f"limits of {', '.join(unknown)}: not among the readings",
-            f"name a reading, out of {', '.join(readings)}, or add one",
-        )
+    events = [event.reading for event in system.safety().values()]
+    for what, asked in (("limits", system.limits()), ("safety events", events)):
+        unknown = [name for name in asked if name not in readings]
+        if unknown:
+            report.problem(
+                f"{what} of {', '.join(unknown)}: not among the readings",
+                f"name a reading, out of {', '.join(readings)}, or add one",
+            )
 
 
 def _scalars(what: str, values: Any, report: Report) -> bool:

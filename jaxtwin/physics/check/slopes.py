@@ -160,24 +160,23 @@ def _first(found: Slopes, wrong: np.ndarray) -> str:
     if not len(at):
         return ""
     (method, name), (by, entry) = found.rows[at[0][0]], found.columns[at[0][1]]
-    return f"{method}, {name}, by {by}{f', {entry}' if entry else ''}"
+    return f"{method}, {name}, by {by}{f', {entry},' if entry else ''}"
 
 
-def check_switches(found: Slopes, n: int, report: Report) -> None:
+def check_switches(found: Slopes, elsewhere: Slopes, n: int, report: Report) -> None:
     """Does a slope grow without bound towards a switch?
 
     Args:
         found: At what `at_switches` gives.
+        elsewhere: At other states.
         n: How many switches there are.
         report: Where to say it.
     """
     slopes = np.abs(found.of("vector_field", "the state"))[: 5 * n]
     slopes = slopes.reshape(5, n, *slopes.shape[1:])
-    floor = 1e-9 * slopes.max(axis=(0, 1))
-    grown = np.zeros(slopes.shape[2:], bool)
-    for near, nearer in ((1, 2), (3, 4)):
-        steeper = slopes[nearer] > STEEPER * np.maximum(slopes[near], floor)
-        grown |= steeper.any(axis=0)
+    usual = np.abs(elsewhere.of("vector_field", "the state")).max(axis=0)
+    near, nearer = slopes[[1, 3]].max(axis=(0, 1)), slopes[[2, 4]].max(axis=(0, 1))
+    grown = nearer > STEEPER * np.maximum(near, usual)
     if not grown.any():
         return
     names = found.names("vector_field")

@@ -1,20 +1,14 @@
-"""The tables and figures of `experiments.detection`."""
+"""How well disease is found in twins, and in what stands beside them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy import stats
 from sklearn.decomposition import PCA
 
-from experiments.command import Run
-from experiments.tables import write_table
-from jaxtwin import plotting
 from jaxtwin.analysis.detection import (
-    FEWEST,
     auroc,
     auroc_difference,
     memberships,
@@ -22,8 +16,7 @@ from jaxtwin.analysis.detection import (
     probabilities,
 )
 from jaxtwin.analysis.metrics import Interval
-from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.diseases import DISEASES, HEALTHY
+from jaxtwin.cohorts.diseases import DISEASES
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.data.vitals import Vitals
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
@@ -240,7 +233,10 @@ def _against(kind: str, healthy: str) -> str:
     return healthy if kind == "outlier" else EVERYONE
 
 
-def _cells(rows: Sequence[Mapping[str, Any]], healthy: str) -> dict[tuple[str, str, str], Interval]:
+def areas_shown(
+    rows: Sequence[Mapping[str, Any]], healthy: str
+) -> dict[tuple[str, str, str], Interval]:
+    """The areas that are shown, by disease, source and score."""
     return {
         (row["disease"], row["source"], row["score"]): Interval(
             row["AUROC"], row["low"], row["high"]
@@ -248,58 +244,6 @@ def _cells(rows: Sequence[Mapping[str, Any]], healthy: str) -> dict[tuple[str, s
         for row in rows
         if row["against"] == _against(row["score"], healthy)
     }
-
-
-def markdown(rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
-    """The table as Markdown."""
-    cells = _cells(rows, seen.healthy)
-    less = {
-        (row["disease"], row["source"]): Interval(
-            row["less_EF"], row["less_EF_low"], row["less_EF_high"]
-        )
-        for row in rows
-        if row["score"] == "told" and row["against"] == EVERYONE
-    }
-    lines = [
-        f"| disease | seen in | {' | '.join(SCORES)} | told, less EF's |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    names = list(dict.fromkeys(row["source"] for row in rows))
-    for disease in seen.diseases:
-        ill = int(np.sum(seen.diagnosis[seen.tested] == disease))
-        for name in names:
-            texts = [_cell(cells.get((disease, name, kind))) for kind in SCORES]
-            texts.append(_cell(less.get((disease, name)), sign="+"))
-            lines.append(f"| {disease} (n = {ill}) | {TITLES[name]} | {' | '.join(texts)} |")
-    n = int(np.sum(seen.tested))
-    lines += [
-        "",
-        f"AUROC on {n} unseen clips with 95% bootstrap intervals over patients and seeds; 0.5 is "
-        "chance. *Its parameter*: the number that the disease moves, where there is one: the "
-        "circuit's parameter, EF, or the cuff's systolic pressure. *Outlier*: distance from the "
-        "bulk, the ill against the healthy. *Group*: found without labels, named by other "
-        "patients' diagnoses. *Told*: a classifier that learnt from other patients' diagnoses, "
-        "and its area less that of EF's on the same patients. All but the outliers against "
-        f"everyone else. Of fewer than {FEWEST} ill no interval is given.",
-    ]
-    return "\n".join(lines)
-
-
-def _cell(area: Interval | None, *, sign: str = "") -> str:
-    if area is None or not np.isfinite(area.mean):
-        return "–"
-    mean, low, high = np.round(area, 2) + 0.0  # No minus before a zero.
-    bounds = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if np.isfinite(low) else ""
-    return f"{mean:{sign}.2f}{bounds}"
-
-
-def write_scores(run: Run, rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
-    """CSV and Markdown; returns the latter."""
-    write_table(run.folder / "detection.csv", {k: [row[k] for row in rows] for k in rows[0]})
-    table = markdown(rows, seen)
-    (run.folder / "detection.md").write_text(table + "\n")
-    run.written += [run.folder / "detection.csv", run.folder / "detection.md"]
-    return table
 
 
 def recovery(
@@ -332,99 +276,3 @@ def recovery(
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
-
-
-def draw_figures(
-    run: Run,
-    rows: Sequence[Mapping[str, Any]],
-    seen: Seen,
-    learnt: Mapping[str, Sequence[Learnt]],
-    truth: np.ndarray | None,
-) -> None:
-    """AUROCs by source, what each disease moves, and loops of mitral stenosis."""
-    run.figure("detection", draw_areas(rows, seen))
-    tables = {TITLES[f"twin {name}"]: cells[0].theta for name, cells in learnt.items()}
-    if truth is not None:
-        tables[TITLES["truth"]] = truth
-    run.figure("parameters", draw_moves(seen, tables))
-    if "mitral stenosis" in seen.diseases:
-        run.figure("loops", draw_loops(seen, tables))
-
-
-def draw_areas(rows: Sequence[Mapping[str, Any]], seen: Seen) -> Figure:
-    """A panel a disease, a line a source."""
-    cells = _cells(rows, seen.healthy)
-    names = list(dict.fromkeys(row["source"] for row in rows))
-    figure = Figure(figsize=(3 + 3.2 * len(seen.diseases), 5.5), layout="constrained")
-    axes = figure.subplots(1, len(seen.diseases), sharey=True, squeeze=False)[0]
-    nothing = Interval(np.nan, np.nan, np.nan)
-    for ax, disease in zip(axes, seen.diseases, strict=True):
-        groups = {
-            kind: [cells.get((disease, name, kind), nothing) for name in names] for kind in SCORES
-        }
-        plotting.forest(ax, [TITLES[n] for n in names], groups, label="AUROC", reference=0.5)
-        ax.set(title=disease, xlim=(-0.03, 1.03))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
-
-
-def draw_moves(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
-    """How far each parameter of the ill lies above (red) or below (blue) that of the healthy."""
-    figure = Figure(figsize=(1.5 + 4.2 * len(tables), 2.8), layout="constrained")
-    axes = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
-    healthy = seen.tested & (seen.diagnosis == seen.healthy)
-    for ax, (title, theta) in zip(axes, tables.items(), strict=True):
-        areas = np.zeros((len(seen.diseases), len(EIGHT.names)))
-        for i, disease in enumerate(seen.diseases):
-            ill = seen.tested & (seen.diagnosis == disease)
-            among = ill | healthy
-            for j in range(len(EIGHT.names)):
-                column = theta[among, j].astype(float)
-                areas[i, j] = auroc(column[None], ill[among], resamples=1).mean
-        plotting.matrix(
-            ax, areas, rows=seen.diseases, columns=[f"${spec.symbol}$" for spec in EIGHT.specs]
-        )
-        ax.set_title(title, fontsize="medium")
-    return figure
-
-
-def draw_loops(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
-    """Mean loops with and without mitral stenosis, and what theory says of one heart."""
-    figure = Figure(figsize=(4.2 * (1 + len(tables)), 4), layout="constrained")
-    axes: list[Axes] = list(figure.subplots(1, 1 + len(tables), sharex=True, sharey=True))
-    for ax, (title, theta) in zip(axes, tables.items(), strict=False):
-        lines = {}
-        for name in (seen.healthy, "mitral stenosis"):
-            chosen = seen.tested & (seen.diagnosis == name)
-            lines[name] = simulate_cohort(LeftHeart(), EIGHT, theta[chosen])
-        _loops(ax, lines)
-        ax.set_title(f"{title}, mean loop", fontsize="medium")
-    middle = {name: (low + high) / 2 for name, (low, high) in HEALTHY.ranges.items()}
-    stenosis = next(d for d in DISEASES if d.name == "mitral stenosis").ranges
-    narrow = middle | {name: (low + high) / 2 for name, (low, high) in stenosis.items()}
-    lines = {
-        name: simulate_cohort(
-            LeftHeart(), EIGHT, np.array([[heart[n] for n in EIGHT.names]], np.float32)
-        )
-        for name, heart in ((seen.healthy, middle), ("mitral stenosis", narrow))
-    }
-    _loops(axes[-1], lines)
-    axes[-1].set_title("theory: one heart, its valve narrowed", fontsize="medium")
-    lines = [line for ax in axes for line in ax.lines]
-    right = max(float(np.max(line.get_xdata())) for line in lines)
-    top = max(float(np.max(line.get_ydata())) for line in lines)
-    axes[0].set(xlim=(0, 1.08 * right), ylim=(0, 1.3 * top))  # room for the legends
-    return figure
-
-
-def _loops(ax: Axes, groups: Mapping[str, Cohort]) -> None:
-    lines = {}
-    for name, beats in groups.items():
-        beats = beats.take(beats.success)
-        V_lv, P_lv, P_la = (
-            np.asarray(getattr(beats.recording.waveforms, channel))
-            for channel in ("V_lv", "P_lv", "P_la")
-        )
-        label = f"{name}, left atrium {P_la.mean():.0f} mmHg"
-        lines[label] = (V_lv.mean(axis=0), P_lv.mean(axis=0))
-    plotting.loops(ax, lines)

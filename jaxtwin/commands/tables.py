@@ -29,9 +29,3 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
             return np.array(values)
 
     return {name: column([row[name] for row in rows]) for name in rows[0]}
-
-
-def by_patient(patients: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean of each patient's clips, patients in alphabetical order."""
-    names, place = np.unique(patients, return_inverse=True)
-    return np.bincount(place, values, len(names)) / np.bincount(place, minlength=len(names))

@@ -1,56 +1,26 @@
-"""Learning a patient's circuit from a volume curve: P-SSL against its rivals.
+"""The cells of the table: every method at every noise, period known or not, every seed."""
 
-    python -m experiments.methods [--preset tiny|default|full] [--out DIR]
-
-Twenty unseen patients of the seven-parameter box, 60 samples of left-ventricular volume over one
-beat, with noise of 0, 3 and 6 mL, the heart period known or not (the samples' phases always are);
-five seeds, each with patients, noise and weights of its own. Methods that work on one patient get
-the twenty curves and the noise's size; methods that learn from a cohort get the curves of a
-thousand other patients before, and supervised regression the exact EDV and ESV of those. For each
-the table has the error of EF, of the volume curve, of the hidden ventricular pressure and of the
-parameters, as the method itself has them and simulated at the parameters found; the failures; the
-optimiser's steps; and the time it took, of which each has about a minute at most. After
-Kuang et al., NeurIPS 2024, table 2, where every method was given another task.
-
-Hyperparameters were chosen on patients that are in no cell of this table. Cells (method, noise,
-period, seed) that are finished are kept: `--resume` goes on with the others. The default takes
-about an hour and a half on two CPU cores; tiny takes five minutes, nearly all of it compilation,
-and only shows that everything runs. What a
-training step, a new patient and more patients cost is measured by `python -m benchmarks.methods`.
-"""
-
-import dataclasses
 import itertools
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments.command import Run, RunConfig, main, origin
-from experiments.methods_table import (
-    ONCE,
-    SAMPLES,
-    Cell,
-    MethodName,
-    draw_boxes,
-    draw_examples,
-    markdown,
-    middle,
-    summarise,
-)
-from experiments.pssl import CHANNELS
-from experiments.tables import write_table
+from experiments.methods.figures import draw_boxes, draw_examples
+from experiments.methods.settings import Config, MethodName
+from experiments.methods.table import ONCE, SAMPLES, Cell, markdown, middle, summarise
 from jaxtwin.analysis.metrics import score_curves
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.commands.emulator import CHANNELS, obtain_emulator
+from jaxtwin.commands.run import Run, origin
+from jaxtwin.commands.tables import write_table
 from jaxtwin.forward.base import AbstractForward
-from jaxtwin.forward.learning import EMULATOR_TRAINING, learn_emulator
 from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask
-from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.neural_ode import ConditionedNeuralODE, NeuralODE
 from jaxtwin.methods.pinn import PINN
@@ -58,85 +28,6 @@ from jaxtwin.methods.prior import BoxMiddle
 from jaxtwin.methods.pssl import CurvePSSL
 from jaxtwin.methods.supervised import SupervisedCurves
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.training.loop import TrainingConfig
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(RunConfig):
-    """Compare methods that see a volume curve.
-
-    Attributes:
-        methods: Which to compare.
-        noises: Standard deviations of the measurement's noise [mL].
-        seeds: How many seeds each is run with.
-        patients: Unseen patients a seed.
-        cohort: Patients to learn from, and to select by.
-        training: Of P-SSL and of the supervised network.
-        simulator_training: Of SSL through the simulator, whose steps take longer.
-        shared_training: Of the shared Neural ODE.
-        pinn_steps: Optimiser steps of each patient's PINN.
-        ode_steps: Optimiser steps of each patient's Neural ODE.
-        starts: Of the fit through the simulator.
-        simulations: Simulated patients that the emulator learns from.
-        unseen: Simulated patients that it is measured on.
-        emulator: How the emulator is trained.
-    """
-
-    methods: tuple[MethodName, ...] = get_args(MethodName)
-    noises: tuple[float, ...] = (0.0, 3.0, 6.0)
-    seeds: int = 5
-    patients: int = 20
-    cohort: tuple[int, int] = (1_000, 100)
-    training: TrainingConfig = CURVE_TRAINING
-    simulator_training: TrainingConfig = dataclasses.replace(
-        CURVE_TRAINING, steps=700, evaluate_every=100
-    )
-    shared_training: TrainingConfig = dataclasses.replace(
-        CURVE_TRAINING, steps=2_000, batch_size=32, learning_rate=1e-2, evaluate_every=250
-    )
-    pinn_steps: int = 12_000
-    ode_steps: int = 1_000
-    starts: int = 4
-    simulations: int = 16_384
-    unseen: int = 4_096
-    emulator: TrainingConfig = EMULATOR_TRAINING
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.seeds < 1 or self.patients < 2 or not self.methods or not self.noises:
-            raise ValueError(
-                f"--seeds {self.seeds} --patients {self.patients} --methods "
-                f"{' '.join(self.methods)} --noises {' '.join(map(str, self.noises))}: expected at "
-                "least one seed, two patients, one method and one noise"
-            )
-        if min(self.noises) < 0:
-            raise ValueError(f"--noises {min(self.noises)}: expected 0 or more")
-
-
-def _brief(steps: int) -> TrainingConfig:
-    return TrainingConfig(steps=steps, batch_size=16, learning_rate=5e-3, evaluate_every=steps // 2)
-
-
-PRESETS = {
-    "tiny": Config(
-        preset="tiny",
-        noises=(3.0,),
-        seeds=2,
-        patients=3,
-        cohort=(24, 8),
-        training=_brief(20),
-        simulator_training=_brief(4),
-        shared_training=_brief(4),
-        pinn_steps=20,
-        ode_steps=10,
-        starts=2,
-        simulations=512,
-        unseen=128,
-        emulator=TrainingConfig(steps=100, batch_size=128, learning_rate=4e-3, evaluate_every=50),
-    ),
-    "default": Config(),
-    "full": Config(preset="full", patients=100, cohort=(10_000, 500), pinn_steps=50_000),
-}
 
 
 class Patients(NamedTuple):
@@ -276,18 +167,5 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 def _emulator(config: Config, run: Run, seed: int):
     """A seed's emulator, with the task's phases."""
-    return learn_emulator(
-        run.folder / f"emulator-{seed}",
-        LeftHeart(),
-        SEVEN,
-        CHANNELS,
-        phases=SAMPLES,
-        simulations=config.simulations,
-        unseen=config.unseen,
-        training=config.emulator,
-        seed=seed,
-    )
-
-
-if __name__ == "__main__":
-    main("methods", PRESETS, experiment, __doc__)
+    folder = run.folder / f"emulator-{seed}"
+    return obtain_emulator(folder, SEVEN, config.emulator, seed=seed, phases=SAMPLES)

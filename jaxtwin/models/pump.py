@@ -1,4 +1,4 @@
-"""How the speed of a pump is chosen for a patient: below suction, or as a controller would."""
+"""Treatment with a pump: at a given speed, below suction, or as a controller would choose it."""
 
 import abc
 from typing import Any, NamedTuple
@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxtwin.models.lvad import LVAD, PumpParameters
+from jaxtwin.models.intervention import AbstractIntervention, check_dose
+from jaxtwin.models.lvad import LVAD, PumpParameters, Speed
 from jaxtwin.models.ventricle import AbstractVentricle
 from jaxtwin.parameters import Scalar
 from jaxtwin.physics.beat import BeatMap
@@ -25,6 +26,39 @@ class AbstractSpeedLaw(eqx.Module):
     @abc.abstractmethod
     def choose(self, heart: AbstractVentricle, p: Any, pump: PumpParameters) -> Scalar:
         """The speed for one patient [rpm]; NaN where the law finds none."""
+
+
+class Pump(AbstractIntervention):
+    """A left-ventricular assist device.
+
+    Attributes:
+        speed: A number or a function of the phase of the beat [rpm], or a law that chooses the
+            number for each patient.
+        pump: The device.
+    """
+
+    speed: Speed | AbstractSpeedLaw
+    pump: PumpParameters = PumpParameters()
+
+    def __check_init__(self):
+        if isinstance(self.speed, type):
+            raise ValueError(
+                f"Pump: speed is the class {self.speed.__name__}: expected an object, "
+                f"{self.speed.__name__}()"
+            )
+        check_dose("Pump: speed", self.speed, above=0.0)
+
+    def __call__(self, system, p):
+        """The patient with a pump."""
+        if not isinstance(system, AbstractVentricle):
+            raise ValueError(
+                f"a pump needs a ventricle and an aorta: expected an AbstractVentricle, got "
+                f"{type(system).__name__}; a patient can have one pump"
+            )
+        speed = self.speed
+        if isinstance(speed, AbstractSpeedLaw):
+            speed = speed.choose(system, p, self.pump)
+        return LVAD(system, speed, self.pump), p
 
 
 class Suction(NamedTuple):

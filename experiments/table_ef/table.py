@@ -2,27 +2,20 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.command import Run
-from experiments.tables import by_patient, read_table, write_table
+from experiments.table_ef.settings import MethodName
 from jaxtwin import plotting
 from jaxtwin.analysis.metrics import Interval, mean_over_seeds
+from jaxtwin.commands.run import Run
+from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Skipped
 from jaxtwin.methods.clips import cached_measurements
 
-MethodName = Literal[
-    "pssl",
-    "ssl_simulator",
-    "supervised",
-    "supervised_longer",
-    "supervised_conv3d",
-    "pssl_paper",
-]
 TITLES: dict[str, str] = {
     "pssl": "P-SSL (emulator)",
     "ssl_simulator": "SSL through the simulator",
@@ -67,6 +60,12 @@ COLUMNS: dict[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {
     "ESV": lambda t: np.abs(t["ESV"] - t["ESV_true"]),
 }
 """Absolute errors of each patient: EF in points, volumes in mL."""
+
+
+def by_patient(patients: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean of each patient's clips, patients in alphabetical order."""
+    names, place = np.unique(patients, return_inverse=True)
+    return np.bincount(place, values, len(names)) / np.bincount(place, minlength=len(names))
 
 
 def errors(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

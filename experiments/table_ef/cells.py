@@ -1,48 +1,28 @@
-"""EF from clips: supervised against physics-informed learning, on every data set at hand.
-
-    python -m experiments.table_ef [--echonet DIR] [--camus DIR] [--preset tiny|default]
-
-Every method gets the same clips, the same split, the same number of clips to learn from (drawn in
-the same order; one row has three times as many, and says so) and the same rule of selection: the
-lowest loss on validation clips. Each is run with several seeds, and its error on unseen patients
-stands beside that of predicting the median for everyone, and beside published figures for context.
-EF is given as the method predicts it and, where the method gives parameters, re-simulated by the
-circuit at those. After Kuang et al., NeurIPS 2024, table 1.
-
-Phantom clips are always in the table; EchoNet-Dynamic and CAMUS where their folders are given.
-Cells (data set, method, seed) that are finished are kept: `--resume` goes on with the others. The
-default takes about two hours on two CPU cores, half of it for the paper's network;
-tiny takes two minutes and only shows that everything runs.
-"""
+"""The cells of the table: every method on every data set with every seed."""
 
 import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import numpy as np
 
-from experiments.command import Run, RunConfig, main, origin
-from experiments.ef_table import TITLES, DataSet, MethodName, markdown, summarise, write_tables
-from experiments.paper_emulator import obtain_paper_emulator
-from experiments.pssl import (
-    CHANNELS,
-    PHASES,
-    check_clips,
-    check_splits,
-    decode,
-    make_phantoms,
-    obtain_emulator,
-)
-from experiments.tables import write_table
+from experiments.table_ef.paper_emulator import obtain_paper_emulator
+from experiments.table_ef.settings import Config, MethodName
+from experiments.table_ef.table import TITLES, DataSet, markdown, summarise, write_tables
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.data.base import ClipFormat
+from jaxtwin.commands.clips import check_splits, decode
+from jaxtwin.commands.emulator import CHANNELS, PHASES, obtain_emulator
+from jaxtwin.commands.run import Run, origin
+from jaxtwin.commands.tables import write_table
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus, read_camus, write_split
 from jaxtwin.data.echonet import Record, Skipped, read_echonet
-from jaxtwin.encoders.create import EncoderName, create_encoder
+from jaxtwin.data.phantom.cohort import make_phantoms
+from jaxtwin.encoders.create import create_encoder
+from jaxtwin.encoders.names import EncoderName
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.clips import (
@@ -54,80 +34,6 @@ from jaxtwin.methods.clips import (
 from jaxtwin.methods.pssl import PSSL
 from jaxtwin.methods.supervised import SupervisedClips
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.training.loop import TrainingConfig
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(RunConfig):
-    """Compare methods that see clips.
-
-    Attributes:
-        echonet: A folder in EchoNet-Dynamic's layout.
-        camus: A folder of the CAMUS data set, in either layout.
-        camus_split: A file that says which CAMUS patient is in which split; by default one is
-            drawn and written into the run's folder.
-        camus_frame_rate: Of CAMUS sequences whose cfg states none, as the older release's [1/s].
-        methods: Which to compare.
-        seeds: How many seeds each is run with.
-        training: Of every method alike; where the table says so, three times the steps.
-        clips: Phantom clips for training, validation and test.
-        format: What clips of whole beats are brought to.
-        camus_format: What CAMUS's half beats are brought to: half a second.
-        simulations: Simulated patients that the emulator learns from.
-        unseen: Simulated patients that it is measured on.
-        emulator: How the emulator is trained.
-        paper_emulator: How the paper's is; its batch is its whole grid.
-    """
-
-    echonet: Path | None = None
-    camus: Path | None = None
-    camus_split: Path | None = None
-    camus_frame_rate: float | None = None
-    methods: tuple[MethodName, ...] = get_args(MethodName)
-    seeds: int = 3
-    training: TrainingConfig = TrainingConfig(
-        steps=1_000, batch_size=16, weight_decay=1e-2, evaluate_every=100, patience=5
-    )
-    clips: tuple[int, int, int] = (1_000, 100, 200)
-    format: ClipFormat = ClipFormat()
-    camus_format: ClipFormat = ClipFormat(frames=32, rate=64.0)
-    simulations: int = 16_384
-    unseen: int = 4_096
-    emulator: TrainingConfig = TrainingConfig(
-        steps=3_500, batch_size=512, learning_rate=4e-3, evaluate_every=500
-    )
-    paper_emulator: TrainingConfig = TrainingConfig(
-        steps=20_000, batch_size=3_840, evaluate_every=1_000, patience=20
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.seeds < 1 or not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError(
-                f"--seeds {self.seeds} --methods {' '.join(self.methods)}: expected at least one "
-                "seed and one method, each method once"
-            )
-        check_clips(self.clips)
-
-
-PRESETS = {
-    "tiny": Config(
-        preset="tiny",
-        seeds=2,
-        training=TrainingConfig(steps=4, batch_size=4, evaluate_every=2),
-        clips=(12, 4, 24),
-        simulations=512,
-        unseen=128,
-        emulator=TrainingConfig(steps=100, batch_size=128, learning_rate=4e-3, evaluate_every=50),
-        paper_emulator=TrainingConfig(steps=100, batch_size=3_840, evaluate_every=50),
-    ),
-    "default": Config(),
-    "full": Config(
-        preset="full",
-        clips=(8_000, 1_000, 1_000),
-        training=TrainingConfig(steps=20_000, batch_size=32, weight_decay=1e-2, evaluate_every=500),
-    ),
-}
 
 
 def read_sets(config: Config, run: Run) -> list[DataSet]:
@@ -142,11 +48,11 @@ def read_sets(config: Config, run: Run) -> list[DataSet]:
         patients = {name: clip.patient for name, clip in camus.clips.items()}
         found.append(("camus", camus.records, camus.skipped, patients))
     folder = run.folder / "phantom"
-    make_phantoms(folder, config.clips, seed=config.seed)
+    make_phantoms(folder, LeftHeart(), SEVEN, config.clips.counts, seed=config.seed)
     found.insert(0, ("phantom", read_echonet(folder).records, (), {}))
     sets = []
     for name, records, skipped, patients in found:
-        format = config.camus_format if name == "camus" else config.format
+        format = config.camus_format if name == "camus" else config.clips.format
         cache = decode(records, format, run.folder / f"clips_{name}")
         whose = tuple(patients.get(record.name, record.name) for record in cache.records)
         sets.append(DataSet(name, cache, whose, (*skipped, *cache.skipped)))
@@ -235,12 +141,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     """All cells, then the tables."""
     sets = read_sets(config, run)
     emulator, emulator_errors = obtain_emulator(
-        run,
-        SEVEN,
-        simulations=config.simulations,
-        unseen=config.unseen,
-        training=config.emulator,
-        seed=config.seed,
+        run.folder, SEVEN, config.emulator, seed=config.seed
     )
     forwards: dict[str, AbstractForward] = {
         "pssl": emulator,
@@ -248,7 +149,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     }
     if "pssl_paper" in config.methods:
         forwards["pssl_paper"], paper_errors = obtain_paper_emulator(
-            run.folder, config.paper_emulator, unseen=config.unseen, seed=config.seed
+            run.folder, config.paper_emulator, unseen=config.emulator.unseen, seed=config.seed
         )
         emulator_errors |= {f"paper_{name}": error for name, error in paper_errors.items()}
     cells: list[tuple[DataSet, MethodName, int]] = [
@@ -271,7 +172,3 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             data.name: [{"name": s.name, "reason": s.reason} for s in data.skipped] for data in sets
         },
     }
-
-
-if __name__ == "__main__":
-    main("table_ef", PRESETS, experiment, __doc__)

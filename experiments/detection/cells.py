@@ -1,0 +1,178 @@
+"""Twins of one cohort, by every variant and seed; who is ill is asked of them afterwards."""
+
+import time
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from experiments.detection.cohort import describe_cohort, make_diseased_phantoms, read_diagnoses
+from experiments.detection.figures import draw_figures
+from experiments.detection.scores import Learnt, recovery, score
+from experiments.detection.settings import Config
+from experiments.detection.table import write_scores
+from jaxtwin.commands.clips import check_splits, decode
+from jaxtwin.commands.emulator import obtain_emulator
+from jaxtwin.commands.run import Run, origin
+from jaxtwin.commands.tables import write_table
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.echonet import read_echonet, read_theta
+from jaxtwin.data.vitals import VitalName, pick_vitals
+from jaxtwin.encoders.create import create_encoder
+from jaxtwin.forward.emulator import Emulator
+from jaxtwin.methods.clips import predict_cached, train_on_clips
+from jaxtwin.methods.pssl import PSSL, save_pssl
+from jaxtwin.models.left_heart import EIGHT
+
+Variant = Literal["volumes", "vitals"]
+VARIANTS: dict[Variant, tuple[VitalName, ...]] = {
+    "volumes": (),
+    "vitals": ("period", "systolic", "diastolic"),
+}
+
+
+def fill_cell(
+    run: Run, cache: ClipCache, emulator: Emulator, variant: Variant, seed: int, config: Config
+) -> Learnt:
+    """Train one encoder, and keep what it says of every clip."""
+    folder = run.folder / "cells" / f"{variant}-{seed - config.seed}"
+    kept = folder / "predictions.npz"
+    if not kept.exists():
+        vitals = VARIANTS[variant]
+        encoder = create_encoder(
+            config.encoder,
+            config.clips.format,
+            len(EIGHT.names),
+            beside=len(vitals),
+            key=jax.random.key(seed),
+        )
+        model = PSSL(
+            encoder=encoder,
+            forward=emulator,
+            format=config.clips.format,
+            name=config.encoder,
+            vitals=vitals,
+        )
+        fitted = train_on_clips(
+            model,
+            cache,
+            config.training,
+            folder=folder,
+            description={"data": str(config.data or "phantom"), "variant": variant},
+            seed=seed,
+            resume=True,
+        )
+        save_pssl(folder / "encoder", fitted.model, fitted.validation)
+        got = predict_cached(fitted.model, cache, np.arange(len(cache.records)))
+        assert got.theta is not None
+        Run(folder).json(
+            "result",
+            {
+                "validation": fitted.validation,
+                "best_step": fitted.best_step,
+                "training_seconds": fitted.seconds,
+                **origin(),
+            },
+        )
+        partial = folder / "predictions.partial.npz"
+        volumes = np.stack([got.EDV, got.ESV, got.EF], axis=1)
+        np.savez(
+            partial,
+            allow_pickle=False,
+            names=[record.name for record in cache.records],
+            theta=got.theta,
+            features=got.features,
+            volumes=volumes,
+            vitals=np.stack(got.vitals, axis=1) if vitals else np.zeros((len(volumes), 0)),
+        )
+        partial.replace(kept)
+    with np.load(kept, allow_pickle=False) as file:
+        if file["names"].tolist() != [record.name for record in cache.records]:
+            raise ValueError(
+                f"{kept} is about other clips than {config.data or 'the phantoms'} has now: choose "
+                "another --out"
+            )
+        return Learnt(file["theta"], file["features"], file["volumes"], file["vitals"])
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """Clips, twins, scores, figures."""
+    began = time.monotonic()
+    diagnoses: dict[str, str] = {}
+    if config.data is not None and config.labels is not None:
+        diagnoses = read_diagnoses(config.labels)
+        dataset = read_echonet(config.data)
+        check_splits(dataset)
+        if dataset.skipped:
+            first = dataset.skipped[0]
+            print(
+                f"{len(dataset.skipped)} clips of {config.data} are refused, the first: "
+                f"{first.name}: {first.reason}"
+            )
+        records = dataset.records
+        describe_cohort(records, diagnoses, config.healthy)
+        if unmatched := sorted(set(diagnoses) - {record.name for record in records}):
+            print(
+                f"{len(unmatched)} patients of {config.labels} have no usable clip, "
+                f"{unmatched[0]} the first"
+            )
+    emulator, emulator_errors = obtain_emulator(
+        run.folder, EIGHT, config.emulator, seed=config.seed
+    )
+    data = config.data or run.folder / "phantom"
+    if config.data is None:
+        make_diseased_phantoms(data, config.clips.counts, seed=config.seed)
+        diagnoses = read_diagnoses(data / "Diagnosis.csv")
+    dataset = read_echonet(data)
+    check_splits(dataset)
+    cache = decode(dataset.records, config.clips.format, run.folder / "clips")
+    seen = describe_cohort(cache.records, diagnoses, config.healthy)
+    variants = list(VARIANTS)
+    needed = pick_vitals(seen.vitals, VARIANTS["vitals"])
+    known = np.isfinite(np.stack(needed))
+    missing = [name for name, row in zip(VARIANTS["vitals"], known, strict=True) if not row.all()]
+    if missing:
+        without = np.flatnonzero(~known.all(axis=0))
+        print(
+            f"not every clip has {', '.join(missing)} in FileList.csv ({len(without)} of "
+            f"{len(cache.records)} lack one, the first: {cache.records[without[0]].name}): twins "
+            "are learnt from volumes alone; remove those clips' rows to use the others' vitals"
+        )
+        variants.remove("vitals")
+    learnt: dict[str, list[Learnt]] = {}
+    for variant in variants:
+        for seed in range(config.seed, config.seed + config.seeds):
+            print(f"twins from {variant}, seed {seed}")
+            one = fill_cell(run, cache, emulator, variant, seed, config)
+            learnt.setdefault(variant, []).append(one)
+            # What experiments.trial and experiments.lvad take as --twins.
+            test = cache.split("TEST")
+            write_table(
+                run.folder / "cells" / f"{variant}-{seed - config.seed}" / "predictions.csv",
+                {
+                    "clip": [cache.records[i].name for i in test],
+                    **dict(zip(EIGHT.names, one.theta[test].T, strict=True)),
+                },
+            )
+    truth = None
+    if (data / "Theta.csv").exists():
+        theta = read_theta(data)
+        if set(EIGHT.names) <= set(next(iter(theta.values()))):
+            truth = np.array(
+                [[theta[r.name][name] for name in EIGHT.names] for r in cache.records], np.float32
+            )
+    rows = score(seen, learnt, truth)
+    table = write_scores(run, rows, seen)
+    draw_figures(run, rows, seen, learnt, truth)
+    print(f"\n{table}")
+    if n := int(np.sum((seen.diagnosis == "") & (seen.split == "TEST"))):
+        print(f"{n} TEST clips without a diagnosis were left out")
+    skipped = [*dataset.skipped, *cache.skipped]
+    return {
+        "emulator": emulator_errors,
+        "recovery": recovery(seen, learnt, truth),
+        "clips_without_diagnosis": int(np.sum(seen.diagnosis == "")),
+        "vitals_that_not_every_clip_has": missing,
+        "skipped": [{"name": clip.name, "reason": clip.reason} for clip in skipped],
+        "seconds_since_last_start": time.monotonic() - began,
+    }

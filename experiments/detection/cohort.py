@@ -1,0 +1,107 @@
+"""The clinic's cohort: its clips, and what was diagnosed."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.detection.scores import Seen
+from experiments.detection.settings import LEAST_ILL, LEAST_TRAINING
+from jaxtwin.cohorts.diseases import draw_diseased
+from jaxtwin.data.echonet import Record
+from jaxtwin.data.phantom.cohort import write_phantoms
+from jaxtwin.data.vitals import simulate_vitals
+from jaxtwin.models.left_heart import EIGHT, LeftHeart
+
+
+def make_diseased_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: int) -> None:
+    """Draw a clinic's cohort, measure and render it, and write it with its diagnoses.
+
+    Args:
+        folder: Where, in EchoNet-Dynamic's layout; a complete cohort that is there is kept.
+        clips: How many for training, validation and test.
+        seed: Of patients, instruments, nuisances and noise.
+    """
+    if (folder / "FileList.csv").exists():
+        return
+    patients = draw_diseased(LeftHeart(), EIGHT, sum(clips), seed=seed)
+    beats = patients.cohort
+    period = np.asarray(beats.theta[:, EIGHT.names.index("T_c")])
+    vitals = simulate_vitals(
+        period, beats.recording.maximum.P_ao, beats.recording.minimum.P_ao, seed=seed
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "Diagnosis.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["patient", "diagnosis"])
+        table.writerows((f"PHANTOM{i:06d}", d) for i, d in enumerate(patients.diagnosis))
+    write_phantoms(folder, beats, EIGHT, clips, seed=seed, vitals=vitals)
+
+
+def read_diagnoses(path: Path) -> dict[str, str]:
+    """Each patient's diagnosis, from a CSV file with the columns patient and diagnosis.
+
+    Raises:
+        ValueError: If there is no such file, it lacks a column, or a patient has two diagnoses.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            columns = table.fieldnames or []
+            rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"--labels {path}: {error}") from error
+    if not {"patient", "diagnosis"} <= set(columns):
+        raise ValueError(
+            f"--labels {path} has the columns {', '.join(columns) or 'none'}: expected patient, "
+            "the clip's name, and diagnosis"
+        )
+    found: dict[str, str] = {}
+    for row in rows:
+        name, diagnosis = (str(row[key] or "").strip() for key in ("patient", "diagnosis"))
+        name = name[:-4] if name.lower().endswith(".avi") else name
+        if found.get(name, diagnosis) != diagnosis:
+            raise ValueError(
+                f"--labels {path}: {name} is listed as {found[name]} and as {diagnosis}; keep the "
+                "diagnosis that you want to find"
+            )
+        found[name] = diagnosis
+    unknown = {"", "na", "nan", "none", "unknown"}
+    return {name: d for name, d in found.items() if name and d.lower() not in unknown}
+
+
+def describe_cohort(records: Sequence[Record], diagnoses: dict[str, str], healthy: str) -> Seen:
+    """What is known of the clips' patients.
+
+    Raises:
+        ValueError: If there are too few training clips, or nobody of the test clips is healthy, or
+            nobody is ill.
+    """
+    diagnosis = np.array([diagnoses.get(record.name, "") for record in records])
+    split = np.array([record.split for record in records])
+    if np.sum(split == "TRAIN") < LEAST_TRAINING:
+        raise ValueError(
+            f"{np.sum(split == 'TRAIN')} TRAIN clips: bulk and groups of patients need at least "
+            f"{LEAST_TRAINING}"
+        )
+    tested = sorted(set(diagnosis[split == "TEST"]) - {""})
+    few = {name for name in tested if np.sum(diagnosis[split == "TEST"] == name) < LEAST_ILL}
+    for name in sorted(few):
+        print(f"{name}: fewer than {LEAST_ILL} TEST clips, too few to say anything; left out")
+    diagnosis[np.isin(diagnosis, list(few))] = ""
+    tested = [name for name in tested if name not in few]
+    if healthy not in tested or len(tested) < 2:
+        raise ValueError(
+            f"diagnoses of the TEST clips: {', '.join(tested) or 'none'}; expected {healthy!r} "
+            "(--healthy says what yours are called) and at least one disease, each of at least "
+            f"{LEAST_ILL} clips; a patient in the file is a clip's name in FileList.csv"
+        )
+    numbers = np.array([(r.edv, r.esv, 100 * (r.edv - r.esv) / r.edv) for r in records])
+    return Seen(
+        split=split,
+        diagnosis=diagnosis,
+        healthy=healthy,
+        volumes=numbers,
+        vitals=np.array([record.vitals for record in records], float),
+    )

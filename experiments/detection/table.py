@@ -1,0 +1,64 @@
+"""The table of `experiments.detection`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.detection.scores import EVERYONE, SCORES, TITLES, Seen, areas_shown
+from jaxtwin.analysis.detection import FEWEST
+from jaxtwin.analysis.metrics import Interval
+from jaxtwin.commands.run import Run
+from jaxtwin.commands.tables import write_table
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
+    """The table as Markdown."""
+    cells = areas_shown(rows, seen.healthy)
+    less = {
+        (row["disease"], row["source"]): Interval(
+            row["less_EF"], row["less_EF_low"], row["less_EF_high"]
+        )
+        for row in rows
+        if row["score"] == "told" and row["against"] == EVERYONE
+    }
+    lines = [
+        f"| disease | seen in | {' | '.join(SCORES)} | told, less EF's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = list(dict.fromkeys(row["source"] for row in rows))
+    for disease in seen.diseases:
+        ill = int(np.sum(seen.diagnosis[seen.tested] == disease))
+        for name in names:
+            texts = [_cell(cells.get((disease, name, kind))) for kind in SCORES]
+            texts.append(_cell(less.get((disease, name)), sign="+"))
+            lines.append(f"| {disease} (n = {ill}) | {TITLES[name]} | {' | '.join(texts)} |")
+    n = int(np.sum(seen.tested))
+    lines += [
+        "",
+        f"AUROC on {n} unseen clips with 95% bootstrap intervals over patients and seeds; 0.5 is "
+        "chance. *Its parameter*: the number that the disease moves, where there is one: the "
+        "circuit's parameter, EF, or the cuff's systolic pressure. *Outlier*: distance from the "
+        "bulk, the ill against the healthy. *Group*: found without labels, named by other "
+        "patients' diagnoses. *Told*: a classifier that learnt from other patients' diagnoses, "
+        "and its area less that of EF's on the same patients. All but the outliers against "
+        f"everyone else. Of fewer than {FEWEST} ill no interval is given.",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(area: Interval | None, *, sign: str = "") -> str:
+    if area is None or not np.isfinite(area.mean):
+        return "–"
+    mean, low, high = np.round(area, 2) + 0.0  # No minus before a zero.
+    bounds = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if np.isfinite(low) else ""
+    return f"{mean:{sign}.2f}{bounds}"
+
+
+def write_scores(run: Run, rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
+    """CSV and Markdown; returns the latter."""
+    write_table(run.folder / "detection.csv", {k: [row[k] for row in rows] for k in rows[0]})
+    table = markdown(rows, seen)
+    (run.folder / "detection.md").write_text(table + "\n")
+    run.written += [run.folder / "detection.csv", run.folder / "detection.md"]
+    return table

@@ -1,0 +1,94 @@
+"""Settings of `experiments.methods`."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from jaxtwin.commands.settings import TINY_EMULATOR, EmulatorConfig, EmulatorFlags, RunConfig
+from jaxtwin.methods.curves import CURVE_TRAINING
+from jaxtwin.training.settings import TrainingConfig
+
+MethodName = Literal[
+    "pssl",
+    "pssl_brief",
+    "ssl_simulator",
+    "least_squares",
+    "pinn",
+    "pinn_plain",
+    "neural_ode",
+    "neural_ode_blind",
+    "neural_ode_shared",
+    "supervised",
+    "box_middle",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """Compare methods that see a volume curve.
+
+    Attributes:
+        methods: Which to compare.
+        noises: Standard deviations of the measurement's noise [mL].
+        seeds: How many seeds each is run with.
+        patients: Unseen patients a seed.
+        cohort: Patients to learn from, and to select by.
+        training: Of P-SSL and of the supervised network.
+        simulator_training: Of SSL through the simulator, whose steps take longer.
+        shared_training: Of the shared Neural ODE.
+        pinn_steps: Optimiser steps of each patient's PINN.
+        ode_steps: Optimiser steps of each patient's Neural ODE.
+        starts: Of the fit through the simulator.
+        emulator: The emulator of each seed.
+    """
+
+    methods: tuple[MethodName, ...] = get_args(MethodName)
+    noises: tuple[float, ...] = (0.0, 3.0, 6.0)
+    seeds: int = 5
+    patients: int = 20
+    cohort: tuple[int, int] = (1_000, 100)
+    training: TrainingConfig = CURVE_TRAINING
+    simulator_training: TrainingConfig = dataclasses.replace(
+        CURVE_TRAINING, steps=700, evaluate_every=100
+    )
+    shared_training: TrainingConfig = dataclasses.replace(
+        CURVE_TRAINING, steps=2_000, batch_size=32, learning_rate=1e-2, evaluate_every=250
+    )
+    pinn_steps: int = 12_000
+    ode_steps: int = 1_000
+    starts: int = 4
+    emulator: EmulatorFlags = EmulatorConfig()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.seeds < 1 or self.patients < 2 or not self.methods or not self.noises:
+            raise ValueError(
+                f"--seeds {self.seeds} --patients {self.patients} --methods "
+                f"{' '.join(self.methods)} --noises {' '.join(map(str, self.noises))}: expected at "
+                "least one seed, two patients, one method and one noise"
+            )
+        if min(self.noises) < 0:
+            raise ValueError(f"--noises {min(self.noises)}: expected 0 or more")
+
+
+def _brief(steps: int) -> TrainingConfig:
+    return TrainingConfig(steps=steps, batch_size=16, learning_rate=5e-3, evaluate_every=steps // 2)
+
+
+PRESETS = {
+    "tiny": Config(
+        preset="tiny",
+        noises=(3.0,),
+        seeds=2,
+        patients=3,
+        cohort=(24, 8),
+        training=_brief(20),
+        simulator_training=_brief(4),
+        shared_training=_brief(4),
+        pinn_steps=20,
+        ode_steps=10,
+        starts=2,
+        emulator=TINY_EMULATOR,
+    ),
+    "default": Config(),
+    "full": Config(preset="full", patients=100, cohort=(10_000, 500), pinn_steps=50_000),
+}

@@ -1,0 +1,103 @@
+"""What is measured of each model, and what is asked for."""
+
+import dataclasses
+from typing import Any, get_args
+
+from experiments.models.settings import SystemName
+from jaxtwin.methods.base import CurveTask
+from jaxtwin.models.bjordalsbakke import SYSTEMIC, Bjordalsbakke
+from jaxtwin.models.ferreira import NINE, Ferreira
+from jaxtwin.models.four_chambers import BOTH_SIDES, FourChambers
+from jaxtwin.models.glucose import TWIN, GlucoseTest
+from jaxtwin.models.her import REGURGITANT, Her
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.lung import AIRWAY, Lung
+from jaxtwin.models.stergiopulos import COUPLING, Stergiopulos
+from jaxtwin.models.two_lungs import COMPARTMENTS, TwoLungs
+from jaxtwin.models.windkessel import THREE_ELEMENTS, Windkessel
+
+HEART = {"V_lv": "V_lv [mL]", "P_lv": "hidden P_lv [mmHg]", "P_ao": "hidden P_ao [mmHg]"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is measured of a model, and what is asked for.
+
+    Attributes:
+        task: The measurement.
+        labels: Of the task's channels, for axes, with units.
+        horizontal: Label of the time axis.
+    """
+
+    task: CurveTask
+    labels: dict[str, str]
+    horizontal: str = "phase of the beat"
+
+
+def heart(system: Any, box: Any) -> Study:
+    """A ventricle's volume curve with a noise of 3 mL; the heart period is known."""
+    task = CurveTask(system, box, "V_lv", 0.2, ("P_lv", "P_ao"), known=("T_c",), noise=3.0)
+    return Study(task, HEART)
+
+
+STUDIES: dict[SystemName, Study] = {
+    # Pressure scales with stroke volume: without a flow measured as well, R and C stay open.
+    "windkessel": Study(
+        CurveTask(
+            Windkessel(),
+            THREE_ELEMENTS,
+            "P_ao",
+            0.1,
+            ("q_s",),
+            known=("T_c", "T_e", "SV"),
+            noise=1.0,
+        ),
+        {"P_ao": "P_ao [mmHg]", "q_s": "hidden q_s [mL/s]"},
+    ),
+    "stergiopulos": heart(Stergiopulos(), COUPLING),
+    "ferreira": heart(Ferreira(), NINE),
+    "her": heart(Her(), REGURGITANT),
+    "bjordalsbakke": heart(Bjordalsbakke(), SYSTEMIC),
+    "left_heart": heart(LeftHeart(), SEVEN),
+    # An echo of the right ventricle; what a catheter would find is hidden.
+    "four_chambers": Study(
+        CurveTask(
+            FourChambers(),
+            BOTH_SIDES,
+            "V_rv",
+            0.2,
+            ("P_pa", "P_rv", "V_lv"),
+            known=("T_c",),
+            noise=3.0,
+        ),
+        {
+            "V_rv": "V_rv [mL]",
+            "P_pa": "hidden P_pa [mmHg]",
+            "P_rv": "hidden P_rv [mmHg]",
+            "V_lv": "hidden V_lv [mL]",
+        },
+    ),
+    "lung": Study(
+        CurveTask(Lung(), AIRWAY, "q", 0.004, ("P_alv",), noise=0.02),
+        {"q": "flow at the mouth [L/s]", "P_alv": "hidden P_alv [cmH2O]"},
+        "phase of the breath",
+    ),
+    "two_lungs": Study(
+        CurveTask(TwoLungs(), COMPARTMENTS, "q", 0.004, ("V_2", "P_2"), noise=0.02),
+        {
+            "q": "flow at the mouth [L/s]",
+            "V_2": "hidden V_2 [L]",
+            "P_2": "hidden P_2 [cmH2O]",
+        },
+        "phase of the breath",
+    ),
+    # A sample every six minutes; fasting values are measured before the test.
+    "glucose": Study(
+        CurveTask(
+            GlucoseTest(), TWIN, "G", 0.5, ("I", "X"), samples=30, known=("G_b", "I_b"), noise=3.0
+        ),
+        {"G": "G [mg/dL]", "I": "hidden I [µU/mL]", "X": "hidden X [1/min]"},
+        "share of the test's 180 min",
+    ),
+}
+assert set(STUDIES) == set(get_args(SystemName))

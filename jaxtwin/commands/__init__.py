@@ -1,0 +1,1 @@
+"""What the command `jaxtwin` and the experiments do: train, build twins, run trials."""

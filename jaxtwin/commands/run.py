@@ -1,0 +1,207 @@
+"""A run: flags from a preset, a folder that gets everything, and how it ends."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jaxtwin.commands.settings import OutputConfig, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_VERSIONS = ("jaxtwin", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy", "grain")
+# Of a run that ended before it made anything, these are all there is.
+_NOTES = {"config.json", "error.log"}
+
+Config = TypeVar("Config", bound=OutputConfig)
+Preset = TypeVar("Preset", bound=RunConfig)
+
+
+class Run:
+    """A run's folder.
+
+    Attributes:
+        folder: Where everything goes.
+        written: The files that a reader will want, in the order they were written.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.written: list[Path] = []
+
+    def figure(self, name: str, figure: "Figure") -> None:
+        """Save a figure as NAME.png."""
+        path = self.folder / f"{name}.png"
+        figure.savefig(path, dpi=150, bbox_inches="tight")
+        self.written.append(path)
+
+    def json(self, name: str, content: Any) -> None:
+        """Save what JSON allows as NAME.json, whole or not at all."""
+        path = self.folder / f"{name}.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False))
+        partial.replace(path)
+        self.written.append(path)
+
+
+def chosen_preset(presets: Mapping[str, Preset], arguments: list[str]) -> Preset:
+    """The preset that `--preset` names among the arguments; all other flags start from it."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", nargs="?", default="default")
+    name = first.parse_known_args(arguments)[0].preset
+    return presets.get(name, presets["default"])  # tyro says what is wrong with the name
+
+
+def origin() -> dict[str, Any]:
+    """What a result depends on besides its configuration: versions, commit, machine."""
+    import jax
+
+    return {
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0].device_kind}",
+    }
+
+
+def _commit() -> str:
+    """The commit of this file, or "unknown": an installed copy may lie in somebody else's clone."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        tracked = [*git, "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(tracked, capture_output=True, check=True)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by name."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _made(folder: Path) -> bool:
+    """Whether a run made anything in the folder."""
+    return folder.exists() and bool({path.name for path in folder.iterdir()} - _NOTES)
+
+
+def open_run(name: str, config: OutputConfig) -> Run:
+    """Make the run's folder, or check that it holds the run to go on with.
+
+    Args:
+        name: Of the command or experiment.
+        config: All that was asked for.
+
+    Raises:
+        ValueError: If the folder holds something else, or nothing to go on with.
+    """
+    preset = f"-{config.preset}" if isinstance(config, RunConfig) else ""
+    folder = config.out or Path("runs") / f"{name}{preset}"
+    note = folder / "config.json"
+    # As JSON allows it, so that it equals what is read back.
+    settings = {"experiment": name} | json.loads(
+        json.dumps(dataclasses.asdict(config), default=str)
+    )
+    for passing in ("out", "resume"):
+        del settings[passing]
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file: choose a folder")
+    if _made(folder):
+        try:
+            kept = _flat(json.loads(note.read_text())["config"])
+        except (OSError, ValueError, KeyError):
+            raise ValueError(
+                f"{folder} holds no run of {name}: choose another folder with --out"
+            ) from None
+        now = _flat(settings)
+        changed = [key for key in {**kept, **now} if kept.get(key) != now.get(key)]
+        if changed:
+            words = [f"{key}: was {kept.get(key)}, now {now.get(key)}" for key in changed]
+            raise ValueError(
+                f"{folder} holds a run with other settings: choose another --out "
+                f"({'; '.join(words)})"
+            )
+        if not config.resume:
+            raise ValueError(
+                f"{folder} is not empty: add --resume to go on with the run in it, choose "
+                "another folder with --out, or delete it"
+            )
+    elif config.resume and not note.exists():
+        raise ValueError(
+            f"--resume: there is no run in {folder} to go on with: give its folder with --out, or "
+            "leave out --resume to begin one"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder)
+    run.json("config", {"config": settings, **origin()})
+    return run
+
+
+@contextlib.contextmanager
+def mistakes(status: int, folder: Callable[[], Path | None] = lambda: None):
+    """End with one line on stderr where something is wrong that a user can mend.
+
+    Args:
+        status: The exit status then.
+        folder: The run's folder, once there is one: a developer finds the traceback there.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        place = folder()
+        again = f"; the same command with --resume goes on from {place}" if place else ""
+        print(f"\ninterrupted{again}")
+        sys.exit(130)
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        line = "; ".join(part.strip() for part in str(error).splitlines())
+        if (place := folder()) is not None:
+            try:
+                (place / "error.log").write_text(traceback.format_exc())
+                line += f" (traceback in {place / 'error.log'}"
+                again = "; the same flags with --resume keep what was done)"
+                line += again if _made(place) else ")"
+            except OSError:
+                traceback.print_exc()
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(status)
+
+
+def execute(
+    name: str,
+    config: Config,
+    work: Callable[[Config, Run], dict[str, Any]],
+    *,
+    status: int,
+) -> None:
+    """Work in a run's folder, and end with what was written.
+
+    Args:
+        name: Of the run, and of its folder.
+        config: All that was asked for.
+        work: Takes the configuration and the run, gives what goes into results.json.
+        status: The exit status where a user has something to mend.
+    """
+    run: Run | None = None
+    with mistakes(status, lambda: None if run is None else run.folder):
+        run = open_run(name, config)
+        run.json("results", work(config, run))
+    print("\nwritten:")
+    for path in dict.fromkeys(run.written):
+        print(f"  {path}")

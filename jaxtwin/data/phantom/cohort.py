@@ -1,0 +1,75 @@
+"""Simulated patients as phantom clips on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.data.phantom.files import PhantomBeat, write_cohort
+from jaxtwin.data.vitals import VitalName
+from jaxtwin.parameters import Box
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.training.progress import progress_bar
+
+# Grid points a beat that clips are rendered from.
+PHASES = 80
+
+
+def make_phantoms(
+    folder: Path,
+    system: AbstractRecordedSystem,
+    box: Box,
+    counts: tuple[int, int, int],
+    *,
+    seed: int,
+) -> None:
+    """Draw a cohort, render it, and write it in EchoNet-Dynamic's layout.
+
+    Args:
+        folder: Where to write; a complete cohort that is there is kept.
+        system: The patients' model; its outputs have V_lv, q_m and q_a.
+        box: Where their parameters are drawn.
+        counts: Number of patients for training, validation and test.
+        seed: Of patients, views and noise.
+    """
+    if (folder / "FileList.csv").exists():
+        return
+    patients = draw_cohort(system, box, sum(counts), seed=3 * seed + 2**20, phases=PHASES)
+    write_phantoms(folder, patients, box, counts, seed=seed)
+
+
+def write_phantoms(
+    folder: Path,
+    patients: Cohort,
+    box: Box,
+    counts: tuple[int, int, int],
+    *,
+    seed: int,
+    vitals: Mapping[VitalName, np.ndarray] | None = None,
+) -> None:
+    """Render simulated patients and write them in EchoNet-Dynamic's layout.
+
+    Args:
+        folder: Where to write.
+        patients: The first ones are for training, then validation, then test.
+        box: The box of their θ, with the period T_c.
+        counts: Number of patients for each.
+        seed: Of views and noise.
+        vitals: What was measured beside their clips, one value per patient.
+    """
+    waveforms = patients.recording.waveforms
+    period = patients.theta[:, box.names.index("T_c")]
+    names = ("TRAIN", "VAL", "TEST")
+    write_cohort(
+        folder,
+        PhantomBeat(waveforms.V_lv, waveforms.q_m, waveforms.q_a, period),
+        dict(zip(box.names, patients.theta.T, strict=True)),
+        [name for name, n in zip(names, counts, strict=True) for _ in range(n)],
+        seed,
+        vitals=vitals,
+        progress=lambda clips: progress_bar(
+            clips, total=len(period), desc="rendering", unit="clip"
+        ),
+    )

@@ -1,0 +1,207 @@
+"""What a trial gives: every patient's endpoints in every arm, paired effects, safety events."""
+
+import csv
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxtwin.analysis.metrics import Interval, mean_with_interval
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.physics.solution import Event, Reading
+
+
+class Effect(NamedTuple):
+    """What an arm changes, over patients who have both it and the control.
+
+    Attributes:
+        arm: Name of the arm.
+        endpoint: Name of the endpoint.
+        group: Name of the subgroup of patients; "all" for everybody.
+        patients: Number of patients in the group.
+        failed: Number of patients left out, because the simulation failed in one of the two arms:
+            no recording was found, the treated system calls it infeasible, or the arm's law has no
+            dose for the patient. They are no random draw: compare an arm in which many failed with
+            the others on the same patients.
+        control: Mean in the control arm.
+        treated: Mean in the arm.
+        difference: Mean of the differences within patients, with its bootstrap interval.
+        standardised: Mean difference over the standard deviation of the differences; NaN where
+            all are alike.
+    """
+
+    arm: str
+    endpoint: str
+    group: str
+    patients: int
+    failed: int
+    control: float
+    treated: float
+    difference: Interval
+    standardised: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """Every patient's endpoints in every arm.
+
+    Attributes:
+        cohort: The patients.
+        arms: Names of the arms, in the order of the arrays' first axis.
+        endpoints: What was read, with its unit, by name.
+        values: Value of each endpoint; NaN where the simulation failed.
+        success: Whether the simulation can be used; see `Effect` for why it may not.
+        safety: What counts as an event.
+    """
+
+    cohort: Cohort[Any]
+    arms: tuple[str, ...]
+    endpoints: dict[str, Reading]
+    values: dict[str, Float[np.ndarray, "arm patient"]]
+    success: Bool[np.ndarray, "arm patient"]
+    safety: dict[str, Event]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of each endpoint."""
+        return {name: reading.unit for name, reading in self.endpoints.items()}
+
+    def arm(self, arm: str) -> dict[str, Float[np.ndarray, " patient"]]:
+        """The endpoints of one arm.
+
+        Raises:
+            ValueError: If there is no such arm.
+        """
+        if arm not in self.arms:
+            raise ValueError(f"no arm {arm!r}: the trial has {', '.join(self.arms)}")
+        return {name: values[self.arms.index(arm)] for name, values in self.values.items()}
+
+    def effects(
+        self,
+        endpoint: str,
+        *,
+        control: str,
+        by: Callable[[Mapping[str, np.ndarray]], Sequence[str]] | None = None,
+        seed: int = 0,
+    ) -> list[Effect]:
+        """The paired effect of each other arm on an endpoint.
+
+        Args:
+            endpoint: Name of the endpoint.
+            control: Name of the arm that the others are compared with.
+            by: Function from the control arm's endpoints to the name of each patient's subgroup,
+                such as `ef_level`; effects are then given for these, too.
+            seed: Seed of the bootstrap.
+
+        Raises:
+            ValueError: If there is no such arm or endpoint, or `by` does not name a subgroup for
+                each patient.
+        """
+        if endpoint not in self.values:
+            raise ValueError(f"no endpoint {endpoint!r}: there are {', '.join(self.values)}")
+        before = self.arm(control)[endpoint]
+        groups = {"all": np.ones(len(before), bool)}
+        if by is not None:
+            known = self.success[self.arms.index(control)]
+            level = self._levels(control, by)
+            groups |= {str(name): known & (level == name) for name in sorted(set(level[known]))}
+        found = []
+        for arm in self.arms:
+            if arm == control:
+                continue
+            after = self.arm(arm)[endpoint]
+            for name, inside in groups.items():
+                a, b = before[inside], after[inside]
+                both = np.isfinite(a) & np.isfinite(b)
+                change = (b - a)[both]
+                spread = np.std(change, ddof=1) if len(change) > 1 else 0.0
+                found.append(
+                    Effect(
+                        arm,
+                        endpoint,
+                        name,
+                        int(inside.sum()),
+                        int((~both).sum()),
+                        float(np.mean(a[both])) if both.any() else np.nan,
+                        float(np.mean(b[both])) if both.any() else np.nan,
+                        mean_with_interval(change, seed=seed),
+                        float(np.mean(change) / spread) if spread > 0 else np.nan,
+                    )
+                )
+        return found
+
+    def events(self) -> dict[str, dict[str, int]]:
+        """Number of patients with each safety event, by arm; of "failed" patients none is known."""
+        table = {}
+        for i, arm in enumerate(self.arms):
+            counts = {"failed": int((~self.success[i]).sum())}
+            for name, event in self.safety.items():
+                values = self.values[event.reading][i]
+                outside = (values < event.low) | (values > event.high)
+                counts[name] = int(np.sum(outside & self.success[i]))
+            table[arm] = counts
+        return table
+
+    def _levels(self, control: str, by: Any) -> np.ndarray:
+        """Each patient's subgroup."""
+        if not callable(by):
+            raise ValueError(
+                f"by={by!r}: expected a function from the control arm's endpoints to the name of "
+                "each patient's subgroup, such as jaxtwin.treatments.ef_level"
+            )
+        level = np.asarray(by(self.arm(control)))
+        if level.shape != (len(self.cohort),):
+            raise ValueError(
+                f"`by` gives shape {level.shape}: expected one name for each of the "
+                f"{len(self.cohort)} patients"
+            )
+        return level
+
+    def table(self) -> dict[str, np.ndarray]:
+        """One row per patient and arm: parameters, endpoints and success, by column."""
+        arms, patients = len(self.arms), len(self.cohort.theta)
+        return {
+            "arm": np.repeat(self.arms, patients),
+            "patient": np.tile(np.arange(patients), arms),
+            **{
+                name: np.tile(column, arms)
+                for name, column in zip(self.cohort.box.names, self.cohort.theta.T, strict=True)
+            },
+            **{name: values.reshape(-1) for name, values in self.values.items()},
+            "success": self.success.reshape(-1),
+        }
+
+    def write(self, path: str | Path) -> None:
+        """Write `table` to a file, whole or not at all.
+
+        Args:
+            path: A name that ends in .csv, or in .parquet, which keeps types and needs the extra
+                `parquet`. Its folder is made if need be.
+
+        Raises:
+            ValueError: If it ends in something else.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = self.table()
+        partial = path.with_suffix(".partial")
+        if path.suffix == ".csv":
+            with partial.open("w", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerow(columns)
+                rows.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+        elif path.suffix == ".parquet":
+            try:
+                import pyarrow
+                import pyarrow.parquet
+            except ImportError as error:
+                raise ImportError(
+                    "Parquet needs pyarrow: pip install 'jaxtwin[parquet]', or write a .csv file"
+                ) from error
+            pyarrow.parquet.write_table(pyarrow.table(columns), partial)
+        else:
+            raise ValueError(f"{path}: expected a name that ends in .csv or .parquet")
+        partial.replace(path)
