@@ -14,8 +14,6 @@ from jaxtwin.physics.check.states import STATES, States
 
 # Between a ten-thousandth of a distance and all of it, √x grows by 100, and a line not at all.
 STEEPER = 20.0
-# Forward and reverse differ by rounding; an own rule that is wrong, by more.
-SAME = 1e-6
 
 _ROOT = (
     "write the flow through an orifice as dp / jnp.sqrt(jnp.abs(dp) + eps), eps being about a "
@@ -116,8 +114,8 @@ def _slopes(methods: Callable[..., Any], t: Any, state: Any, p: Any) -> Callable
 
 
 def check_finite(found: Slopes, where: str, report: Report) -> None:
-    """Are all values and derivatives finite, and those of both modes the same?"""
-    broken = ~np.isfinite(found.values).all(axis=0)
+    """Are all values and derivatives finite, in both modes?"""
+    broken = np.any(~np.isfinite(found.values), axis=0)
     if broken.any():
         entries = [row for row, bad in zip(found.rows, broken, strict=True) if bad]
         method = entries[0][0]
@@ -145,13 +143,6 @@ def check_finite(found: Slopes, where: str, report: Report) -> None:
             f"1.0)), or better, {_ROOT}",
         )
         return
-    size = np.maximum(np.abs(found.forward).max(axis=0), 1e-12)
-    entry = _first(found, np.abs(found.forward - found.reverse) > SAME * size)
-    if entry:
-        report.problem(
-            f"forward and reverse mode differ in the derivative of {entry} {where}",
-            "mend the rule of your own (jax.custom_jvp, jax.custom_vjp) that does it",
-        )
 
 
 def _first(found: Slopes, wrong: np.ndarray) -> str:
