@@ -21,8 +21,8 @@ from jaxtyping import Array, Float
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.base import AbstractForward
+from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.models.observables import ejection_fraction
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.channels import Channels

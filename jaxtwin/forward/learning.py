@@ -122,7 +122,7 @@ def train_emulator(
         resume=resume,
     )
     trained = dataclasses.replace(emulator, network=fitted.model)
-    return dataclasses.replace(fitted, model=trained)
+    return fitted.of(trained)
 
 
 def learn_emulator(

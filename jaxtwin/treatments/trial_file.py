@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtwin.treatments.interventions import (
+from jaxtwin.treatments import (
     AbstractIntervention,
     AorticRepair,
+    BelowSuction,
     DoseResponse,
+    FlatteningFlow,
     Fluid,
     Inotrope,
     MitralRepair,
@@ -18,7 +20,6 @@ from jaxtwin.treatments.interventions import (
     Vasodilator,
     combine,
 )
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow
 
 # What a file may call them.
 INTERVENTIONS: dict[str, type[AbstractIntervention]] = {

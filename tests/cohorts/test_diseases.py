@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxtwin.cohorts.diseases import DISEASES, HEALTHY, draw_diseased
+from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
-from jaxtwin.models.observables import ejection_fraction
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.commands.trial import learnt_cohort, read_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
 from jaxtwin.models.lvad import LVAD
-from jaxtwin.treatments.interventions import Inotrope, Pump
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow
+from jaxtwin.treatments import BelowSuction, FlatteningFlow, Inotrope, Pump
 from jaxtwin.treatments.trial_file import create, read_arms, read_trial
 
 

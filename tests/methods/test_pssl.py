@@ -36,7 +36,8 @@ from jaxtwin.training.loop import TrainingConfig
 
 FORMAT = ClipFormat(frames=8, size=32)
 BOX = Box.of(LeftHeartParameters, ("V_0", "E_max", "V_d"))
-CONFIG = TrainingConfig(60, 8, learning_rate=3e-3, evaluate_every=30)
+# Long enough that it learns whichever way a processor rounds.
+CONFIG = TrainingConfig(120, 8, learning_rate=1e-3, evaluate_every=60)
 DESCRIPTION = {"data": "discs"}
 
 
@@ -173,7 +174,7 @@ def test_it_learns(untrained, cache, fitted):
 
     assert loss(result.model) < 0.4 * loss(untrained)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [30, 60]
+    assert [row["step"] for row in rows] == [60, 120]
     assert rows[1]["train_loss"] < rows[0]["train_loss"]
     assert set(result.validation) == {"loss", "EDV_error", "ESV_error", "EF_error"}
 

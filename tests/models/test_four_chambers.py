@@ -19,7 +19,7 @@ from jaxtwin.models.four_chambers import (
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.solution import Recording
-from jaxtwin.treatments.interventions import Fluid, Inotrope, MitralRepair, Vasodilator, combine
+from jaxtwin.treatments import Fluid, Inotrope, MitralRepair, Vasodilator, combine
 
 HEARTS = FourChambers()
 RIGID = {"E_s": 1e6, "E_s_min": 1e6}
