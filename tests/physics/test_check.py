@@ -365,7 +365,7 @@ def test_time_constants_are_those_of_the_equations():
         # Forward mode is finite.
         (
             Oscillator(field=pushed(lambda x, p: jnp.where(x > 0, 0.3 * jnp.sqrt(x), 0.0))),
-            "jax.grad gives NaN for the derivative of vector_field, v, by the state, x, along",
+            "jax.grad gives NaN for the derivative of vector_field, [xv], by the state, x, along",
             "jnp.where inside",
         ),
         (Oscillator(field=pushed(lambda x, p: bad_rule(x))), "custom_vjp is diff", "custom_jvp"),
