@@ -294,7 +294,7 @@ def test_none_of_ours_has_problems(system):
 
 @pytest.mark.slow
 def test_a_circuit_with_orifice_valves():
-    """960 steps are what it needs; 240 are too few, and without smooth roots slopes are infinite.
+    """With 960 steps and smooth roots it is accurate, and no slope is infinite.
 
     With ventricles so full at t = 0, inflow valves open after beats alone.
     """
