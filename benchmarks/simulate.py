@@ -32,13 +32,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from jaxtwin.models.observables import observables
 
 from benchmarks.rivals import RIVALS, Missing, Solve
 from jaxtwin.cohorts.batching import default_chunk, map_patients
 from jaxtwin.commands.run import origin
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.parameters import Theta
+from jaxtwin.physics.base import read
 from jaxtwin.physics.periodic import periodic_orbit
 
 QUICK, REPEATS = 4_096, 9
@@ -96,8 +96,8 @@ class Arguments:
 def volumes(theta: Theta) -> tuple[jax.Array, jax.Array]:
     """(EDV, ESV) of one patient's periodic beat, and whether it was found."""
     orbit = periodic_orbit(LeftHeart(), SEVEN.complete(theta), throw=False)
-    found = observables(orbit)
-    return jnp.stack([found.EDV, found.ESV]), orbit.success
+    found = read(LeftHeart(), orbit, ("EDV", "ESV"))
+    return jnp.stack(list(found.values())), orbit.success
 
 
 def volumes_and_gradient(theta: Theta):

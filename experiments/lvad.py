@@ -22,8 +22,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtwin.treatments.interventions import AbstractIntervention, Nothing, Pump
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow, suction_speed
 from matplotlib.figure import Figure
 
 from experiments.command import Run, RunConfig, main
@@ -34,9 +32,20 @@ from jaxtwin.commands.trial import drawn_cohort, learnt_cohort, write_report
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.models.lvad import LVAD, PumpParameters
 from jaxtwin.parameters import Box
+from jaxtwin.physics.base import read
 from jaxtwin.physics.record import record
 from jaxtwin.training.progress import progress_bar
-from jaxtwin.treatments.trials import Trial, ef_level, run_trial, standard_endpoints
+from jaxtwin.treatments import (
+    AbstractIntervention,
+    BelowSuction,
+    FlatteningFlow,
+    Nothing,
+    Pump,
+    Trial,
+    ef_level,
+    run_trial,
+    suction_speed,
+)
 
 ENDPOINTS = ("output", "P_ao_mean", "EF", "stroke_work", "pulse_pressure", "valve_open")
 SWEEP = np.arange(6_000.0, 18_001.0, 100.0)
@@ -86,7 +95,7 @@ def beat(
     treated, p = intervention(LeftHeart(), box.complete(theta))
     orbit = record(treated, p, steps=LVAD.steps)
     out = orbit.outputs
-    return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), standard_endpoints(orbit), orbit.success
+    return Loop(out.V_lv[:-1:2], out.P_lv[:-1:2]), read(treated, orbit), orbit.success
 
 
 def one_of_reduced_ef(trial: Trial, law: str) -> int:
@@ -95,8 +104,8 @@ def one_of_reduced_ef(trial: Trial, law: str) -> int:
     Raises:
         ValueError: If there is none.
     """
-    EF = trial.of("no pump")["EF"]
-    reduced = np.flatnonzero((EF <= 40) & np.isfinite(trial.of(law)["EF"]))
+    EF = trial.arm("no pump")["EF"]
+    reduced = np.flatnonzero((EF <= 40) & np.isfinite(trial.arm(law)["EF"]))
     if not len(reduced):
         raise ValueError(
             "no patient has an EF of 40% or less and suction at any speed: draw more, or take "
@@ -149,7 +158,7 @@ def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, d
 def draw_cohort_figure(trial: Trial, speed: float) -> Figure:
     """EF before and after by EF level, and each level's mean loop with and without the pump."""
     arm = arm_at(speed)
-    cohort, before, after = trial.cohort, trial.of("no pump"), trial.of(arm)
+    cohort, before, after = trial.cohort, trial.arm("no pump"), trial.arm(arm)
     level = np.asarray(ef_level(before))
     names = [name for name in ("reduced", "mildly reduced", "preserved") if np.any(level == name)]
     loops = {

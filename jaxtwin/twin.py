@@ -1,7 +1,7 @@
 """One patient's digital twin: from a clip to a simulated beat, and what to think of it."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,8 @@ from jaxtwin.data.recording import read_recording
 from jaxtwin.data.vitals import UNKNOWN, Vitals
 from jaxtwin.methods.clips import predict
 from jaxtwin.methods.pssl import PSSL
-from jaxtwin.models.observables import UNITS, Observables, observables
-from jaxtwin.models.ventricle import AbstractVentricle
 from jaxtwin.parameters import AbstractParameters
+from jaxtwin.physics.base import read
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.solution import Solution
 
@@ -37,7 +36,7 @@ class Twin(NamedTuple):
         parameters: All parameters of the circuit.
         emulated: EDV [mL], ESV [mL] and EF [%] as the emulator has them.
         orbit: The circuit's beat at θ: the simulation, not the emulator.
-        observables: Of that beat.
+        readings: The system's readings of that beat, by name.
         compatible: The patients of the box who would have been measured alike.
         distance: From the training clips; see `Familiarity`.
         threshold: Above this a clip is unlike them.
@@ -48,7 +47,7 @@ class Twin(NamedTuple):
     parameters: AbstractParameters
     emulated: dict[str, float]
     orbit: Solution
-    observables: Observables
+    readings: dict[str, float]
     compatible: Compatible
     distance: float
     threshold: float
@@ -93,9 +92,9 @@ def build_twin(
     got = predict(model, clip[None], np.array([vitals]))
     theta = np.asarray(got.theta)[0]
     p = model.box.complete(jnp.asarray(theta))
-    system = cast(AbstractVentricle, model.forward.system)
+    system: Any = model.forward.system
     orbit = jax.jit(lambda p: periodic_orbit(system, p, throw=False))(p)
-    simulated = observables(orbit)
+    simulated = {name: float(value) for name, value in read(system, orbit).items()}
     measured: dict[str, tuple[float, float]] = {
         "EDV": (float(got.EDV[0]), errors["EDV_error"]),
         "ESV": (float(got.ESV[0]), errors["ESV_error"]),
@@ -115,7 +114,7 @@ def build_twin(
             f"The simulation at these parameters did not settle into a beat (residual "
             f"{float(orbit.stats.residual):.1e}): the simulated numbers mean nothing."
         )
-    gap = abs(float(got.EF[0]) - float(simulated.EF))
+    gap = abs(float(got.EF[0]) - simulated["EF"])
     if not gap <= LARGEST_EF_GAP:
         warnings.append(
             f"Emulator and simulation disagree by {gap:.1f} EF points: believe the simulation."
@@ -125,7 +124,7 @@ def build_twin(
         parameters=p,
         emulated={name: float(getattr(got, name)[0]) for name in ("EDV", "ESV", "EF")},
         orbit=orbit,
-        observables=simulated,
+        readings=simulated,
         compatible=compatible,
         distance=distance,
         threshold=threshold,
@@ -136,6 +135,7 @@ def build_twin(
 def describe(twin: Twin, model: PSSL) -> dict[str, Any]:
     """A twin as JSON allows it, every number with its unit."""
     low_high = twin.compatible.intervals
+    known = model.forward.system.readings()
     parameters = {
         spec.name: {
             "value": float(value),
@@ -147,8 +147,7 @@ def describe(twin: Twin, model: PSSL) -> dict[str, Any]:
         for spec, value in zip(model.box.specs, twin.theta, strict=True)
     }
     simulated = {
-        name: {"value": float(value), "unit": UNITS[name]}
-        for name, value in twin.observables._asdict().items()
+        name: {"value": value, "unit": known[name].unit} for name, value in twin.readings.items()
     }
     for name in PRESSURES:
         simulated[name] |= {
@@ -159,7 +158,8 @@ def describe(twin: Twin, model: PSSL) -> dict[str, Any]:
         "warnings": list(twin.warnings),
         "parameters": parameters,
         "emulated": {
-            name: {"value": value, "unit": UNITS[name]} for name, value in twin.emulated.items()
+            name: {"value": value, "unit": known[name].unit}
+            for name, value in twin.emulated.items()
         },
         "simulated": simulated,
         "converged": bool(twin.orbit.success),
@@ -174,6 +174,7 @@ def describe(twin: Twin, model: PSSL) -> dict[str, Any]:
 
 def summary(twin: Twin, model: PSSL) -> str:
     """A twin as a short table for the terminal."""
+    known = model.forward.system.readings()
     lines = [f"WARNING: {warning}" for warning in twin.warnings]
     lines.append(f"{'':12}{'value':>10}  {'unit':<12}{'same volumes (90%)':>22}  narrowing")
     for spec, value in zip(model.box.specs, twin.theta, strict=True):
@@ -183,10 +184,8 @@ def summary(twin: Twin, model: PSSL) -> str:
             f"  {twin.compatible.narrowing[spec.name]:.2f}"
         )
     for name, value in twin.emulated.items():
-        again = float(getattr(twin.observables, name))
-        lines.append(f"{name:12}{value:10.4g}  {UNITS[name]:<12}re-simulated {again:.4g}")
-    for name in ("output", "P_lv_max", "P_ao_max", "P_ao_min"):
-        lines.append(
-            f"{name:12}{float(getattr(twin.observables, name)):10.4g}  {UNITS[name]:<12}simulated"
-        )
+        unit = known[name].unit
+        lines.append(f"{name:12}{value:10.4g}  {unit:<12}re-simulated {twin.readings[name]:.4g}")
+    for name in ("output", "P_lv_max", "systolic", "diastolic"):
+        lines.append(f"{name:12}{twin.readings[name]:10.4g}  {known[name].unit:<12}simulated")
     return "\n".join(lines)

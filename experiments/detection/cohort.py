@@ -12,6 +12,7 @@ from jaxtwin.cohorts.diseases import draw_diseased
 from jaxtwin.data.echonet import Record
 from jaxtwin.data.phantom.cohort import write_phantoms
 from jaxtwin.data.vitals import simulate_vitals
+from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
 
@@ -97,7 +98,7 @@ def describe_cohort(records: Sequence[Record], diagnoses: dict[str, str], health
             "(--healthy says what yours are called) and at least one disease, each of at least "
             f"{LEAST_ILL} clips; a patient in the file is a clip's name in FileList.csv"
         )
-    numbers = np.array([(r.edv, r.esv, 100 * (r.edv - r.esv) / r.edv) for r in records])
+    numbers = np.array([(r.edv, r.esv, ejection_fraction(r.edv, r.esv)) for r in records])
     return Seen(
         split=split,
         diagnosis=diagnosis,

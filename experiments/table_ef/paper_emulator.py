@@ -16,12 +16,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtwin.models.observables import ejection_fraction
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.base import AbstractForward
+from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem

@@ -21,10 +21,10 @@ from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import TrialConfig
 from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.models.left_heart import EIGHT, SEVEN, LeftHeart
-from jaxtwin.models.ventricle import CLINICAL
 from jaxtwin.training.progress import progress_bar
+from jaxtwin.treatments import Trial, ef_level
 from jaxtwin.treatments.trial_file import read_arms, read_trial
-from jaxtwin.treatments.trials import ENDPOINT_UNITS, Trial, ef_level, run_trial
+from jaxtwin.treatments.trials import run_trial, trial_endpoints
 
 ENDPOINTS = ("output", "P_ao_mean", "P_la_mean", "EF", "stroke_work")
 
@@ -32,7 +32,7 @@ ENDPOINTS = ("output", "P_ao_mean", "P_la_mean", "EF", "stroke_work")
 def drawn_cohort(patients: int, seed: int) -> Cohort:
     """Patients of the box within physiological limits."""
     cohort = draw_cohort(LeftHeart(), SEVEN, patients, seed=seed)
-    limits = ", ".join(f"{n} {a:g} to {b:g}" for n, (a, b) in CLINICAL.items())
+    limits = ", ".join(f"{n} {a:g} to {b:g}" for n, (a, b) in LeftHeart().limits().items())
     source = (
         f"{patients:,} patients of the seven-parameter box (seed {seed}); "
         f"{100 * cohort.accepted:.0f}% of its points are within the limits {limits}"
@@ -100,7 +100,7 @@ def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        unit = ENDPOINT_UNITS.get(row["endpoint"], "")
+        unit = trial.units[row["endpoint"]]
         lines.append(
             f"| {row['endpoint']} [{unit}] | {row['arm']} | {row['group']} "
             f"| {row['patients']} ({row['failed']}) | {row['control']:.4g} | {row['treated']:.4g} "
@@ -124,8 +124,10 @@ def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def draw_effects(rows: Sequence[Mapping[str, Any]], endpoints: Sequence[str]) -> Figure:
-    """A panel an endpoint: the effect of each arm, for all and by EF level."""
+def draw_effects(
+    rows: Sequence[Mapping[str, Any]], endpoints: Sequence[str], units: Mapping[str, str]
+) -> Figure:
+    """A panel per endpoint: the effect of each arm, for all and by EF level."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figure = Figure(
         figsize=(2.5 + 3.2 * len(endpoints), 1.5 + 0.55 * len(arms)), layout="constrained"
@@ -139,7 +141,7 @@ def draw_effects(rows: Sequence[Mapping[str, Any]], endpoints: Sequence[str]) ->
                 groups.setdefault(row["group"], []).append(
                     (row["difference"], row["low"], row["high"])
                 )
-        label = f"change of {endpoint} [{ENDPOINT_UNITS.get(endpoint, '')}]"
+        label = f"change of {endpoint} [{units[endpoint]}]"
         plotting.forest(ax, arms, groups, label=label)
     figure.axes[0].legend(frameon=False, fontsize="small")
     return figure
@@ -153,7 +155,7 @@ def write_report(run: Run, trial: Trial, endpoints: Sequence[str], control: str,
     table = markdown(trial, rows)
     (run.folder / "trial.md").write_text(table + "\n")
     run.written += [run.folder / name for name in ("patients.csv", "effects.csv", "trial.md")]
-    run.figure("effects", draw_effects(rows, endpoints))
+    run.figure("effects", draw_effects(rows, endpoints, trial.units))
     return table
 
 
@@ -172,12 +174,12 @@ def trial(file: Path, config: TrialConfig, run: Run) -> dict[str, Any]:
     arms = read_arms(described)
     control = analysis.get("control", next(iter(arms)))
     endpoints = tuple(analysis.get("endpoints", ENDPOINTS))
-    unknown = [name for name in endpoints if name not in ENDPOINT_UNITS]
     if control not in arms:
         raise ValueError(f"control {control!r}: expected one of the arms {', '.join(arms)}")
-    if unknown:
-        raise ValueError(f"endpoints {unknown}: expected some of {', '.join(ENDPOINT_UNITS)}")
     cohort = read_cohort(described, file.parent, config.patients, config.seed)
+    known = trial_endpoints(cohort, arms)
+    if unknown := [name for name in endpoints if name not in known]:
+        raise ValueError(f"endpoints {unknown}: expected some of {', '.join(known)}")
     result = run_trial(
         cohort,
         arms,

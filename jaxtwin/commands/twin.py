@@ -50,8 +50,8 @@ def draw_twin(twin: Twin) -> Figure:
     plotting.volume_trace(axes["volume"], times, np.asarray(out.V_lv))
     EF = twin.emulated["EF"]
     figure.suptitle(
-        f"simulated EF {float(twin.observables.EF):.0f}% (emulated {EF:.0f}%), output "
-        f"{float(twin.observables.output):.1f} L/min, T_c {times[-1]:.2f} s"
+        f"simulated EF {twin.readings['EF']:.0f}% (emulated {EF:.0f}%), output "
+        f"{twin.readings['output']:.1f} L/min, T_c {times[-1]:.2f} s"
         + ("\nWARNING: see the JSON file" if twin.warnings else "")
     )
     return figure

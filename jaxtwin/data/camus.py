@@ -39,6 +39,7 @@ from jaxtwin.data.camus_image import (
 from jaxtwin.data.camus_split import draw_split, read_split
 from jaxtwin.data.echonet import EF_TOLERANCE, Record, Skipped, check_split
 from jaxtwin.data.simpson import simpson_biplane
+from jaxtwin.models.ejection import ejection_fraction
 
 VIEWS = ("2CH", "4CH")
 SUFFIXES = (".nii.gz", ".nii", ".mhd")
@@ -256,7 +257,7 @@ def _volumes(folder: Path, stated: list[dict[str, str]]) -> tuple[float, float, 
         edv, esv = (_from_label_maps(folder, instant) for instant in ("ED", "ES"))
     if not 0 < esv < edv:
         raise UnreadableClipError(f"ESV {esv:.4g} and EDV {edv:.4g} mL: expected 0 < ESV < EDV")
-    from_volumes = 100 * (edv - esv) / edv
+    from_volumes = ejection_fraction(edv, esv)
     ef = _stated(stated, "EF", "LVef")
     if ef is None:
         ef = from_volumes

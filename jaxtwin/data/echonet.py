@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jaxtwin.data.base import FASTEST_RATE, SLOWEST_RATE, UnreadableClipError
 from jaxtwin.data.vitals import PLAUSIBLE, UNKNOWN, VITAL_COLUMNS, VitalName, Vitals
+from jaxtwin.models.ejection import ejection_fraction
 
 SPLITS = ("TRAIN", "VAL", "TEST")
 COLUMNS = ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")
@@ -194,7 +195,7 @@ def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
     )
     if not 0 < esv < edv:
         raise UnreadableClipError(f"ESV {esv:g} and EDV {edv:g} mL: expected 0 < ESV < EDV")
-    from_volumes = 100 * (edv - esv) / edv
+    from_volumes = ejection_fraction(edv, esv)
     if abs(ef - from_volumes) > EF_TOLERANCE:
         raise UnreadableClipError(
             f"EF {ef:g} % contradicts its volumes, which give {from_volumes:.1f} %: "

@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxtwin.training import checkpoint
-from jaxtwin.training.progress import progress_bar
+from jaxtwin.training.progress import ProgressBar, progress_bar
 from jaxtwin.training.settings import TrainingConfig
 
 Model = TypeVar("Model", bound=eqx.Module)
@@ -121,10 +121,11 @@ def fit(
     config: TrainingConfig,
     *,
     stage: str,
-    folder: Path,
+    folder: Path | None,
     description: Mapping[str, Any],
     seed: int,
     resume: bool,
+    progress_bar: ProgressBar = progress_bar,
 ) -> Fitted[Model]:
     """Train a model, and keep the one that validates best.
 
@@ -140,10 +141,12 @@ def fit(
         validate: Measures a model on data it is not trained on; must give "loss".
         config: How to train.
         stage: The name of this training in the log and in `folder`.
-        folder: The state is kept in `folder/stage`, the log in `folder/metrics.jsonl`.
+        folder: The state is kept in `folder/stage_state`, the log in `folder/metrics.jsonl`; with
+            None neither is written.
         description: All that the result depends on, kept beside the state.
         seed: Of the keys given to `loss`.
         resume: Whether to go on from the kept state, if there is one.
+        progress_bar: Makes the progress bar.
 
     Raises:
         CheckpointError: On resuming from a state of another description, or a broken one.
@@ -153,18 +156,20 @@ def fit(
     params, static = eqx.partition(model, eqx.is_inexact_array)
     state = {"params": params, "best": params, "optimiser": optim.init(params)}
     progress = {"step": 0, "best_step": 0, "best": {}, "seconds": 0.0}
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / f"{stage}_state"
-    log = MetricsLog(folder / "metrics.jsonl")
+    place = None if folder is None else folder / f"{stage}_state"
+    log = None if folder is None else MetricsLog(folder / "metrics.jsonl")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     description = json.loads(
         json.dumps({**description, "seed": seed, "training": dataclasses.asdict(config)})
     )
-    if resume and checkpoint.exists(place):
+    if resume and place is not None and checkpoint.exists(place):
         kept = checkpoint.config(place)
         if kept["description"] != description:
             raise checkpoint.CheckpointError(_difference(place, kept["description"], description))
         state, progress = checkpoint.load(place, state), kept["progress"]
-    log.keep(stage, progress["step"])
+    if log is not None:
+        log.keep(stage, progress["step"])
 
     @eqx.filter_jit
     def update(params, optimiser_state, batch, key):
@@ -202,16 +207,18 @@ def fit(
             if not np.isfinite(train_loss) or not np.isfinite(scores["loss"]):
                 raise FloatingPointError(
                     f"{stage}: the loss is {train_loss} in training and {scores['loss']} in "
-                    f"validation at step {progress['step']}; the last good state, if any, is in "
-                    f"{place}. Lower learning_rate or clip_norm, or look at the data."
+                    f"validation at step {progress['step']}"
+                    + (f"; the last good state, if any, is in {place}" if place else "")
+                    + ". Lower learning_rate or clip_norm, or look at the data."
                 )
             if not progress["best"] or scores["loss"] < progress["best"]["loss"]:
                 progress |= {"best_step": progress["step"], "best": scores}
                 state["best"] = state["params"]
             progress["seconds"] = before + time.monotonic() - start
-            # The log first: a run killed in between writes its last line again, and loses none.
-            log.write(stage, progress["step"], train_loss=train_loss, **scores)
-            checkpoint.save(place, state, {"description": description, "progress": progress})
+            if log is not None and place is not None:
+                # The log first: a run killed in between writes its last line again, loses none.
+                log.write(stage, progress["step"], train_loss=train_loss, **scores)
+                checkpoint.save(place, state, {"description": description, "progress": progress})
             bar.set_postfix(train=f"{train_loss:.3g}", validation=f"{scores['loss']:.3g}")
             stretch = time.monotonic()
     return Fitted(

@@ -14,8 +14,8 @@ from jaxtwin.cohorts.batching import _factorises, map_patients
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.cohorts.simulate import simulate_cohort, simulate_patient
-from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartOutputs
-from jaxtwin.models.ventricle import CLINICAL, READINGS
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.ventricle import CLINICAL, READINGS, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.periodic import periodic_orbit
@@ -35,10 +35,10 @@ class Volume(NamedTuple):
 
 
 def outputs(value, **values):
-    return LeftHeartOutputs(**{name: values.get(name, value) for name in LeftHeartOutputs._fields})
+    return VentricleOutputs(**{name: values.get(name, value) for name in VentricleOutputs._fields})
 
 
-class Tank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
+class Tank(AbstractPeriodicSystem[Volume, TankParameters, VentricleOutputs]):
     """dV/dt = −k V + k (100 + 50 sin ωt): periodic for k > 0, growing without end for k < 0."""
 
     parameters: ClassVar = TankParameters
@@ -69,7 +69,7 @@ class Tank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
         return CLINICAL
 
 
-class SplitTank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
+class SplitTank(AbstractPeriodicSystem[Volume, TankParameters, VentricleOutputs]):
     """The same tank; that something jumps at a third of the period is only said."""
 
     parameters: ClassVar = TankParameters
@@ -136,7 +136,7 @@ def test_the_closed_form(seven):
 
 
 def test_shapes_and_dtypes(seven):
-    assert isinstance(seven.recording.maximum, LeftHeartOutputs)
+    assert isinstance(seven.recording.maximum, VentricleOutputs)
     assert seven.recording.waveforms.V_lv.shape == (7, 8)
     assert seven.recording.maximum.P_ao.shape == seven.recording.duration.shape == (7,)
     np.testing.assert_array_equal(seven.recording.duration, seven.theta[:, 0])

@@ -13,7 +13,8 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.emulator import Emulator, OutsideBoxWarning, load_emulator, save_emulator
 from jaxtwin.forward.learning import emulator_error, train_emulator
-from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart, LeftHeartOutputs
+from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
+from jaxtwin.models.ventricle import VentricleOutputs
 from jaxtwin.parameters import Box
 from jaxtwin.physics.solution import Recording
 from jaxtwin.training import checkpoint
@@ -72,7 +73,7 @@ def perfect_cohort(emulator, theta):
 
     def outputs(channels, missing):
         named = dict(zip(channels.channel_names, map(np.asarray, channels), strict=True))
-        return LeftHeartOutputs(**{n: named.get(n, missing) for n in LeftHeartOutputs._fields})
+        return VentricleOutputs(**{n: named.get(n, missing) for n in VentricleOutputs._fields})
 
     recording = Recording(
         outputs(emulated.maximum, none),

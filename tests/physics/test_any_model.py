@@ -7,7 +7,6 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtwin.treatments.interventions import Effect, Nothing, Settings, combine
 
 import jaxtwin
 from jaxtwin.analysis.metrics import score_curves
@@ -25,6 +24,7 @@ from jaxtwin.models.lung import AIRWAY, Lung, LungParameters, LungState
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.training.loop import TrainingConfig
+from jaxtwin.treatments import Drug, Nothing, Settings, combine
 from jaxtwin.treatments.optimise import optimise_intervention
 from jaxtwin.treatments.trials import run_trial
 
@@ -80,11 +80,11 @@ def test_a_trial_of_lungs(lungs):
     arms = {
         "as before": Nothing(),
         "pressure": Settings({"P_i": 18.0}),  # instead of 15
-        "bronchodilator": Effect({"R": -0.5}),
-        "both": combine(Settings({"P_i": 18.0}), Effect({"R": -0.5})),
+        "bronchodilator": Drug({"R": -0.5}),
+        "both": combine(Settings({"P_i": 18.0}), Drug({"R": -0.5})),
     }
     trial = run_trial(lungs, arms)
-    assert not trial.failed.any() and set(trial.values) == set(Lung().readings())
+    assert trial.success.all() and set(trial.values) == set(Lung().readings())
     V_T = trial.values["V_T"]
     np.testing.assert_allclose(V_T[1], V_T[0] * 18 / 15, rtol=1e-3)  # linear in the pressure
     np.testing.assert_allclose(V_T[3], V_T[2] * 18 / 15, rtol=1e-3)
@@ -95,9 +95,9 @@ def test_a_trial_of_lungs(lungs):
 
 def test_interventions_name_what_is_missing(lungs):
     with pytest.raises(ValueError, match="LungParameters has no R_s"):
-        run_trial(lungs, {"drug": Effect({"R_s": -0.5})})
+        run_trial(lungs, {"drug": Drug({"R_s": -0.5})})
     with pytest.raises(ValueError, match="expected a number above -1"):
-        Effect({"R": -1.0})
+        Drug({"R": -1.0})
 
 
 def test_a_trial_of_insulin():
@@ -105,7 +105,7 @@ def test_a_trial_of_insulin():
         GlucoseTest(), SENSITIVITY, SENSITIVITY.sample(8, seed=0), source="points of a box"
     )
     trial = run_trial(cohort, {"none": Settings({"dose": 0.0}), "dose": Settings({"dose": 60.0})})
-    assert not trial.failed.any()
+    assert trial.success.all()
     assert trial.effects("G_mean", control="none")[0].difference.high < 0
     assert (trial.values["I_max"][1] >= trial.values["I_max"][0]).all()
 
@@ -149,8 +149,8 @@ def test_without_readings_endpoints_are_asked_for(lungs):
     silent = dataclasses.replace(lungs, system=Silent())
     with pytest.raises(ValueError, match="Silent has no readings: add them"):
         run_trial(silent, {"none": Nothing()})
-    largest = {"largest": lambda breath: {"V": jnp.max(breath.outputs.V)}}
-    trial = run_trial(silent, {"none": Nothing()}, largest["largest"])
+    largest = {"V": Reading("L", lambda breath: breath.maximum.V)}
+    trial = run_trial(silent, {"none": Nothing()}, largest)
     assert (trial.values["V"] > 0).all()
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Float, UInt8
 
 from jaxtwin.data.phantom.image import SIZE, PhantomBeat, chords, draw_view, frame_times, render
 from jaxtwin.data.vitals import VITAL_COLUMNS, VitalName
+from jaxtwin.models.ejection import ejection_fraction
 
 # Clips are independent, so one thread can encode while another renders.
 THREADS = 4
@@ -149,7 +150,7 @@ def _write_clip(folder: Path, clip: int, beat: PhantomBeat, split: str, seed: in
     end_diastolic, end_systolic = float(beat.V_lv.max()), float(beat.V_lv.min())
     row = {
         "FileName": name,
-        "EF": f"{100 * (1 - end_systolic / end_diastolic):.6f}",
+        "EF": f"{ejection_fraction(end_diastolic, end_systolic):.6f}",
         "ESV": f"{end_systolic:.6f}",
         "EDV": f"{end_diastolic:.6f}",
         "FrameHeight": SIZE,

@@ -14,8 +14,6 @@ from jaxtwin.physics.check.states import STATES, States
 
 # Between a ten-thousandth of a distance and all of it, √x grows by 100, and a line not at all.
 STEEPER = 20.0
-# Forward and reverse differ by rounding; an own rule that is wrong, by more.
-SAME = 1e-6
 
 _ROOT = (
     "write the flow through an orifice as dp / jnp.sqrt(jnp.abs(dp) + eps), eps being about a "
@@ -116,8 +114,8 @@ def _slopes(methods: Callable[..., Any], t: Any, state: Any, p: Any) -> Callable
 
 
 def check_finite(found: Slopes, where: str, report: Report) -> None:
-    """Are all values and derivatives finite, and those of both modes the same?"""
-    broken = ~np.isfinite(found.values).all(axis=0)
+    """Are all values and derivatives finite, in both modes?"""
+    broken = np.any(~np.isfinite(found.values), axis=0)
     if broken.any():
         entries = [row for row, bad in zip(found.rows, broken, strict=True) if bad]
         method = entries[0][0]
@@ -145,13 +143,6 @@ def check_finite(found: Slopes, where: str, report: Report) -> None:
             f"1.0)), or better, {_ROOT}",
         )
         return
-    size = np.maximum(np.abs(found.forward).max(axis=0), 1e-12)
-    entry = _first(found, np.abs(found.forward - found.reverse) > SAME * size)
-    if entry:
-        report.problem(
-            f"forward and reverse mode differ in the derivative of {entry} {where}",
-            "mend the rule of your own (jax.custom_jvp, jax.custom_vjp) that does it",
-        )
 
 
 def _first(found: Slopes, wrong: np.ndarray) -> str:
@@ -160,24 +151,23 @@ def _first(found: Slopes, wrong: np.ndarray) -> str:
     if not len(at):
         return ""
     (method, name), (by, entry) = found.rows[at[0][0]], found.columns[at[0][1]]
-    return f"{method}, {name}, by {by}{f', {entry}' if entry else ''}"
+    return f"{method}, {name}, by {by}{f', {entry},' if entry else ''}"
 
 
-def check_switches(found: Slopes, n: int, report: Report) -> None:
+def check_switches(found: Slopes, elsewhere: Slopes, n: int, report: Report) -> None:
     """Does a slope grow without bound towards a switch?
 
     Args:
         found: At what `at_switches` gives.
+        elsewhere: At other states.
         n: How many switches there are.
         report: Where to say it.
     """
     slopes = np.abs(found.of("vector_field", "the state"))[: 5 * n]
     slopes = slopes.reshape(5, n, *slopes.shape[1:])
-    floor = 1e-9 * slopes.max(axis=(0, 1))
-    grown = np.zeros(slopes.shape[2:], bool)
-    for near, nearer in ((1, 2), (3, 4)):
-        steeper = slopes[nearer] > STEEPER * np.maximum(slopes[near], floor)
-        grown |= steeper.any(axis=0)
+    usual = np.abs(elsewhere.of("vector_field", "the state")).max(axis=0)
+    near, nearer = slopes[[1, 3]].max(axis=(0, 1)), slopes[[2, 4]].max(axis=(0, 1))
+    grown = nearer > STEEPER * np.maximum(near, usual)
     if not grown.any():
         return
     names = found.names("vector_field")
