@@ -62,9 +62,9 @@ def run_trial(
         progress: From an arm's name to what wraps its chunks, see `map_patients`.
 
     Raises:
-        ValueError: If there is no arm, an arm is no intervention, a safety event is of an unknown
-            endpoint, or an arm that is to be kept has a function without a name of its own, such
-            as a lambda.
+        ValueError: If there is no arm, an arm is no intervention, a patient is outside of the box,
+            there is nothing to read, a safety event is of an unknown endpoint, or an arm that is
+            to be kept has a function without a name of its own, such as a lambda.
     """
     if len(cohort) < 2:
         raise ValueError(f"a cohort of {len(cohort)}: expected at least two patients")
@@ -85,6 +85,7 @@ def run_trial(
     if steps is None:
         steps = max(system.steps for system in systems.values())
     theta = np.asarray(cohort.theta, np.float32)
+    cohort.box.check(theta)
     before = jax.vmap(cohort.box.complete)(jnp.asarray(theta))
     sides = {spec.name: spec.bounds for spec in cohort.box.specs if spec.bounds is not None}
     columns, successes = [], []
