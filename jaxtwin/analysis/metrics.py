@@ -1,4 +1,4 @@
-"""How far an answer is from the truth, and how sure one can be of it."""
+"""Means over patients and seeds, and how sure one can be of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,11 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
-
-from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.methods.base import CurveTask, Estimate
-from jaxtwin.physics.channels import MissingChannelError
 
 
 class Interval(NamedTuple):
@@ -95,64 +90,3 @@ def mean_over_seeds(
 def _mean(values: Float[np.ndarray, " patient"]) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else float("nan")
-
-
-def score_curves(
-    task: CurveTask, estimate: Estimate, truth: Cohort
-) -> dict[str, Float[np.ndarray, " patient"]]:
-    """Errors of each patient; NaN where a method has no such answer, or failed.
-
-    Args:
-        task: What was asked.
-        estimate: What a method said.
-        truth: The patients' own simulations, at the task's phases.
-
-    Returns:
-        By name: CHANNEL_error, the root-mean-square error of each curve that the method gives, in
-        the curve's unit, and READING_error, the absolute error of each of the system's readings
-        that the measured channel's extremes and these curves allow, such as EF. For methods that
-        give θ also theta_NAME, the absolute error as a share of the box's side, theta, their mean
-        over the parameters that were not known, and, simulated at θ̂, READING_resimulated and
-        CHANNEL_resimulated.
-    """
-    true = truth.read()
-    failed = ~estimate.success
-    curves = estimate.recording.waveforms
-
-    def hide(values: np.ndarray) -> np.ndarray:
-        return np.where(failed, np.nan, values)
-
-    def rms(got: np.ndarray, channel: str) -> np.ndarray:
-        return np.sqrt(np.mean((got - getattr(truth.recording.waveforms, channel)) ** 2, axis=1))
-
-    scores = {}
-    for name, reading in task.system.readings().items():
-        try:
-            got = np.asarray(reading.of(estimate.recording))
-        except MissingChannelError:
-            continue
-        scores[f"{name}_error"] = hide(np.abs(got - true[name]))
-    for channel in curves.channel_names:
-        scores[f"{channel}_error"] = hide(rms(curves[channel], channel))
-    if estimate.theta is None:
-        return scores
-    low, high = np.asarray(task.box.low), np.asarray(task.box.high)
-    error = np.abs(estimate.theta - truth.theta) / (high - low)
-    for name, column in zip(task.box.names, error.T, strict=True):
-        scores[f"theta_{name}"] = hide(column)
-    unknown = [name not in task.known for name in task.box.names]
-    scores["theta"] = hide(error[:, unknown].mean(axis=1))
-    # A bound is met but for rounding; where there is no answer, anything will do.
-    middle = (low + high) / 2
-    theta = np.where(failed[:, None], middle, estimate.theta).clip(
-        np.asarray(low, np.float32), np.asarray(high, np.float32)
-    )
-    again = simulate_cohort(task.system, task.box, theta, phases=task.samples)
-    failed = failed | ~again.success
-    for name, got in again.read().items():
-        scores[f"{name}_resimulated"] = hide(np.abs(got - true[name]))
-    for channel in task.channels:
-        scores[f"{channel}_resimulated"] = hide(
-            rms(getattr(again.recording.waveforms, channel), channel)
-        )
-    return scores

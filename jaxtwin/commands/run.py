@@ -24,7 +24,7 @@ _VERSIONS = ("jaxtwin", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy",
 _NOTES = {"config.json", "error.log"}
 
 Config = TypeVar("Config", bound=OutputConfig)
-Preset = TypeVar("Preset", bound=RunConfig)
+Chosen = TypeVar("Chosen", bound=RunConfig)
 
 
 class Run:
@@ -54,7 +54,7 @@ class Run:
         self.written.append(path)
 
 
-def chosen_preset(presets: Mapping[str, Preset], arguments: list[str]) -> Preset:
+def chosen_preset(presets: Mapping[str, Chosen], arguments: list[str]) -> Chosen:
     """The preset that `--preset` names among the arguments; all other flags start from it."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", nargs="?", default="default")

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -11,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxtwin.methods.base import Curves, CurveTask
+from jaxtwin.methods.base import Session
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
 
 Model = TypeVar("Model", bound=eqx.Module)
@@ -32,8 +32,8 @@ class CurveEncoder(eqx.Module):
 
     Attributes:
         network: The trained part.
-        mean: Of each entry of its input, over the training patients.
-        spread: Likewise.
+        mean: Mean of each input over the training patients.
+        spread: Standard deviation of each input over the training patients.
     """
 
     network: eqx.nn.MLP
@@ -50,7 +50,7 @@ class CurveEncoder(eqx.Module):
         depth: int = 3,
         key: PRNGKeyArray,
     ) -> "CurveEncoder":
-        """An untrained encoder that gives `size` numbers."""
+        """Make an untrained encoder that gives `size` numbers."""
         entries = np.concatenate([training.known, training.values], axis=1)
         network = eqx.nn.MLP(
             entries.shape[1], size, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
@@ -69,6 +69,12 @@ class CurveEncoder(eqx.Module):
         return self.network((entries - mean) / spread)
 
 
+def blank_curves(task: CurveTask) -> Curves:
+    """Curves of one patient that have the right shapes: enough to build an encoder again."""
+    zeros, one = np.zeros((1, task.samples), np.float32), np.zeros(1, np.float32)
+    return Curves(zeros, np.zeros((1, len(task.known)), np.float32), one, one)
+
+
 Objective = Callable[[Any, Curves, Curves], Float[Array, " patient"]]
 """Loss of each patient: from the model, the curves as the network sees them, and as measured."""
 
@@ -80,10 +86,9 @@ def learn_from_curves(
     training: Curves,
     validation: Curves,
     config: TrainingConfig,
+    session: Session,
     *,
     stage: str,
-    folder: Path,
-    seed: int,
     made_with: str = "",
 ) -> Fitted[Model]:
     """Train a model on a cohort's curves, selected on other patients'.
@@ -91,23 +96,23 @@ def learn_from_curves(
     What the network sees carries fresh noise on top of the measured one, as much again, so that it
     cannot copy the noise that its loss has in it; a network that is free to draw any curve still
     keeps about half of it. Validation sees the measured noise alone, in input and loss alike.
-    Training that was cut short in this folder goes on.
 
     Args:
         model: Its inexact arrays are trained.
         objective: Its loss.
-        task: What is asked.
+        task: The task.
         training: Patients to learn from.
         validation: Patients to select by.
         config: How to train.
-        stage: Names the checkpoint and the lines of the log.
-        folder: For both.
-        seed: Of the order of the patients and of the noise.
-        made_with: What else the objective holds, such as its forward model.
+        session: Seed of the order of patients and of the noise; where checkpoints and log are
+            kept, and whether to go on from them.
+        stage: Name of the checkpoint and of the lines of the log.
+        made_with: What else the objective depends on, such as its forward model.
 
     Raises:
-        CheckpointError: If the folder holds the training of other patients, or of something else.
+        CheckpointError: On resuming the training of other patients, or of something else.
     """
+    seed = session.seed
 
     def batches(step: int) -> Iterator[Curves]:
         for rows in epochs(len(training.values), config.batch_size, seed=seed, start_step=step):
@@ -115,12 +120,14 @@ def learn_from_curves(
             yield jax.tree.map(jnp.asarray, batch)
 
     def loss(model: Model, batch: Curves, key: PRNGKeyArray) -> Float[Array, ""]:
-        noise = task.noise * jax.random.normal(key, batch.values.shape, batch.values.dtype)
-        return jnp.mean(objective(model, batch._replace(values=batch.values + noise), batch))
+        values = jnp.asarray(batch.values)
+        noise = task.noise * jax.random.normal(key, values.shape, values.dtype)
+        return jnp.mean(objective(model, batch._replace(values=values + noise), batch))
 
     digest = hashlib.sha256()
     for part in (*training, *validation):
-        digest.update(np.asarray(part).tobytes())
+        if part is not None:
+            digest.update(np.asarray(part).tobytes())
     held_out = jax.tree.map(jnp.asarray, validation)
     evaluate = eqx.filter_jit(lambda model: jnp.mean(objective(model, held_out, held_out)))
     return fit(
@@ -130,14 +137,14 @@ def learn_from_curves(
         lambda model: {"loss": float(evaluate(model))},
         config,
         stage=stage,
-        folder=folder,
+        folder=session.folder,
         description={
             "kind": stage,
-            "known": list(task.known),
-            "noise": task.noise,
+            "task": task.describe(),
             "made_with": made_with,
             "patients": digest.hexdigest()[:16],
         },
         seed=seed,
-        resume=True,
+        resume=session.resume,
+        progress_bar=session.progress,
     )

@@ -5,7 +5,6 @@ Levenberg-Marquardt method (Moré, "The Levenberg-Marquardt algorithm: implement
 Lecture Notes in Mathematics 630, 1978) as Optimistix has it.
 """
 
-from pathlib import Path
 from typing import ClassVar
 
 import equinox as eqx
@@ -15,55 +14,49 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float
 
-from jaxtwin.cohorts.batching import Progress
 from jaxtwin.cohorts.simulate import simulate_patient
-from jaxtwin.methods.base import (
-    RAW_SPREAD,
-    AbstractCurveMethod,
-    Curves,
-    CurveTask,
-    Estimate,
-    Learnt,
-    Patient,
-    Sees,
-    each_patient,
-)
+from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session
+from jaxtwin.methods.each_patient import Patient, each_patient
+from jaxtwin.methods.tasks import RAW_SPREAD, Curves, CurveTask
 from jaxtwin.physics.channels import select
 
 
-class LeastSquares(AbstractCurveMethod):
-    """Levenberg-Marquardt through the periodic state, the best of many starts.
+class LeastSquares(AbstractMethod[CurveTask, Curves]):
+    """Levenberg-Marquardt through the simulator, the best of many starts.
 
     Attributes:
-        starts: Points of a Sobol sequence over the box from which each patient is fitted.
-        iterations: Of each start, at most.
+        starts: Number of points of a Sobol sequence over the box from which each patient is
+            fitted.
+        iterations: Largest number of iterations from each start.
     """
 
     sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
     starts: int = 8
     iterations: int = 30
 
-    def learn(
-        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
-    ) -> Learnt:
-        """Nothing to learn; see `AbstractCurveMethod`."""
-        del training, validation, folder
-        return Learnt(lambda curves: self.fit(task, curves, seed=seed))
-
-    def fit(
-        self, task: CurveTask, curves: Curves, *, seed: int, progress: Progress = iter
-    ) -> Estimate:
-        """Fit each patient; see `fit_patient`. A patient failed if no start gave an orbit."""
+    def prepare(
+        self,
+        task: CurveTask,
+        training: Curves | None,
+        validation: Curves | None,
+        session: Session,
+    ) -> Learnt[CurveTask, Curves]:
+        """Learn nothing; see `AbstractMethod`."""
+        del training, validation
         # The starts are the same for all patients; the box's faces are infinitely far.
-        theta = jnp.asarray(task.box.sample(self.starts, seed=seed), float)
+        theta = jnp.asarray(task.box.sample(self.starts, seed=session.seed), float)
         raw = task.box.unbound(theta).clip(-4, 4)
         function = eqx.Partial(fit_patient, task, self.iterations, raw)
-        theta, simulation = each_patient(
-            function, task, curves, seed=seed, chunk=64, progress=progress
-        )
-        # From a curve with gaps the search does not move, and its start is no answer.
-        success = simulation.success & np.isfinite(curves.values).all(axis=1)
-        return Estimate(select(task.channels, simulation.recording), theta, success)
+
+        def answer(curves: Curves) -> Estimate:
+            theta, simulation = each_patient(
+                function, task, curves, seed=session.seed, progress=session.progress
+            )
+            # From a curve with gaps the search does not move, and its start is no answer.
+            success = simulation.success & np.isfinite(curves.values).all(axis=1)
+            return task.estimate_from(select(task.channels, simulation.recording), theta, success)
+
+        return Learnt(self, task, answer)
 
 
 def fit_patient(

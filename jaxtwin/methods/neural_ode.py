@@ -5,8 +5,8 @@ with the additional dimensions of Dupont, Doucet and Teh, "Augmented neural ODEs
 The heart is driven, so the network is told the phase of the beat.
 """
 
+import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 import diffrax as dfx
@@ -16,21 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxtwin.cohorts.batching import Progress
 from jaxtwin.methods.base import (
-    AbstractCurveMethod,
-    Curves,
-    CurveTask,
+    AbstractMethod,
+    AbstractTrainedMethod,
     Estimate,
     Learnt,
-    Patient,
     Sees,
-    each_patient,
-    estimate,
-    require_period,
+    Session,
 )
-from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, learn_from_curves
+from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, blank_curves, learn_from_curves
 from jaxtwin.methods.descent import descend, phase_waves
+from jaxtwin.methods.each_patient import Patient, each_patient
+from jaxtwin.methods.saving import trained
+from jaxtwin.methods.tasks import Curves, CurveTask, require_period
 from jaxtwin.training.loop import TrainingConfig
 
 Code = Float[Array, " code"]
@@ -95,19 +93,19 @@ class PatientODE(eqx.Module):
     z0: Float[Array, " state"]
 
 
-class NeuralODE(AbstractCurveMethod):
+class NeuralODE(AbstractMethod[CurveTask, Curves]):
     """A Neural ODE for each patient's curve, periodic by a penalty.
 
     It knows no physiology: the curve is all it gives.
 
     Attributes:
-        augment: States beside the curve itself.
-        width: Of the network.
-        depth: Its hidden layers.
-        harmonics: Fourier features of the phase.
-        steps: Optimiser steps.
+        augment: Number of states beside the curve itself.
+        width: Width of the network.
+        depth: Number of its hidden layers.
+        harmonics: Number of Fourier features of the phase.
+        steps: Number of optimiser steps.
         learning_rate: Peak of the schedule.
-        weight_decay: What keeps it from following the noise.
+        weight_decay: Weight decay, which keeps it from following the noise.
     """
 
     sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=False)
@@ -119,25 +117,29 @@ class NeuralODE(AbstractCurveMethod):
     learning_rate: float = 1e-2
     weight_decay: float = 1e-2
 
-    def learn(
-        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
-    ) -> Learnt:
-        """Nothing to learn; see `AbstractCurveMethod`."""
-        del training, validation, folder
+    def prepare(
+        self,
+        task: CurveTask,
+        training: Curves | None,
+        validation: Curves | None,
+        session: Session,
+    ) -> Learnt[CurveTask, Curves]:
+        """Learn nothing; see `AbstractMethod`."""
+        del training, validation
         require_period(task, self)
-        return Learnt(lambda curves: self.fit(task, curves, seed=seed))
-
-    def fit(
-        self, task: CurveTask, curves: Curves, *, seed: int, progress: Progress = iter
-    ) -> Estimate:
-        """Fit each patient; see `fit_patient`."""
         function = eqx.Partial(fit_patient, self, task)
-        curve = each_patient(function, task, curves, seed=seed, chunk=64, progress=progress)
-        return estimate(task, {task.channel: curve})
+
+        def answer(curves: Curves) -> Estimate:
+            curve = each_patient(
+                function, task, curves, seed=session.seed, progress=session.progress
+            )
+            return task.estimate({task.channel: curve})
+
+        return Learnt(self, task, answer)
 
 
 def fit_patient(method: NeuralODE, task: CurveTask, patient: Patient) -> Float[Array, " sample"]:
-    """One patient's curve as the fitted Neural ODE has it."""
+    """Fit one patient, and give the curve of the fitted Neural ODE."""
     make, rest = jax.random.split(patient.key)
     size = 1 + method.augment
     field = DrivenField.create(size, 0, method.harmonics, method.width, method.depth, key=make)
@@ -177,15 +179,29 @@ class SharedODE(eqx.Module):
         return self.field.solve(read[: self.size], read[self.size :], len(values))
 
 
-class ConditionedNeuralODE(AbstractCurveMethod):
+class SharedKnowledge(eqx.Module):
+    """What `ConditionedNeuralODE` learns: the networks, and the curves' scale.
+
+    Attributes:
+        model: Encoder and field.
+        mean: Mean over all samples of the training curves.
+        spread: Standard deviation over all samples of the training curves.
+    """
+
+    model: SharedODE
+    mean: Float[Array, ""]
+    spread: Float[Array, ""]
+
+
+class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
     """One Neural ODE shared by all patients, conditioned on the measured curve.
 
     Attributes:
-        augment: States beside the curve itself.
+        augment: Number of states beside the curve itself.
         code: Length of what the encoder says of a patient, beside the initial state.
-        width: Of both networks.
-        depth: Hidden layers of the field.
-        harmonics: Fourier features of the phase.
+        width: Width of the field's network; the encoder is four times as wide.
+        depth: Number of hidden layers of the field.
+        harmonics: Number of Fourier features of the phase.
         config: How it is trained.
     """
 
@@ -197,21 +213,13 @@ class ConditionedNeuralODE(AbstractCurveMethod):
     harmonics: int = 3
     config: TrainingConfig = CURVE_TRAINING
 
-    def learn(
-        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
-    ) -> Learnt:
-        """Learn the field and the encoder from the curves; see `AbstractCurveMethod`."""
+    def prepare(
+        self, task: CurveTask, training: Curves, validation: Curves, session: Session
+    ) -> Learnt[CurveTask, Curves]:
+        """Learn the field and the encoder from the curves; see `AbstractMethod`."""
         require_period(task, self)
-        size = 1 + self.augment
-        keys = jax.random.split(jax.random.key(seed))
-        model = SharedODE(
-            CurveEncoder.create(training, size + self.code, width=4 * self.width, key=keys[0]),
-            DrivenField.create(
-                size, self.code, self.harmonics, self.width, self.depth, key=keys[1]
-            ),
-            size,
-        )
-        mean, spread = float(training.values.mean()), float(training.values.std())
+        first = self._create(training, jax.random.key(session.seed))
+        mean, spread = float(first.mean), float(first.spread)
 
         def objective(model: SharedODE, seen: Curves, curves: Curves) -> Float[Array, " n"]:
             def one(known, seen, values):
@@ -222,20 +230,39 @@ class ConditionedNeuralODE(AbstractCurveMethod):
             return jax.vmap(one)(curves.known, seen.values, curves.values)
 
         fitted = learn_from_curves(
-            model,
+            first.model,
             objective,
             task,
             training,
             validation,
             self.config,
+            session,
             stage="neural_ode",
-            folder=folder,
-            seed=seed,
         )
-        apply = eqx.filter_jit(lambda known, values: jax.vmap(fitted.model)(known, values))
+        return trained(self, task, dataclasses.replace(first, model=fitted.model), fitted)
+
+    def untrained(self, task: CurveTask) -> SharedKnowledge:
+        """Build the networks; see `AbstractTrainedMethod`."""
+        return self._create(blank_curves(task), jax.random.key(0))
+
+    def ready(self, task: CurveTask, knowledge: SharedKnowledge) -> Callable[[Curves], Estimate]:
+        """Give the function from curves to an estimate."""
+        apply = eqx.filter_jit(lambda known, values: jax.vmap(knowledge.model)(known, values))
+        mean, spread = float(knowledge.mean), float(knowledge.spread)
 
         def answer(curves: Curves) -> Estimate:
             z = np.asarray(apply(curves.known, curves.values))
-            return estimate(task, {task.channel: mean + spread * z[:, :-1, 0]})
+            return task.estimate({task.channel: mean + spread * z[:, :-1, 0]})
 
-        return Learnt(answer, fitted.steps, fitted.seconds, fitted.step_seconds)
+        return answer
+
+    def _create(self, training: Curves, key: PRNGKeyArray) -> SharedKnowledge:
+        size, keys = 1 + self.augment, jax.random.split(key)
+        encoder = CurveEncoder.create(training, size + self.code, width=4 * self.width, key=keys[0])
+        field = DrivenField.create(
+            size, self.code, self.harmonics, self.width, self.depth, key=keys[1]
+        )
+        values = np.asarray(training.values)
+        return SharedKnowledge(
+            SharedODE(encoder, field, size), jnp.asarray(values.mean()), jnp.asarray(values.std())
+        )

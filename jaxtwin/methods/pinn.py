@@ -7,7 +7,6 @@ Journal of Computational Physics 378, 2019.
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import equinox as eqx
@@ -17,20 +16,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from jaxtwin.cohorts.batching import Progress, map_patients
-from jaxtwin.methods.base import (
-    AbstractCurveMethod,
-    Curves,
-    CurveTask,
-    Estimate,
-    Learnt,
-    Patient,
-    Sees,
-    each_patient,
-    estimate,
-    require_period,
-)
+from jaxtwin.cohorts.batching import map_patients
+from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session
 from jaxtwin.methods.descent import descend, phase_waves
+from jaxtwin.methods.each_patient import Patient, each_patient
+from jaxtwin.methods.tasks import Curves, CurveTask, require_period
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.record import record
@@ -40,8 +30,8 @@ class Scales(NamedTuple):
     """Typical values of a system's states, to make the network's outputs of order one.
 
     Attributes:
-        mean: Of each state variable, over the box and the beat.
-        spread: Standard deviation likewise.
+        mean: Mean of each state variable over the box and the beat.
+        spread: Standard deviation of each state variable over the box and the beat.
     """
 
     mean: Float[Array | np.ndarray, " state"]
@@ -60,7 +50,7 @@ class StateNetwork(eqx.Module):
         return self.network(phase_waves(phase, self.harmonics))
 
 
-class PINN(AbstractCurveMethod):
+class PINN(AbstractMethod[CurveTask, Curves]):
     """A network for the states of each patient, with θ trainable beside it.
 
     The loss is the curve's misfit, plus the residual of the equations in seconds at collocation
@@ -71,11 +61,11 @@ class PINN(AbstractCurveMethod):
     balances leave out. The period is enforced: the network sees only periodic functions.
 
     Attributes:
-        width: Of the network.
-        depth: Its hidden layers.
-        harmonics: Fourier features of the phase.
-        collocation: Points a step.
-        steps: Optimiser steps.
+        width: Width of the network.
+        depth: Number of its hidden layers.
+        harmonics: Number of Fourier features of the phase.
+        collocation: Number of collocation points in a step.
+        steps: Number of optimiser steps.
         learning_rate: Peak of the schedule.
         preconditioned: Whether residuals are divided by their states' relaxation rates, as above;
             otherwise by 1/T alone, the plain choice of the literature.
@@ -93,36 +83,32 @@ class PINN(AbstractCurveMethod):
     preconditioned: bool = True
     tolerance: float = 0.2
 
-    def learn(
-        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
-    ) -> Learnt:
-        """Learn no more than the states' scales; see `AbstractCurveMethod`."""
-        del training, validation, folder
-        require_period(task, self)
-        scales = state_scales(task)
-        return Learnt(lambda curves: self.fit(task, scales, curves, seed=seed))
-
-    def fit(
+    def prepare(
         self,
         task: CurveTask,
-        scales: Scales,
-        curves: Curves,
-        *,
-        seed: int,
-        progress: Progress = iter,
-    ) -> Estimate:
-        """Fit each patient; see `fit_patient`."""
-        function = eqx.Partial(fit_patient, self, task, jax.tree.map(jnp.asarray, scales))
-        theta, outputs = each_patient(
-            function, task, curves, seed=seed, chunk=32, progress=progress
-        )
-        curve = getattr(outputs, task.channel)
-        waveforms = {
-            channel: getattr(outputs, channel)[:, :: FINE // task.samples]
-            for channel in task.channels
-        }
-        maximum, minimum = curve.max(axis=1), curve.min(axis=1)
-        return estimate(task, waveforms, maximum=maximum, minimum=minimum, theta=theta)
+        training: Curves | None,
+        validation: Curves | None,
+        session: Session,
+    ) -> Learnt[CurveTask, Curves]:
+        """Learn no more than the states' scales; see `AbstractMethod`."""
+        del training, validation
+        require_period(task, self)
+        scales = jax.tree.map(jnp.asarray, state_scales(task))
+        function = eqx.Partial(fit_patient, self, task, scales)
+
+        def answer(curves: Curves) -> Estimate:
+            theta, outputs = each_patient(
+                function, task, curves, seed=session.seed, chunk=32, progress=session.progress
+            )
+            curve = getattr(outputs, task.channel)
+            waveforms = {
+                channel: getattr(outputs, channel)[:, :: FINE // task.samples]
+                for channel in task.channels
+            }
+            maximum, minimum = curve.max(axis=1), curve.min(axis=1)
+            return task.estimate(waveforms, maximum=maximum, minimum=minimum, theta=theta)
+
+        return Learnt(self, task, answer)
 
 
 FINE = 240
@@ -130,7 +116,7 @@ FINE = 240
 
 
 def state_scales(task: CurveTask, points: int = 256) -> Scales:
-    """Typical states, from simulations over the box: what a modeller knows beforehand."""
+    """Simulate the box for typical states, which a modeller knows beforehand."""
     theta = task.box.sample(points, seed=0).astype(np.float32)
     states = map_patients(eqx.Partial(_states, task), theta)
     return Scales(states.mean(axis=(0, 1)), states.std(axis=(0, 1)))
@@ -150,7 +136,7 @@ def residuals(
     *,
     preconditioned: bool,
 ) -> Float[Array, " residual"]:
-    """Of every equation and every conserved quantity at one phase, as shares of their scales."""
+    """Residuals of equations and conserved quantities at one phase, as shares of their scales."""
     system, T = cast(AbstractPeriodicSystem, task.system), task.system.duration(p)
     _, unravel = ravel_pytree(jax.tree.map(jnp.asarray, system.initial_state(p)))
 
@@ -174,7 +160,7 @@ def residuals(
 
 
 def fit_patient(method: PINN, task: CurveTask, scales: Scales, patient: Patient) -> tuple[Any, Any]:
-    """θ of one patient, and the outputs that the network says, at `FINE` phases."""
+    """Fit one patient: θ, and the network's outputs at `FINE` phases."""
     make, rest = jax.random.split(patient.key)
     size = len(scales.mean)
     network = eqx.nn.MLP(

@@ -1,6 +1,5 @@
 """What is known of a patient before any measurement: a yardstick for parameters and pressures."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import jax
@@ -8,25 +7,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask, Estimate, Learnt, Sees
+from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.physics.channels import select
 
 
-class BoxMiddle(AbstractCurveMethod):
+class BoxMiddle(AbstractMethod[CurveTask, Curves]):
     """The middle of the box for everyone, with the known parameters in their places."""
 
     sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
 
-    def learn(
-        self, task: CurveTask, training: Curves, validation: Curves, *, folder: Path, seed: int
-    ) -> Learnt:
-        """Nothing to learn; see `AbstractCurveMethod`."""
-        del training, validation, folder, seed
+    def prepare(
+        self,
+        task: CurveTask,
+        training: Curves | None,
+        validation: Curves | None,
+        session: Session,
+    ) -> Learnt[CurveTask, Curves]:
+        """Learn nothing; see `AbstractMethod`."""
+        del training, validation, session
 
         def answer(curves: Curves) -> Estimate:
-            raw = jnp.zeros((len(curves.known), len(task.box.names)), jnp.float32)
-            theta = np.asarray(jax.vmap(task.theta)(raw, jnp.asarray(curves.known)))
+            known = jnp.asarray(curves.known)
+            raw = jnp.zeros((len(known), len(task.box.names)), jnp.float32)
+            theta = np.asarray(jax.vmap(task.theta)(raw, known))
             cohort = simulate_cohort(task.system, task.box, theta, phases=task.samples)
-            return Estimate(select(task.channels, cohort.recording), theta, cohort.success)
+            return task.estimate_from(
+                select(task.channels, cohort.recording), theta, cohort.success
+            )
 
-        return Learnt(answer)
+        return Learnt(self, task, answer, fits=False)

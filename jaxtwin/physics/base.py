@@ -213,6 +213,21 @@ def read(
     return {name: one(name) for name in names}
 
 
+def readable(system: AbstractRecordedSystem, recording: Recording[Any]) -> dict[str, np.ndarray]:
+    """Read all of the system's readings for which the recording has the outputs.
+
+    Returns:
+        The numbers by name, in each reading's unit, [*patient].
+    """
+    found = {}
+    for name, one in system.readings().items():
+        try:
+            found[name] = np.asarray(one.of(recording))
+        except MissingChannelError:
+            continue
+    return found
+
+
 def check_rates(system: AbstractSystem, p: Any) -> None:
     """Raise a ValueError if the vector field does not give one scalar rate for each state."""
     state = system.initial_state(p)

@@ -20,11 +20,12 @@ from jax.sharding import Mesh
 
 from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.identity import fingerprint
 from jaxtwin.models.intervention import AbstractIntervention, check_intervention
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.solution import Event, Reading
-from jaxtwin.treatments.kept import check_names, kept
+from jaxtwin.treatments.kept import kept
 from jaxtwin.treatments.results import Trial
 from jaxtwin.treatments.treat import Outcome, treat, warn_of_bounds
 
@@ -105,8 +106,21 @@ def run_trial(
         if folder is None:
             outcome = compute()
         else:
-            check_names(name, intervention)
-            outcome = kept(folder, function, theta, compute)
+            try:
+                mark = fingerprint(
+                    cohort.system,
+                    cohort.box,
+                    steps=steps,
+                    theta=theta,
+                    intervention=intervention,
+                    endpoints=list(of) if endpoints is declared else of,
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"arm {name!r} cannot be kept in {folder}: {error}; or run the trial without "
+                    "a folder"
+                ) from error
+            outcome = kept(folder, mark, compute)
         what = f"arm {name!r} ({_title(intervention)})"
         warn_of_bounds(what, before, outcome.parameters, wider=sides)
         columns.append(

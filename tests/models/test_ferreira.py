@@ -12,7 +12,6 @@ from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.ferreira import NINE, Ferreira, FerreiraParameters
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.physics.base import read
-from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
 from tests.beats import mean_over_time
 from tests.scipy_orbit import hills, settled
@@ -164,8 +163,3 @@ def test_a_cohort_in_single_precision():
     np.testing.assert_allclose(
         cohort.recording.waveforms.P_ao.mean(1), exact.P_ao[:, :-1].mean(1), atol=0.3
     )
-
-
-def test_promises():
-    assert not check_system(SYSTEM).problems
-    assert not check_system(PUMP).problems

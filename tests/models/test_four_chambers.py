@@ -17,7 +17,6 @@ from jaxtwin.models.four_chambers import (
     FourChambers,
 )
 from jaxtwin.models.lvad import LVAD
-from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.solution import Recording
 from jaxtwin.treatments import Fluid, Inotrope, MitralRepair, Vasodilator, combine
@@ -295,8 +294,3 @@ def test_a_pump_and_other_interventions(beat):
     (volume,) = system.conserved(system.initial_state(p), p)
     np.testing.assert_allclose(volume, 2600.0)
     np.testing.assert_allclose([p.E_max, p.R_s, p.R_m], [1.2, 0.96, 0.005])
-
-
-def test_the_report_has_no_problems():
-    report = check_system(HEARTS)
-    assert not report.problems, str(report)

@@ -6,21 +6,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import integrate
 
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 from jaxtwin.physics.check.report import Report, compiled, names
 from jaxtwin.physics.record import record
-from jaxtwin.physics.solution import Recording
+from jaxtwin.physics.solution import Solution
 
-# The largest error of an output, as a share of its range.
+# Root mean square error of an output over the time, as a share of its range.
 ACCURATE = 0.01
 MOST_STEPS = 3_840
 # How far parameters are moved to either side, as a share of their bounds: several solver steps
 # where a parameter is a time, so that a jump that it moves is seen.
 MOVED = 0.01
-# Errors of a gradient, as a share of the output's largest slope; and of its range, for rounding
-# and for how well an orbit closes.
-RIGHT, ROUNDING = 5e-3, 1e-4
+PLACES = 9
+# Errors of a gradient that are accepted: a share of the largest slope by any parameter; of the
+# output's range, for how well an orbit closes; and of how much the gradient varies between the
+# places, where a valve or an extreme makes kinks.
+RIGHT, CLOSED, KINKED = 3e-3, 1e-4, 0.25
 
 
 class Moved(NamedTuple):
@@ -31,12 +34,12 @@ class Moved(NamedTuple):
         free: The parameters that have bounds.
         functionals: What is differentiated, such as "mean of P_ao".
         size: Range of the output that each functional is of, [functional].
-        values: [lane, functional]; the first lane is the patient, then come all parameters moved
-            up, then all moved down, by `MOVED`.
-        gradients: By the parameters as shares of their bounds, [lane, functional, free].
-        courses: Outputs of the first lane at all times, [time] on every leaf.
+        values: With one parameter at one of `PLACES` places from `MOVED` below to `MOVED` above,
+            [free, place, functional].
+        slopes: By that parameter as a share of its bounds, [free, place, functional].
+        courses: The patient's outputs at all times, [time] on every leaf.
         times: The times.
-        settled: Whether each lane was solved.
+        solved: Whether he was solved, and all of his neighbours along each parameter, [1 + free].
     """
 
     p: Any
@@ -44,16 +47,16 @@ class Moved(NamedTuple):
     functionals: list[str]
     size: np.ndarray
     values: np.ndarray
-    gradients: np.ndarray
+    slopes: np.ndarray
     courses: Any
     times: np.ndarray
-    settled: np.ndarray
+    solved: np.ndarray
 
 
 def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
-    """Record a patient and his neighbours, with gradients in reverse mode."""
+    """Record a patient and his neighbours, with gradients by `jax.grad`."""
     specs = {name: s for name, s in system.parameters.specs().items() if s.bounds is not None}
-    low, high = (np.array([s.bounds[i] for s in specs.values()]) for i in (0, 1))
+    low, high = np.array([s.bounds for s in specs.values()], float).T
     width = np.where(high > low, high - low, 1.0)
     here = (np.array([float(getattr(p, name)) for name in specs]) - low) / width
     free, outputs = list(specs), names(jax.eval_shape(lambda: _outputs(system, p)))
@@ -63,13 +66,7 @@ def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
 
     def measure(u: Any) -> Any:
         solution = record(system, complete(u))
-        measured = jnp.stack(
-            [
-                value
-                for leaf in jax.tree.leaves(solution.outputs)
-                for value in _functionals(solution.times, leaf)
-            ]
-        )
+        measured = _functionals(solution.times, solution.outputs)
         return measured, (solution.outputs, solution.times, solution.success)
 
     def everything(u: Any) -> Any:
@@ -79,83 +76,118 @@ def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
 
     # Inside the bounds on both sides.
     here = np.where((here >= 0) & (here <= 1), np.clip(here, MOVED, 1 - MOVED), here)
-    step = MOVED * np.eye(len(free))
-    lanes = jnp.asarray(np.concatenate([here[None], here + step, here - step]))
+    n, shift = len(free), np.linspace(-MOVED, MOVED, PLACES)
+    lanes = here + shift[:, None] * np.eye(n)[:, None, :]
+    lanes = jnp.asarray(np.concatenate([here[None], lanes.reshape(-1, n)]))
     values, gradients, courses, times, settled = compiled(jax.vmap(everything), lanes)(lanes)
+    values, gradients, settled = (
+        np.asarray(leaf)[1:].reshape(n, PLACES, *leaf.shape[1:])
+        for leaf in (values, gradients, settled)
+    )
+    slopes = np.stack([gradients[j, ..., j] for j in range(n)])
     first = jax.tree.map(lambda leaf: np.asarray(leaf[0]), courses)
-    size = np.repeat([np.ptp(leaf) for leaf in jax.tree.leaves(first)], len(_FUNCTIONALS))
+    size = [max(np.ptp(leaf), 1e-6 * np.abs(leaf).max()) for leaf in jax.tree.leaves(first)]
     return Moved(
         complete(jnp.asarray(here)),
         free,
         [f"{what} of {output}" for output in outputs for what in _FUNCTIONALS],
-        size,
-        np.asarray(values),
-        np.asarray(gradients),
+        np.repeat(size, len(_FUNCTIONALS)),
+        values,
+        slopes,
         first,
         np.asarray(times[0]),
-        np.asarray(settled),
+        np.array([settled[0, PLACES // 2], *np.all(settled, axis=1)]),
     )
 
 
 _FUNCTIONALS = ("the mean", "a moment", "the maximum", "the minimum")
 
 
-def _functionals(times: Any, course: Any) -> tuple[Any, Any, Any, Any]:
-    """Numbers of one output: its mean, a moment that sees its whole shape, and its extremes."""
+def _functionals(times: Any, outputs: Any) -> Any:
+    """Of every output its mean, a moment that sees its whole shape, and its extremes."""
     phase = times / times[-1]
     weights = jnp.cos(2 * jnp.pi * phase + 1.0) + 0.5 * jnp.cos(6 * jnp.pi * phase + 2.0)
     share = jnp.diff(phase)
-    middle = (course[1:] + course[:-1]) / 2
-    moment = jnp.sum(share * middle * (weights[1:] + weights[:-1]) / 2)
-    return jnp.sum(share * middle), moment, jnp.max(course), jnp.min(course)
+
+    def mean(x: Any) -> Any:
+        return jnp.sum(share * (x[1:] + x[:-1]) / 2)
+
+    return jnp.stack(
+        [
+            value
+            for x in jax.tree.leaves(outputs)
+            for value in (mean(x), mean(weights * x), jnp.max(x), jnp.min(x))
+        ]
+    )
+
+
+def _noise(moved: Moved, finer: Solution) -> np.ndarray:
+    """By how much each functional depends on where the grid happens to be, [functional].
+
+    A jump of an output moves from one node to the next, and an extreme that is a cusp lies between
+    two of them.
+    """
+    coarse = _functionals(moved.times, moved.courses)
+    change = np.abs(np.asarray(_functionals(finer.times, finer.outputs) - coarse))
+    cusps = []
+    for course in jax.tree.leaves(moved.courses):
+        jumps = np.abs(np.diff(course, prepend=course[:1], append=course[-1:]))
+        around = np.maximum(jumps[1:], jumps[:-1])
+        cusps += [0.0, 0.0, float(around[np.argmax(course)]), float(around[np.argmin(course)])]
+    return np.maximum(change, cusps)
 
 
 def _outputs(system: AbstractRecordedSystem, p: Any) -> Any:
     return system.outputs(jnp.zeros(()), system.initial_state(p), p)
 
 
-def check_gradients(moved: Moved, system: AbstractRecordedSystem, report: Report) -> None:
+def check_gradients(
+    moved: Moved, finer: Solution, system: AbstractRecordedSystem, report: Report
+) -> None:
     """Compare gradients with central differences along every parameter that has bounds."""
-    n = len(moved.free)
-    up, down = slice(1, n + 1), slice(n + 1, None)
-    values, gradients = moved.values, moved.gradients
-    solved = moved.settled[up] & moved.settled[down]
-    here = gradients[0].T
-    above = np.stack([gradients[up][j, :, j] for j in range(n)])
-    below = np.stack([gradients[down][j, :, j] for j in range(n)])
-    differences = (values[up] - values[down]) / (2 * MOVED)
+    differences = (moved.values[:, -1] - moved.values[:, 0]) / (2 * MOVED)
     # Simpson's rule: what the gradients along the way add up to.
-    expected = (above + 4 * here + below) / 6
-    # A kink or a curve between the two, such as an extreme that passes from one time to another.
-    bent = np.abs(above - here) + np.abs(here - below)
-    largest = np.abs(differences).max(axis=0, keepdims=True)
-    allowed = RIGHT * largest + ROUNDING * moved.size / MOVED * 0.01 + bent
-    wrong = (np.abs(differences - expected) > allowed) | ~np.isfinite(expected)
-    wrong &= solved[:, None]
+    expected = np.asarray(integrate.simpson(moved.slopes, axis=1)) / (PLACES - 1)
+    allowed = RIGHT * np.abs(differences).max(axis=0) + CLOSED * moved.size
+    allowed = allowed + KINKED * np.ptp(moved.slopes, axis=1) + _noise(moved, finer) / (2 * MOVED)
+    # A change of nothing by nothing is no error.
+    allowed = np.maximum(allowed, np.finfo(float).tiny)
+    wrong = ~(np.abs(differences - expected) <= allowed) & moved.solved[1:, None]
     if not wrong.any():
         report.facts["gradients"] = f"as finite differences, by {', '.join(moved.free)}"
         return
     what = "the periodic orbit" if isinstance(system, AbstractPeriodicSystem) else "the record"
-    for j in np.flatnonzero(wrong.any(axis=1)):
-        off = np.abs(differences - expected)[j] / np.maximum(moved.size, 1e-300)
-        k = int(np.argmax(np.where(wrong[j], np.nan_to_num(off, nan=np.inf), -1.0)))
+    bad = np.any(~np.isfinite(expected), axis=1)
+    broken = [name for name, is_bad in zip(moved.free, bad, strict=True) if is_bad]
+    if broken:
         report.problem(
-            f"the gradient of {what} by {moved.free[j]} is wrong: {moved.functionals[k]} changes "
-            f"by {differences[j, k]:.3g} over the bounds of {moved.free[j]} (finite differences), "
-            f"jax.grad says {expected[j, k]:.3g}",
-            f"if {moved.free[j]} decides when the drive switches, return that time from "
-            "`discontinuities`; look for jnp.round, jnp.floor, integers and "
-            "jax.lax.stop_gradient, which have no slope; or take more `steps`",
+            f"the gradient of {what} by {', '.join(broken)} is NaN or infinite",
+            "derivatives of the vector field are finite where they were tried: look for a state "
+            "that leaves its usual range within a beat, and try more `steps`",
         )
+        return
+    off = np.where(wrong, np.abs(differences - expected) / np.maximum(moved.size, 1e-300), 0.0)
+    order = [j for j in np.argsort(-off.max(axis=1)) if off[j].any()]
+    j, k = order[0], int(np.argmax(off[order[0]]))
+    others = ", ".join(moved.free[i] for i in order[1:])
+    report.problem(
+        f"the gradient of {what} by {moved.free[j]} is wrong: {moved.functionals[k]} changes "
+        f"by {differences[j, k]:.3g} over the bounds of {moved.free[j]} (finite differences), "
+        f"jax.grad says {expected[j, k]:.3g}" + (f"; likewise by {others}" if others else ""),
+        "if it decides when the drive switches, or moves the time at which it does, return that "
+        "time from `discontinuities`; look for jnp.round, jnp.floor, integers and "
+        "jax.lax.stop_gradient, which have no slope; or take more `steps`",
+    )
 
 
-def check_steps(moved: Moved, system: AbstractRecordedSystem, report: Report) -> None:
-    """Compare with twice as many steps; where that is not enough, find how many are."""
+def check_steps(moved: Moved, system: AbstractRecordedSystem, report: Report) -> Solution:
+    """Compare with twice as many steps, which it returns; find how many it takes."""
     steps = len(moved.times) - 1
     times, outputs = moved.times, moved.courses
-    errors, n = {}, steps
+    errors, n, twice = {}, steps, None
     while True:
         finer = compiled(lambda p, n=n: record(system, p, steps=2 * n), moved.p)(moved.p)
+        twice = finer if twice is None else twice
         errors[n] = _errors(times, outputs, np.asarray(finer.times), finer.outputs)
         if max(errors[n].values(), default=0.0) <= ACCURATE or 2 * n >= MOST_STEPS:
             break
@@ -165,7 +197,7 @@ def check_steps(moved: Moved, system: AbstractRecordedSystem, report: Report) ->
     )
     large = {name: error for name, error in errors[steps].items() if not error <= ACCURATE}
     if not large:
-        return
+        return twice
     worst = ", ".join(
         f"{name} by {100 * error:.2g}% of its range"
         for name, error in sorted(large.items(), key=lambda item: -item[1])[:3]
@@ -178,10 +210,11 @@ def check_steps(moved: Moved, system: AbstractRecordedSystem, report: Report) ->
         else f"even {n} steps are too few: look for time constants far below the duration that "
         "matter for no output, or leave the fastest compartment out",
     )
+    return twice
 
 
 def _errors(times: Any, outputs: Any, finer_times: Any, finer: Any) -> dict[str, float]:
-    """The largest difference of each output, as a share of its range."""
+    """Root mean square difference of each output, as a share of its range."""
     found = {}
     for name, coarse, fine in zip(
         names(outputs), jax.tree.leaves(outputs), jax.tree.leaves(finer), strict=True
@@ -190,16 +223,5 @@ def _errors(times: Any, outputs: Any, finer_times: Any, finer: Any) -> dict[str,
         size = np.ptp(fine)
         if size > 1e-9 * np.abs(fine).max():
             difference = np.interp(times, finer_times, fine) - np.asarray(coarse)
-            found[name] = float(np.abs(difference).max() / size)
+            found[name] = float(np.sqrt(np.mean(difference**2)) / size)
     return found
-
-
-def two_patients(moved: Moved, phases: int = 60) -> Recording:
-    """A recording of two patients, to try readings on."""
-    at = moved.times[-1] * np.arange(phases) / phases
-    waveforms = jax.tree.map(
-        lambda leaf: jnp.asarray(np.tile(np.interp(at, moved.times, leaf), (2, 1))), moved.courses
-    )
-    maximum = jax.tree.map(lambda leaf: jnp.full(2, leaf.max()), moved.courses)
-    minimum = jax.tree.map(lambda leaf: jnp.full(2, leaf.min()), moved.courses)
-    return Recording(maximum, minimum, waveforms, jnp.full(2, moved.times[-1]))

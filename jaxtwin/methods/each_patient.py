@@ -1,0 +1,64 @@
+"""One patient at a time, for all patients of a task: what fits do."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxtwin.cohorts.batching import map_patients
+from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.training.progress import ProgressBar, silent
+
+
+class Patient(NamedTuple):
+    """One patient's measurement, inside `each_patient`."""
+
+    key: Array
+    known: Float[Array, " known"]
+    values: Float[Array, " sample"]
+
+
+def each_patient(
+    function: Callable[[Patient], Any],
+    task: CurveTask,
+    curves: Curves,
+    *,
+    seed: int,
+    chunk: int = 64,
+    progress: ProgressBar = silent,
+) -> Any:
+    """Apply a function of one patient to all, on all cores.
+
+    Args:
+        function: Function of one patient, inside jit and vmap. It is compiled once; give an equal
+            `equinox.Partial` each time.
+        task: The task.
+        curves: Curves of the patients.
+        seed: Seed of the patients' keys; the key of patient i depends on it and on i alone.
+        chunk: Largest number of patients computed together on one core.
+        progress: Makes the progress bar over chunks.
+
+    Returns:
+        The results as NumPy arrays, [patient, ...] on every leaf.
+    """
+    n = len(curves.values)
+    # Float32 holds whole numbers up to 2^24.
+    head = np.stack([np.full(n, seed % 2**24), np.arange(n)], axis=1)
+    known = np.zeros((n, 0)) if curves.known is None else curves.known
+    rows = np.concatenate([head, known, curves.values], axis=1).astype(np.float32)
+    chunk = min(chunk, -(-n // 2))  # Few patients are shared by two cores as well.
+    return map_patients(
+        eqx.Partial(_one, function, len(task.known)),
+        rows,
+        chunk=chunk,
+        progress=lambda chunks: progress(chunks, desc="fitting", unit="chunk"),
+    )
+
+
+def _one(function: Callable[[Patient], Any], known: int, row: Float[Array, " entry"]) -> Any:
+    seed, place = row[0].astype(int), row[1].astype(int)
+    key = jax.random.fold_in(jax.random.key(seed), place)
+    return function(Patient(key, row[2 : 2 + known], row[2 + known :]))

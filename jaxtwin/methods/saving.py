@@ -1,0 +1,109 @@
+"""What methods learnt, on disk: arrays and a description beside them, no code."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.forward.emulator import Emulator
+from jaxtwin.methods.base import AbstractTask, AbstractTrainedMethod, Learnt
+from jaxtwin.training import checkpoint
+from jaxtwin.training.loop import Fitted
+
+_FACTS = ("validation", "best_step", "steps", "seconds", "step_seconds")
+
+
+def trained(
+    method: AbstractTrainedMethod[Any, Any],
+    task: AbstractTask[Any],
+    knowledge: Any,
+    fitted: Fitted[Any],
+) -> Learnt[Any, Any]:
+    """Make what a method learnt of its knowledge and of how training went."""
+    facts = {name: getattr(fitted, name) for name in _FACTS}
+    return Learnt(method, task, method.ready(task, knowledge), knowledge, **facts)
+
+
+def save_learnt(folder: str | Path, learnt: Learnt[Any, Any]) -> None:
+    """Write what a method learnt, and its validation errors.
+
+    A forward model is no part of it: save it with `save_emulator`.
+
+    Raises:
+        ValueError: If the method learns nothing that could be saved.
+    """
+    method = learnt.method
+    if not isinstance(method, AbstractTrainedMethod):
+        raise ValueError(
+            f"{type(method).__name__} works on the patient at hand and learns nothing to save: "
+            "call method.learn(task) again"
+        )
+    facts = {name: getattr(learnt, name) for name in _FACTS}
+    checkpoint.save(
+        Path(folder), learnt.knowledge, identity(method, learnt.task) | {"learnt": facts}
+    )
+
+
+def load_learnt(
+    folder: str | Path, method: AbstractTrainedMethod[Any, Any], task: AbstractTask[Any]
+) -> Learnt[Any, Any]:
+    """Read what a method learnt.
+
+    Args:
+        folder: Where it was saved.
+        method: A recipe like the one that learnt; how it was trained makes no difference.
+        task: The same task.
+
+    Raises:
+        CheckpointError: If it is broken, or from another method, task or forward model.
+    """
+    folder = Path(folder)
+    kept, now = checkpoint.config(folder, kind="learnt"), identity(method, task)
+    for name in ("method", "task", "made_with"):
+        if kept[name] != now[name]:
+            raise checkpoint.CheckpointError(
+                f"what was learnt at {folder} has another {name}: kept {kept[name]}, now "
+                f"{now[name]}; load it with the one it was trained with"
+            )
+    # Its shapes alone: drawing weights that are replaced at once takes seconds.
+    blank = eqx.filter_eval_shape(method.untrained, task)
+    knowledge = checkpoint.load(folder, blank)
+    return Learnt(method, task, method.ready(task, knowledge), knowledge, **kept["learnt"])
+
+
+def identity(method: AbstractTrainedMethod[Any, Any], task: AbstractTask[Any]) -> dict[str, Any]:
+    """Give what a method and a task are, as JSON allows it."""
+    found = {
+        "kind": "learnt",
+        "method": type(method).__name__,
+        "task": task.describe(),
+        "made_with": made_with(method),
+        "settings": {
+            field.name: _plain(getattr(method, field.name))
+            for field in dataclasses.fields(method)
+            if not isinstance(getattr(method, field.name), AbstractForward)
+        },
+    }
+    return json.loads(json.dumps(found))
+
+
+def made_with(method: AbstractTrainedMethod[Any, Any]) -> str:
+    """Name a method's forward model; of an emulator, with its measured error; "" without one."""
+    forward = getattr(method, "forward", None)
+    if forward is None:
+        return ""
+    error = forward.error if isinstance(forward, Emulator) else None
+    return type(forward).__name__ + (f" {error}" if error is not None else "")
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON allows it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Callable):
+        return getattr(value, "__qualname__", type(value).__name__)
+    return value

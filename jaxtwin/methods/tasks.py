@@ -1,0 +1,328 @@
+"""Tasks of curves: one output of a system is measured over a beat, or over a transient."""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import check_phases
+from jaxtwin.methods.base import AbstractTask, Estimate
+from jaxtwin.parameters import Box, Theta
+from jaxtwin.physics.base import (
+    AbstractPeriodicSystem,
+    AbstractRecordedSystem,
+    check_channels,
+    readable,
+)
+from jaxtwin.physics.channels import Channels
+from jaxtwin.physics.solution import Recording
+
+# Spread of a logistic variable: with it, a normal prior on raw parameters is close to a uniform
+# one on the box.
+RAW_SPREAD = float(np.pi / np.sqrt(3))
+# A curve's error is allowed the noise, the task's resolution, and this share of the curve's own
+# spread, which a network may miss.
+ALLOWED_SHARE = 0.1
+# Errors beyond so many times what is allowed are no noise: a good fit is at 1 or below.
+LARGEST_MISFIT = 1.5
+
+
+class OutOfModelWarning(UserWarning):
+    """A measurement is far from everything that a method says it could be."""
+
+
+class Curves(NamedTuple):
+    """Measured curves of some patients.
+
+    Attributes:
+        values: Samples of the task's channel, with noise.
+        known: The task's known parameters, in its order; may be left out where it has none.
+        maximum: Label: the channel's largest value without noise. Only methods that see labels
+            need it.
+        minimum: Label: the channel's smallest value without noise.
+    """
+
+    values: Float[Array | np.ndarray, "patient sample"]
+    known: Float[Array | np.ndarray, "patient known"] | None = None
+    maximum: Float[Array | np.ndarray, " patient"] | None = None
+    minimum: Float[Array | np.ndarray, " patient"] | None = None
+
+    def take(self, index: Any) -> "Curves":
+        """Select patients by an index array, a slice or a mask."""
+        return Curves(*(None if leaf is None else leaf[index] for leaf in self))
+
+
+@dataclasses.dataclass(frozen=True)
+class CurveTask(AbstractTask[Curves]):
+    """Find a patient's parameters from one output, sampled over one beat or transient.
+
+    Attributes:
+        system: The model.
+        box: The free parameters and where they are sought.
+        channel: The output of the system that is measured.
+        resolution: Errors of the curve below this do not matter, in the channel's unit; it stands
+            in for a noise that is smaller.
+        hidden: Outputs that are not measured, and are asked for; one name or several.
+        samples: Number n of samples, at phases 0, 1/n, ... (n − 1)/n of the system's duration,
+            the first one at its t = 0.
+        known: Free parameters that are measured beside the curve, exactly, such as the period;
+            one name or several.
+        noise: Standard deviation of the measurement's noise, in the channel's unit.
+
+    Raises:
+        ValueError: If a channel is no output of the system or is named twice; if a known parameter
+            is not free, or nothing would be left to find; if the samples are none of the
+            simulator's steps.
+    """
+
+    system: AbstractRecordedSystem
+    box: Box
+    channel: str
+    resolution: float
+    hidden: str | tuple[str, ...] = ()
+    samples: int = 60
+    known: str | tuple[str, ...] = ()
+    noise: float = 0.0
+
+    def __post_init__(self):
+        for name in ("hidden", "known"):
+            value = getattr(self, name)
+            names = (value,) if isinstance(value, str) else tuple(value)
+            object.__setattr__(self, name, names)
+        check_channels(self.system, self.channels)
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError(
+                f"channel {self.channel!r} is measured and {', '.join(self.hidden)} are hidden: "
+                "expected each output once"
+            )
+        if not set(self.known) < set(self.box.names) or len(set(self.known)) < len(self.known):
+            raise ValueError(
+                f"known parameters {self.known}: expected some of the free ones, "
+                f"{', '.join(self.box.names)}, each once, and not all"
+            )
+        if self.samples < 2 or not self.noise >= 0 or not self.resolution > 0:
+            raise ValueError(
+                f"{self.samples} samples, noise {self.noise}, resolution {self.resolution}: "
+                "expected at least 2 samples, a noise of at least 0, and a positive resolution"
+            )
+        check_phases(self.system, self.samples)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The measured output, then the hidden ones."""
+        return (self.channel, *self.hidden)
+
+    @property
+    def weight(self) -> float:
+        """Weight of one unit of error: one over the noise or the resolution."""
+        return 1 / max(self.noise, self.resolution)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that what is learnt depends on, as JSON allows it."""
+        return {
+            "measurement": "curve",
+            "system": type(self.system).__name__,
+            "box": self.box.describe(),
+            "channels": list(self.channels),
+            "samples": self.samples,
+            "known": list(self.known),
+            "noise": self.noise,
+            "resolution": self.resolution,
+        }
+
+    def theta(self, raw: Float[Array, " free"], known: Float[Array, " known"]) -> Theta:
+        """θ from unbounded parameters, with the known ones put in their places."""
+        theta = self.box.bound(raw)
+        for name, value in zip(self.known, known, strict=True):
+            theta = theta.at[self.box.names.index(name)].set(value)
+        return theta
+
+    def surprise(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
+        """Minus the logarithm of the prior, which is nearly uniform on the box."""
+        return 0.5 * jnp.sum((raw / RAW_SPREAD) ** 2)
+
+    def measure(self, patients: Cohort[Any], random: np.random.Generator | int) -> Curves:
+        """Measure simulated patients: their curves with noise, and their labels without.
+
+        Args:
+            patients: Simulated at the task's phases, in its box.
+            random: Generator of the noise, or its seed. The same state gives the same draw at
+                every size of the noise.
+
+        Raises:
+            ValueError: If the patients are of another box or were recorded at other phases, or if
+                a simulation failed.
+        """
+        curve = np.asarray(getattr(patients.recording.waveforms, self.channel))
+        if patients.box != self.box or curve.shape[1] != self.samples:
+            raise ValueError(
+                f"patients of the box {patients.box.describe()} at {curve.shape[1]} phases, for a "
+                f"task on {self.box.describe()} with {self.samples} samples: simulate them in the "
+                f"task's box with phases={self.samples}"
+            )
+        if not patients.success.all():
+            raise ValueError(
+                f"{patients.failures()}\nleave them out with cohort.take(cohort.success)"
+            )
+        columns = [self.box.names.index(name) for name in self.known]
+        noise = np.random.default_rng(random).normal(size=curve.shape)
+        return Curves(
+            (curve + self.noise * noise).astype(np.float32),
+            np.asarray(patients.theta)[:, columns],
+            np.asarray(getattr(patients.recording.maximum, self.channel)),
+            np.asarray(getattr(patients.recording.minimum, self.channel)),
+        )
+
+    def check(self, measurements: Curves, *, labels: bool = False) -> Curves:
+        """Give the curves as methods expect them: arrays in float32, `known` always there.
+
+        Raises:
+            ValueError: If the number of samples or of known values is another, a known value is
+                outside the box, or labels are needed and not there.
+        """
+        values = np.asarray(measurements.values, np.float32)
+        if values.ndim != 2 or values.shape[1] != self.samples:
+            raise ValueError(
+                f"curves of shape {values.shape}: expected [patient, {self.samples}], samples at "
+                f"phases 0, 1/{self.samples}, ... of the duration; interpolate them, or make the "
+                "task with samples=... (for one patient, values[None])"
+            )
+        n = len(values)
+        known = np.zeros((n, 0)) if measurements.known is None else measurements.known
+        known = np.asarray(known, np.float32)
+        if known.shape != (n, len(self.known)):
+            raise ValueError(
+                f"known values of shape {known.shape}: expected one row for each of {n} curves, "
+                f"and one column for each of {', '.join(self.known) or '(none)'}"
+            )
+        self._check_known(known)
+        found = Curves(values, known)
+        for name in ("maximum", "minimum"):
+            label = getattr(measurements, name)
+            if label is None:
+                if labels:
+                    raise ValueError(
+                        f"the curves have no labels, and this method learns from them: give "
+                        f"Curves(values, known, maximum, minimum), the extremes of {self.channel} "
+                        "without noise, or choose a method that needs none, such as CurvePSSL"
+                    )
+                continue
+            label = np.asarray(label, np.float32)
+            if label.shape != (n,):
+                raise ValueError(f"{name} of shape {label.shape}: expected ({n},), one per curve")
+            found = found._replace(**{name: label})
+        return found
+
+    def _check_known(self, known: Float[np.ndarray, "patient known"]) -> None:
+        for name, column in zip(self.known, known.T, strict=True):
+            spec = self.box.specs[self.box.names.index(name)]
+            low, high = np.asarray(spec.bounds, np.float32)
+            outside = np.flatnonzero(~((column >= low) & (column <= high)))
+            if outside.size:
+                i = outside[0]
+                raise ValueError(
+                    f"known {name} of patient {i} is {column[i]:g}, for {outside.size} of "
+                    f"{len(column)} patients outside the box: expected {low:g} to {high:g} "
+                    f"{spec.unit} ({spec.meaning}); check the unit, or make a wider box"
+                )
+
+    def estimate(
+        self,
+        waveforms: Mapping[str, np.ndarray],
+        *,
+        maximum: Float[np.ndarray, " patient"] | None = None,
+        minimum: Float[np.ndarray, " patient"] | None = None,
+        theta: Float[np.ndarray, "patient free"] | None = None,
+    ) -> Estimate:
+        """Make an estimate in which a patient fails where an extreme or a curve is not finite.
+
+        Args:
+            waveforms: Curves by output, [patient, phase], as far as the method has them.
+            maximum: Largest values of the measured output; by default those of its curve.
+            minimum: Smallest values of the measured output; by default those of its curve.
+            theta: The free parameters, where the method has them.
+        """
+        largest = waveforms[self.channel].max(axis=1) if maximum is None else np.asarray(maximum)
+        smallest = waveforms[self.channel].min(axis=1) if minimum is None else np.asarray(minimum)
+        success = np.isfinite(largest) & np.isfinite(smallest)
+        for values in waveforms.values():
+            success = success & np.isfinite(values).all(axis=1)
+        duration = np.full(len(success), np.nan)
+        if theta is not None:
+            lasting = jax.vmap(lambda v: jnp.asarray(self.system.duration(self.box.complete(v))))
+            duration = np.asarray(lasting(jnp.asarray(theta)))
+        recording = Recording(
+            Channels((self.channel,), (largest,)),
+            Channels((self.channel,), (smallest,)),
+            Channels(tuple(waveforms), tuple(waveforms.values())),
+            duration,
+        )
+        return self.estimate_from(recording, theta, success)
+
+    def estimate_from(
+        self,
+        recording: Recording[Channels],
+        theta: Float[np.ndarray, "patient free"] | None,
+        success: Bool[np.ndarray, " patient"],
+    ) -> Estimate:
+        """Make an estimate of recordings, with the readings that they allow."""
+        readings = readable(self.system, recording)
+        return Estimate(recording, theta, success, readings)
+
+    def judge(self, measurements: Curves, found: Estimate) -> Estimate:
+        """Compare an estimate with the curves that it was made from.
+
+        The misfit is the root-mean-square difference between the measured curve and the method's
+        own, over the noise + the resolution + a tenth of the curve's standard deviation. A method
+        without a curve is judged by its extremes, with twice the noise. Good fits are at 1 or
+        below, whatever the noise; another unit, another start of the beat or another number for
+        the noise is far above.
+
+        Warns:
+            OutOfModelWarning: If a misfit is above 1.5. The estimates are left as they are.
+        """
+        values = np.asarray(measurements.values)
+        recording = found.recording
+        if recording is None:
+            return found
+        if self.channel in recording.waveforms.channel_names:
+            off = np.asarray(recording.waveforms[self.channel]) - values
+            error, noise = np.sqrt(np.mean(off**2, axis=1)), self.noise
+        else:
+            off = np.stack(
+                [
+                    recording.maximum[self.channel] - values.max(axis=1),
+                    recording.minimum[self.channel] - values.min(axis=1),
+                ]
+            )
+            error, noise = np.sqrt(np.mean(off**2, axis=0)), 2 * self.noise
+        misfit = error / (noise + self.resolution + ALLOWED_SHARE * values.std(axis=1))
+        far = np.flatnonzero(found.success & (misfit > LARGEST_MISFIT))
+        if far.size:
+            shown = ", ".join(f"patient {i}: {misfit[i]:.3g}" for i in far[:5])
+            warnings.warn(
+                f"{far.size} of {len(misfit)} curves are unlike the best that was found for them "
+                f"(misfit above {LARGEST_MISFIT}; {shown}{', ...' * (far.size > 5)}): do not rely "
+                f"on these estimates. Check the unit of {self.channel}, that the first sample is "
+                "at the system's t = 0, the number given as noise, and the known values; "
+                "estimate.misfit has every patient's",
+                OutOfModelWarning,
+                stacklevel=3,
+            )
+        return found._replace(misfit=misfit)
+
+
+def require_period(task: CurveTask, method: Any) -> None:
+    """Raise a ValueError where a method that is periodic by construction is given a transient."""
+    if not isinstance(task.system, AbstractPeriodicSystem):
+        raise ValueError(
+            f"{type(method).__name__} knows only curves that repeat themselves, and "
+            f"{type(task.system).__name__} is no AbstractPeriodicSystem: use P-SSL, "
+            "least squares or supervised regression"
+        )

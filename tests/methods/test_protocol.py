@@ -1,0 +1,127 @@
+"""One protocol: a method of one's own, what every method does alike, saving and loading."""
+
+import inspect
+import re
+import textwrap
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin.methods import base
+from jaxtwin.methods.base import AbstractMethod, Learnt, Sees
+from jaxtwin.methods.saving import load_learnt, save_learnt
+from jaxtwin.methods.scores import score_readings
+from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.training.checkpoint import CheckpointError
+from jaxtwin.training.progress import silent
+from tests.methods.test_methods import METHODS, TASK, measured
+
+pytestmark = pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
+
+
+def example():
+    """The method that the protocol's documentation shows."""
+    code = re.search(r"    class Nearest.*Learnt\(self, task, answer\)\n", base.__doc__, re.DOTALL)
+    names = {
+        "AbstractMethod": AbstractMethod,
+        "ClassVar": ClassVar,
+        "CurveTask": CurveTask,
+        "Curves": Curves,
+        "Learnt": Learnt,
+        "Sees": Sees,
+        "__name__": __name__,
+    }
+    exec(textwrap.dedent(code.group()), names)
+    return names["Nearest"]
+
+
+def test_a_method_of_ones_own():
+    """As documented: a patient among those learnt from is found, in noise too."""
+    _, training = measured(64, seed=1)
+    method = example()()
+    learnt = method.learn(TASK, training, training)
+    test = training.take(slice(3, 9))
+    got = learnt.estimate(test._replace(values=test.values + np.float32(1e-4)))
+    np.testing.assert_array_equal(got.recording.maximum.P, test.maximum)
+    assert got.theta is None and got.success.all() and (got.misfit < 0.2).all()
+    with pytest.raises(ValueError, match="Nearest learns from a cohort: pass training"):
+        method.learn(TASK)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_learns_alike(name, tmp_path, capsys, monkeypatch):
+    """Without a folder nothing is written; with one, and silent, nothing is shown."""
+    monkeypatch.chdir(tmp_path)
+    method = METHODS[name]()
+    assert list(inspect.signature(method.learn).parameters)[3:] == [
+        "seed", "folder", "progress", "resume",
+    ]  # fmt: skip
+    _, curves = measured(8)
+    learnt = method.learn(TASK, curves, curves, progress=silent)
+    first = learnt.estimate(curves)
+    assert not list(tmp_path.iterdir()) and capsys.readouterr().err == ""
+    kept = method.learn(TASK, curves, curves, folder=str(tmp_path / "run"), progress=silent)
+    again = kept.estimate(curves)
+    np.testing.assert_allclose(again.recording.maximum.P, first.recording.maximum.P, rtol=1e-5)
+    assert (tmp_path / "run").exists() == method.sees.cohort == bool(learnt.validation)
+    with pytest.raises(ValueError, match="resume=True without a folder"):
+        method.learn(TASK, curves, curves, resume=True)
+    with pytest.raises(ValueError, match=r"expected \[patient, 24\]"):
+        learnt.estimate(curves._replace(values=curves.values[:, :9]))
+
+
+def test_progress_is_shown(capsys):
+    _, curves = measured(8)
+    METHODS["supervised"]().learn(TASK, curves, curves)
+    assert "supervised" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["pssl", "ssl_simulator", "supervised", "neural_ode_shared"])
+def test_what_was_learnt_is_saved(name, tmp_path):
+    _, curves = measured(8)
+    method = METHODS[name]()
+    learnt = method.learn(TASK, curves, curves, progress=silent)
+    save_learnt(tmp_path / "learnt", learnt)
+    assert not list(tmp_path.rglob("*.pkl"))
+    loaded = load_learnt(tmp_path / "learnt", method, TASK)
+    assert loaded.validation == learnt.validation and loaded.steps == 6
+    for a, b in zip(
+        *(jax.tree.leaves(one.estimate(curves)) for one in (learnt, loaded)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    other = METHODS["supervised" if name == "pssl" else "pssl"]()
+    with pytest.raises(CheckpointError, match="has another method"):
+        load_learnt(tmp_path / "learnt", other, TASK)
+    noisier = CurveTask(TASK.system, TASK.box, "P", 0.005, samples=24, known="T", noise=0.1)
+    with pytest.raises(CheckpointError, match="has another task"):
+        load_learnt(tmp_path / "learnt", method, noisier)
+
+
+def test_another_forward_model_or_size_is_not_loaded(tmp_path):
+    _, curves = measured(8)
+    method = METHODS["pssl"]()
+    save_learnt(tmp_path / "learnt", method.learn(TASK, curves, curves, progress=silent))
+    with pytest.raises(
+        CheckpointError, match="has another made_with: kept Emulator, now Simulator"
+    ):
+        load_learnt(tmp_path / "learnt", METHODS["ssl_simulator"](), TASK)
+    wider = eqx.tree_at(lambda m: m.width, method, 9)
+    with pytest.raises(CheckpointError, match="expected float32"):
+        load_learnt(tmp_path / "learnt", wider, TASK)
+
+
+def test_who_learns_nothing_has_nothing_to_save(tmp_path):
+    with pytest.raises(ValueError, match="learns nothing to save"):
+        save_learnt(tmp_path / "learnt", METHODS["least_squares"]().learn(TASK))
+
+
+def test_readings_are_scored_by_name():
+    found = TASK.estimate({}, maximum=np.array([1.0, jnp.nan]), minimum=np.zeros(2))
+    found = found._replace(readings={"a": np.array([1.0, 2.0]), "b": np.zeros(2)})
+    scores = score_readings(found, {"a": np.array([3.0, 3.0])})
+    np.testing.assert_array_equal(scores["a_error"], [2.0, np.nan])
+    assert set(scores) == {"a_error"}

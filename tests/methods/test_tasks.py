@@ -1,0 +1,172 @@
+"""Tasks of curves: what they refuse, what they accept, and what they say of a poor fit."""
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.methods.least_squares import LeastSquares
+from jaxtwin.methods.supervised_curves import SupervisedCurves
+from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.parameters import Box
+from tests.physics.test_periodic import Windkessel
+
+BOX = Box.of(Windkessel.parameters, ("T", "R", "C"), {"R": (0.4, 2.0), "C": (0.3, 2.0)})
+TASK = CurveTask(Windkessel(), BOX, "P", 0.005, samples=24, known="T")
+HEART = CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, "P_lv", known="T_c")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"known": ("T", "R", "C")}, "and not all"),
+        ({"known": ("Q",)}, "some of the free ones, T, R, C"),
+        ({"known": ("T", "T")}, "each once"),
+        ({"noise": -1.0}, "noise -1.0"),
+        ({"noise": float("nan")}, "noise nan"),
+        ({"samples": 1}, "1 samples"),
+        ({"samples": 50}, "expected a divisor of 240"),
+        ({"hidden": "Q"}, "all out of P"),
+        ({"hidden": "P"}, "each output once"),
+    ],
+)
+def test_impossible_tasks_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(TASK, **change)
+
+
+def test_one_name_is_one_name():
+    """Not the letters it is made of."""
+    assert HEART.hidden == ("P_lv",) and HEART.known == ("T_c",)
+    assert CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, ("P_lv",), known=("T_c",)) == HEART
+
+
+def test_known_parameters_are_put_in_their_places():
+    raw = jnp.array([3.0, 0.0, 0.0])
+    theta = TASK.theta(raw, jnp.array([1.25]))
+    np.testing.assert_allclose(theta, [1.25, 1.2, 1.15])
+    gradient = jax.jacobian(TASK.theta)(raw, jnp.array([1.25]))
+    assert np.all(gradient[:, 0] == 0) and gradient[1, 1] > 0
+
+
+def test_the_prior_on_raw_parameters_is_nearly_uniform_on_the_box():
+    """Its density, carried over to the box, is even to a tenth over the middle three quarters."""
+    u = np.linspace(0.125, 0.875, 31)
+    raw = np.log(u / (1 - u))
+    log_density = [
+        -float(TASK.surprise(jnp.array([r]))) - np.log(v * (1 - v))
+        for r, v in zip(raw, u, strict=True)
+    ]
+    assert np.ptp(log_density) < 0.35
+
+
+# --- measurements -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hearts():
+    return simulate_cohort(LeftHeart(), SEVEN, SEVEN.sample(4, seed=1), phases=60)
+
+
+def test_a_seed_is_a_generator(hearts):
+    noisy = dataclasses.replace(HEART, noise=3.0)
+    a, b = noisy.measure(hearts, 0), noisy.measure(hearts, np.random.default_rng(0))
+    np.testing.assert_array_equal(a.values, b.values)
+    assert not np.array_equal(a.values, noisy.measure(hearts, 1).values)
+
+
+def test_patients_of_something_else_are_not_measured(hearts):
+    with pytest.raises(ValueError, match="with phases=30"):
+        dataclasses.replace(HEART, samples=30).measure(hearts, 0)
+    wider = Box.of(LeftHeart.parameters, SEVEN.names, {"V_d": (0.0, 30.0)})
+    with pytest.raises(ValueError, match="in the task's box"):
+        dataclasses.replace(HEART, box=wider).measure(hearts, 0)
+    failed = dataclasses.replace(hearts, success=np.array([True, False, True, True]))
+    with pytest.raises(ValueError, match="1 of 4 simulations failed"):
+        HEART.measure(failed, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c._replace(known=1000 * c.known), r"known T_c of patient 0 is .*0.4 to 2 s"),
+        (lambda c: c._replace(known=np.nan * c.known), "known T_c of patient 0 is nan"),
+        (lambda c: c._replace(known=None), "one column for each of T_c"),
+        (lambda c: c._replace(known=c.known[:2]), "one row for each of 4 curves"),
+        (lambda c: c._replace(values=c.values[:, :50]), r"\(4, 50\): expected \[patient, 60\]"),
+        (lambda c: c._replace(values=c.values[0]), r"values\[None\]"),
+        (lambda c: c._replace(maximum=c.maximum[:1]), r"maximum of shape \(1,\)"),
+    ],
+    ids=["ms", "nan", "nothing known", "too few", "50 samples", "no batch", "labels"],
+)
+def test_curves_of_another_kind_are_named(hearts, change, words):
+    curves = HEART.measure(hearts, 0)
+    with pytest.raises(ValueError, match=words):
+        LeastSquares().learn(HEART).estimate(change(curves))
+
+
+def test_labels_are_asked_for_where_they_are_needed():
+    values, known = np.ones((6, 24)), np.ones((6, 1))
+    assert TASK.check(Curves(values, known)).maximum is None
+    with pytest.raises(ValueError, match="no labels, and this method learns from them"):
+        SupervisedCurves().learn(TASK, Curves(values, known), Curves(values, known))
+
+
+def test_an_answer_that_is_not_finite_has_failed():
+    curve = np.ones((3, 24))
+    curve[1, 2] = np.nan
+    made = TASK.estimate({"P": curve}, maximum=np.array([1.0, 1, np.inf]), minimum=np.ones(3))
+    assert made.success.tolist() == [True, False, False]
+
+
+# --- misfits ----------------------------------------------------------------------------------
+
+
+def found_at(task, patients, curves):
+    """The estimate of a method that finds the truth."""
+    own = {name: getattr(patients.recording.waveforms, name) for name in task.channels}
+    return task.judge(task.check(curves), task.estimate(own, theta=patients.theta))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0, 3.0, 6.0])
+def test_a_good_fit_is_no_reason_to_warn(noise):
+    task = dataclasses.replace(HEART, noise=noise)
+    patients = simulate_cohort(LeftHeart(), SEVEN, SEVEN.sample(128, seed=2), phases=60)
+    got = found_at(task, patients, task.measure(patients, 0))
+    assert got.misfit.max() < 1.2
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0, 6.0])
+@pytest.mark.parametrize(
+    "change",
+    [lambda v: v / 1000, lambda v: np.roll(v, -24, axis=1), lambda v: v + 60],
+    ids=["litres", "from end systole on", "another offset"],
+)
+def test_a_misfit_is_warned_of_for_each_patient(noise, change):
+    """A fit through the simulator, of a curve that is not of its kind beside one that is."""
+    task = dataclasses.replace(HEART, noise=noise)
+    theta = np.array([[0.9, 140.0, 2.5, 0.05, 0.01, 0.05, 10.0]] * 2)
+    curves = task.measure(simulate_cohort(LeftHeart(), SEVEN, theta, phases=60), 0)
+    values = np.stack([curves.values[0], change(curves.values)[1]])
+    learnt = LeastSquares(starts=2, iterations=8).learn(task)
+    with pytest.warns(OutOfModelWarning, match=r"1 of 2 curves.*patient 1: "):
+        got = learnt.estimate(curves._replace(values=values))
+    assert got.misfit[0] < 1 < 1.5 < got.misfit[1] and got.success.all()
+
+
+def test_extremes_alone_are_judged():
+    values = np.tile(np.linspace(0, 1, 24), (2, 1))
+    curves = Curves(values, np.ones((2, 1)))
+    task = dataclasses.replace(TASK, noise=0.1)
+    good = task.estimate({}, maximum=np.array([1.1, 1.0]), minimum=np.zeros(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (task.judge(curves, good).misfit < 1).all()
+    bad = task.estimate({}, maximum=np.array([1.0, 3.0]), minimum=np.zeros(2))
+    with pytest.warns(OutOfModelWarning, match="1 of 2"):
+        task.judge(curves, bad)
