@@ -1,4 +1,4 @@
-"""No code outside of `models` knows a particular model, and everything takes all of them."""
+"""No library code outside of `models` knows a particular model, and everything takes all of them."""
 
 import ast
 import dataclasses
@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 
 import jaxtwin
-from jaxtwin.analysis.metrics import score_curves
 from jaxtwin.cohorts.draw import draw_splits
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.learning import learn_emulator
 from jaxtwin.forward.simulator import Simulator
-from jaxtwin.methods.base import CurveTask
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.neural_ode import ConditionedNeuralODE, NeuralODE
 from jaxtwin.methods.pinn import PINN
-from jaxtwin.methods.pssl import CurvePSSL
+from jaxtwin.methods.pssl_curves import CurvePSSL
+from jaxtwin.methods.scores import score_curves
+from jaxtwin.methods.tasks import CurveTask
 from jaxtwin.models.glucose import GlucoseParameters, GlucoseTest
 from jaxtwin.models.lung import AIRWAY, Lung, LungParameters, LungState
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.solution import Reading
 from jaxtwin.training.loop import TrainingConfig
 from jaxtwin.treatments import Drug, Nothing, Settings, combine
 from jaxtwin.treatments.optimise import optimise_intervention
@@ -60,7 +61,7 @@ def test_no_code_outside_of_models_names_a_model():
             found.add(file.stem)
     assert found - {"lvad"} == MODELS  # a model that is added is looked for, too
     for file in PACKAGE.rglob("*.py"):
-        if file.parent.name == "models":
+        if file.parent.name in ("models", "commands"):  # a command is for the heart
             continue
         for node in ast.walk(ast.parse(file.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -80,8 +81,8 @@ def test_a_trial_of_lungs(lungs):
     arms = {
         "as before": Nothing(),
         "pressure": Settings({"P_i": 18.0}),  # instead of 15
-        "bronchodilator": Drug({"R": -0.5}),
-        "both": combine(Settings({"P_i": 18.0}), Drug({"R": -0.5})),
+        "bronchodilator": Drug({"R": -0.4}),
+        "both": combine(Settings({"P_i": 18.0}), Drug({"R": -0.4})),
     }
     trial = run_trial(lungs, arms)
     assert trial.success.all() and set(trial.values) == set(Lung().readings())
