@@ -258,9 +258,7 @@ class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
 
     def _create(self, training: Curves, key: PRNGKeyArray) -> SharedKnowledge:
         size, keys = 1 + self.augment, jax.random.split(key)
-        encoder = CurveEncoder.create(
-            training, size + self.code, width=4 * self.width, key=keys[0]
-        )
+        encoder = CurveEncoder.create(training, size + self.code, width=4 * self.width, key=keys[0])
         field = DrivenField.create(
             size, self.code, self.harmonics, self.width, self.depth, key=keys[1]
         )

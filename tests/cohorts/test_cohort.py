@@ -219,7 +219,7 @@ def test_gradients_of_many_patients(seven):
     gradient = map_patients(jax.grad(mean), seven.theta, chunk=4)
     assert gradient.dtype == np.float32
     np.testing.assert_allclose(gradient, np.tile([0, 0, 1], (7, 1)), atol=2e-3)
-    with pytest.raises(ValueError, match="one row a patient"):
+    with pytest.raises(ValueError, match="one row per patient"):
         map_patients(mean, seven.theta[:0])
 
 
@@ -247,7 +247,7 @@ def test_failures_name_the_patients_and_their_parameters(seven):
     assert lines == [
         "3 of 7 simulations failed:",
         f"  patient 2 diverged: T={theta[2, 0]:.6g} s, k=-30 1/s, V_d={theta[2, 2]:.6g} mL",
-        f"  patient 4 changes by 1.0e-02 a beat: T={T:.6g} s, k={k:.6g} 1/s, V_d={V_d:.6g} mL",
+        f"  patient 4 changes by 1.0e-02 per beat: T={T:.6g} s, k={k:.6g} 1/s, V_d={V_d:.6g} mL",
         "  and 1 more",
     ]
 
