@@ -1,4 +1,4 @@
-"""A network in the simulator's place: θ → the beat's waveforms and their extremes."""
+"""The emulator: a network that replaces the simulator."""
 
 import dataclasses
 import functools
@@ -24,8 +24,11 @@ from jaxtwin.training import checkpoint
 class EmulatorError(NamedTuple):
     """Errors of an emulator on points of the box that it was not trained on.
 
-    Means over the points of the absolute error, in the outputs' units, one entry a channel;
-    of the waveforms the median over the points of |error|₂ / |waveform|₂.
+    Attributes:
+        points: Number of points.
+        maximum: Mean absolute error of each channel's maximum, in the channel's unit.
+        minimum: Mean absolute error of each channel's minimum, in the channel's unit.
+        waveforms: Median over the points of |error|₂ / |waveform|₂ for each channel.
     """
 
     points: int
@@ -35,24 +38,24 @@ class EmulatorError(NamedTuple):
 
 
 class OutsideBoxWarning(UserWarning):
-    """The emulator was asked for a θ outside the box that it learnt."""
+    """Warning that an emulator was evaluated outside the box on which it was trained."""
 
 
 class Emulator(AbstractForward):
     """A multilayer perceptron from the box to the dimensionless beat.
 
-    The network sees θ as its place in the box, in [−1, 1], and gives the outputs in the
-    units of `AbstractRecordedSystem.scaling`, standardised over the training set.
+    The network's input is θ relative to the box, in [−1, 1]. Its output is in the units of
+    `AbstractRecordedSystem.scaling`, standardised over the training set.
 
     Attributes:
-        network: The trained part.
-        mean: Of the standardisation, one entry a value the network gives.
-        spread: Likewise.
-        system: The model that it stands for.
-        box: The box that it learnt.
-        channels: Names of the outputs it gives.
-        phases: Grid points a period, at phases 0, 1/n, ... (n − 1)/n.
-        error: Its measured error; None before it was measured.
+        network: The trained network.
+        mean: Mean of each network output over the training set, used to standardise it.
+        spread: Standard deviation used to standardise each network output.
+        system: The emulated model.
+        box: The box on which it was trained.
+        channels: Names of the recorded outputs.
+        phases: Number of phases of the waveforms, 0, 1/n, ... (n − 1)/n.
+        error: Its measured error; None if not measured yet.
     """
 
     network: eqx.nn.MLP
@@ -76,7 +79,16 @@ class Emulator(AbstractForward):
         depth: int = 3,
         key: PRNGKeyArray,
     ) -> "Emulator":
-        """An untrained emulator.
+        """Create an untrained emulator.
+
+        Args:
+            system: The model to emulate.
+            box: The free parameters.
+            channels: Names of the outputs to emulate.
+            phases: Number of phases of the waveforms.
+            width: Width of the hidden layers.
+            depth: Number of hidden layers.
+            key: Random key for the weights.
 
         Raises:
             ValueError: If a channel is no output of the system.
@@ -98,7 +110,7 @@ class Emulator(AbstractForward):
         )
 
     def __call__(self, theta: Theta) -> Recording[Channels]:
-        """Emulate one patient, inside jit and vmap; outside the box the result means nothing."""
+        """Emulate one patient, inside jit and vmap; outside the box the result is meaningless."""
         theta = theta.astype(jnp.float32)
         values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
         table = values.reshape(len(self.channels), 2 + self.phases)
@@ -110,7 +122,7 @@ class Emulator(AbstractForward):
         return Recording(maximum, minimum, waveforms, duration)
 
     def units(self, theta: Theta) -> tuple[Float[Array, " channel"], Float[Array, " channel"]]:
-        """Offset and scale of each channel for one patient."""
+        """Return the offset and scale of each channel for one patient."""
         offset, scale = self.system.scaling(self.box.complete(theta))
 
         def pick(outputs: Any) -> Float[Array, " channel"]:
@@ -122,23 +134,23 @@ class Emulator(AbstractForward):
         """Emulate many patients, given as concrete numbers.
 
         Warns:
-            OutsideBoxWarning: If any θ lies outside the box; the answer is an extrapolation.
+            OutsideBoxWarning: If any θ is outside the box; its result is an extrapolation.
         """
         inside = np.asarray(self.box.contains(jnp.asarray(theta, jnp.float32)))
         if not inside.all():
             warnings.warn(
-                f"{np.sum(~inside)} of {inside.size} θ are outside the box that this emulator "
-                f"learnt, {self.box.describe()}: simulate them, or train on a wider box",
+                f"{np.sum(~inside)} of {inside.size} θ are outside the box on which this emulator "
+                f"was trained, {self.box.describe()}: simulate them, or train on a larger box",
                 OutsideBoxWarning,
                 stacklevel=3,  # the caller's line, past Equinox's own frame
             )
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
     def targets(self, cohort: Cohort) -> Float[np.ndarray, "patient value"]:
-        """Give what the network should give for simulated patients, before standardisation.
+        """Return the network's target values for simulated patients, before standardisation.
 
         Raises:
-            ValueError: If a simulation failed; its recording means nothing.
+            ValueError: If a simulation failed, since its recording is meaningless.
         """
         if not cohort.success.all():
             raise ValueError(
