@@ -172,7 +172,8 @@ def _array(value: Any, where: str) -> Any:
 def _name(thing: Any, where: str) -> str:
     """Module and name of a class or function."""
     name = getattr(thing, "__qualname__", getattr(thing, "__name__", "<"))
-    if "<" in name:
+    # A function inside another may hold values that its name does not tell; a class seldom does.
+    if "<lambda>" in name or ("<" in name and not isinstance(thing, type)):
         raise ValueError(
             f"{where} is {thing}, which cannot be told from another of that name: define it with "
             "`def` or `class` at the top of a module, or make it a dataclass with the numbers it "

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 import zarr
@@ -15,10 +14,12 @@ from jax.sharding import Mesh
 from jaxtwin.cohorts.batching import Progress
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import check_phases, simulate_cohort
+from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
 from jaxtwin.physics.solution import Recording
 
+FORMAT = "jaxtwin cohort 2"
 _NOT_SIMULATED = -1
 
 
@@ -98,11 +99,24 @@ def read_cohort(
         rows: Patients to read; all by default.
 
     Raises:
-        ValueError: If the group is of another model, or some of the patients are not simulated yet.
+        ValueError: If the group is of another model, or a patient is not simulated yet.
     """
     group: Any = zarr.open_group(path, mode="r")
-    if group.attrs.get("system") != _name(system):
-        raise ValueError(f"{path} is of {group.attrs.get('system')}, not of {_name(system)}")
+    if group.attrs.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has the format {group.attrs.get('format')!r}, this version reads {FORMAT!r}: "
+            "simulate the patients again"
+        )
+    kept = group.attrs["identity"]
+    if kept["parameters"] != fingerprint(system).description["parameters"]:
+        raise ValueError(f"{path} is of {kept['system']['class']}, not of {type(system).__name__}")
+    box = Box.described(system.parameters, group.attrs["box"])
+    differing = differences(kept, _identity(system, box, group.attrs["steps"]))
+    if differing:
+        raise ValueError(
+            f"{path} is of another system: {'; '.join(differing)}. Read it with the system that it "
+            "was simulated with"
+        )
     success = group["success"][rows]
     missing = int(np.sum(success == _NOT_SIMULATED))
     if missing:
@@ -120,7 +134,7 @@ def read_cohort(
     )
     return Cohort(
         system,
-        Box.described(system.parameters, group.attrs["box"]),
+        box,
         group["theta"][rows],
         recording,
         success.astype(bool),
@@ -150,24 +164,15 @@ def _on_first_host(action: Callable[[], Any]) -> Any:
     return given
 
 
-def _name(system: AbstractRecordedSystem) -> str:
-    """Return the model's name with the values of its fields."""
-    return f"{type(system).__module__}.{eqx.tree_pformat(system, short_arrays=False)}"
+def _identity(system: AbstractRecordedSystem, box: Box, steps: int) -> dict[str, Any]:
+    return fingerprint(system, box, steps=steps).description
 
 
 def _describe(system: AbstractRecordedSystem, box: Box, phases: int, steps: int) -> dict[str, Any]:
     return {
-        "format": "jaxtwin cohort 2",
-        "system": _name(system),
-        "free": list(box.names),
+        "format": FORMAT,
+        "identity": _identity(system, box, steps),
         "box": box.describe(),
-        "fixed": {
-            name: spec.default
-            for name, spec in box.parameters.specs().items()
-            if name not in box.names
-        }
-        | dict(box.fixed),
-        "outputs": list(outputs_of(system)._fields),
         "steps": steps,
         "phases": phases,
     }
@@ -180,12 +185,11 @@ def _prepare(path: Path, description: dict[str, Any]) -> Any:
     if not empty and not (path / "zarr.json").exists():
         raise ValueError(f"{path} is not empty and contains no cohort: choose another folder")
     group: Any = zarr.open_group(path, mode="a", attributes=description if empty else None)
-    differing = [key for key, value in description.items() if group.attrs.get(key) != value]
+    differing = differences(dict(group.attrs), description)
     if differing:
         raise ValueError(
-            f"{path} contains another cohort: "
-            + "; ".join(f"{k} is {group.attrs.get(k)}, not {description[k]}" for k in differing)
-            + "; use the same arguments, or choose another folder"
+            f"{path} holds something else: {'; '.join(differing)}. Go on with the same arguments, "
+            "or choose another folder"
         )
 
     def array(name: str, fill: float | int, *axes: int, dtype: str = "float32") -> None:
@@ -194,8 +198,8 @@ def _prepare(path: Path, description: dict[str, Any]) -> Any:
                 name, shape=(n, *axes), chunks=(min(block, n), *axes), dtype=dtype, fill_value=fill
             )
 
-    array("theta", np.nan, len(description["free"]))
-    for name in description["outputs"]:
+    array("theta", np.nan, len(description["identity"]["free"]))
+    for name in description["identity"]["outputs"]:
         array(f"maximum/{name}", np.nan)
         array(f"minimum/{name}", np.nan)
         array(f"waveforms/{name}", np.nan, description["phases"])

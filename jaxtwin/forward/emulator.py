@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.simulate import check_phases
 from jaxtwin.forward.base import AbstractForward
+from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
 from jaxtwin.physics.channels import Channels, select
@@ -55,6 +58,7 @@ class Emulator(AbstractForward):
         box: The box on which it was trained.
         channels: Names of the recorded outputs.
         phases: Number of phases of the waveforms, 0, 1/n, ... (n − 1)/n.
+        steps: Solver steps of the simulations it was trained on.
         error: Its measured error; None if not measured yet.
     """
 
@@ -65,6 +69,7 @@ class Emulator(AbstractForward):
     box: Box = eqx.field(static=True)
     channels: tuple[str, ...] = eqx.field(static=True)
     phases: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
     error: EmulatorError | None = None
 
     @classmethod
@@ -72,9 +77,10 @@ class Emulator(AbstractForward):
         cls,
         system: AbstractRecordedSystem,
         box: Box,
-        channels: tuple[str, ...],
+        channels: str | Sequence[str],
         phases: int,
         *,
+        steps: int | None = None,
         width: int = 256,
         depth: int = 3,
         key: PRNGKeyArray,
@@ -93,7 +99,7 @@ class Emulator(AbstractForward):
         Raises:
             ValueError: If a channel is no output of the system.
         """
-        check_channels(system, channels)
+        channels = check_channels(system, channels)
         values = len(channels) * (2 + phases)
         network = eqx.nn.MLP(
             len(box.names), values, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
@@ -105,8 +111,9 @@ class Emulator(AbstractForward):
             spread=ones,
             system=system,
             box=box,
-            channels=tuple(channels),
+            channels=channels,
             phases=phases,
+            steps=check_phases(system, phases, steps),
         )
 
     def __call__(self, theta: Theta) -> Recording[Channels]:
@@ -179,13 +186,18 @@ def description(emulator: Emulator) -> dict[str, Any]:
     """What is needed to build an emulator again, apart from its arrays."""
     return {
         "kind": "emulator",
-        "system": type(emulator.system).__name__,
+        "identity": _identity(emulator.system, emulator.box, emulator.steps),
         "box": emulator.box.describe(),
         "channels": list(emulator.channels),
         "phases": emulator.phases,
+        "steps": emulator.steps,
         "width": emulator.network.width_size,
         "depth": emulator.network.depth,
     }
+
+
+def _identity(system: AbstractRecordedSystem, box: Box, steps: int) -> dict[str, Any]:
+    return fingerprint(system, box, steps=steps).description
 
 
 def save_emulator(folder: Path, emulator: Emulator) -> None:
@@ -209,18 +221,31 @@ def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
         CheckpointError: If the checkpoint is broken, or of another system.
     """
     kept = checkpoint.config(folder, kind="emulator")
-    if kept["system"] != type(system).__name__:
+    if "identity" not in kept:
         raise checkpoint.CheckpointError(
-            f"the emulator at {folder} stands for {kept['system']}, not for "
-            f"{type(system).__name__}; load it with the system it was trained on"
+            f"the emulator at {folder} was written by an older version, which did not keep what "
+            "system it was trained on: train it again"
+        )
+    name = kept["identity"]["system"]["class"]
+    if name != fingerprint(system).description["system"]["class"]:
+        raise checkpoint.CheckpointError(
+            f"the emulator at {folder} stands for {name}, not for {type(system).__name__}: load it "
+            "with the system it was trained on"
         )
     box = Box.described(system.parameters, kept["box"])
+    differing = differences(kept["identity"], _identity(system, box, kept["steps"]))
+    if differing:
+        raise checkpoint.CheckpointError(
+            f"the emulator at {folder} stands for another system: {'; '.join(differing)}. Load it "
+            "with the system it was trained on, or train one for this system"
+        )
     make = functools.partial(
         Emulator.create,
         system,
         box,
         tuple(kept["channels"]),
         kept["phases"],
+        steps=kept["steps"],
         width=kept["width"],
         depth=kept["depth"],
     )

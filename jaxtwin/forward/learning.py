@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.cohorts.simulate import check_phases, simulate_cohort
 from jaxtwin.forward.emulator import (
     Emulator,
     EmulatorError,
@@ -25,7 +25,7 @@ from jaxtwin.forward.emulator import (
 )
 from jaxtwin.forward.settings import EMULATOR_TRAINING
 from jaxtwin.parameters import Box
-from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
 from jaxtwin.physics.channels import MissingChannelError
 from jaxtwin.training import checkpoint
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
@@ -133,6 +133,7 @@ def learn_emulator(
     channels: Sequence[str],
     *,
     phases: int = 80,
+    steps: int | None = None,
     simulations: int = 16_384,
     unseen: int = 4_096,
     training: TrainingConfig = EMULATOR_TRAINING,
@@ -147,7 +148,8 @@ def learn_emulator(
         system: The model.
         box: What it learns.
         channels: Names of the outputs to emulate.
-        phases: Grid points a period (or a transient); a divisor of the simulator's 240 steps.
+        phases: Number of phases of the waveforms; a divisor of `steps`.
+        steps: Solver steps of the simulations; `system.steps` by default.
         simulations: Simulated patients that it learns from; an eighth as many select the step.
         unseen: Simulated patients that it is measured on.
         training: How it is trained.
@@ -160,14 +162,15 @@ def learn_emulator(
     Raises:
         ValueError: If the folder holds an emulator of something else, or every simulation failed.
     """
+    channels, steps = check_channels(system, channels), check_phases(system, phases, steps)
     place, table = folder / "emulator", folder / "emulator.json"
     if checkpoint.exists(place) and table.exists():
         emulator = load_emulator(place, system)
-        kept = (emulator.box, emulator.channels, emulator.phases)
-        if kept != (box, tuple(channels), phases):
+        kept = (emulator.box, emulator.channels, emulator.phases, emulator.steps)
+        if kept != (box, channels, phases, steps):
             raise ValueError(
-                f"the emulator in {folder} is of {kept[1]} at {kept[2]} phases on the box "
-                f"{kept[0].describe()}: choose another folder, or delete it"
+                f"the emulator in {folder} is of {kept[1]} at {kept[2]} phases and {kept[3]} steps "
+                f"on the box {kept[0].describe()}: choose another folder, or delete it"
             )
         return emulator, json.loads(table.read_text())
     began = time.monotonic()
@@ -179,6 +182,7 @@ def learn_emulator(
             box,
             box.sample(n, seed=3 * seed + k),
             phases=phases,
+            steps=steps,
             progress=functools.partial(progress_bar, desc=f"simulating {part}", unit="chunk"),
         )
         for k, (part, n) in enumerate(
@@ -194,7 +198,9 @@ def learn_emulator(
         )
     learnt, held, new = (part.take(part.success) for part in sets)
     simulated = time.monotonic()
-    untrained = Emulator.create(system, box, tuple(channels), phases, key=jax.random.key(seed))
+    untrained = Emulator.create(
+        system, box, channels, phases, steps=steps, key=jax.random.key(seed)
+    )
     fitted = train_emulator(
         untrained, learnt, held, training, folder=folder, seed=seed, resume=True
     )

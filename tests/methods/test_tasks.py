@@ -43,7 +43,7 @@ def test_impossible_tasks_are_refused(change, words):
 def test_one_name_is_one_name():
     """Not the letters it is made of."""
     assert HEART.hidden == ("P_lv",) and HEART.known == ("T_c",)
-    assert HEART == CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, ("P_lv",), known=("T_c",))
+    assert CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, ("P_lv",), known=("T_c",)) == HEART
 
 
 def test_known_parameters_are_put_in_their_places():
