@@ -183,7 +183,7 @@ def _predict(emulator: Emulator, theta: Float[Array, "patient free"]) -> Recordi
 
 
 def description(emulator: Emulator) -> dict[str, Any]:
-    """What is needed to build an emulator again, apart from its arrays."""
+    """Return everything needed to rebuild an emulator except its arrays."""
     return {
         "kind": "emulator",
         "identity": _identity(emulator.system, emulator.box, emulator.steps),
@@ -201,10 +201,10 @@ def _identity(system: AbstractRecordedSystem, box: Box, steps: int) -> dict[str,
 
 
 def save_emulator(folder: Path, emulator: Emulator) -> None:
-    """Write an emulator, its box and its measured error."""
+    """Save an emulator, its box and its measured error."""
     if emulator.error is None:
         raise ValueError(
-            "this emulator's error was not measured: call `emulator_error` and keep it"
+            "this emulator's error was not measured: call `emulator_error` and set `error` to it"
         )
     error = emulator.error._asdict()
     checkpoint.save(
@@ -215,15 +215,15 @@ def save_emulator(folder: Path, emulator: Emulator) -> None:
 
 
 def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
-    """Read an emulator of a system.
+    """Load an emulator of a system.
 
     Raises:
-        CheckpointError: If the checkpoint is broken, or of another system.
+        CheckpointError: If the checkpoint is damaged, or of another system.
     """
     kept = checkpoint.config(folder, kind="emulator")
     if "identity" not in kept:
         raise checkpoint.CheckpointError(
-            f"the emulator at {folder} was written by an older version, which did not keep what "
+            f"the emulator at {folder} was written by an older version, which did not save the "
             "system it was trained on: train it again"
         )
     name = kept["identity"]["system"]["class"]
@@ -236,7 +236,7 @@ def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
     differing = differences(kept["identity"], _identity(system, box, kept["steps"]))
     if differing:
         raise checkpoint.CheckpointError(
-            f"the emulator at {folder} stands for another system: {'; '.join(differing)}. Load it "
+            f"the emulator at {folder} stands for another system: {'; '.join(differing)}; load it "
             "with the system it was trained on, or train one for this system"
         )
     make = functools.partial(
@@ -249,7 +249,7 @@ def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
         width=kept["width"],
         depth=kept["depth"],
     )
-    # Its shapes alone: drawing weights that are replaced at once takes seconds.
+    # Only the shapes are needed: drawing weights, to replace them at once, would take seconds.
     emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
     network, mean, spread = checkpoint.load(
         folder, (emulator.network, emulator.mean, emulator.spread)

@@ -141,26 +141,28 @@ def learn_emulator(
 ) -> tuple[Emulator, dict[str, float]]:
     """Simulate the box, train an emulator and measure it on unseen points.
 
-    What an earlier call left in the folder is used again; a training that was cut short goes on.
+    An emulator that is already in the folder is loaded, and interrupted training is resumed.
 
     Args:
-        folder: For the emulator, its errors and the training's checkpoints.
-        system: The model.
-        box: What it learns.
+        folder: Folder for the emulator, its errors and the training's checkpoints.
+        system: The model to emulate.
+        box: The box to train it on.
         channels: Names of the outputs to emulate.
         phases: Number of phases of the waveforms; a divisor of `steps`.
         steps: Solver steps of the simulations; `system.steps` by default.
-        simulations: Simulated patients that it learns from; an eighth as many select the step.
-        unseen: Simulated patients that it is measured on.
-        training: How it is trained.
-        seed: Of all draws.
+        simulations: Number of simulated patients for training; an eighth as many are used for
+            validation.
+        unseen: Number of simulated patients for measuring the error.
+        training: Training settings.
+        seed: Seed for all random draws.
 
     Returns:
-        The emulator, and its errors as in `emulator_error`, with how many simulations there were,
-        how many failed and were left out, and the seconds that simulation and training took.
+        The emulator, and its errors as in `emulator_error`, with the number of simulations, the
+        number of failed simulations (which are left out), and the duration of simulation and
+        training [s].
 
     Raises:
-        ValueError: If the folder holds an emulator of something else, or every simulation failed.
+        ValueError: If the folder contains a different emulator, or all simulations failed.
     """
     channels, steps = check_channels(system, channels), check_phases(system, phases, steps)
     place, table = folder / "emulator", folder / "emulator.json"
