@@ -1,9 +1,9 @@
-"""The default encoder beside the paper's: speed of a training step, and error at equal clips.
+"""The default encoder against the paper's: speed of a training step, and error for equal training.
 
     python -m benchmarks.encoders [--run runs/pssl-default --steps 60]
 
-Without a run, only the speed is measured. With one, both encoders are trained from scratch on
-that run's clips for the same number of steps of 16 clips, and scored on its validation clips.
+Without a run, only the speed is measured. With a run, both encoders are trained from scratch on
+its clips for the same number of steps with 16 clips each, and scored on its validation clips.
 """
 
 import argparse
@@ -32,12 +32,12 @@ BATCH = 16
 
 @eqx.filter_jit
 def gradient(encoder: AbstractEncoder, clips: jax.Array) -> AbstractEncoder:
-    """What dominates a training step."""
+    """Return the gradient, whose computation dominates a training step."""
     return eqx.filter_grad(lambda e: jnp.mean(jax.vmap(e)(clips) ** 2))(encoder)
 
 
 def speed(encoder: AbstractEncoder, format: ClipFormat, repeats: int) -> tuple[float, float]:
-    """Clips a second through the gradient (median), and seconds of the first call."""
+    """Return clips per second for the gradient (median), and the duration of the first call [s]."""
     shape = (BATCH, format.frames, format.size, format.size)
     clips = jnp.asarray(np.random.default_rng(0).integers(0, 256, shape), jnp.uint8)
     seconds = []
@@ -49,7 +49,7 @@ def speed(encoder: AbstractEncoder, format: ClipFormat, repeats: int) -> tuple[f
 
 
 def main() -> None:
-    """Measure and print one line an encoder."""
+    """Measure and print one line per encoder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--steps", type=int, default=60)

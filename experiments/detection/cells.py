@@ -1,4 +1,4 @@
-"""Twins of one cohort, by every variant and seed; who is ill is asked of them afterwards."""
+"""Training of twins for every variant and seed, and detection of disease from them."""
 
 import time
 from typing import Any, Literal
@@ -34,7 +34,7 @@ VARIANTS: dict[Variant, tuple[VitalName, ...]] = {
 def fill_cell(
     run: Run, cache: ClipCache, emulator: Emulator, variant: Variant, seed: int, config: Config
 ) -> Learnt:
-    """Train one encoder, and keep what it says of every clip."""
+    """Train one encoder and save its predictions for every clip."""
     folder = run.folder / "cells" / f"{variant}-{seed - config.seed}"
     kept = folder / "predictions.npz"
     if not kept.exists():
@@ -89,14 +89,14 @@ def fill_cell(
     with np.load(kept, allow_pickle=False) as file:
         if file["names"].tolist() != [record.name for record in cache.records]:
             raise ValueError(
-                f"{kept} is about other clips than {config.data or 'the phantoms'} has now: choose "
+                f"{kept} was made from other clips than {config.data or 'the phantoms'}: choose "
                 "another --out"
             )
         return Learnt(file["theta"], file["features"], file["volumes"], file["vitals"])
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """Clips, twins, scores, figures."""
+    """Read the clips, learn the twins, score detection, and draw the figures."""
     began = time.monotonic()
     diagnoses: dict[str, str] = {}
     if config.data is not None and config.labels is not None:
@@ -106,15 +106,15 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         if dataset.skipped:
             first = dataset.skipped[0]
             print(
-                f"{len(dataset.skipped)} clips of {config.data} are refused, the first: "
+                f"{len(dataset.skipped)} clips of {config.data} are skipped, the first: "
                 f"{first.name}: {first.reason}"
             )
         records = dataset.records
         describe_cohort(records, diagnoses, config.healthy)
         if unmatched := sorted(set(diagnoses) - {record.name for record in records}):
             print(
-                f"{len(unmatched)} patients of {config.labels} have no usable clip, "
-                f"{unmatched[0]} the first"
+                f"{len(unmatched)} patients of {config.labels} have no usable clip, the first: "
+                f"{unmatched[0]}"
             )
     emulator, emulator_errors = obtain_emulator(
         run.folder, EIGHT, config.emulator, seed=config.seed
@@ -136,7 +136,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         print(
             f"not every clip has {', '.join(missing)} in FileList.csv ({len(without)} of "
             f"{len(cache.records)} lack one, the first: {cache.records[without[0]].name}): twins "
-            "are learnt from volumes alone; remove those clips' rows to use the others' vitals"
+            "are learnt from volumes alone; remove the rows of those clips to use vital signs"
         )
         variants.remove("vitals")
     learnt: dict[str, list[Learnt]] = {}
@@ -145,7 +145,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             print(f"twins from {variant}, seed {seed}")
             one = fill_cell(run, cache, emulator, variant, seed, config)
             learnt.setdefault(variant, []).append(one)
-            # What experiments.trial and experiments.lvad take as --twins.
+            # Can be given as --twins to experiments.trial and experiments.lvad.
             test = cache.split("TEST")
             write_table(
                 run.folder / "cells" / f"{variant}-{seed - config.seed}" / "predictions.csv",

@@ -1,4 +1,4 @@
-"""The cells of the table: every method at every noise, period known or not, every seed."""
+"""Cells of the table: every method, noise level, known or unknown period, and seed."""
 
 import itertools
 import time
@@ -31,7 +31,7 @@ from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 
 class Patients(NamedTuple):
-    """A seed's patients: those to learn from, to select by, and to be judged on."""
+    """A seed's patients for training, validation and test."""
 
     training: Cohort
     validation: Cohort
@@ -39,10 +39,10 @@ class Patients(NamedTuple):
 
 
 def draw(config: Config, seed: int) -> Patients:
-    """A seed's patients, within physiological limits, in random order."""
+    """Draw a seed's patients within physiological limits, in random order."""
     sizes = (*config.cohort, config.patients)
     patients = draw_cohort(LeftHeart(), SEVEN, sum(sizes), seed=2**24 + seed, phases=SAMPLES)
-    # Not `draw_splits`, which deals by another seed: the saved cells are of these patients.
+    # Not `draw_splits`, which shuffles by another seed: saved cells are of these patients.
     patients = patients.take(np.random.default_rng(seed).permutation(sum(sizes)))
     ends = np.cumsum(sizes)
     parts = [patients.take(slice(end - n, end)) for n, end in zip(sizes, ends, strict=True)]
@@ -52,7 +52,7 @@ def draw(config: Config, seed: int) -> Patients:
 def measure(
     patients: Patients, noise: float, known: bool, seed: int
 ) -> tuple[CurveTask, Curves, Curves, Curves]:
-    """The task, and what is measured of each part of the patients."""
+    """Return the task and the measured curves of each split."""
     names = ("T_c",) if known else ()
     task = CurveTask(
         LeftHeart(), SEVEN, CHANNELS[0], 0.2, CHANNELS[1:], SAMPLES, known=names, noise=noise
@@ -65,7 +65,7 @@ def measure(
 def create(
     method: MethodName, config: Config, emulator: AbstractForward
 ) -> AbstractMethod[CurveTask, Curves]:
-    """A method with the settings of the comparison."""
+    """Create a method with the settings of the comparison."""
     simulator = Simulator(system=LeftHeart(), box=SEVEN, channels=CHANNELS, phases=SAMPLES)
     match method:
         case "pssl":
@@ -83,7 +83,7 @@ def create(
         case "neural_ode":
             return NeuralODE(steps=config.ode_steps)
         case "neural_ode_blind":
-            # Five states, two layers of 50 units and no phase.
+            # As in the paper: five states, two layers of 50 units and no phase input.
             return NeuralODE(steps=config.ode_steps, harmonics=0, augment=4, width=50)
         case "neural_ode_shared":
             return ConditionedNeuralODE(config=config.shared_training)
@@ -96,7 +96,7 @@ def create(
 def fill_cell(
     folder: Path, cell: Cell, patients: Patients, method: AbstractMethod[CurveTask, Curves]
 ) -> None:
-    """Learn, estimate, score, and write what came out."""
+    """Train a method, estimate and score the test patients, and write the results."""
     task, training, validation, test = measure(patients, cell.noise, cell.known, cell.seed)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -126,7 +126,7 @@ def fill_cell(
 
 
 def cells_of(config: Config) -> list[Cell]:
-    """Every cell of the table, seed by seed."""
+    """Return all cells of the table, ordered by seed."""
     cells = [
         Cell(method, noise, known, config.seed + seed)
         for seed, known, noise, method in itertools.product(
@@ -138,7 +138,7 @@ def cells_of(config: Config) -> list[Cell]:
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """All cells, then the tables and figures."""
+    """Compute all cells, then the tables and figures."""
     cells = cells_of(config)
     emulators, patients, seed = {}, None, None
     for i, cell in enumerate(cells):
@@ -170,6 +170,6 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
 
 
 def _emulator(config: Config, run: Run, seed: int):
-    """A seed's emulator, with the task's phases."""
+    """Return a seed's emulator, with the task's phases."""
     folder = run.folder / f"emulator-{seed}"
     return obtain_emulator(folder, SEVEN, config.emulator, seed=seed, phases=SAMPLES)

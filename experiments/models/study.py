@@ -1,4 +1,4 @@
-"""One model after the other: emulator, encoder, estimates, scores."""
+"""Studies of the models: emulator, encoder, estimates and scores."""
 
 import json
 import time
@@ -26,12 +26,12 @@ from jaxtwin.physics.check import check_system
 
 
 def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
-    """All of it for one model; returns what goes into results.json."""
+    """Run the study of one model; return the content of its result.json."""
     task = STUDIES[name].task
     report = check_system(task.system)
     print(f"\n{report}")
     if report.problems:
-        raise ValueError(f"{name}: mend what the report says first")
+        raise ValueError(f"{name}: fix the problems in the report first")
     emulator, errors = learn_emulator(
         run.folder,
         task.system,
@@ -75,7 +75,7 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
 
 
 def correlations(task: CurveTask, estimate: Estimate, truth: Cohort) -> dict[str, float]:
-    """Rank correlation of each learnt parameter with the truth."""
+    """Return the rank correlation of each learnt parameter with the truth."""
     theta, found = np.asarray(estimate.theta), {}
     for i, name in enumerate(task.box.names):
         if name not in task.known:
@@ -84,7 +84,7 @@ def correlations(task: CurveTask, estimate: Estimate, truth: Cohort) -> dict[str
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """One model, or all of them; those that an earlier call finished are kept."""
+    """Study one model, or all of them; models finished by an earlier call are kept."""
     names: tuple[SystemName, ...] = (
         get_args(SystemName) if config.system == "all" else (config.system,)
     )
@@ -94,7 +94,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         part.folder.mkdir(parents=True, exist_ok=True)
         if not (part.folder / "result.json").exists():
             part.json("result", study(name, config, part) | origin())
-            # Compiled programs pile up otherwise, until the system has no more memory maps to give.
+            # Otherwise compiled programs accumulate until the system runs out of memory maps.
             jax.clear_caches()
         results.append(json.loads((part.folder / "result.json").read_text()))
         run.written.append(part.folder / "twins.png")

@@ -1,4 +1,4 @@
-"""The cells of the table: every method on every data set with every seed."""
+"""Cells of the table: every method, data set and seed."""
 
 import dataclasses
 import time
@@ -37,7 +37,7 @@ from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 
 def read_sets(config: Config, run: Run) -> list[DataSet]:
-    """Every data set that there is, checked before any work is done."""
+    """Read and check all data sets, then decode their clips."""
     found: list[tuple[str, tuple[Record, ...], tuple[Skipped, ...], dict[str, str]]] = []
     if config.echonet is not None:
         data = read_echonet(config.echonet)
@@ -60,7 +60,7 @@ def read_sets(config: Config, run: Run) -> list[DataSet]:
 
 
 def camus_with_split(config: Config, run: Run, folder: Path) -> Camus:
-    """CAMUS under the split that was given, or one that is drawn once and kept in the run."""
+    """Read CAMUS with the given split, or with one drawn once and saved in the run's folder."""
     kept = run.folder / "camus_split.csv"
     split = config.camus_split or (kept if kept.exists() else None)
     camus = read_camus(folder, split=split, seed=config.seed, frame_rate=config.camus_frame_rate)
@@ -73,7 +73,7 @@ def camus_with_split(config: Config, run: Run, folder: Path) -> Camus:
 def create(
     method: MethodName, cache: ClipCache, forwards: Mapping[str, AbstractForward], seed: int
 ) -> AbstractClipModel:
-    """An untrained model of a method; one that gives θ has a forward model."""
+    """Create the untrained model of a method; methods that estimate θ have a forward model."""
     name: EncoderName = "conv3d" if method == "supervised_conv3d" else "tubelet"
     forward = forwards.get(method)
     size = 3 if forward is None else len(SEVEN.names)
@@ -91,12 +91,12 @@ def fill_cell(
     forwards: Mapping[str, AbstractForward],
     config: Config,
 ) -> None:
-    """Train one method with one seed, and write what it says of the test clips."""
+    """Train one method with one seed and write its predictions for the test clips."""
     if (folder / "result.json").exists():
         return
     cache, cell, training = data.cache, Run(folder), config.training
     if method == "supervised_longer":
-        # A longer schedule stays longer at rates where nothing improves.
+        # A longer schedule spends more steps at learning rates at which nothing improves.
         training = dataclasses.replace(
             training, steps=3 * training.steps, patience=3 * training.patience
         )
@@ -138,7 +138,7 @@ def fill_cell(
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """All cells, then the tables."""
+    """Compute all cells, then write the tables."""
     sets = read_sets(config, run)
     emulator, emulator_errors = obtain_emulator(
         run.folder, SEVEN, config.emulator, seed=config.seed

@@ -1,6 +1,6 @@
-"""From echo clips to digital twins: physics-informed self-supervised learning, end to end.
+"""Digital twins from echo clips by physics-informed self-supervised learning, end to end.
 
-After Kuang et al., NeurIPS 2024, table 1 (P-SSL).
+Follows Kuang et al., NeurIPS 2024, table 1 (P-SSL).
 """
 
 import json
@@ -37,7 +37,7 @@ BOXES = {"seven": SEVEN, "three": THREE}
 
 
 def score(model: PSSL, cache: ClipCache, split: str) -> tuple[Predictions, dict[str, float]]:
-    """Errors on a split, beside those of predicting the training clips' median for everyone.
+    """Return the errors on a split, with those of always predicting the training median.
 
     Returns:
         The predictions, and the mean errors: EF in points, emulated and re-simulated by the
@@ -66,7 +66,7 @@ def score(model: PSSL, cache: ClipCache, split: str) -> tuple[Predictions, dict[
 def draw_figures(
     run: Run, model: PSSL, cache: ClipCache, got: Predictions, data: Path, real: Path
 ) -> None:
-    """The contact sheet, the scatter plots, the learning curves, the parameters' recovery."""
+    """Draw the contact sheet, scatter plots, learning curves and recovery of the parameters."""
     test = cache.split("TEST")
     frames = np.linspace(0, 15, 6).astype(int)  # one second
     rows = [("real clip\n(pydicom)", read_clip(real, model.format)[frames])]
@@ -106,13 +106,13 @@ def draw_figures(
 
 
 def train(config: PSSLConfig, run: Run) -> dict[str, Any]:
-    """Emulator, clips, encoder, scores and one twin; returns what goes into results.json.
+    """Train emulator and encoder, score them and build one twin; return results.json's content.
 
     Raises:
         ValueError: If there are too few clips.
     """
     began = time.monotonic()
-    # What can be wrong with the flags shows before the hours of work, not after.
+    # Check the flags first, because the work may take hours.
     if config.data is not None:
         check_splits(read_echonet(config.data))
     encoder = create_encoder(
