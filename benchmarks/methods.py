@@ -40,10 +40,11 @@ from jaxtwin.commands.emulator import CHANNELS
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.encoders.create import EncoderName, create_encoder
 from jaxtwin.forward.emulator import Emulator
-from jaxtwin.methods.base import Curves, CurveTask, Learnt
+from jaxtwin.methods.base import Learnt
 from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.neural_ode import NeuralODE
 from jaxtwin.methods.pinn import PINN
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 PATIENTS = (1, 20, 1_000)
@@ -157,7 +158,7 @@ def cost(method: MethodName, n: int, depth: int | None) -> dict[str, Any]:
 def per_patient(method: PINN | NeuralODE, n: int) -> Callable[[], Any]:
     """Return a function to time: `STEPS` steps of a method for n patients."""
     task, measured = curves(n)
-    estimate = method.learn(task, measured, measured, folder=Path(), seed=0).estimate
+    estimate = method.learn(task, measured, measured, seed=0).estimate
     return lambda: estimate(measured)[:3]
 
 

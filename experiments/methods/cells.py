@@ -11,22 +11,22 @@ import numpy as np
 from experiments.methods.figures import draw_boxes, draw_examples
 from experiments.methods.settings import Config, MethodName
 from experiments.methods.table import ONCE, SAMPLES, Cell, markdown, middle, summarise
-from jaxtwin.analysis.metrics import score_curves
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
-from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.emulator import CHANNELS, obtain_emulator
 from jaxtwin.commands.run import Run, origin
 from jaxtwin.commands.tables import write_table
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.forward.simulator import Simulator
-from jaxtwin.methods.base import AbstractCurveMethod, Curves, CurveTask
+from jaxtwin.methods.base import AbstractMethod
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.neural_ode import ConditionedNeuralODE, NeuralODE
 from jaxtwin.methods.pinn import PINN
 from jaxtwin.methods.prior import BoxMiddle
-from jaxtwin.methods.pssl import CurvePSSL
-from jaxtwin.methods.supervised import SupervisedCurves
+from jaxtwin.methods.pssl_curves import CurvePSSL
+from jaxtwin.methods.scores import resimulate, score_curves
+from jaxtwin.methods.supervised_curves import SupervisedCurves
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 
@@ -62,7 +62,9 @@ def measure(
     return task, training, validation, test
 
 
-def create(method: MethodName, config: Config, emulator: AbstractForward) -> AbstractCurveMethod:
+def create(
+    method: MethodName, config: Config, emulator: AbstractForward
+) -> AbstractMethod[CurveTask, Curves]:
     """Create a method with the settings of the comparison."""
     simulator = Simulator(system=LeftHeart(), box=SEVEN, channels=CHANNELS, phases=SAMPLES)
     match method:
@@ -91,23 +93,25 @@ def create(method: MethodName, config: Config, emulator: AbstractForward) -> Abs
             return BoxMiddle()
 
 
-def fill_cell(folder: Path, cell: Cell, patients: Patients, method: AbstractCurveMethod) -> None:
+def fill_cell(
+    folder: Path, cell: Cell, patients: Patients, method: AbstractMethod[CurveTask, Curves]
+) -> None:
     """Train a method, estimate and score the test patients, and write the results."""
     task, training, validation, test = measure(patients, cell.noise, cell.known, cell.seed)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    learnt = method.learn(task, training, validation, folder=folder, seed=cell.seed)
+    learnt = method.learn(task, training, validation, folder=folder, seed=cell.seed, resume=True)
     estimate = learnt.estimate(test)
     seconds = time.monotonic() - began
     scores = score_curves(task, estimate, patients.test)
     write_table(folder / "scores.csv", scores)
-    waveforms = estimate.recording.waveforms
-    curves: dict[str, Any] = dict(zip(waveforms.channel_names, waveforms, strict=True))
+    curves: dict[str, Any] = {}
+    if estimate.recording is not None:
+        waveforms = estimate.recording.waveforms
+        curves |= zip(waveforms.channel_names, waveforms, strict=True)
     if estimate.theta is not None:
         curves["theta"] = estimate.theta
-        theta = np.where(estimate.success[:, None], estimate.theta, np.asarray(SEVEN.low))
-        low, high = np.asarray(SEVEN.low, np.float32), np.asarray(SEVEN.high, np.float32)
-        again = simulate_cohort(LeftHeart(), SEVEN, theta.clip(low, high), phases=SAMPLES)
+        again = resimulate(task, estimate)
         curves |= {f"{c}_resimulated": getattr(again.recording.waveforms, c) for c in CHANNELS}
     np.savez(folder / "curves.npz", allow_pickle=False, measured=test.values, **curves)
     result = {

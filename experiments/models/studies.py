@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, get_args
 
 from experiments.models.settings import SystemName
-from jaxtwin.methods.base import CurveTask
+from jaxtwin.methods.tasks import CurveTask
 from jaxtwin.models.bjordalsbakke import SYSTEMIC, Bjordalsbakke
 from jaxtwin.models.ferreira import NINE, Ferreira
 from jaxtwin.models.four_chambers import BOTH_SIDES, FourChambers

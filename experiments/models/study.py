@@ -11,16 +11,17 @@ from scipy import stats
 from experiments.models.settings import Config, SystemName
 from experiments.models.studies import STUDIES
 from experiments.models.table import draw, markdown, table
-from jaxtwin.analysis.metrics import score_curves
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_splits
 from jaxtwin.commands.run import Run, origin
 from jaxtwin.commands.tables import write_table
 from jaxtwin.forward.learning import learn_emulator
-from jaxtwin.methods.base import AbstractCurveMethod, CurveTask, Estimate
+from jaxtwin.methods.base import AbstractMethod, Estimate
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.prior import BoxMiddle
-from jaxtwin.methods.pssl import CurvePSSL
+from jaxtwin.methods.pssl_curves import CurvePSSL
+from jaxtwin.methods.scores import score_curves
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.physics.check import check_system
 
 
@@ -47,7 +48,7 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
     )
     random = np.random.default_rng((config.seed, 1))
     training, validation, test = (task.measure(part, random) for part in parts)
-    methods: dict[str, AbstractCurveMethod] = {
+    methods: dict[str, AbstractMethod[CurveTask, Curves]] = {
         "P-SSL (emulator)": CurvePSSL(emulator, config.training),
         "fit through the simulator": LeastSquares(starts=config.starts),
         "the middle of the box": BoxMiddle(),
@@ -55,7 +56,9 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
     rows = {}
     for title, method in methods.items():
         began = time.monotonic()
-        learnt = method.learn(task, training, validation, folder=run.folder, seed=config.seed)
+        learnt = method.learn(
+            task, training, validation, folder=run.folder, seed=config.seed, resume=True
+        )
         estimate = learnt.estimate(test)
         seconds = time.monotonic() - began
         scores = score_curves(task, estimate, parts[2])

@@ -10,7 +10,8 @@ from experiments.models.studies import STUDIES, Study
 from jaxtwin import plotting
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.methods.base import Curves, Estimate
+from jaxtwin.methods.base import Estimate
+from jaxtwin.methods.tasks import Curves
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
@@ -66,6 +67,8 @@ def table(results: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 def draw(study: Study, estimate: Estimate, test: Curves, truth: Cohort) -> Figure:
     """Draw the curves of three twins and of their patients, and all parameters, learnt and true."""
     task = study.task
+    assert estimate.recording is not None
+    emulated = estimate.recording.waveforms
     theta = np.asarray(estimate.theta, np.float32)
     again = simulate_cohort(task.system, task.box, theta, phases=task.samples)
     true = getattr(truth.recording.waveforms, task.channel)
@@ -83,7 +86,7 @@ def draw(study: Study, estimate: Estimate, test: Curves, truth: Cohort) -> Figur
                 ax,
                 np.arange(task.samples) / task.samples,
                 {
-                    "emulated": estimate.recording.waveforms[channel][patient],
+                    "emulated": emulated[channel][patient],
                     "re-simulated": getattr(again.recording.waveforms, channel)[patient],
                 },
                 truth=getattr(truth.recording.waveforms, channel)[patient],
