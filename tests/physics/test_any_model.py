@@ -42,8 +42,8 @@ def test_a_trial_of_lungs(lungs):
     arms = {
         "as before": Nothing(),
         "pressure": Settings({"P_i": 18.0}),  # instead of 15
-        "bronchodilator": Drug({"R": -0.5}),
-        "both": combine(Settings({"P_i": 18.0}), Drug({"R": -0.5})),
+        "bronchodilator": Drug({"R": -0.4}),
+        "both": combine(Settings({"P_i": 18.0}), Drug({"R": -0.4})),
     }
     trial = run_trial(lungs, arms)
     assert trial.success.all() and set(trial.values) == set(Lung().readings())
