@@ -1,4 +1,4 @@
-"""The training loop: it converges, keeps the best model, and resumes exactly.
+"""The training loop: it converges, keeps the best model, and resumes exactly."""
 
 import dataclasses
 import json
