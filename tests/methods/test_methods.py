@@ -165,7 +165,7 @@ def test_channels_are_found_by_name():
             found.append(learnt.estimate(curves).recording.waveforms)
     assert found[0].channel_names == found[1].channel_names == ("a", "b")
     np.testing.assert_allclose(found[0].b, found[1].b, rtol=1e-4)
-    with pytest.raises(ValueError, match="make it with channels=task.channels"):
+    with pytest.raises(ValueError, match=r"make it with channels=task\.channels"):
         CurvePSSL(Simulator(TwoCompartments(), box, "a", 24)).learn(task, curves, curves)
 
 
