@@ -153,7 +153,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             cell.seed, _emulator(config, run, cell.seed)
         )
         fill_cell(folder, cell, patients, create(cell.method, config, emulator))
-        # Compiled programs pile up otherwise, until the system has no more memory maps to give.
+        # Otherwise compiled programs accumulate until the system runs out of memory maps.
         jax.clear_caches()
     rows = summarise(cells, run.folder)
     write_table(run.folder / "methods.csv", {k: [row[k] for row in rows] for k in rows[0]})

@@ -1,4 +1,4 @@
-"""Errors are zero at the truth, hidden where there is no answer, and their intervals cover."""
+"""Errors: zero at the truth, NaN without an estimate, and intervals with correct coverage."""
 
 import numpy as np
 import pytest

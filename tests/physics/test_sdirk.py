@@ -1,4 +1,4 @@
-"""The implicit solver against closed forms, dense linear algebra and its own theory."""
+"""The implicit solver against closed forms, dense linear algebra and theory."""
 
 from typing import NamedTuple
 
