@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from jaxtwin.parameters import Box
@@ -156,7 +157,7 @@ def _array(value: Any, where: str) -> Any:
             f"{where} is a traced value: take the fingerprint outside of jax.jit, jax.vmap and "
             "jax.grad, where it is a number"
         )
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     array = np.asarray(value)
     if array.ndim == 0:
@@ -171,7 +172,8 @@ def _array(value: Any, where: str) -> Any:
 def _name(thing: Any, where: str) -> str:
     """Module and name of a class or function."""
     name = getattr(thing, "__qualname__", getattr(thing, "__name__", "<"))
-    if "<" in name:
+    # A function inside another may hold values that its name does not tell; a class seldom does.
+    if "<lambda>" in name or ("<" in name and not isinstance(thing, type)):
         raise ValueError(
             f"{where} is {thing}, which cannot be told from another of that name: define it with "
             "`def` or `class` at the top of a module, or make it a dataclass with the numbers it "

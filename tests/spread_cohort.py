@@ -6,11 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtwin.treatments.interventions import Nothing, Pump
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.cohorts.store import read_cohort, simulate_into
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.treatments import Nothing, Pump
 from jaxtwin.treatments.trials import run_trial
 
 
@@ -48,7 +48,9 @@ def main() -> None:
 
     cohort = simulate_cohort(LeftHeart(), SEVEN, theta[:20], source="20 points of the box")
     trial = run_trial(cohort, {"control": Nothing(), "pump": Pump(9_000.0)}, mesh=mesh)
-    np.savez(arguments.out / f"trial-{arguments.process}.npz", failed=trial.failed, **trial.values)
+    np.savez(
+        arguments.out / f"trial-{arguments.process}.npz", success=trial.success, **trial.values
+    )
 
     store = arguments.out / "store"
     simulate_into(store, LeftHeart(), SEVEN, theta, block=20, **options)

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,24 @@ for arguments in (["--help"], *([name, "--help"] for name in {COMMANDS!r})):
 print(*[name for name in {HEAVY!r} if name in sys.modules])
 """
     got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert got.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", ["pssl", "twin", "trial", "table_ef", "detection"])
+def test_help_of_experiments_imports_nothing_heavy(name):
+    code = f"""
+import contextlib, io, runpy, sys
+sys.argv = ["x", "--help"]
+said = io.StringIO()
+with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+    runpy.run_module("experiments.{name}", run_name="__main__", alter_sys=True)
+assert "usage: python -m experiments.{name}" in said.getvalue(), said.getvalue()
+print(*[name for name in {HEAVY!r} if name in sys.modules])
+"""
+    root = Path(__file__).parents[1]
+    got = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+    )
     assert got.stdout.split() == []
 
 

@@ -1,6 +1,7 @@
 """Every page's code runs as it stands, from top to bottom; the newcomer's page stays short."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
 
 def test_pages_with_code_are_all_run():
     assert {page.stem for page in DOCS.glob("*.md") if blocks(page.stem)} == set(PAGES)
+
+
+def test_the_reference_is_of_modules_that_are_there():
+    names = [
+        name
+        for page in (DOCS / "api").glob("*.md")
+        for name in re.findall(r"^::: (\S+)", page.read_text(), re.M)
+    ]
+    assert len(names) > 40 and len(set(names)) == len(names)
+    assert [name for name in names if find_spec(name) is None] == []
 
 
 def test_from_a_class_to_twins_in_sixty_lines():

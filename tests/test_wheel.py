@@ -79,4 +79,8 @@ def test_trained_and_twins_built_away_from_the_clone(run, installed):
     run("jaxtwin", "train", "--preset", "tiny", "--out", "trained")
     output = run("jaxtwin", "twin", clip, "--run", "trained", "--out", "twins")
     assert "twin_examples_ybr_color.json" in output and "T_c" in output
-    assert "error: " in run("jaxtwin", "twin", "x.avi", "--run", "twins", "--out", "no", status=2)
+    # A folder that is no run, and a clip that is not there.
+    said = run("jaxtwin", "twin", clip, "--run", "twins", "--out", "no", status=2)
+    assert "error: twins holds no finished training run" in said and "Traceback" not in said
+    said = run("jaxtwin", "twin", "x.avi", "--run", "trained", "--out", "unread", status=2)
+    assert "error: x.avi: no such file" in said and "Traceback" not in said

@@ -68,9 +68,7 @@ class Familiarity(eqx.Module):
         gaussian = cls(
             jnp.asarray(mean),
             jnp.asarray(np.pad(directions[:axes], empty)),
-            jnp.asarray(
-                np.pad(np.maximum(variances[:axes], floor), empty[0], constant_values=1.0)
-            ),
+            jnp.asarray(np.pad(np.maximum(variances[:axes], floor), empty[0], constant_values=1.0)),
             jnp.asarray(np.maximum(rest, floor)),
             jnp.asarray(jnp.inf, training.dtype),
         )

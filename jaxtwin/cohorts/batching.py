@@ -1,4 +1,4 @@
-"""Apply a function of one patient to many, in chunks, on all cores or devices."""
+"""Mapping of a function of one patient over many, in chunks, on all cores or devices."""
 
 import collections
 import os
@@ -17,14 +17,15 @@ from jaxtyping import Float
 from jaxtwin.parameters import Theta
 
 Progress = Callable[[Iterable], Iterable]
-"""Wraps the chunks of a long computation, as `tqdm` does."""
+"""Wrapper for the iterable of chunks of a long computation, such as `tqdm`."""
 
 
 def default_chunk(dtype: Any) -> int:
-    """Patients computed together on one device.
+    """Return the number of patients computed together on one device.
 
-    On a CPU 512 in float32 and 256 in float64: fewer pay more for the overhead of each small
-    operation, more no longer fit the cache. On an accelerator 131,072, about 3 GB.
+    On a CPU this is 512 in float32 and 256 in float64: with fewer, the overhead of each small
+    operation dominates; with more, the data no longer fit in the cache. On an accelerator it is
+    131,072, which takes about 3 GB.
     """
     return 2048 // np.dtype(dtype).itemsize if jax.default_backend() == "cpu" else 131_072
 
@@ -40,32 +41,34 @@ def map_patients(
     """Apply a function of one patient to many, in chunks, on all cores or devices.
 
     Args:
-        function: From θ to any pytree of arrays, such as observables or their gradient. It is
-            vmapped and compiled once, and again for another function: give the same object
+        function: Function from one patient's θ to any pytree of arrays, such as readings or their
+            gradient. It is vmapped and compiled. To avoid recompilation, pass the same object
             each time, or an `equinox.Partial` of one.
-        theta: One row a patient. Its dtype is the dtype computed in; float64 needs JAX's x64 mode.
-        chunk: Patients computed together on one device; `default_chunk` of θ's dtype by default.
-        mesh: Devices over which each chunk is spread, along all of the mesh's axes; by default
-            only JAX's default device. It may span several processes
-            (`jax.distributed.initialize`): all call this with the same arguments, and all get
-            the whole result.
-        progress: Wraps the chunks, whose number is known, for example `tqdm.tqdm`.
+        theta: Parameters, one row per patient. The computation uses its dtype; float64 needs JAX's
+            x64 mode.
+        chunk: Number of patients computed together on one device; `default_chunk` of θ's dtype by
+            default.
+        mesh: Devices over which each chunk is distributed, along all axes of the mesh; by default
+            only JAX's default device. The mesh may span several processes
+            (`jax.distributed.initialize`): all of them call this with the same arguments, and all
+            get the whole result.
+        progress: Wrapper for the iterable of chunks, which has a length; `tqdm.tqdm`, for example.
 
     Returns:
-        The function's results as NumPy arrays, [patient, ...] on every leaf.
+        The function's results as NumPy arrays, with a leading patient axis on every leaf.
 
     Raises:
         ValueError: If θ is not a table, or `chunk` is not positive.
     """
     theta = np.asarray(theta)
     if theta.ndim != 2 or not len(theta):
-        raise ValueError(f"θ of shape {theta.shape}: expected one row a patient, at least one")
+        raise ValueError(f"θ of shape {theta.shape}: expected one row per patient, at least one")
     if chunk is None:
         chunk = default_chunk(theta.dtype)
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: expected at least one patient")
     together = chunk * (1 if mesh is None else mesh.size)
-    # JAX's context managers act on the caller's thread alone.
+    # JAX's context managers only affect the caller's thread.
     x64 = jnp.result_type(float) == jnp.float64
     (device,) = jnp.zeros(()).devices()
 
@@ -75,7 +78,7 @@ def map_patients(
 
     def compute(start: int):
         rows = theta[start : start + together]
-        # Every chunk has the same shape, so that the loop compiles once.
+        # Every chunk has the same shape, so that the function compiles once.
         padded = np.concatenate([rows, np.repeat(rows[-1:], together - len(rows), axis=0)])
         results = _fetch(_map_chunk(function, _spread(padded, mesh), mesh))
         return jax.tree.map(lambda leaf: leaf[: len(rows)], results)
@@ -86,8 +89,8 @@ def map_patients(
         # XLA runs a loop of small operations on one core.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
         threads = len(cores) or os.cpu_count() or 1
-        # XLA shares a batch of matrix factorisations out over its own threads, one a core, and the
-        # thread that asks waits: if all of them did at once, all would wait for ever.
+        # XLA distributes a batch of matrix factorisations over its own threads, one per core, while
+        # the calling thread waits. If all of them waited at once, they would deadlock.
         with jax.enable_x64(x64), jax.default_device(device):
             waits = _factorises(function, theta[:1].repeat(chunk, axis=0))
         threads = max(1, threads - waits)
@@ -113,7 +116,7 @@ _FACTORISATIONS = {
 
 
 def _factorises(function: Callable[[Theta], Any], rows: Any) -> bool:
-    """Whether a chunk's computation factorises matrices; it is traced once, here or by its run."""
+    """Return whether a chunk's computation factorises matrices. The run reuses this trace."""
     traced, *_ = eqx.filter_make_jaxpr(_map_chunk)(function, rows, None)
 
     def holds(jaxpr: Any) -> bool:
@@ -132,7 +135,7 @@ def _factorises(function: Callable[[Theta], Any], rows: Any) -> bool:
 
 @eqx.filter_jit
 def _map_chunk(function: Callable[[Theta], Any], theta, mesh: Mesh | None):
-    """A chunk on one device, or a part of it on each device of the mesh."""
+    """Compute a chunk on one device, or a part of it on each device of the mesh."""
     if mesh is None:
         return jax.vmap(function)(theta)
     over_all = PartitionSpec(mesh.axis_names)
@@ -144,7 +147,7 @@ def _map_chunk(function: Callable[[Theta], Any], theta, mesh: Mesh | None):
 
 
 def _spread(rows: np.ndarray, mesh: Mesh | None):
-    """Rows over all devices of a mesh, of which this process may have only some."""
+    """Distribute rows over all devices of a mesh, which may belong to several processes."""
     if mesh is None:
         return rows
     sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
@@ -152,14 +155,14 @@ def _spread(rows: np.ndarray, mesh: Mesh | None):
 
 
 def _fetch(results: Any) -> Any:
-    """Results as NumPy arrays, those of other processes too."""
+    """Return the results as NumPy arrays, including those of other processes."""
     if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(results)):
         return jax.tree.map(np.asarray, results)
     return multihost_utils.process_allgather(results, tiled=True)
 
 
 class _InOrder:
-    """run(start) for each start, in order, at most `threads` of them ahead of the reader."""
+    """Iterable over run(start) for each start, in order, computed `threads` ahead of the reader."""
 
     def __init__(self, run: Callable[[int], Any], starts: Sequence[int], threads: int):
         self.run, self.starts, self.threads = run, starts, threads

@@ -1,4 +1,4 @@
-"""Simulated patients: who they are, what was recorded of each, and whether it can be used."""
+"""Cohorts of simulated patients: their parameters, recordings and whether simulation succeeded."""
 
 import dataclasses
 import math
@@ -15,23 +15,23 @@ from jaxtwin.physics.base import AbstractRecordedSystem, reading
 from jaxtwin.physics.solution import Outputs, Recording
 
 Limits = Mapping[str, tuple[float, float]]
-"""Lowest and highest value of readings, by name."""
+"""Lowest and highest allowed value of readings, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cohort(Generic[Outputs]):
-    """Patients of one system, simulated.
+    """Simulated patients of one system.
 
     Attributes:
         system: The model.
         box: The free parameters.
         theta: The free parameters of each patient, in the box's order and the parameters' units.
-        recording: What was recorded of each patient, [patient, ...] on every leaf.
-        success: Whether the simulation can be used; where not, the recording means nothing.
-        residual: How far each beat is from periodic, as in `Stats`; NaN where it diverged.
+        recording: The patients' recordings, with a leading patient axis on every leaf.
+        success: Whether each simulation succeeded; if not, its recording is meaningless.
+        residual: Deviation of each beat from periodicity, as in `Stats`; NaN if it diverged.
         error: Estimated discretisation error of each recording, as in `Stats`.
-        source: Where the patients come from, for reports.
-        accepted: Share of the points drawn whose readings were within the limits.
+        source: Origin of the patients, for reports.
+        accepted: Fraction of the drawn points whose readings were within the limits.
     """
 
     system: AbstractRecordedSystem
@@ -76,7 +76,7 @@ class Cohort(Generic[Outputs]):
         return {name: np.asarray(reading(self.system, name).of(self.recording)) for name in names}
 
     def within(self, limits: Limits) -> Bool[np.ndarray, " patient"]:
-        """Whether each patient's simulation succeeded, with all readings within the limits."""
+        """Return which patients were simulated successfully with all readings within the limits."""
         held = np.asarray(self.success)
         values = self.read(limits)
         for name, (low, high) in limits.items():
@@ -84,10 +84,10 @@ class Cohort(Generic[Outputs]):
         return held
 
     def failures(self, limit: int = 3) -> str:
-        """Describe the patients whose simulation failed; "" if there are none.
+        """Describe the patients whose simulation failed; return "" if there are none.
 
         Args:
-            limit: How many are described in full.
+            limit: Maximum number of patients described in full.
         """
         failed = np.flatnonzero(~self.success)
         if not failed.size:
@@ -99,7 +99,7 @@ class Cohort(Generic[Outputs]):
                 for spec, value in zip(self.box.specs, self.theta[i], strict=True)
             )
             how = (
-                f"changes by {self.residual[i]:.1e} a beat"
+                f"changes by {self.residual[i]:.1e} per beat"
                 if np.isfinite(self.residual[i])
                 else "diverged"
             )
@@ -110,12 +110,13 @@ class Cohort(Generic[Outputs]):
 
 
 def join(cohorts: Sequence[Cohort[Outputs]]) -> Cohort[Outputs]:
-    """Put patients of the same system and box into one cohort.
+    """Join cohorts of the same system and box into one.
 
-    Its `source` names those of all parts; where the shares accepted differ, its own is NaN.
+    The result's `source` lists the sources of all parts. Its `accepted` is NaN if the parts'
+    values differ.
 
     Raises:
-        ValueError: If there is no cohort, or they differ in system or box.
+        ValueError: If there is no cohort, or the cohorts differ in system or box.
     """
     alike = all(
         cohort.box == cohorts[0].box and eqx.tree_equal(cohort.system, cohorts[0].system)

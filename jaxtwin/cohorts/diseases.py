@@ -1,8 +1,9 @@
-"""Cohorts in which some hearts are ill: each disease a documented change of the parameters.
+"""Cohorts with diseases, each defined as a documented change of the parameters.
 
-Resistances follow from the mean pressure gradients of the guidelines over the flow of a stroke of
-70 mL: in half a second of filling 140 mL/s through the mitral valve, in 0.3 s of ejection 230 mL/s
-through the aortic valve. Whatever a disease does not change is drawn as in health.
+Valve resistances are the guidelines' mean pressure gradients divided by the mean flow at a stroke
+volume of 70 mL: 140 mL/s through the mitral valve (filling takes 0.5 s), 230 mL/s through the
+aortic valve (ejection takes 0.3 s). Parameters that a disease does not change are drawn from the
+healthy ranges.
 """
 
 import math
@@ -18,14 +19,14 @@ from jaxtwin.physics.base import AbstractRecordedSystem
 
 
 class Disease(NamedTuple):
-    """A group of patients.
+    """A disease (or health), as ranges of parameters.
 
     Attributes:
-        name: What they have.
-        share: Of the cohort.
-        ranges: Parameters that differ from health, each drawn uniformly from its range.
-        source: Of the ranges.
-        marker: The parameter that is the disease, and whether it rises (1) or falls (-1).
+        name: Name of the disease.
+        share: Fraction of the cohort that has it.
+        ranges: Ranges of the parameters that differ from health; values are drawn uniformly.
+        source: Reference for the ranges.
+        marker: The parameter that defines the disease, and whether it rises (1) or falls (-1).
     """
 
     name: str
@@ -87,7 +88,7 @@ DISEASES = (
         ("R_s", 1),
     ),
 )
-"""Of a clinic's cohort: six in ten healthy, the rest in equal parts."""
+"""Groups of the default cohort: 60% healthy and 10% for each of four diseases."""
 
 
 class Patients(NamedTuple):
@@ -95,8 +96,8 @@ class Patients(NamedTuple):
 
     Attributes:
         cohort: The simulated patients.
-        diagnosis: The disease of each.
-        drawn: By disease, how many were drawn for those who are within the limits.
+        diagnosis: Name of each patient's disease.
+        drawn: Number of patients drawn per disease, including those outside the limits.
     """
 
     cohort: Cohort
@@ -114,24 +115,24 @@ def draw_diseased(
     limits: Limits | None = None,
     phases: int = 80,
 ) -> Patients:
-    """A cohort in random order whose hearts are within physiological limits.
+    """Draw a cohort with diseases, in random order, with readings within limits.
 
     Args:
         system: The model.
-        box: Its free parameters: all that the ranges are of.
-        n: How many; each disease has its share of them, rounded to the nearest.
-        seed: Of all draws.
-        diseases: Who is in it; the first is health, from which the others differ.
-        limits: What a patient's readings must be within; the system's own by default.
-        phases: Of the waveforms.
+        box: The free parameters; exactly those that have ranges.
+        n: Number of patients; each disease has its share of them, rounded to the nearest integer.
+        seed: Seed for all draws.
+        diseases: Groups of the cohort. The first is health, from which the others differ.
+        limits: Limits of the patients' readings; the system's own by default.
+        phases: Number of phases of the waveforms.
 
     Raises:
-        ValueError: If shares do not add up to one, ranges are not the box's, or fewer than one
-            draw in sixteen of a disease is within the limits.
+        ValueError: If the shares do not add up to 1, the ranges are not those of the box, or fewer
+            than one draw in sixteen of a disease is within the limits.
     """
     shares = np.array([disease.share for disease in diseases])
     if not math.isclose(shares.sum(), 1, rel_tol=1e-6) or (shares <= 0).any():
-        raise ValueError(f"shares {shares.tolist()}: expected positive ones that add up to 1")
+        raise ValueError(f"shares {shares.tolist()}: expected positive numbers that add up to 1")
     ends = np.rint(np.cumsum(shares) * n).astype(int)
     sizes = np.diff(ends, prepend=0)
     if not sizes.all():
@@ -151,7 +152,7 @@ def draw_diseased(
                 f"{', '.join(box.names)}"
             )
         low, high = np.array([ranges[name] for name in box.names]).T
-        # All are drawn at once, so that the first ones do not depend on how many are needed.
+        # All are drawn at once, so that the first ones do not depend on the number needed.
         theta = random.uniform(low, high, (16 * size, len(low)))
         found: list[Cohort] = []
         count = held = 0

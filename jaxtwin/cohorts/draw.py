@@ -1,4 +1,4 @@
-"""Draw cohorts from a box, within limits on their readings."""
+"""Drawing of cohorts from a box, within limits on their readings."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ def draw_cohort(
     phases: int = 80,
     progress: Progress = iter,
 ) -> Cohort[Any]:
-    """The first n patients of a Sobol sequence over the box whose readings are within limits.
+    """Draw the first n patients of a Sobol sequence over the box with readings within limits.
 
     Args:
         system: The model.
-        box: Says which parameters θ holds.
-        n: How many.
-        seed: Of the sequence.
-        limits: By name of a reading, the lowest and highest value; the system's own by default.
-        phases: Number of grid points a period, see `simulate_cohort`.
-        progress: Wraps the chunks, see `map_patients`.
+        box: The free parameters.
+        n: Number of patients.
+        seed: Seed for the sequence.
+        limits: Lowest and highest value of readings, by name; the system's own by default.
+        phases: Number of phases of the recordings, see `simulate_cohort`.
+        progress: Wrapper for the iterable of chunks, see `map_patients`.
 
     Returns:
-        The patients, with the share of the points drawn that was within the limits in `accepted`.
+        The patients. `accepted` is the fraction of drawn points that was within the limits.
 
     Raises:
         ValueError: If fewer than one point in eight is within the limits.
@@ -52,7 +52,7 @@ def draw_cohort(
         if drawn >= 8 * n:
             if not cohort.success.any():
                 raise ValueError(
-                    f"{cohort.failures()}\nprint(check_system(system)) says what is wrong"
+                    f"{cohort.failures()}\nprint(check_system(system)) shows what is wrong"
                 )
             raise ValueError(
                 f"only {held.sum()} of {drawn} points of the box are within {dict(limits)}: "
@@ -71,9 +71,9 @@ def draw_splits(
     phases: int = 80,
     progress: Progress = iter,
 ) -> list[Cohort[Any]]:
-    """Cohorts of such sizes, such as training, validation and test, with no patient in two.
+    """Draw disjoint cohorts of given sizes, such as training, validation and test.
 
-    Drawn together by `draw_cohort`, and dealt in random order.
+    All patients are drawn together by `draw_cohort` and assigned in random order.
     """
     patients = draw_cohort(
         system, box, sum(sizes), seed=seed, limits=limits, phases=phases, progress=progress

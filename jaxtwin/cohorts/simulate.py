@@ -1,4 +1,4 @@
-"""Simulate many patients: their periodic orbits, or their transients."""
+"""Simulation of many patients: their periodic orbits, or their transients."""
 
 from typing import Any, Generic
 
@@ -16,7 +16,7 @@ from jaxtwin.physics.solution import Outputs, Recording
 
 
 class Simulation(eqx.Module, Generic[Outputs]):
-    """One patient's simulation, inside jit and vmap; see `Cohort` for the entries."""
+    """One patient's simulation, inside jit and vmap; see `Cohort` for the fields."""
 
     recording: Recording[Outputs]
     success: Bool[Array | np.ndarray, "*patient"]
@@ -54,7 +54,7 @@ def simulate_cohort(
     throw: bool = False,
     source: str = "",
 ) -> Cohort[Any]:
-    """Simulate any number of patients in float32: periodic orbits, or transients.
+    """Simulate any number of patients in float32: their periodic orbits, or transients.
 
     Args:
         system: The model.
@@ -62,17 +62,17 @@ def simulate_cohort(
         theta: The free parameters of each patient, one row per patient.
         phases: Number of phases of the recordings; a divisor of `steps`.
         steps: Solver steps over the system's duration; `system.steps` by default.
-        chunk: Patients simulated together, see `map_patients`.
+        chunk: Number of patients simulated together, see `map_patients`.
         mesh: Devices to use, see `map_patients`.
-        progress: Wraps the chunks, see `map_patients`.
-        throw: Whether to raise where a simulation failed; otherwise it is reported in `success`
-            and `failures`, and spoils no other.
-        source: Where the patients come from, for reports.
+        progress: Wrapper for the iterable of chunks, see `map_patients`.
+        throw: Whether to raise if a simulation failed. Otherwise `success` and `failures` report
+            it, and the other patients are not affected.
+        source: Origin of the patients, for reports.
 
     Raises:
         ValueError: If the box is of another model, `phases` does not divide the number of solver
             steps, θ is not a table, a θ is outside the box, or `chunk` is not positive.
-        RuntimeError: With `throw`, if a simulation failed.
+        RuntimeError: If `throw` is set and a simulation failed.
     """
     if not issubclass(box.parameters, system.parameters):
         raise ValueError(

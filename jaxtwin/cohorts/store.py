@@ -1,11 +1,10 @@
-"""Cohorts too large for memory: simulated block by block into a Zarr group on disk."""
+"""Cohorts too large for memory, simulated block by block into a Zarr group on disk."""
 
 import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 import zarr
@@ -15,10 +14,12 @@ from jax.sharding import Mesh
 from jaxtwin.cohorts.batching import Progress
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import check_phases, simulate_cohort
+from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
 from jaxtwin.physics.solution import Recording
 
+FORMAT = "jaxtwin cohort 2"
 _NOT_SIMULATED = -1
 
 
@@ -35,34 +36,34 @@ def simulate_into(
     mesh: Mesh | None = None,
     progress: Progress = iter,
 ) -> None:
-    """Simulate any number of patients into a Zarr group, or go on with one that was cut short.
+    """Simulate any number of patients into a Zarr group, or resume an interrupted simulation.
 
     The group holds a `Cohort` as arrays: theta, maximum/V_lv, minimum/V_lv, waveforms/V_lv and so
     on for every output, duration, residual, error, and success (1 or 0; -1 where not simulated
-    yet). Its attributes say what it is of. Memory does not grow with the number of
-    patients: one block is held at a time, about 10 kB a patient with the left heart's outputs.
+    yet). Its attributes describe the cohort. Memory does not grow with the number of patients:
+    one block is held at a time, about 10 kB per patient for the left heart's outputs.
 
     Args:
         path: Folder of the group. If it exists, its finished blocks are kept.
         system: The model.
-        box: Says which parameters θ holds.
-        theta: One row a patient: an array, or anything with a shape and slices, such as a
-            `numpy.memmap` or a Zarr array.
+        box: The free parameters.
+        theta: Parameters, one row per patient: an array, or anything with a shape and slices, such
+            as a `numpy.memmap` or a Zarr array.
         phases: Number of phases of the recordings; a divisor of `steps`.
         steps: Solver steps over the system's duration; `system.steps` by default.
-        block: Patients written together.
-        chunk: Patients simulated together, see `simulate_cohort`.
-        mesh: Devices to use, see `simulate_cohort`. With several processes the first one writes.
-        progress: Wraps the list of blocks that are still to be simulated.
+        block: Number of patients written together.
+        chunk: Number of patients simulated together, see `simulate_cohort`.
+        mesh: Devices to use, see `simulate_cohort`. With several processes, the first one writes.
+        progress: Wrapper for the list of blocks that are still to be simulated.
 
     Raises:
-        ValueError: If the group at `path` is of something else, an argument is not as said, or a θ
-            is outside the box; the blocks before are kept.
+        ValueError: If the group at `path` holds another cohort, an argument is invalid, or a θ is
+            outside the box. Blocks finished before are kept.
     """
     if len(theta.shape) != 2 or not theta.shape[0] or block < 1:
         raise ValueError(
-            f"θ of shape {tuple(theta.shape)} in blocks of {block}: expected one row a patient, at "
-            "least one, and at least one patient a block"
+            f"θ of shape {tuple(theta.shape)} in blocks of {block}: expected one row per patient, "
+            "at least one, and at least one patient per block"
         )
     steps = check_phases(system, phases, steps)
     if theta.shape[1] != len(box.names):
@@ -90,25 +91,38 @@ def simulate_into(
 def read_cohort(
     path: str | Path, system: AbstractRecordedSystem, rows: slice = slice(None)
 ) -> Cohort[Any]:
-    """Simulated patients of a Zarr group that `simulate_into` made.
+    """Read simulated patients from a Zarr group written by `simulate_into`.
 
     Args:
         path: Folder of the group.
-        system: The model it is of.
-        rows: Which patients; all by default.
+        system: The model of the patients.
+        rows: Patients to read; all by default.
 
     Raises:
-        ValueError: If it is of another model, or some of these patients are not simulated yet.
+        ValueError: If the group is of another model, or a patient is not simulated yet.
     """
     group: Any = zarr.open_group(path, mode="r")
-    if group.attrs.get("system") != _name(system):
-        raise ValueError(f"{path} is of {group.attrs.get('system')}, not of {_name(system)}")
+    if group.attrs.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has the format {group.attrs.get('format')!r}, this version reads {FORMAT!r}: "
+            "simulate the patients again"
+        )
+    kept = group.attrs["identity"]
+    if kept["parameters"] != fingerprint(system).description["parameters"]:
+        raise ValueError(f"{path} is of {kept['system']['class']}, not of {type(system).__name__}")
+    box = Box.described(system.parameters, group.attrs["box"])
+    differing = differences(kept, _identity(system, box, group.attrs["steps"]))
+    if differing:
+        raise ValueError(
+            f"{path} is of another system: {'; '.join(differing)}. Read it with the system that it "
+            "was simulated with"
+        )
     success = group["success"][rows]
     missing = int(np.sum(success == _NOT_SIMULATED))
     if missing:
         raise ValueError(
             f"{missing} of {success.size} patients in {path} are not simulated yet: call "
-            "simulate_into with the same arguments to go on"
+            "simulate_into with the same arguments to continue"
         )
     kind = type(outputs_of(system))
 
@@ -120,7 +134,7 @@ def read_cohort(
     )
     return Cohort(
         system,
-        Box.described(system.parameters, group.attrs["box"]),
+        box,
         group["theta"][rows],
         recording,
         success.astype(bool),
@@ -130,7 +144,10 @@ def read_cohort(
 
 
 def _on_first_host(action: Callable[[], Any]) -> Any:
-    """What it gives on the first host; None on others, which wait, and fail where it failed."""
+    """Run an action on the first host only, and return its result, or None on other hosts.
+
+    The other hosts wait, and raise if the first one failed.
+    """
     if jax.process_count() == 1:
         return action()
     given, error = None, None
@@ -143,46 +160,36 @@ def _on_first_host(action: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     if failed:
-        raise RuntimeError("the first host failed; its own error says why")
+        raise RuntimeError("the first host failed; see its own error")
     return given
 
 
-def _name(system: AbstractRecordedSystem) -> str:
-    """The model, with whatever its fields hold."""
-    return f"{type(system).__module__}.{eqx.tree_pformat(system, short_arrays=False)}"
+def _identity(system: AbstractRecordedSystem, box: Box, steps: int) -> dict[str, Any]:
+    return fingerprint(system, box, steps=steps).description
 
 
 def _describe(system: AbstractRecordedSystem, box: Box, phases: int, steps: int) -> dict[str, Any]:
     return {
-        "format": "jaxtwin cohort 2",
-        "system": _name(system),
-        "free": list(box.names),
+        "format": FORMAT,
+        "identity": _identity(system, box, steps),
         "box": box.describe(),
-        "fixed": {
-            name: spec.default
-            for name, spec in box.parameters.specs().items()
-            if name not in box.names
-        }
-        | dict(box.fixed),
-        "outputs": list(outputs_of(system)._fields),
         "steps": steps,
         "phases": phases,
     }
 
 
 def _prepare(path: Path, description: dict[str, Any]) -> Any:
-    """The group at path, made if there is none, checked against the description if there is."""
+    """Open the group and check it against the description; create it if it does not exist."""
     n, block = description["patients"], description["block"]
     empty = not path.exists() or not any(path.iterdir())
     if not empty and not (path / "zarr.json").exists():
-        raise ValueError(f"{path} is not empty, and holds no simulations: choose another folder")
+        raise ValueError(f"{path} is not empty and contains no cohort: choose another folder")
     group: Any = zarr.open_group(path, mode="a", attributes=description if empty else None)
-    differing = [key for key, value in description.items() if group.attrs.get(key) != value]
+    differing = differences(dict(group.attrs), description)
     if differing:
         raise ValueError(
-            f"{path} holds something else: "
-            + "; ".join(f"{k} is {group.attrs.get(k)}, not {description[k]}" for k in differing)
-            + ". Go on with the same arguments, or choose another folder"
+            f"{path} holds something else: {'; '.join(differing)}. Go on with the same arguments, "
+            "or choose another folder"
         )
 
     def array(name: str, fill: float | int, *axes: int, dtype: str = "float32") -> None:
@@ -191,8 +198,8 @@ def _prepare(path: Path, description: dict[str, Any]) -> Any:
                 name, shape=(n, *axes), chunks=(min(block, n), *axes), dtype=dtype, fill_value=fill
             )
 
-    array("theta", np.nan, len(description["free"]))
-    for name in description["outputs"]:
+    array("theta", np.nan, len(description["identity"]["free"]))
+    for name in description["identity"]["outputs"]:
         array(f"maximum/{name}", np.nan)
         array(f"minimum/{name}", np.nan)
         array(f"waveforms/{name}", np.nan, description["phases"])
@@ -204,13 +211,13 @@ def _prepare(path: Path, description: dict[str, Any]) -> Any:
 
 
 def _is_open(group: Any, theta: Any, start: int, stop: int) -> bool:
-    """Whether a block is still to be simulated; an error if it was of other parameters."""
+    """Return whether a block is still to be simulated; raise if it has other parameters."""
     if np.any(group["success"][start:stop] == _NOT_SIMULATED):
         return True
     if not np.array_equal(group["theta"][start:stop], np.asarray(theta[start:stop], np.float32)):
         raise ValueError(
-            f"patients {start} to {stop - 1} were simulated with other parameters: go on with the "
-            "same θ, or choose another folder"
+            f"patients {start} to {stop - 1} were simulated with other parameters: use the same θ, "
+            "or choose another folder"
         )
     return False
 

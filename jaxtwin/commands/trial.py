@@ -1,7 +1,7 @@
-"""A trial: the same hearts under several treatments, as a file describes them.
+"""Trials described in a file: the same patients under several treatments.
 
-Every patient's endpoints in every arm, paired effects with bootstrap intervals by EF level, safety
-events, and a figure of the effects.
+The output is every patient's endpoints in every arm, paired effects with bootstrap intervals by EF
+level, safety events, and a figure of the effects.
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import TrialConfig
 from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.models.left_heart import EIGHT, SEVEN, LeftHeart
-from jaxtwin.models.ventricle import CLINICAL
 from jaxtwin.training.progress import progress_bar
+from jaxtwin.treatments import Trial, ef_level
 from jaxtwin.treatments.trial_file import read_arms, read_trial
-from jaxtwin.treatments.trials import ENDPOINT_UNITS, Trial, ef_level, run_trial
+from jaxtwin.treatments.trials import run_trial, trial_endpoints
 
 ENDPOINTS = ("output", "P_ao_mean", "P_la_mean", "EF", "stroke_work")
 
 
 def drawn_cohort(patients: int, seed: int) -> Cohort:
-    """Patients of the box within physiological limits."""
+    """Draw patients from the seven-parameter box within physiological limits."""
     cohort = draw_cohort(LeftHeart(), SEVEN, patients, seed=seed)
-    limits = ", ".join(f"{n} {a:g} to {b:g}" for n, (a, b) in CLINICAL.items())
+    limits = ", ".join(f"{n} {a:g} to {b:g}" for n, (a, b) in LeftHeart().limits().items())
     source = (
         f"{patients:,} patients of the seven-parameter box (seed {seed}); "
         f"{100 * cohort.accepted:.0f}% of its points are within the limits {limits}"
@@ -41,10 +41,10 @@ def drawn_cohort(patients: int, seed: int) -> Cohort:
 
 
 def learnt_cohort(path: Path) -> Cohort:
-    """Patients learnt from clips: a table with a column a parameter.
+    """Simulate patients learnt from clips, given as a table with one column per parameter.
 
     Raises:
-        ValueError: If there is no such table.
+        ValueError: If there is no such table, or it lacks a parameter.
     """
     try:
         table = read_table(path)
@@ -63,7 +63,7 @@ def learnt_cohort(path: Path) -> Cohort:
 
 
 def read_cohort(described: Mapping[str, Any], folder: Path, most: int | None, seed: int) -> Cohort:
-    """The file's patients."""
+    """Return the patients described in the trial's file, at most `most` of them."""
     wanted = dict(described.get("cohort", {}))
     if unknown := wanted.keys() - {"patients", "seed", "twins"}:
         raise ValueError(f"[cohort] has {', '.join(unknown)}: expected patients, seed or twins")
@@ -80,7 +80,7 @@ def read_cohort(described: Mapping[str, Any], folder: Path, most: int | None, se
 def effect_rows(
     trial: Trial, endpoints: Sequence[str], control: str, seed: int
 ) -> list[dict[str, Any]]:
-    """The effects of every arm on some endpoints, for all and by EF level, as rows of a table."""
+    """Return the effects of every arm on some endpoints, overall and by EF level, as table rows."""
     rows = []
     for endpoint in endpoints:
         for effect in trial.effects(endpoint, control=control, by=ef_level, seed=seed):
@@ -91,7 +91,7 @@ def effect_rows(
 
 
 def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Effects and events as Markdown."""
+    """Return effects and events as Markdown."""
     lines = [
         f"{trial.cohort.source}.",
         "",
@@ -100,7 +100,7 @@ def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        unit = ENDPOINT_UNITS.get(row["endpoint"], "")
+        unit = trial.units[row["endpoint"]]
         lines.append(
             f"| {row['endpoint']} [{unit}] | {row['arm']} | {row['group']} "
             f"| {row['patients']} ({row['failed']}) | {row['control']:.4g} | {row['treated']:.4g} "
@@ -118,14 +118,17 @@ def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     lines += [
         "",
-        "Differences within patients, with 95% bootstrap intervals over them; standardised by the "
-        "differences' own spread. Who failed in an arm is left out of its differences and counted.",
+        "Differences within patients, with 95% bootstrap intervals over patients; standardised by "
+        "the standard deviation of the differences. Patients who failed in an arm are excluded "
+        "from its differences and counted.",
     ]
     return "\n".join(lines)
 
 
-def draw_effects(rows: Sequence[Mapping[str, Any]], endpoints: Sequence[str]) -> Figure:
-    """A panel an endpoint: the effect of each arm, for all and by EF level."""
+def draw_effects(
+    rows: Sequence[Mapping[str, Any]], endpoints: Sequence[str], units: Mapping[str, str]
+) -> Figure:
+    """Draw one panel per endpoint with the effect of each arm, overall and by EF level."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figure = Figure(
         figsize=(2.5 + 3.2 * len(endpoints), 1.5 + 0.55 * len(arms)), layout="constrained"
@@ -139,29 +142,29 @@ def draw_effects(rows: Sequence[Mapping[str, Any]], endpoints: Sequence[str]) ->
                 groups.setdefault(row["group"], []).append(
                     (row["difference"], row["low"], row["high"])
                 )
-        label = f"change of {endpoint} [{ENDPOINT_UNITS.get(endpoint, '')}]"
+        label = f"change of {endpoint} [{units[endpoint]}]"
         plotting.forest(ax, arms, groups, label=label)
     figure.axes[0].legend(frameon=False, fontsize="small")
     return figure
 
 
 def write_report(run: Run, trial: Trial, endpoints: Sequence[str], control: str, seed: int) -> str:
-    """Write all tables and the figure of the effects; the Markdown table."""
+    """Write all tables and the figure of the effects; return the Markdown table."""
     rows = effect_rows(trial, endpoints, control, seed)
     trial.write(run.folder / "patients.csv")
     write_table(run.folder / "effects.csv", {k: [row[k] for row in rows] for k in rows[0]})
     table = markdown(trial, rows)
     (run.folder / "trial.md").write_text(table + "\n")
     run.written += [run.folder / name for name in ("patients.csv", "effects.csv", "trial.md")]
-    run.figure("effects", draw_effects(rows, endpoints))
+    run.figure("effects", draw_effects(rows, endpoints, trial.units))
     return table
 
 
 def trial(file: Path, config: TrialConfig, run: Run) -> dict[str, Any]:
-    """The trial, its tables and its figure; returns what goes into results.json.
+    """Run a trial, write its tables and figure, and return the content of results.json.
 
     Raises:
-        ValueError: If the file cannot be read, or says something that is not understood.
+        ValueError: If the file cannot be read or is not valid.
     """
     described = read_trial(file)
     analysis = described.get("analysis", {})
@@ -172,12 +175,12 @@ def trial(file: Path, config: TrialConfig, run: Run) -> dict[str, Any]:
     arms = read_arms(described)
     control = analysis.get("control", next(iter(arms)))
     endpoints = tuple(analysis.get("endpoints", ENDPOINTS))
-    unknown = [name for name in endpoints if name not in ENDPOINT_UNITS]
     if control not in arms:
         raise ValueError(f"control {control!r}: expected one of the arms {', '.join(arms)}")
-    if unknown:
-        raise ValueError(f"endpoints {unknown}: expected some of {', '.join(ENDPOINT_UNITS)}")
     cohort = read_cohort(described, file.parent, config.patients, config.seed)
+    known = trial_endpoints(cohort, arms)
+    if unknown := [name for name in endpoints if name not in known]:
+        raise ValueError(f"endpoints {unknown}: expected some of {', '.join(known)}")
     result = run_trial(
         cohort,
         arms,

@@ -1,4 +1,4 @@
-"""Clips: readers, cache and splits; `phantom` makes them."""
+"""Reading, caching and splitting clips; `phantom` renders synthetic ones."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What every reader of clips agrees on: a recording, a clip, and how one becomes the other."""
+"""Types shared by all clip readers, and the conversion of a recording to a clip."""
 
 import dataclasses
 
@@ -7,18 +7,18 @@ from jaxtyping import Float, Float32, UInt8
 
 from jaxtwin.data.format import ClipFormat
 
-# Below, no heartbeat can be followed; above, no scanner takes whole pictures of the heart.
+# Below this rate a heartbeat cannot be followed; no scanner images the whole heart above it.
 SLOWEST_RATE = 5.0  # [1/s]
 FASTEST_RATE = 500.0  # [1/s]
-# A file with a smaller share of the frames that it should have was cut short on its way.
+# A file with a smaller fraction of its expected frames is treated as truncated.
 LEAST_COMPLETE = 0.9
 
 
 class UnreadableClipError(ValueError):
-    """A file that does not hold a usable clip.
+    """Error for a file that does not contain a usable clip.
 
     Attributes:
-        reason: Why it is not usable, and what would help.
+        reason: Why the file is not usable, and what to do about it.
     """
 
     def __init__(self, reason: str, file: str = ""):
@@ -28,15 +28,15 @@ class UnreadableClipError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class EchoVideo:
-    """A recording as it was stored, in grey.
+    """A greyscale recording at its original resolution and frame rate.
 
     Attributes:
         frames: Brightness, 0 to 255.
-        times: When each frame was taken [s], increasing, the first one 0.
+        times: Acquisition time of each frame [s], increasing from 0.
 
     Raises:
-        UnreadableClipError: One frame, times that do not increase, or a frame rate that no
-            scanner has.
+        UnreadableClipError: If there are fewer than two frames, the times do not increase, or the
+            frame rate is implausible for a scanner.
     """
 
     frames: UInt8[np.ndarray, "time height width"]
@@ -45,38 +45,38 @@ class EchoVideo:
     def __post_init__(self):
         if len(self.frames) < 2:
             raise UnreadableClipError(
-                f"holds {len(self.frames)} frame: expected a clip of at least one heartbeat; "
+                f"contains {len(self.frames)} frame: expected a clip of at least one heartbeat; "
                 "a still image does not show how the heart moves"
             )
         if self.times[0] != 0 or not np.all(np.diff(self.times) > 0):
             raise UnreadableClipError(
-                "the frames' times do not increase from 0: store the clip again with its frame rate"
+                "the frame times do not increase from 0: save the clip again with its frame rate"
             )
         rate = (len(self.times) - 1) / self.times[-1]
         if not SLOWEST_RATE <= rate <= FASTEST_RATE:
             raise UnreadableClipError(
                 f"{rate:.3g} frames/s: expected {SLOWEST_RATE:g} to {FASTEST_RATE:g}; "
-                "store the clip again with the rate it was scanned at"
+                "save the clip again with the frame rate of the scan"
             )
 
 
 def resample(recording: EchoVideo, format: ClipFormat) -> UInt8[np.ndarray, "resampled size size"]:
-    """Brings a whole recording to the format's rate and size.
+    """Resample a whole recording to the format's frame rate and size.
 
-    In time, neighbouring frames are blended linearly: a wall that moves smoothly keeps moving
-    smoothly, where the nearest frame would be early or late by up to half a frame (28 ms, a
-    tenth of systole, at 18 frames/s). In space, each pixel is the mean brightness of the area
-    that it covers, with black above and below or beside the picture to make it square.
+    In time, neighbouring frames are interpolated linearly, which keeps wall motion smooth; the
+    nearest frame would be early or late by up to half a frame (28 ms, a tenth of systole, at
+    18 frames/s). In space, each pixel is the mean brightness of the area it covers. Black bars
+    pad the image to a square.
 
     Args:
-        recording: Any length, rate, height and width.
-        format: Its `rate` and `size` are used; `frames` belongs to `window`.
+        recording: A recording of any length, frame rate, height and width.
+        format: Target format. Only `rate` and `size` are used; `window` uses `frames`.
 
     Returns:
         The frames at 0, 1/rate, 2/rate, ... up to the recording's last frame.
     """
     frames = recording.frames
-    # The tolerance keeps a last frame whose time is a rounding error short of k / rate.
+    # The tolerance keeps a last frame whose time falls short of k / rate by rounding.
     count = int(np.floor(recording.times[-1] * format.rate + 1e-6)) + 1
     position = np.interp(
         np.arange(count) / format.rate, recording.times, np.arange(float(len(frames)))
@@ -103,15 +103,15 @@ def resample(recording: EchoVideo, format: ClipFormat) -> UInt8[np.ndarray, "res
 def window(
     resampled: UInt8[np.ndarray, "resampled size size"], format: ClipFormat, start: int
 ) -> UInt8[np.ndarray, "frames size size"]:
-    """Cuts one clip out of a recording at the format's rate.
+    """Cut one clip out of a resampled recording.
 
     Args:
-        resampled: What `resample` returned.
-        format: Its `frames` is the clip's length.
-        start: The clip's first frame, an index into `resampled`.
+        resampled: Frames returned by `resample`.
+        format: Clip format. Only `frames`, the clip's length, is used.
+        start: Index of the clip's first frame in `resampled`.
 
     Returns:
-        The clip, black past the recording's end.
+        The clip, padded with black frames past the end of the recording.
     """
     clip = np.zeros((format.frames, *resampled.shape[1:]), np.uint8)
     taken = resampled[start : start + format.frames]
@@ -120,7 +120,7 @@ def window(
 
 
 def _area_weights(length: int, square: int, size: int) -> Float32[np.ndarray, "size length"]:
-    """Share of each of `length` pixels, centred in `square`, in each of `size` output pixels."""
+    """Return the weight of each input pixel, centred in `square`, in each output pixel."""
     edges = np.arange(size + 1) * (square / size)
     left = np.arange(length) + (square - length) / 2
     overlap = np.minimum(edges[1:, None], left + 1) - np.maximum(edges[:-1, None], left)

@@ -1,4 +1,4 @@
-"""Every clip of a data set decoded once, to one file that is mapped into memory."""
+"""Cache of a data set's decoded clips in one memory-mapped file."""
 
 import contextlib
 import dataclasses
@@ -18,23 +18,23 @@ from jaxtwin.data.base import LEAST_COMPLETE, ClipFormat, EchoVideo, UnreadableC
 from jaxtwin.data.echonet import Record, Skipped, check_split
 from jaxtwin.data.recording import read_recording
 
-CACHE_VERSION = 1  # raise it when the same clips come to be decoded to other arrays
-# Above this share of unreadable clips something is wrong with the copy, not with some clips.
+CACHE_VERSION = 1  # increase it when decoding gives different arrays for the same clips
+# A larger fraction of unreadable clips indicates a damaged copy of the data set.
 MOST_UNREADABLE = 0.05
-# Clips decoded ahead of the writer: enough for every core, few enough to hold in memory.
+# Clips decoded ahead of the writer: enough to use every core, few enough to fit in memory.
 DECODED_AHEAD = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipCache:
-    """Every readable clip of a data set at the fixed rate and size, in one file on disk.
+    """All readable clips of a data set, resampled to one format, in one file on disk.
 
     Attributes:
-        records: The readable clips, in the order in which they were given.
-        skipped: The unreadable ones.
+        records: The readable clips, in the order given.
+        skipped: The unreadable clips.
         format: The clips' format.
-        frames: All clips' frames one after the other, mapped from disk.
-        offsets: Clip i is `frames[offsets[i]:offsets[i + 1]]`.
+        frames: Frames of all clips, concatenated and memory-mapped from disk.
+        offsets: Clip boundaries: clip i is `frames[offsets[i]:offsets[i + 1]]`.
     """
 
     records: tuple[Record, ...]
@@ -51,21 +51,21 @@ class ClipCache:
         folder: str | Path,
         progress: Callable[[Iterable], Iterable] = lambda clips: clips,
     ) -> "ClipCache":
-        """Decodes the records' clips, or opens what an earlier call decoded.
+        """Decode the records' clips, or open the cache of an earlier call.
 
-        The cache is known by its clips' names, sizes and modification times and by the format's
-        rate and size: where any of these changed, it is built anew in the old one's place. A
-        build that was interrupted leaves nothing behind.
+        The cache is identified by the names, sizes and modification times of its clips and by the
+        format's frame rate and size. If any of these changed, it is rebuilt and replaced. An
+        interrupted build leaves nothing behind.
 
         Args:
-            records: What to decode. Their measurements are not cached.
-            format: Rate and size to decode to. Its length matters only once clips are drawn.
-            folder: Where the cache lies; made if it does not exist. It holds one cache.
-            progress: Wraps the iterable of decoded clips, for instance `tqdm`.
+            records: Clips to decode. Their measurements are not cached.
+            format: Frame rate and size to decode to. Its length does not affect the cache.
+            folder: Folder of the cache, created if it does not exist. It holds one cache.
+            progress: Wrapper for the iterable of decoded clips, such as `tqdm`.
 
         Raises:
-            ValueError: More than 5% of the clips are unreadable, or there are none.
-            OSError: The cache cannot be written, for instance to a full disk.
+            ValueError: If more than 5% of the clips are unreadable, or there are no records.
+            OSError: If the cache cannot be written, for example because the disk is full.
         """
         if not records:
             raise ValueError("no clips to decode: expected at least one record")
@@ -77,7 +77,7 @@ class ClipCache:
             _write(records, format, folder, stem, progress)
             cache = cls._open(records, format, folder / stem)
             if cache is None:
-                raise OSError(f"the cache in {folder} changed while it was read: run this again")
+                raise OSError(f"the cache in {folder} changed while being read: run this again")
             for stale in folder.glob("clips-*"):
                 if stale.stem != stem:
                     stale.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ class ClipCache:
 
     @classmethod
     def _open(cls, records: Sequence[Record], format: ClipFormat, stem: Path) -> "ClipCache | None":
-        """The cache in `stem`.npy and `stem`.json, if it is there and whole."""
+        """Open the cache in `stem`.npy and `stem`.json; return None if missing or incomplete."""
         try:
             index = json.loads(stem.with_suffix(".json").read_text())
             frames = np.load(stem.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
@@ -102,17 +102,17 @@ class ClipCache:
         )
 
     def split(self, name: str) -> Int[np.ndarray, " indices"]:
-        """Which clips belong to a split, TRAIN, VAL or TEST: indices into `records`."""
+        """Return the indices into `records` of the clips in a split (TRAIN, VAL or TEST)."""
         name = check_split(name)
         return np.flatnonzero([record.split == name for record in self.records])
 
     def clip(self, index: int) -> UInt8[np.ndarray, "time size size"]:
-        """One clip over its whole length."""
+        """Return one clip at its full length."""
         return self.frames[self.offsets[index] : self.offsets[index + 1]]
 
 
 def _fingerprint(records: Sequence[Record], format: ClipFormat) -> str:
-    """What the cached arrays depend on."""
+    """Return a hash of everything the cached arrays depend on."""
     digest = hashlib.sha256(f"{CACHE_VERSION} {format.rate} {format.size}".encode())
     for record in records:
         try:
@@ -131,7 +131,7 @@ def _write(
     stem: str,
     progress: Callable[[Iterable], Iterable],
 ) -> None:
-    """Decodes the clips into `folder`; whatever happens, no half cache is left there."""
+    """Decode the clips into `folder`; a failure leaves no partial cache there."""
     offsets, skipped = [0], {}
     with (
         tempfile.TemporaryDirectory(prefix=".building-", dir=folder) as building,
@@ -152,18 +152,18 @@ def _write(
                 _write_header(file, offsets[-1], format.size)
             index.write_text(json.dumps({"offsets": offsets, "skipped": skipped}))
             clips.replace(folder / f"{stem}.npy")
-            index.replace(folder / f"{stem}.json")  # last: its presence says that all is there
+            index.replace(folder / f"{stem}.json")  # last: its presence marks a complete cache
         except OSError as error:
             written = offsets[-1] * format.size**2 / 1e9
             error.add_note(
                 f"The clip cache in {folder} was not finished ({written:.1f} GB were written and "
-                "are removed again): make room there or choose another folder, and run this again."
+                "have been removed): make room there or choose another folder, and run this again."
             )
             raise
 
 
 def _write_header(file: BinaryIO, total: int, size: int) -> None:
-    """The .npy header, which NumPy pads such that its length is the same for any `total`."""
+    """Write the .npy header, which NumPy pads to the same length for any `total`."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (total, size, size)}
     np.lib.format.write_array_header_1_0(file, header)
 
@@ -171,7 +171,7 @@ def _write_header(file: BinaryIO, total: int, size: int) -> None:
 def _decode_all(
     records: Sequence[Record], format: ClipFormat
 ) -> Generator[UInt8[np.ndarray, "time size size"] | UnreadableClipError, None, None]:
-    """Each record's clip or what is wrong with it, in order, decoded on all cores."""
+    """Yield each record's clip or its error, in order, decoding on all cores."""
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(records), DECODED_AHEAD):
             chunk = records[first : first + DECODED_AHEAD]
@@ -187,8 +187,8 @@ def _decode(
             raise UnreadableClipError(
                 f"cut short: {len(frames)} of {record.frames} listed frames; copy the file again"
             )
-        # The table's rate, not the file's: who made the table knew the scanner's, while a file
-        # that was written again may state any.
+        # The table's rate rather than the file's: the table holds the scanner's rate, while a
+        # re-encoded file may state any.
         times = np.arange(len(frames)) / record.fps
         return resample(EchoVideo(frames, times), format)
     except UnreadableClipError as error:
@@ -203,6 +203,7 @@ def _check_losses(records: Sequence[Record], skipped: dict[int, str]) -> None:
     )
     raise ValueError(
         f"{len(skipped)} of {len(records)} listed clips cannot be read, more than "
-        f"{MOST_UNREADABLE:.0%}; the first:{first}\n"
-        "Copy the data set's Videos folder again, or remove these clips' rows from FileList.csv."
+        f"{MOST_UNREADABLE:.0%}; the first ones:{first}\n"
+        "Copy the data set's Videos folder again, or remove the rows of these clips from "
+        "FileList.csv."
     )

@@ -1,17 +1,17 @@
 """CAMUS: apical two- and four-chamber half sequences of 500 patients, with label maps.
 
 Leclerc et al., "Deep Learning for Segmentation Using an Open Large-Scale Dataset in 2D
-Echocardiography", IEEE Transactions on Medical Imaging 38(9), 2019. Both releases are read: the
-official one (`patient0001_4CH_half_sequence.nii.gz`) and the older one
+Echocardiography", IEEE Transactions on Medical Imaging 38(9), 2019. Both releases can be read:
+the official one (`patient0001_4CH_half_sequence.nii.gz`) and the older one
 (`patient0001_4CH_sequence.mhd` with its `.raw`).
 
 Time: a half sequence runs from end diastole to end systole ("ejection") or from end systole to
 end diastole ("filling"). Frames keep their order and are 1/FrameRate seconds apart. Half a cycle
-is not a beat, so nothing is mirrored, stretched or turned round to make one of it: the heart
-period cannot be seen in these clips, and a clip is black after its end, as `window` has it.
+is not extended to a full beat by mirroring or stretching: the heart period is not visible in
+these clips, and `window` pads a clip with black frames after its end.
 
-Space: images differ in size and in the size of their pixels, which are often not square. Every
-clip becomes the same square field in millimetres, so a larger heart is a larger heart.
+Space: images differ in size and in pixel size, and pixels are often not square. Every clip is
+resampled to the same square field of view in millimetres, which preserves the size of the heart.
 """
 
 import csv
@@ -39,6 +39,7 @@ from jaxtwin.data.camus_image import (
 from jaxtwin.data.camus_split import draw_split, read_split
 from jaxtwin.data.echonet import EF_TOLERANCE, Record, Skipped, check_split
 from jaxtwin.data.simpson import simpson_biplane
+from jaxtwin.models.ejection import ejection_fraction
 
 VIEWS = ("2CH", "4CH")
 SUFFIXES = (".nii.gz", ".nii", ".mhd")
@@ -46,16 +47,16 @@ SUFFIXES = (".nii.gz", ".nii", ".mhd")
 
 @dataclasses.dataclass(frozen=True)
 class CamusClip:
-    """What CAMUS says of a clip beyond its record.
+    """CAMUS's information about a clip beyond its record.
 
     Attributes:
-        patient: The patient's name, for instance "patient0001".
+        patient: The patient's name, such as "patient0001".
         view: "2CH" or "4CH".
-        quality: "Good", "Medium" or "Poor" by the cardiologist who drew the contours; "unknown"
-            where the cfg file has no ImageQuality.
+        quality: "Good", "Medium" or "Poor", as rated by the cardiologist who drew the contours;
+            "unknown" if the cfg file has no ImageQuality.
         spacing: Height and width of the stored pixels [mm].
-        phase: "ejection" where the clip runs from end diastole to end systole, "filling" where
-            it runs back.
+        phase: "ejection" if the clip runs from end diastole to end systole, "filling" if it runs
+            from end systole to end diastole.
     """
 
     patient: str
@@ -67,13 +68,13 @@ class CamusClip:
 
 @dataclasses.dataclass(frozen=True)
 class Camus:
-    """The data set; the clips themselves are not decoded.
+    """The data set's tables, without decoded clips.
 
     Attributes:
-        records: One for each usable view of each patient, named like "patient0001_4CH". Volumes
-            and ejection fraction are the patient's, from both views together.
+        records: One record for each usable view of each patient, named like "patient0001_4CH".
+            Volumes and ejection fraction are the patient's, from both views together.
         skipped: Views and patients that cannot be used.
-        clips: More about each record, by its name.
+        clips: Additional information about each record, by record name.
         patients: The split of each patient in the folder, usable or not.
     """
 
@@ -83,7 +84,7 @@ class Camus:
     patients: dict[str, str]
 
     def split(self, name: str) -> tuple[Record, ...]:
-        """The records of one split, TRAIN, VAL or TEST, in upper or lower case."""
+        """Return the records of a split: TRAIN, VAL or TEST, in upper or lower case."""
         name = check_split(name)
         return tuple(record for record in self.records if record.split == name)
 
@@ -96,32 +97,33 @@ def read_camus(
     seed: int = 0,
     frame_rate: float | None = None,
 ) -> Camus:
-    """Reads what is known of every patient. Nothing is written into the folder.
+    """Read the measurements and clip information of every patient, without decoding clips.
 
-    Volumes are those of the cfg file where it states them (LVedv, LVesv), and otherwise come
+    Volumes are taken from the cfg file if it states them (LVedv, LVesv), and otherwise computed
     from the label maps of both views by `simpson_biplane`. The ejection fraction is the cfg
-    file's (EF or LVef) where it states one, and otherwise that of the volumes. A patient or view
-    is skipped, with its reason, where files are missing or damaged, where numbers are
-    impossible, or where the stated ejection fraction contradicts the volumes.
+    file's (EF or LVef) if stated, and otherwise computed from the volumes. A patient or view is
+    skipped, with a reason, if files are missing or damaged, numbers are impossible, or the stated
+    ejection fraction contradicts the volumes.
 
-    Patients, not clips, are split: both views of a patient are in the same split.
+    The split is by patient: both views of a patient are in the same split. Nothing is written to
+    the folder.
 
     Args:
-        folder: Holds `patient0001`, ...; or the folder above, where they are in
+        folder: Folder that contains `patient0001`, ..., directly or in its subfolder
             `database_nifti` or `training`.
-        views: Which views become records.
-        split: A table (patient, split) as `write_split` writes it, or the data set's own folder
-            `database_split`. By default, a tenth of all patients is for testing and a tenth for
-            validation, drawn by the seed.
-        seed: Of that draw.
-        frame_rate: Frames a second [1/s] of clips whose cfg file has no FrameRate, as in the
-            older release. Without it such clips are skipped.
+        views: Views to make records of.
+        split: A table (patient, split) written by `write_split`, or the data set's own folder
+            `database_split`. By default, a random tenth of the patients is used for testing and
+            another tenth for validation.
+        seed: Seed for the default split.
+        frame_rate: Frame rate [1/s] of clips whose cfg file has no FrameRate, as in the older
+            release. Without it such clips are skipped.
 
     Raises:
-        FileNotFoundError: The folder, its patients or the split is missing.
-        ValueError: No patient is usable, a view does not exist, or the split does not have each
-            patient exactly once.
-        ImportError: SimpleITK is not installed.
+        FileNotFoundError: If the folder, its patients or the split is missing.
+        ValueError: If no patient is usable, a view does not exist, or the split does not contain
+            each patient exactly once.
+        ImportError: If SimpleITK is not installed.
     """
     _simpleitk()
     if not views or not set(views) <= set(VIEWS) or len(set(views)) < len(views):
@@ -133,23 +135,23 @@ def read_camus(
     def read(patient: Path) -> list[tuple[Record, CamusClip] | Skipped]:
         return _read_patient(patient, views, splits[patient.name], frame_rate)
 
-    with ThreadPoolExecutor() as pool:  # most of the time goes into decompressing label maps
+    with ThreadPoolExecutor() as pool:  # decompressing label maps takes most of the time
         found = [item for patient in pool.map(read, folders) for item in patient]
     skipped = tuple(item for item in found if isinstance(item, Skipped))
     usable = [item for item in found if not isinstance(item, Skipped)]
     if not usable:
         raise ValueError(
-            f"{folder} holds no usable clip; the first: {skipped[0].name}: {skipped[0].reason}"
+            f"{folder} has no usable clip; the first: {skipped[0].name}: {skipped[0].reason}"
         )
     clips = {record.name: clip for record, clip in usable}
     return Camus(tuple(record for record, _ in usable), skipped, clips, splits)
 
 
 def write_split(path: str | Path, camus: Camus) -> None:
-    """Writes the split of every patient as a table (patient, split), for `read_camus(split=path)`.
+    """Write the split of every patient as a table (patient, split), for `read_camus(split=path)`.
 
     Raises:
-        FileExistsError: The file exists: a split that was used is not to be lost.
+        FileExistsError: If the file exists; an existing split is never overwritten.
     """
     with Path(path).open("x", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
@@ -158,23 +160,23 @@ def write_split(path: str | Path, camus: Camus) -> None:
 
 
 def read_camus_recording(path: str | Path, fps: float | None = None) -> EchoVideo:
-    """Reads one sequence and brings it to the field of view.
+    """Read one sequence and resample it to the common field of view.
 
-    Each pixel of the result is the mean brightness of the area that it covers, 0.8 mm square.
-    Nothing is cropped to the sector: the images show nothing else.
+    Each pixel of the result is the mean brightness of the area it covers, 0.8 mm square. The
+    frames are not cropped to the sector, because the images show nothing else.
 
     Args:
         path: A sequence (.nii.gz, .nii or .mhd).
-        fps: Frames a second [1/s]; by default that of the cfg file beside the sequence. The
-            image file itself states none.
+        fps: Frame rate [1/s]; by default that of the cfg file in the same folder, because the
+            image file itself does not state one.
 
     Returns:
         Frames of 224 by 224 pixels, 180 mm square.
 
     Raises:
-        UnreadableClipError: The file is missing, damaged, cut short or no sequence of grey
-            images in millimetres, or there is no frame rate.
-        ImportError: SimpleITK is not installed.
+        UnreadableClipError: If the file is missing, damaged, truncated or not a sequence of
+            greyscale images in millimetres, or if there is no frame rate.
+        ImportError: If SimpleITK is not installed.
     """
     path = Path(path)
     fps = _rate_beside(path) if fps is None else fps
@@ -185,29 +187,29 @@ def read_camus_recording(path: str | Path, fps: float | None = None) -> EchoVide
     lowest, highest = frames.min(), frames.max()
     if not (lowest >= 0 and highest <= 255):
         raise UnreadableClipError(
-            f"brightness {lowest:g} to {highest:g}: expected 0 to 255, as the data set has it"
+            f"brightness {lowest:g} to {highest:g}: expected 0 to 255, as in the data set"
         )
     return EchoVideo(to_field(frames, image.spacing), np.arange(len(frames)) / fps)
 
 
 def _patient_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}: expected the one that holds CAMUS's patients")
+        raise FileNotFoundError(f"no folder {folder}: expected the folder of CAMUS's patients")
     for place in (folder, folder / "database_nifti", folder / "training"):
         if found := sorted(
             path for path in place.glob("patient*") if re.fullmatch(r"patient\d+", path.name)
         ):
             return found
     raise FileNotFoundError(
-        f"{folder} is no copy of CAMUS: expected folders patient0001, patient0002, ... in it, in "
-        "its database_nifti or in its training"
+        f"{folder} is no copy of CAMUS: expected folders patient0001, patient0002, ... in it or "
+        "in its subfolder database_nifti or training"
     )
 
 
 def _read_patient(
     folder: Path, views: Sequence[str], split: str, frame_rate: float | None
 ) -> list[tuple[Record, CamusClip] | Skipped]:
-    """The patient's usable views, and why others are not."""
+    """Return a record of each usable view of a patient, and the reason for each other view."""
     info: dict[str, dict[str, str] | UnreadableClipError] = {}
     for view in VIEWS:
         try:
@@ -237,23 +239,25 @@ def _read_patient(
 
 
 def _read_info(path: Path) -> dict[str, str]:
-    """The lines `Key: value` of a cfg file."""
+    """Return the `Key: value` lines of a cfg file as a dictionary."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
-        raise UnreadableClipError(f"{path.name} is missing or no text: copy it again") from None
+        raise UnreadableClipError(
+            f"{path.name} is missing or not a text file: copy it again"
+        ) from None
     pairs = (line.partition(":") for line in lines if ":" in line)
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _volumes(folder: Path, stated: list[dict[str, str]]) -> tuple[float, float, float]:
-    """EDV [mL], ESV [mL] and EF [%] of a patient, checked."""
+    """Return a patient's EDV [mL], ESV [mL] and EF [%], after checking them."""
     edv, esv = _stated(stated, "LVedv"), _stated(stated, "LVesv")
     if edv is None or esv is None:
         edv, esv = (_from_label_maps(folder, instant) for instant in ("ED", "ES"))
     if not 0 < esv < edv:
         raise UnreadableClipError(f"ESV {esv:.4g} and EDV {edv:.4g} mL: expected 0 < ESV < EDV")
-    from_volumes = 100 * (edv - esv) / edv
+    from_volumes = ejection_fraction(edv, esv)
     ef = _stated(stated, "EF", "LVef")
     if ef is None:
         ef = from_volumes
@@ -266,12 +270,12 @@ def _volumes(folder: Path, stated: list[dict[str, str]]) -> tuple[float, float, 
 
 
 def _stated(stated: list[dict[str, str]], *keys: str) -> float | None:
-    """A number that both cfg files state of the same patient; None where neither does."""
+    """Return a number stated in the patient's cfg files, or None if neither states it."""
     values = {_number(facts, key) for facts in stated for key in keys if key in facts}
     if len(values) > 1:
         raise UnreadableClipError(
             f"{' or '.join(keys)} is {' and '.join(f'{value:g}' for value in sorted(values))} in "
-            "the two cfg files: expected one number; copy them again"
+            "the two cfg files: expected the same number in both; copy them again"
         )
     return values.pop() if values else None
 
@@ -296,13 +300,13 @@ def _from_label_maps(folder: Path, instant: str) -> float:
 def _read_view(
     folder: Path, view: str, facts: dict[str, str], frame_rate: float | None
 ) -> tuple[Path, int, float, CamusClip]:
-    """A view's file, number of frames, frame rate [1/s] and other facts, checked."""
+    """Return a view's file, number of frames, frame rate [1/s] and details, after checking them."""
     path = _find(folder, f"{folder.name}_{view}_half_sequence", f"{folder.name}_{view}_sequence")
     fps = _number(facts, "FrameRate") if "FrameRate" in facts else frame_rate
     if fps is None:
         raise UnreadableClipError(
-            f"Info_{view}.cfg has no FrameRate: call read_camus with frame_rate=, the frames a "
-            "second that such clips were scanned at"
+            f"Info_{view}.cfg has no FrameRate: call read_camus with frame_rate=, the frame rate "
+            "[1/s] of these scans"
         )
     if not SLOWEST_RATE <= fps <= FASTEST_RATE:
         raise UnreadableClipError(
@@ -311,8 +315,8 @@ def _read_view(
     image = CamusImage(path)
     if image.count < LEAST_COMPLETE * _number(facts, "NbFrame"):
         raise UnreadableClipError(
-            f"{path.name} holds {image.count} of the {facts['NbFrame']} frames that "
-            f"Info_{view}.cfg states: copy it again"
+            f"{path.name} has {image.count} of the {facts['NbFrame']} frames stated in "
+            f"Info_{view}.cfg: copy it again"
         )
     ed, es = _number(facts, "ED"), _number(facts, "ES")
     if ed == es or not all(1 <= frame <= image.count for frame in (ed, es)):
@@ -338,17 +342,17 @@ def _number(facts: dict[str, str], key: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UnreadableClipError(f"{key} is {facts.get(key)!r} in its cfg: expected a number")
+        raise UnreadableClipError(f"{key} is {facts.get(key)!r} in the cfg file: expected a number")
     return value
 
 
 def _rate_beside(path: Path) -> float:
-    """The frame rate [1/s] in the cfg file that belongs to a sequence."""
+    """Return the frame rate [1/s] in the cfg file that belongs to a sequence."""
     named = re.match(r"patient\d+_(2CH|4CH)_", path.name)
     facts = _read_info(path.parent / f"Info_{named[1]}.cfg") if named else {}
     if not named or "FrameRate" not in facts:
         raise UnreadableClipError(
-            "states no frame rate, and no Info_2CH.cfg or Info_4CH.cfg beside it has a FrameRate: "
-            "give the rate it was scanned at (fps)"
+            "states no frame rate, and no Info_2CH.cfg or Info_4CH.cfg in its folder has a "
+            "FrameRate: give the frame rate of the scan (fps)"
         )
     return _number(facts, "FrameRate")

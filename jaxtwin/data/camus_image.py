@@ -1,4 +1,4 @@
-"""NIfTI and MetaImage files of CAMUS, and the square field that a clip shows."""
+"""CAMUS's NIfTI and MetaImage files, and their resampling to a square field of view."""
 
 import gzip
 import math
@@ -13,17 +13,18 @@ from jaxtwin.data.base import (
     UnreadableClipError,
 )
 
-# The square that a clip shows: its top middle is the image's, where the probe is. Depths are
-# about 120 to 200 mm; the ventricle ends near 110 mm and the atrium near 150 mm. What is deeper
-# than 180 mm, or farther than 90 mm to the side, is cut off; what is missing is black.
-FIELD_OF_VIEW = 180.0  # [mm]; whoever changes this or CANVAS raises cache.CACHE_VERSION too
-CANVAS = 224  # [pixels]: 0.8 mm each, twice the usual clip's 112
-# No scan of the heart is shallower or deeper. Outside, the file's unit is not the millimetre.
+# The square field of view of a clip. Its top centre is that of the image, where the probe is.
+# Image depths are about 120 to 200 mm; the ventricle ends near 110 mm and the atrium near 150 mm.
+# Anything deeper than 180 mm, or farther than 90 mm to the side, is cut off; areas outside the
+# image are black.
+FIELD_OF_VIEW = 180.0  # [mm]; increase cache.CACHE_VERSION when changing this or CANVAS
+CANVAS = 224  # [pixels] of 0.8 mm; twice the 112 pixels of the default clip
+# No scan of the heart is shallower or deeper: beyond these, the file's unit is not the millimetre.
 SHALLOWEST, DEEPEST = 40.0, 400.0  # [mm]
 
 
 class CamusImage:
-    """A NIfTI or MetaImage file, of which only the header is read at first.
+    """A NIfTI or MetaImage file. Only the header is read until `read` is called.
 
     Attributes:
         spacing: Height and width of a pixel [mm].
@@ -41,11 +42,11 @@ class CamusImage:
                 "so copy it again"
             ) from None
         size, spacing = reader.GetSize(), reader.GetSpacing()
-        # The third size is time in one release and a still image's 1 in the other. Its spacing
-        # says nothing: time is in the cfg file.
+        # The third size is time in one release and, for still images, 1 in the other. Its spacing
+        # is meaningless: the frame rate is in the cfg file.
         if not 2 <= len(size) <= 4 or reader.GetNumberOfComponents() != 1:
             raise UnreadableClipError(
-                f"size {size} with {reader.GetNumberOfComponents()} channels: expected grey "
+                f"size {size} with {reader.GetNumberOfComponents()} channels: expected greyscale "
                 "images, width by height by time"
             )
         width, height = size[:2]
@@ -63,8 +64,8 @@ class CamusImage:
         self._shape = (self.count, height, width)
 
     def read(self) -> Shaped[np.ndarray, "time height width"]:
-        """All frames, in the file's own type of number."""
-        # ITK fills what a cut file lacks with zeros and says nothing.
+        """Return all frames, in the file's own number type."""
+        # ITK silently fills the missing part of a truncated file with zeros.
         if self._stored_bytes() < math.prod(self._shape) * self._pixel_bytes():
             raise UnreadableClipError("cut short or damaged: copy the file again")
         try:
@@ -95,7 +96,7 @@ class CamusImage:
 def to_field(
     frames: Shaped[np.ndarray, "time height width"], spacing: tuple[float, float]
 ) -> UInt8[np.ndarray, "time canvas canvas"]:
-    """Square pixels, the image's top middle at the field's; black where there is no image."""
+    """Resample to square pixels, aligning the top centres; black outside the image."""
     height, width = frames.shape[1:]
     rows = _area_weights(height, spacing[0], 0.0)
     columns = _area_weights(width, spacing[1], (FIELD_OF_VIEW - width * spacing[1]) / 2)
@@ -108,7 +109,7 @@ def to_field(
 def _area_weights(
     length: int, spacing: float, first: float
 ) -> Float32[np.ndarray, "canvas length"]:
-    """Share of each of `length` pixels, the first one's edge at `first` [mm], in each output."""
+    """Return the weight of each input pixel, the first edge at `first` [mm], in each output."""
     edges = np.linspace(0, FIELD_OF_VIEW, CANVAS + 1)
     left = first + np.arange(length) * spacing
     overlap = np.minimum(edges[1:, None], left + spacing) - np.maximum(edges[:-1, None], left)
@@ -120,6 +121,6 @@ def _simpleitk():
         import SimpleITK
     except ImportError:
         raise ImportError(
-            'CAMUS needs SimpleITK to read its images: pip install "jaxtwin[camus]"'
+            'reading CAMUS images needs SimpleITK: pip install "jaxtwin[camus]"'
         ) from None
     return SimpleITK

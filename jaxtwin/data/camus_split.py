@@ -1,4 +1,4 @@
-"""Splits of CAMUS: drawn, from a table, or the official lists."""
+"""Splits of CAMUS: random, from a table, or from the official lists."""
 
 import csv
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 
 from jaxtwin.data.echonet import SPLITS
 
-# Names of the official lists of patients, one name a line, in the folder `database_split`.
+# Names of the official patient lists in the folder `database_split`; one patient per line.
 OFFICIAL_LISTS = dict(zip(SPLITS, ("training", "validation", "testing"), strict=True))
 
 
 def draw_split(patients: list[str], seed: int) -> dict[str, str]:
-    """A tenth TEST, a tenth VAL, the others TRAIN; at least one each where there are three."""
+    """Draw a split: a tenth TEST, a tenth VAL, the rest TRAIN; at least one each of three."""
     tenth = min(max(1, round(len(patients) / 10)), (len(patients) - 1) // 2)
     order = np.random.default_rng(seed).permutation(len(patients))
     names = ["TRAIN"] * len(patients)
@@ -22,7 +22,7 @@ def draw_split(patients: list[str], seed: int) -> dict[str, str]:
 
 
 def read_split(path: Path, patients: list[str]) -> dict[str, str]:
-    """Each patient's split from a table or from the folder of official lists."""
+    """Read each patient's split from a table or from the folder of official lists."""
     splits: dict[str, str] = {}
     for patient, split in _official_rows(path) if path.is_dir() else _table_rows(path):
         if patient in splits:
@@ -47,7 +47,7 @@ def read_split(path: Path, patients: list[str]) -> dict[str, str]:
 def _table_rows(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(
-            f"no split {path}: make one by write_split, or leave `split` out to draw one"
+            f"no split {path}: create one with write_split, or omit `split` to draw one"
         )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -67,6 +67,6 @@ def _official_rows(folder: Path) -> list[tuple[str, str]]:
     for split, name in OFFICIAL_LISTS.items():
         path = folder / f"subgroup_{name}.txt"
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: expected CAMUS's lists of patients there")
+            raise FileNotFoundError(f"{path} is missing: expected CAMUS's patient lists there")
         rows += [(patient, split) for patient in path.read_text().split()]
     return rows

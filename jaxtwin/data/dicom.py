@@ -1,7 +1,7 @@
-"""Multi-frame ultrasound DICOM, as scanners export it.
+"""Multi-frame ultrasound DICOM, as exported by scanners.
 
-Only the tags named in this file are ever parsed, so that none of a patient's identity can reach
-an output, a message or a warning.
+Only the tags named in this file are ever parsed, so that a patient's identity cannot reach an
+output, a message or a warning.
 """
 
 from pathlib import Path
@@ -34,20 +34,20 @@ TAGS = [
 
 
 def read_dicom(path: Path) -> EchoVideo:
-    """Reads a multi-frame ultrasound DICOM file, grey or colour, compressed or not.
+    """Read a multi-frame ultrasound DICOM file, grey or colour, compressed or not.
 
     Args:
         path: The file.
 
     Returns:
-        The sector in grey. It is looked for in the 2D tissue region of
-        SequenceOfUltrasoundRegions where that lies inside the image, else in the whole image:
-        after a scanner or archive has scaled the image down, the region still refers to the
-        larger one.
+        The scanner's sector in greyscale. It is searched for in the 2D tissue region of
+        SequenceOfUltrasoundRegions if that lies inside the image, and otherwise in the whole
+        image: after a scanner or archive has downscaled the image, the region still refers to
+        the original size.
 
     Raises:
-        UnreadableClipError: Not DICOM, damaged, compressed in a way that cannot be decoded, a
-            still, or without times.
+        UnreadableClipError: If the file is not DICOM, is damaged, cannot be decompressed, is a
+            still image, or has no frame times.
     """
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
@@ -57,48 +57,51 @@ def read_dicom(path: Path) -> EchoVideo:
     except UnreadableClipError:
         raise
     except Exception as error:
-        # pydicom raises errors of many kinds, and their texts may quote the file's tags.
+        # pydicom raises many kinds of errors, and their messages may quote the file's tags.
         raise UnreadableClipError(
-            f"cannot be read as DICOM ({type(error).__name__}): the file may be damaged, hold no "
-            "pictures, or be compressed in a way that cannot be decoded; export it again, "
-            "uncompressed or as JPEG"
+            f"cannot be read as DICOM ({type(error).__name__}): the file may be damaged, contain "
+            "no images, or use an unsupported compression; export it again, uncompressed or as "
+            "JPEG"
         ) from None
     return EchoVideo(crop_to_sector(frames[:, top:bottom, left:right]), times)
 
 
 def _brightness(pixels: np.ndarray, header: pydicom.Dataset) -> UInt8[np.ndarray, "height width"]:
-    """One frame's brightness; pydicom has turned YBR into RGB already."""
+    """Return one frame's brightness; pydicom has already converted YBR to RGB."""
     if header.PhotometricInterpretation == "PALETTE COLOR":
-        # The table's entries are scaled to its own type's range.
+        # The table's entries span the range of its own number type.
         colours = apply_color_lut(pixels, header)
         return tissue_brightness((colours >> 8 * (colours.itemsize - 1)).astype(np.uint8))
     if pixels.ndim == 3:
         return tissue_brightness(pixels)
     if header.PixelRepresentation == 1:
-        raise UnreadableClipError("its brightness is signed: expected ultrasound, 0 for black")
+        raise UnreadableClipError("signed brightness: expected ultrasound with 0 for black")
     largest = 2**header.BitsStored - 1
     brightness = (pixels * (255 / largest)).astype(np.uint8)
     return 255 - brightness if header.PhotometricInterpretation == "MONOCHROME1" else brightness
 
 
 def _frame_times(header: pydicom.Dataset, count: int) -> Float[np.ndarray, " count"]:
-    """When each frame was taken [s], from whichever tag says so."""
+    """Return the time of each frame [s], from the first available tag."""
     if header.get("FrameTime"):
         return np.arange(count) * (float(header.FrameTime) * 1e-3)
     if "FrameTimeVector" in header and count == header["FrameTimeVector"].VM:
-        # Milliseconds since the frame before; the first is 0 by definition, not always in files.
+        # Milliseconds since the previous frame; the first is 0 by definition, but not in all files.
         return np.cumsum([0.0, *(float(step) * 1e-3 for step in header.FrameTimeVector[1:])])
     for name in ("CineRate", "RecommendedDisplayFrameRate"):
         if header.get(name):
             return np.arange(count) / float(header[name].value)
     raise UnreadableClipError(
         "states no frame time or rate (FrameTime, FrameTimeVector, CineRate): "
-        "export it from the scanner again, as a clip"
+        "export it from the scanner again as a clip"
     )
 
 
 def _tissue_region(header: pydicom.Dataset, height: int, width: int) -> tuple[int, int, int, int]:
-    """The largest 2D tissue region inside the image (top, bottom, left, right), else all of it."""
+    """Return the largest 2D tissue region inside the image, or else the whole image.
+
+    The region is given as (top, bottom, left, right).
+    """
     whole = (0, height, 0, width)
     boxes = [
         (

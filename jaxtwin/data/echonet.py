@@ -1,6 +1,6 @@
-"""EchoNet-Dynamic's folder layout: a table of volumes beside a folder of clips.
+"""EchoNet-Dynamic's folder layout: a table of volumes and a folder of clips.
 
-Phantom cohorts are written in the same layout and come through the same reader.
+Phantom cohorts are written in the same layout and read by the same reader.
 """
 
 import csv
@@ -10,28 +10,29 @@ from pathlib import Path
 
 from jaxtwin.data.base import FASTEST_RATE, SLOWEST_RATE, UnreadableClipError
 from jaxtwin.data.vitals import PLAUSIBLE, UNKNOWN, VITAL_COLUMNS, VitalName, Vitals
+from jaxtwin.models.ejection import ejection_fraction
 
 SPLITS = ("TRAIN", "VAL", "TEST")
 COLUMNS = ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")
-# Rounded volumes move EF by a point or two; beyond this one of the three numbers is a slip, and
-# nothing tells which.
+# Rounding of the volumes changes EF by a point or two. Beyond this tolerance one of the three
+# numbers is wrong, and there is no way to tell which.
 EF_TOLERANCE = 10.0  # [points]
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One clip of a data set, and what a reader measured on it.
+    """One clip of a data set and its measurements.
 
     Attributes:
         name: The clip's name, without suffix.
-        path: Its file.
+        path: Path of the clip's file.
         edv: End-diastolic volume [mL].
         esv: End-systolic volume [mL].
         ef: Ejection fraction [%].
-        fps: Frames a second [1/s].
+        fps: Frame rate [1/s].
         frames: Number of frames.
         split: TRAIN, VAL or TEST.
-        vitals: Measured beside it.
+        vitals: Vital signs measured with the clip.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Skipped:
 
     Attributes:
         name: The clip's name, without suffix.
-        reason: Why not, and what would help.
+        reason: Why it cannot be used, and what to do about it.
     """
 
     name: str
@@ -60,27 +61,27 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True)
 class EchoNet:
-    """A data set as its table lists it; the clips themselves are not opened.
+    """A data set's table; the clips themselves are not opened.
 
     Attributes:
         records: The usable rows, in the table's order.
-        skipped: The other rows.
+        skipped: The rows that cannot be used.
     """
 
     records: tuple[Record, ...]
     skipped: tuple[Skipped, ...]
 
     def split(self, name: str) -> tuple[Record, ...]:
-        """The records of one split, TRAIN, VAL or TEST, in upper or lower case."""
+        """Return the records of a split: TRAIN, VAL or TEST, in upper or lower case."""
         name = check_split(name)
         return tuple(record for record in self.records if record.split == name)
 
 
 def check_split(name: str) -> str:
-    """The split's name in upper case.
+    """Return the split's name in upper case.
 
     Raises:
-        ValueError: There is no such split.
+        ValueError: If there is no such split.
     """
     if name.upper() not in SPLITS:
         raise ValueError(f"no split {name!r}: choose one of {', '.join(SPLITS)}")
@@ -88,27 +89,27 @@ def check_split(name: str) -> str:
 
 
 def read_echonet(folder: str | Path) -> EchoNet:
-    """Reads the table of a data set in EchoNet-Dynamic's layout.
+    """Read the table of a data set in EchoNet-Dynamic's layout.
 
-    A row is skipped, with its reason, where its numbers are missing or impossible, where its
-    ejection fraction contradicts its volumes, or where its clip was listed before (perhaps in
-    another split). Vitals are read where the table has their columns (`VITAL_COLUMNS`); an empty
-    entry is one that nobody measured.
+    A row is skipped, with a reason, if its numbers are missing or impossible, if its ejection
+    fraction contradicts its volumes, or if its clip was already listed (perhaps in another
+    split). Vital signs are read if the table has their columns (`VITAL_COLUMNS`); an empty entry
+    means not measured.
 
     Args:
-        folder: Holds `FileList.csv` and `Videos/`.
+        folder: Folder that contains `FileList.csv` and `Videos/`.
 
     Raises:
-        FileNotFoundError: The folder, the table or `Videos/` is missing.
-        ValueError: The table lacks a column or is no table, no row is usable, or a row names a
-            file outside the folder.
+        FileNotFoundError: If the folder, the table or `Videos/` is missing.
+        ValueError: If the table is not a CSV file or lacks a column, no row is usable, or a row
+            names a file outside the folder.
     """
     folder = Path(folder)
     videos = folder / "Videos"
     rows = _read_table(folder / "FileList.csv", COLUMNS)
     if not videos.is_dir():
         raise FileNotFoundError(f"{videos} is missing: expected the listed clips there")
-    # A link from the data folder to a disk that holds the clips is the user's own.
+    # Videos/ may be the user's own symbolic link to another disk.
     roots = (folder.resolve(), videos.resolve())
     records: dict[str, Record] = {}
     skipped = []
@@ -122,7 +123,7 @@ def read_echonet(folder: str | Path) -> EchoNet:
             )
         try:
             if name in records:
-                raise UnreadableClipError("listed before: a clip counts once, in one split")
+                raise UnreadableClipError("listed before: expected each clip once, in one split")
             records[name] = _parse_row(name, path, row)
         except UnreadableClipError as error:
             skipped.append(Skipped(name, error.reason))
@@ -133,17 +134,17 @@ def read_echonet(folder: str | Path) -> EchoNet:
 
 
 def read_theta(folder: str | Path) -> dict[str, dict[str, float]]:
-    """Reads the parameters behind a phantom cohort, which no method may see.
+    """Read the true parameters of a phantom cohort. For evaluation only, never for training.
 
     Args:
-        folder: Holds `Theta.csv`, as phantom cohorts do and real data sets do not.
+        folder: Folder that contains `Theta.csv`. Phantom cohorts have it; real data sets do not.
 
     Returns:
-        For each clip's name, each parameter's value, in the parameters' own units.
+        For each clip name, the value of each parameter, in the parameter's own unit.
 
     Raises:
-        FileNotFoundError: The folder or its `Theta.csv` is missing.
-        ValueError: The table has no column FileName, or holds something else than numbers.
+        FileNotFoundError: If the folder or its `Theta.csv` is missing.
+        ValueError: If the table has no column FileName, or a parameter is not a number.
     """
     path = Path(folder) / "Theta.csv"
     theta = {}
@@ -157,16 +158,15 @@ def read_theta(folder: str | Path) -> dict[str, dict[str, float]]:
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """A CSV file's rows; columns beyond those needed are allowed."""
+    """Return a CSV file's rows; additional columns are allowed."""
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {path.parent}: expected one that holds {path.name}")
+        raise FileNotFoundError(f"no folder {path.parent}: expected a folder with {path.name}")
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing: expected a data set in EchoNet-Dynamic's layout; "
-            "give the folder that holds it"
+            f"{path} is missing: expected a data set in EchoNet-Dynamic's layout; give its folder"
         )
     try:
-        # Spreadsheets put a byte-order mark in front, which would become part of a column's name.
+        # utf-8-sig drops the byte-order mark that spreadsheets write before the first column name.
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             found = table.fieldnames or ()
@@ -187,7 +187,7 @@ def _clip_name(row: dict[str, str]) -> str:
 
 
 def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
-    """Checks one row's numbers; raises UnreadableClipError where they cannot be used."""
+    """Check one row's numbers; raise UnreadableClipError if they cannot be used."""
     if not name:
         raise UnreadableClipError("no FileName: expected the clip's name")
     edv, esv, ef, fps, frames = (
@@ -195,7 +195,7 @@ def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
     )
     if not 0 < esv < edv:
         raise UnreadableClipError(f"ESV {esv:g} and EDV {edv:g} mL: expected 0 < ESV < EDV")
-    from_volumes = 100 * (edv - esv) / edv
+    from_volumes = ejection_fraction(edv, esv)
     if abs(ef - from_volumes) > EF_TOLERANCE:
         raise UnreadableClipError(
             f"EF {ef:g} % contradicts its volumes, which give {from_volumes:.1f} %: "
@@ -204,7 +204,9 @@ def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
     if not SLOWEST_RATE <= fps <= FASTEST_RATE:
         raise UnreadableClipError(f"FPS {fps:g}: expected {SLOWEST_RATE:g} to {FASTEST_RATE:g}")
     if frames < 2:
-        raise UnreadableClipError(f"NumberOfFrames {frames:g}: a still shows no heartbeat")
+        raise UnreadableClipError(
+            f"NumberOfFrames {frames:g}: expected at least 2; a still image shows no heartbeat"
+        )
     split = (row["Split"] or "").strip().upper()
     if split not in SPLITS:
         raise UnreadableClipError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
@@ -212,7 +214,7 @@ def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
     if vitals.diastolic >= vitals.systolic:
         raise UnreadableClipError(
             f"blood pressure {vitals.systolic:g}/{vitals.diastolic:g} mmHg: expected the diastolic "
-            "one to be the lower"
+            "pressure to be lower"
         )
     return Record(name, path, edv, esv, ef, fps, int(frames), split, vitals)
 
@@ -225,7 +227,7 @@ def _vital(row: dict[str, str], vital: VitalName) -> float:
     low, high = PLAUSIBLE[vital]
     if not low <= value <= high:
         raise UnreadableClipError(
-            f"{column} {value:g}: expected {low:g} to {high:g}, or nothing if nobody measured it"
+            f"{column} {value:g}: expected {low:g} to {high:g}, or an empty entry if not measured"
         )
     return value
 

@@ -1,22 +1,22 @@
-"""The one kind of array that recordings become. Imports nothing heavy, for command lines."""
+"""The common format of clips. Imports nothing heavy, so that command lines start quickly."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipFormat:
-    """The one kind of array that recordings become.
+    """Length, frame rate and size to which all recordings are resampled.
 
-    The rate is in frames a *second*, so that the heart period stays visible whatever the
+    The frame rate is fixed in *time*, so that the heart period stays visible whatever the
     scanner's frame rate was.
 
     Attributes:
         frames: Number of frames.
-        rate: Frames a second [1/s].
+        rate: Frame rate [1/s].
         size: Height and width [pixels].
 
     Raises:
-        ValueError: One of them is not positive.
+        ValueError: If one of them is not positive.
     """
 
     frames: int = 32

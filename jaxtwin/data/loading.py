@@ -1,4 +1,4 @@
-"""Batches of clips, drawn through Grain."""
+"""Batches of clips, loaded with Grain."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,18 +10,18 @@ from jaxtyping import Float32, Int, UInt8
 from jaxtwin.data.base import window
 from jaxtwin.data.cache import ClipCache
 
-# Epochs that no run reaches. Grain's own endless repetition overflows for batches of one.
+# More epochs than any run needs. Grain's own infinite repetition overflows for batches of one.
 ENDLESS = 2**31
 
 
 class Batch(NamedTuple):
-    """Clips and what was measured on them: the encoder's input and its training signal.
+    """Clips and their measurements: the encoder's input and its training signal.
 
     Attributes:
         clip: Brightness, 0 to 255.
         edv: End-diastolic volume [mL].
         esv: End-systolic volume [mL].
-        vitals: The fields of `Vitals` [s, mmHg, mmHg]; NaN where nobody measured.
+        vitals: The fields of `Vitals` [s, mmHg, mmHg]; NaN if not measured.
     """
 
     clip: UInt8[np.ndarray, "*batch frames size size"]
@@ -37,23 +37,23 @@ def batches(
     seed: int,
     start_step: int = 0,
 ) -> Iterator[Batch]:
-    """Batches for training, without end: every clip once an epoch, in another order each epoch.
+    """Yield training batches indefinitely, with every clip once per epoch in random order.
 
-    Each clip is a window that starts at a random frame. Batch k depends on the seed and on k
-    alone, so a run that resumes at step k sees what an unbroken run sees.
+    Each clip is a window that starts at a random frame. Batch k depends only on the seed and k,
+    so a run resumed at step k sees the same batches as an uninterrupted run.
 
     Args:
-        cache: Where the clips are.
-        indices: Which of them to draw from.
-        batch_size: Clips a batch; all batches are full.
-        seed: Of the order and of the windows, 0 to 2^32 - 1.
+        cache: The clips.
+        indices: Indices of the clips to draw from.
+        batch_size: Number of clips per batch; all batches are full.
+        seed: Seed for the order and the windows, 0 to 2^32 - 1.
         start_step: The first batch's k.
 
     Raises:
-        ValueError: There is no clip to draw from.
+        ValueError: If there is no clip to draw from.
     """
     if len(indices) == 0:
-        raise ValueError("no clips to train on: choose a split that has some")
+        raise ValueError("no clips to train on: choose a split that is not empty")
     length = cache.format.frames
 
     def draw(index: int, random: np.random.Generator) -> Batch:
@@ -68,8 +68,8 @@ def batches(
         .random_map(draw)
         .batch(batch_size)
     )
-    # Two threads read ahead from disk while the accelerator computes; more would only take
-    # memory, for a batch is copied faster than any network is trained on it.
+    # Two threads read ahead from disk while the accelerator computes. More would only use memory:
+    # copying a batch is faster than a training step on it.
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     iterator = iter(dataset[start_step:].to_iter_dataset(ahead))
     return _closing(iterator)
@@ -78,10 +78,10 @@ def batches(
 def ordered_batches(
     cache: ClipCache, indices: Int[np.ndarray, " indices"], batch_size: int
 ) -> Iterator[Batch]:
-    """Batches for evaluation: each clip once, in order, from its first frame on.
+    """Yield evaluation batches with each clip once, in order, starting at its first frame.
 
-    The last batch is short where the clips do not fill it: nothing has to be masked out of a
-    mean, at the price of one more compilation.
+    The last batch may be smaller. This avoids masking in means, at the cost of one more
+    compilation.
     """
     for first in range(0, len(indices), batch_size):
         some = indices[first : first + batch_size].tolist()
@@ -90,7 +90,7 @@ def ordered_batches(
 
 
 def _example(cache: ClipCache, index: int, start: int) -> Batch:
-    """One clip's window and measurements, as a batch without its leading axis."""
+    """Return one clip's window and measurements, without a batch axis."""
     record = cache.records[index]
     clip = window(cache.clip(index), cache.format, start)
     edv, esv, vitals = (
@@ -103,4 +103,4 @@ def _closing(iterator: grain.DatasetIterator[Batch]) -> Iterator[Batch]:
     try:
         yield from iterator
     finally:
-        iterator.close()  # ends the threads that read ahead
+        iterator.close()  # stops the threads that read ahead

@@ -1,4 +1,4 @@
-"""One clip from one file, of whatever kind."""
+"""Reading a clip from a file of any supported kind."""
 
 from pathlib import Path
 
@@ -9,19 +9,20 @@ from jaxtwin.data.video import read_video
 
 
 def read_recording(path: str | Path, fps: float | None = None) -> EchoVideo:
-    """Reads an AVI, MP4, GIF or multi-frame ultrasound DICOM file, or a sequence of CAMUS.
+    """Read an AVI, MP4, GIF or multi-frame ultrasound DICOM file, or a CAMUS sequence.
 
     Args:
-        path: The file. DICOM is recognised by its content, for it often has no suffix; CAMUS's
-            files by their suffix (.nii.gz, .nii or .mhd).
-        fps: Frames a second [1/s] of a sequence of CAMUS, whose file states none; by default
-            that of the cfg file beside it. Other files have their own.
+        path: The file. DICOM is recognised by its content, because it often has no suffix; CAMUS
+            files are recognised by their suffix (.nii.gz, .nii or .mhd).
+        fps: Frame rate [1/s] of a CAMUS sequence, whose file does not state one; by default that
+            of the cfg file in the same folder. Ignored for other files, which state their own.
 
     Returns:
-        The scanner's sector in grey: text, menus and coloured overlays are gone.
+        The scanner's sector in greyscale, without text, menus and coloured overlays.
 
     Raises:
-        UnreadableClipError: The file is missing, empty, damaged, of another kind, or not a clip.
+        UnreadableClipError: If the file is missing, empty, damaged, of another kind, or not a
+            clip.
     """
     path = Path(path)
     if not path.is_file():
@@ -38,5 +39,5 @@ def read_recording(path: str | Path, fps: float | None = None) -> EchoVideo:
 
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as file:
-        file.seek(128)  # what precedes the mark is free for other uses
+        file.seek(128)  # a 128-byte preamble of any content precedes the prefix DICM
         return file.read(4) == b"DICM" or path.suffix.lower() in {".dcm", ".dicom"}

@@ -1,4 +1,4 @@
-"""Volumes from label maps of two views: Simpson's biplane rule."""
+"""Volumes from label maps of two views by Simpson's biplane rule."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -7,10 +7,10 @@ from scipy.spatial.distance import cdist
 
 from jaxtwin.data.base import UnreadableClipError
 
-CAVITY, ATRIUM = 1, 3  # in the label maps; 2 is the myocardium
-SMALLEST_CAVITY = 100.0  # [mm²]; a heart's is ten times that, what is smaller has no axis
+CAVITY, ATRIUM = 1, 3  # labels; 2 is the myocardium
+SMALLEST_CAVITY = 100.0  # [mm²]; a real cavity is ten times larger, a smaller one has no axis
 DISCS = 20
-# Contours are drawn one by one, so a line of unlabelled pixels may lie between the chambers.
+# Contours are drawn separately, so a line of unlabelled pixels may lie between the chambers.
 ANNULUS_GAP = 2.0  # [mm]
 
 
@@ -19,27 +19,27 @@ def simpson_biplane(
     four_chamber_mask: Shaped[np.ndarray, "height4 width4"],
     spacings: tuple[tuple[float, float], tuple[float, float]],
 ) -> float:
-    """Volume of the ventricle by the biplane method of discs.
+    """Return the ventricle's volume by the biplane method of discs.
 
     V = π/4 · Σ a_i b_i · L/20, where a_i and b_i are the diameters in the two views of 20 discs
-    of equal height, perpendicular to the long axis. The long axis leads from the middle of the
-    mitral annulus to the point of the cavity that is farthest from there, the apex; L is the
-    longer one of the two views. See Lang et al., "Recommendations for Cardiac Chamber
-    Quantification by Echocardiography in Adults", J Am Soc Echocardiogr 28:1-39, 2015, p. 4 and
-    table 1.
+    of equal height, perpendicular to the long axis. The long axis runs from the centre of the
+    mitral annulus to the apex, the point of the cavity farthest from it; L is the longer axis of
+    the two views. See Lang et al., "Recommendations for Cardiac Chamber Quantification by
+    Echocardiography in Adults", J Am Soc Echocardiogr 28:1-39, 2015, p. 4 and table 1.
 
     Args:
         two_chamber_mask: Label map of the two-chamber view: 1 (or True) is the cavity, 3 the
-            left atrium. The annulus is where the two meet. Where there is no atrium, it is the
-            wider end of the cavity.
-        four_chamber_mask: The same of the four-chamber view, at the same instant.
-        spacings: Height and width of a pixel of each view [mm].
+            left atrium. The annulus is where the two meet or, without an atrium, the wider end
+            of the cavity.
+        four_chamber_mask: Label map of the four-chamber view at the same instant.
+        spacings: Height and width of a pixel in each view [mm].
 
     Returns:
         The volume [mL].
 
     Raises:
-        UnreadableClipError: A map has no cavity to speak of, or its atrium does not touch it.
+        UnreadableClipError: If the cavity in a map is missing or too small, or the atrium does
+            not touch it.
     """
     two, four = (
         _discs(mask, spacing)
@@ -52,7 +52,7 @@ def simpson_biplane(
 def _discs(
     labels: Shaped[np.ndarray, "height width"], spacing: tuple[float, float]
 ) -> tuple[Float[np.ndarray, " discs"], float]:
-    """Diameters of the discs from the annulus to the apex, and the long axis's length [mm]."""
+    """Return the disc diameters from annulus to apex and the length of the long axis [mm]."""
     cavity = _largest_part(labels == CAVITY)
     pixel = np.asarray(spacing)
     if not (area := np.sum(cavity) * pixel.prod()) >= SMALLEST_CAVITY:
@@ -64,7 +64,7 @@ def _discs(
     points = np.argwhere(border) * pixel
     if np.any(labels == ATRIUM):
         away = ndimage.distance_transform_edt(labels != ATRIUM, sampling=spacing)
-        # A pixel on the border is at least its own size away from the atrium's nearest pixel.
+        # A border pixel is at least its own size away from the nearest pixel of the atrium.
         near = np.asarray(away)[border] <= ANNULUS_GAP + max(spacing)
     else:
         near = _wider_end(cavity, points, pixel)
@@ -72,10 +72,10 @@ def _discs(
     if len(annulus) < 2:
         raise UnreadableClipError(
             "the left atrium (label 3) does not touch the cavity (label 1), so the mitral annulus "
-            "is nowhere: check the label map"
+            "cannot be found: check the label map"
         )
 
-    # The annulus is a straight line between the two points where the leaflets hinge.
+    # The annulus is the straight line between the two hinge points of the leaflets.
     distances = cdist(annulus, annulus)
     hinges = np.unravel_index(distances.argmax(), distances.shape)
     middle = annulus[list(hinges)].mean(axis=0)
@@ -83,8 +83,8 @@ def _discs(
     axis = (apex - middle) / np.linalg.norm(apex - middle)
     across = np.array([-axis[1], axis[0]])
 
-    # The cavity, interpolated between pixels: its edge is where a value is one half, and the sum
-    # along a line is how much of the line is inside.
+    # The mask is interpolated between pixels: the cavity's edge is where the value is one half,
+    # and the sum along a line is the length of the line inside the cavity.
     values = cavity.astype(np.float32)
     reach = distances.max() + np.linalg.norm(apex - middle)
 
@@ -102,7 +102,7 @@ def _discs(
 
 
 def _largest_part(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """The largest connected part: a stray pixel would be taken for the apex."""
+    """Return the largest connected part, so that a stray pixel is not taken for the apex."""
     parts, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
@@ -114,7 +114,7 @@ def _wider_end(
     border: Float[np.ndarray, "points 2"],
     pixel: Float[np.ndarray, " 2"],
 ) -> Bool[np.ndarray, " points"]:
-    """Which points of the border lie at the wider end of the cavity's longest direction."""
+    """Return which border points lie at the wider end of the cavity's longest direction."""
     inside = np.argwhere(cavity) * pixel
     middle = inside.mean(axis=0)
     longest = np.linalg.svd(np.cov((inside - middle).T))[0][:, 0]
@@ -122,7 +122,7 @@ def _wider_end(
     low, high = along.min(), along.max()
     tenth = (high - low) / 10
     place = (border - middle) @ longest
-    # The last twentieth, yet never less than the few pixels of a small map.
+    # The last twentieth, but at least two pixels for small maps.
     depth = max(tenth / 2, 2 * pixel.max())
     if np.sum(along < low + tenth) > np.sum(along > high - tenth):
         return place < low + depth

@@ -1,4 +1,4 @@
-"""AVI, MP4 and GIF clips."""
+"""Reading AVI, MP4 and GIF clips."""
 
 from pathlib import Path
 
@@ -11,38 +11,38 @@ from jaxtyping import UInt8
 from jaxtwin.data.base import LEAST_COMPLETE, EchoVideo, UnreadableClipError
 from jaxtwin.data.sector import already_cropped, crop_to_sector, tissue_brightness
 
-# Formats whose first plane is brightness over the full range 0 to 255.
+# Pixel formats whose first plane is brightness over the full range 0 to 255.
 BRIGHTNESS_FIRST = frozenset({"gray", "yuvj420p", "yuvj422p", "yuvj444p"})
 
 
 def read_video(path: Path) -> EchoVideo:
-    """Reads an AVI, MP4 or GIF file, or any other video that FFmpeg knows.
+    """Read an AVI, MP4 or GIF file, or any other video that FFmpeg supports.
 
-    Frames that are cropped already, as EchoNet-Dynamic's are, come as they were stored. In any
-    other the sector is found, and what is not the sector is black.
+    Frames that are already cropped, as in EchoNet-Dynamic, are returned as stored. Other frames
+    are cropped to the sector, with black outside it.
 
     Args:
         path: The file.
 
     Returns:
-        The sector in grey, each frame with the time that the file gives it (a GIF's frames
-        need not last equally long).
+        The sector in greyscale, with the file's own frame times (frames of a GIF may last
+        unequally long).
 
     Raises:
-        UnreadableClipError: Not a video, damaged, or not an echo clip.
+        UnreadableClipError: If the file is not a video, is damaged, or is not an echo clip.
     """
-    reformatter = VideoReformatter()  # one for all frames: making it costs more than decoding
+    reformatter = VideoReformatter()  # shared by all frames: creating it costs more than decoding
     images, times = [], []
     try:
-        # As a file whatever its name: FFmpeg takes "a:b.avi" for a protocol.
+        # The prefix is needed because FFmpeg would take "a:b.avi" for a protocol.
         with av.open(f"file:{path}") as container:
             if not container.streams.video:
-                raise UnreadableClipError("holds no video: expected AVI, MP4, GIF or DICOM")
+                raise UnreadableClipError("contains no video: expected AVI, MP4, GIF or DICOM")
             stream = container.streams.video[0]
-            # Clips are short and are decoded side by side; threads within one only wait.
+            # Clips are short and decoded in parallel, so threads within one clip do not help.
             stream.codec_context.thread_count = 1
             rate = stream.average_rate
-            stated = stream.frames  # 0 where the file does not say
+            stated = stream.frames  # 0 if the file does not state it
             for frame in container.decode(stream):
                 images.append(_brightness(frame, reformatter))
                 times.append(frame.time)
@@ -52,16 +52,16 @@ def read_video(path: Path) -> EchoVideo:
             "the file may be damaged, so copy or export it again"
         ) from None
     if not images:
-        raise UnreadableClipError("holds no frames: copy or export the file again")
+        raise UnreadableClipError("contains no frames: copy or export the file again")
     if len(images) < LEAST_COMPLETE * stated:
         raise UnreadableClipError(
-            f"cut short: {len(images)} of the {stated} frames that it states; copy the file again"
+            f"cut short: {len(images)} of the {stated} frames it states; copy the file again"
         )
     if len({image.shape for image in images}) > 1:
-        raise UnreadableClipError("its frames differ in size: export a clip of one screen layout")
+        raise UnreadableClipError("frames differ in size: export a clip with one screen layout")
 
     if None in times:
-        # AVI without timestamps: what is left is the rate in its header.
+        # An AVI file without timestamps: use the frame rate in its header.
         if not rate:
             raise UnreadableClipError("states no frame rate: export the clip with its frame rate")
         times = np.arange(len(images)) / float(rate)

@@ -1,4 +1,4 @@
-"""What an electrode and an arm cuff say beside a clip."""
+"""Vital signs measured with a clip: heart period and blood pressure."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ VitalName = Literal["period", "systolic", "diastolic"]
 
 
 class Vitals(NamedTuple):
-    """Of one patient; NaN where nobody measured."""
+    """Vital signs of one patient; NaN if not measured."""
 
     period: float = math.nan
     """Heart period [s]."""
@@ -22,48 +22,48 @@ class Vitals(NamedTuple):
 
 
 UNKNOWN = Vitals()
-"""Of a patient on whom nobody measured anything."""
+"""Vital signs of a patient without any measurement."""
 
 VITAL_COLUMNS: dict[VitalName, str] = {
     "period": "HeartPeriod",
     "systolic": "SystolicPressure",
     "diastolic": "DiastolicPressure",
 }
-"""Columns of a data set's table that may be there."""
+"""Optional columns of a data set's table."""
 
 PLAUSIBLE: dict[VitalName, tuple[float, float]] = {
     "period": (0.2, 3.0),
     "systolic": (40.0, 300.0),
     "diastolic": (10.0, 200.0),
 }
-"""Anything beyond is a slip."""
+"""Plausible range of each vital sign; values outside it are rejected as errors."""
 
 USUAL: dict[VitalName, tuple[float, float]] = {
     "period": (0.85, 0.2),
     "systolic": (120.0, 20.0),
     "diastolic": (75.0, 12.0),
 }
-"""About the mean and the spread among adults: divided by them, vitals are of order one."""
+"""Approximate mean and standard deviation among adults, used to standardise vital signs."""
 
 CUFF_ERROR = 5.0
-"""Standard deviation of a cuff's error [mmHg]. A validated one is allowed 8, and 5 on average:
-Stergiou et al., "A universal standard for the validation of blood pressure measuring devices",
-Hypertension 71(3), 2018."""
+"""Standard deviation of the cuff's error [mmHg]. Validated cuffs are allowed 8, and a mean error
+of 5: Stergiou et al., "A universal standard for the validation of blood pressure measuring
+devices", Hypertension 71(3), 2018."""
 PERIOD_ERROR = 0.01
 """Standard deviation of the period's error [s]."""
 
 
 def pick_vitals(vitals: Any, names: Sequence[VitalName]) -> list[Any]:
-    """Some columns of a table of vitals, an array with the fields of `Vitals` last."""
+    """Select some vital signs from an array whose last axis has the fields of `Vitals`."""
     return [vitals[..., Vitals._fields.index(name)] for name in names]
 
 
 def check_vitals(vitals: Float[np.ndarray, "patient vital"], names: Sequence[VitalName]) -> None:
-    """Raise a ValueError if a patient has none of some vital."""
+    """Raise a ValueError if one of the vital signs is missing for any patient."""
     for name, values in zip(names, pick_vitals(vitals, names), strict=True):
         if missing := int(np.sum(~np.isfinite(values))):
             raise ValueError(
-                f"{missing} of {len(values)} clips have no {name}, which this model needs: fill "
+                f"{missing} of {len(values)} clips have no {name}, which this model needs: fill in "
                 f"the column {VITAL_COLUMNS[name]} of FileList.csv, leave those clips out, or "
                 "train a model without it"
             )
@@ -76,15 +76,15 @@ def simulate_vitals(
     *,
     seed: int,
 ) -> dict[VitalName, Float[np.ndarray, " patient"]]:
-    """What would be measured on simulated patients, with the instruments' errors.
+    """Simulate measurements on simulated patients, with measurement errors.
 
-    The cuff is taken to be at the aorta: the circuit has no arm.
+    The cuff is assumed to measure aortic pressure, because the circuit has no arm.
 
     Args:
         period: True heart period [s].
         P_ao_max: True systolic aortic pressure [mmHg].
         P_ao_min: True diastolic aortic pressure [mmHg].
-        seed: Of the errors.
+        seed: Seed for the measurement errors.
     """
     random = np.random.default_rng(seed)
 

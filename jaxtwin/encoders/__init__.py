@@ -1,1 +1,1 @@
-"""Networks from a clip to raw θ."""
+"""Networks that map a clip to unbounded parameters (raw θ)."""

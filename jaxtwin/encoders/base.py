@@ -1,4 +1,4 @@
-"""What every encoder does, and the layers that several share."""
+"""Base class of encoders, and layers that several encoders share."""
 
 import abc
 
@@ -11,29 +11,33 @@ Clip = UInt8[Array, "frames size size"]
 
 
 def normalise(clip: Clip) -> Float[Array, "frames size size"]:
-    """Brightness of mean 0 and spread close to 1 over the clip, so that gain matters little.
+    """Normalise a clip's brightness to mean 0 and standard deviation close to 1.
 
-    The statistics are the clip's own: no encoder here uses those of a batch.
+    This reduces the effect of the scanner's gain. The statistics are those of the single clip; no
+    encoder here uses batch statistics.
     """
     values = clip.astype(jnp.float32)
-    # One grey level more: the noise of a black clip is not worth a spread of 1.
+    # Adding one grey level keeps the noise of a black clip from being scaled to unit variance.
     return (values - jnp.mean(values)) / (jnp.std(values) + 1.0)
 
 
 class AbstractEncoder(eqx.Module):
-    """A network that takes one clip; batches are `jax.vmap` outside.
+    """A network from one clip to raw parameters; use `jax.vmap` for batches.
 
-    The raw parameters are unbounded; `Box.bound` takes them into the box.
+    The raw parameters are unbounded; `Box.bound` maps them into the box.
+
+    Attributes:
+        head: Network from the features, and any additional inputs, to the raw parameters.
     """
 
     head: eqx.AbstractVar[eqx.nn.MLP]
 
     @abc.abstractmethod
     def features(self, clip: Clip) -> Float[Array, " feature"]:
-        """What the head sees of a clip; also used to tell whether a clip is familiar."""
+        """Return the features of a clip, the head's input; also used to detect unfamiliar clips."""
 
     def __call__(self, clip: Clip) -> Float[Array, " free"]:
-        """The raw parameters of one clip, for an encoder that is given nothing beside it."""
+        """Return the raw parameters of one clip, for an encoder without additional inputs."""
         return self.head(self.features(clip))
 
 
@@ -42,21 +46,21 @@ def convolve2d(
     kernel: Float[Array, "k k channel out"],
     stride: int,
 ) -> Float[Array, "batch rows columns out"]:
-    """2D convolution with the channel last, the layout that XLA runs fastest on a CPU."""
+    """Convolve in 2D with the channel axis last, the layout that is fastest with XLA on a CPU."""
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
 def he_kernel(shape: tuple[int, ...], key: PRNGKeyArray) -> Float[Array, "..."]:
-    """Draw a kernel by He's rule."""
+    """Draw a kernel with He initialisation."""
     return jax.nn.initializers.he_normal()(key, shape, jnp.float32)
 
 
 def layer_norm(
     x: Float[Array, "*place channel"], scale: Float[Array, " channel"]
 ) -> Float[Array, "*place channel"]:
-    """Layer norm over the channels."""
+    """Apply layer normalisation over the channels."""
     x = x - jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(x**2, axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(variance + 1e-5) * scale.reshape((1,) * (x.ndim - 1) + (-1,))

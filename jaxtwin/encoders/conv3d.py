@@ -1,4 +1,4 @@
-"""The 3D convolutional network of Kuang et al. 2024, by operations that a CPU runs fast."""
+"""The 3D convolutional network of Kuang et al. 2024, implemented to run fast on a CPU."""
 
 import functools
 
@@ -12,23 +12,23 @@ from jaxtwin.data.base import ClipFormat
 from jaxtwin.encoders.base import AbstractEncoder, Clip, convolve2d, normalise
 
 _GROUPS, _EPSILON = 4, 1e-5
-"""Of the group norm in `Conv3DEncoder`."""
+"""Number of groups and epsilon of the group normalisation in `Conv3DEncoder`."""
 
 Kernel3D = Float[Array, "3 3 3 channel out"]
-"""Taps along time, rows and columns."""
+"""Kernel with taps along time, rows and columns."""
 Video = Float[Array, "frames height width channel"]
 Pooled = Float[Array, "half_frames half_height half_width out"]
 PerChannel = Float[Array, " out"]
 
-# On a CPU, XLA takes most of a training step of 3D convolutions for the first layer, whose single
-# channel fills no vector, for the other layers' gradients, and for max-pooling's. What follows
-# computes a layer from matrix products, 2D convolutions and column sums instead, clip by clip
-# under `vmap`: what one clip's layer needs stays in the cache.
+# On a CPU, XLA spends most of a training step with 3D convolutions on the first layer (whose single
+# channel cannot be vectorised), on the gradients of the other layers, and on the gradient of
+# max-pooling. The functions below compute a layer with matrix products, 2D convolutions and column
+# sums instead, and process a batch clip by clip, so that the data of one clip stay in the cache.
 _clip_by_clip = jax.custom_batching.sequential_vmap
 
 
 def _convolve3d(x: Video, kernel: Kernel3D) -> Float[Array, "frames height width out"]:
-    """3D convolution, padded by zeros, as a 2D one that sees three frames as channels."""
+    """Convolve in 3D with zero padding, as a 2D convolution with three frames as channels."""
     padded = jnp.pad(x, ((1, 1), (0, 0), (0, 0), (0, 0)))
     frames = jnp.concatenate([padded[:-2], padded[1:-1], padded[2:]], axis=-1)
     return convolve2d(frames, jnp.concatenate(list(kernel), axis=-2), 1)
@@ -37,10 +37,11 @@ def _convolve3d(x: Video, kernel: Kernel3D) -> Float[Array, "frames height width
 def _convolve3d_transposed(
     x: Video, kernel: Kernel3D, dz: Float[Array, "frames height width out"]
 ) -> tuple[Video, Kernel3D]:
-    """Gradients of `_convolve3d` by its input and its kernel, from that by its value."""
+    """Return the gradients with respect to `_convolve3d`'s input and kernel, given its output's."""
     _, height, width, channels = x.shape
     dx = _convolve3d(dz, kernel[::-1, ::-1, ::-1].swapaxes(-1, -2))
-    # The kernel's: every place's 3 × 3 neighbours by the gradients of three frames, in one product.
+    # The kernel's gradient is one matrix product: the 3 × 3 neighbours of every position times the
+    # gradients of three frames.
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     near = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
     around = jnp.pad(dz, ((1, 1), (0, 0), (0, 0), (0, 0)))
@@ -51,13 +52,13 @@ def _convolve3d_transposed(
     return dx, jnp.moveaxis(product.reshape(3, 3, channels, 3, -1), 3, 0)
 
 
-# Output place d of a pair reads input place u of the four around it through tap u - d.
+# Output d of a pair reads input u of the four inputs around the pair through tap u - d.
 _TAP = (np.arange(4)[:, None, None] == np.arange(3)[:, None] + np.arange(2)).astype(np.float32)
 _SPREAD = np.einsum("uad,vbe,wcf->uvwabcdef", _TAP, _TAP, _TAP).reshape(64, 27, 8)
 
 
 def _cubes(x: Float[Array, "frames height width"]) -> Float[Array, "cube 64"]:
-    """The 4 × 4 × 4 values that each 2 × 2 × 2 outputs of a convolution read; even sizes."""
+    """Return the 4 × 4 × 4 inputs of each 2 × 2 × 2 block of a convolution; sizes must be even."""
     frames, height, width = (n // 2 for n in x.shape)
     x = jnp.pad(x, 1).reshape(2 * frames + 2, 2 * height + 2, width + 1, 2)
     x = jnp.concatenate([x[:, :, :-1], x[:, :, 1:]], axis=-1)
@@ -70,7 +71,7 @@ def _cubes(x: Float[Array, "frames height width"]) -> Float[Array, "cube 64"]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _maximum(z: Float[Array, "..."], axes: tuple[int, ...]) -> Float[Array, "..."]:
-    """Maximum over the axes; equal ones share the gradient."""
+    """Return the maximum over the axes; equal maxima share the gradient."""
     return z.max(axes)
 
 
@@ -92,17 +93,17 @@ _maximum.defvjp(_maximum_forward, _maximum_backward)
 def _norm_and_pool(
     z: Float[Array, "*place out"], bias: PerChannel, scale: PerChannel, offset: PerChannel
 ) -> Pooled:
-    """Bias, group norm, ReLU and max-pooling of a convolution's output.
+    """Apply bias, group normalisation, ReLU and max-pooling to a convolution's output.
 
-    `z` is [frames, height, width, out], or has the eight places of a pool on an axis of their
-    own: [frames / 2, height / 2, width / 2, 8, out]. Norm and ReLU are monotone in each channel,
-    so the pool comes before them, on a smaller array.
+    `z` is [frames, height, width, out], or has a separate axis for the eight positions of a pool:
+    [frames / 2, height / 2, width / 2, 8, out]. Normalisation and ReLU are monotone in each
+    channel, so pooling is done first and they act on a smaller array.
     """
     out = z.shape[-1]
     columns = z.reshape(-1, out)
     mean = columns.mean(axis=0)
     variance = ((columns - mean[None]) ** 2).mean(axis=0)
-    # From each channel's moments to its group's.
+    # Combine the moments of the channels to those of their group.
     group = (mean + bias).reshape(_GROUPS, -1)
     middle = group.mean(axis=1, keepdims=True)
     spread = (variance.reshape(_GROUPS, -1) + (group - middle) ** 2).mean(axis=1, keepdims=True)
@@ -126,7 +127,7 @@ def _norm_and_pool(
 def _layer(
     x: Video, kernel: Kernel3D, bias: PerChannel, scale: PerChannel, offset: PerChannel
 ) -> Pooled:
-    """3D convolution, group norm, ReLU and max-pooling of one clip."""
+    """Apply 3D convolution, group normalisation, ReLU and max-pooling to one clip."""
     return _norm_and_pool(_convolve3d(x, kernel), bias, scale, offset)
 
 
@@ -151,7 +152,7 @@ _layer.defvjp(_layer_forward, lambda residuals, dy: _layer_gradient(*residuals, 
 
 
 def _convolve_clip(clip: Clip, kernel: Kernel3D) -> tuple[Array, Array]:
-    """3D convolution of the normalised clip, by pools, and the cubes it was made from."""
+    """Return the 3D convolution of the normalised clip, grouped by pool, and its input cubes."""
     cubes = _cubes(normalise(clip))
     matrix = jnp.einsum("upd,po->udo", _SPREAD, kernel.reshape(27, -1))
     z = cubes @ matrix.reshape(64, -1)
@@ -163,17 +164,17 @@ def _convolve_clip(clip: Clip, kernel: Kernel3D) -> tuple[Array, Array]:
 def _first_layer(
     clip: Clip, kernel: Kernel3D, bias: PerChannel, scale: PerChannel, offset: PerChannel
 ) -> Pooled:
-    """`_layer` of a normalised clip of even sizes.
+    """Apply `_layer` to the normalised clip, whose sizes must be even.
 
-    One channel in and eight out are too few for a matrix product; the 2 × 2 × 2 outputs of one
-    pool at once are not.
+    One input and eight output channels are too few for an efficient matrix product, so the
+    2 × 2 × 2 outputs of one pool are computed together.
     """
     return _norm_and_pool(_convolve_clip(clip, kernel)[0], bias, scale, offset)
 
 
 @_clip_by_clip
 def _first_layer_gradient(clip, kernel, bias, scale, offset, dy):
-    # Computed once more: to keep it for every clip of a batch takes longer.
+    # Recomputed, because storing it for every clip of a batch takes longer.
     z, cubes = _convolve_clip(clip, kernel)
     dz, *others = jax.vjp(_norm_and_pool, z, bias, scale, offset)[1](dy)
     product = (cubes.T @ dz.reshape(len(cubes), -1)).reshape(64, 8, -1)
@@ -190,10 +191,10 @@ class Conv3DEncoder(AbstractEncoder):
     """The 3D convolutional network of Kuang et al. 2024.
 
     Five 3 × 3 × 3 convolutions of 8 to 128 channels, each followed by normalisation, ReLU
-    and max-pooling, then the mean over time and place. The original normalises over the
-    batch; here it is over the groups of one clip's channels. On a CPU the layers are computed
-    in another order of sums (`_layer`), about ten times as fast as by XLA's own 3D
-    convolutions, and in reverse mode only.
+    and max-pooling, then the mean over time and space. The original uses batch normalisation;
+    this one uses group normalisation over the channels of one clip. On a CPU the layers are
+    computed by `_layer`, which sums in a different order, is about ten times as fast as XLA's
+    own 3D convolutions, and supports reverse mode only.
     """
 
     convolutions: list[eqx.nn.Conv3d]
@@ -222,20 +223,20 @@ class Conv3DEncoder(AbstractEncoder):
         )
 
     def features(self, clip: Clip) -> Float[Array, " feature"]:
-        """Mean over time and place of the last convolution."""
+        """Return the mean over time and space of the last layer."""
         if jax.default_backend() == "cpu":
             return self.features_by_products(clip)
         return self.features_by_convolutions(clip)
 
     def features_by_convolutions(self, clip: Clip) -> Float[Array, " feature"]:
-        """The features by 3D convolutions: fast where a library has them, as on a GPU."""
+        """Return the features, computed with 3D convolutions; fast on a GPU."""
         x = normalise(clip)[None]
         for layer, norm in zip(self.convolutions, self.norms, strict=True):
             x = self.pool(jax.nn.relu(norm(layer(x))))
         return x.mean(axis=(1, 2, 3))
 
     def features_by_products(self, clip: Clip) -> Float[Array, " feature"]:
-        """The same by matrix products and 2D convolutions, clip by clip: fast on a CPU."""
+        """Return the features, computed with matrix products and 2D convolutions; fast on a CPU."""
         weights = []
         for layer, norm in zip(self.convolutions, self.norms, strict=True):
             assert layer.bias is not None and norm.weight is not None and norm.bias is not None

@@ -1,4 +1,4 @@
-"""Untrained encoders by name."""
+"""Creation of untrained encoders by name."""
 
 from jaxtyping import PRNGKeyArray
 
@@ -12,14 +12,14 @@ from jaxtwin.encoders.tubelet import TubeletEncoder
 def create_encoder(
     name: EncoderName, format: ClipFormat, free: int, *, beside: int = 0, key: PRNGKeyArray
 ) -> AbstractEncoder:
-    """An untrained encoder: the default ("tubelet") or the paper's ("conv3d").
+    """Create an untrained encoder.
 
     Args:
-        name: Which.
-        format: The clips that it takes.
-        free: How many raw parameters it gives.
-        beside: How many numbers it is given beside each clip.
-        key: Of its weights.
+        name: Architecture: the default ("tubelet") or the paper's ("conv3d").
+        format: Format of the input clips.
+        free: Number of raw parameters it returns.
+        beside: Number of additional scalar inputs per clip.
+        key: Random key for the weights.
     """
     encoder = TubeletEncoder if name == "tubelet" else Conv3DEncoder
     return encoder(format, free, beside=beside, key=key)

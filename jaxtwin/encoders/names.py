@@ -1,6 +1,6 @@
-"""Names of the encoders. Imports nothing heavy, for command lines."""
+"""Names of the encoders. Imports nothing heavy, so that command lines start quickly."""
 
 from typing import Literal
 
 EncoderName = Literal["tubelet", "conv3d"]
-"""The default network, and the paper's."""
+"""Encoder architecture: the default ("tubelet") or the paper's ("conv3d")."""

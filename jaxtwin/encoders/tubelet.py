@@ -17,14 +17,15 @@ from jaxtwin.encoders.base import (
 
 
 class TubeletEncoder(AbstractEncoder):
-    """The default: 2D convolutions on pairs of frames, then convolutions along time.
+    """The default encoder: 2D convolutions on pairs of frames, then convolutions along time.
 
-    Two successive frames, halved in size, are cut into patches of 4 × 4 pixels; each becomes
-    one vector (a matrix product, so the largest images never meet a convolution). Two
-    convolutions reduce 14 × 14 places to 7 × 7, a linear map reads them all, and two
-    convolutions along time follow. Mean, maximum and minimum over time go to the head: the
-    volumes sought are themselves extremes over time. 0.12 GFLOP a clip forward, against 0.79
-    for `Conv3DEncoder` (XLA's count), and in layers that XLA runs fast on a CPU.
+    Pairs of successive frames, downsampled by two, are cut into patches of 4 × 4 pixels. A linear
+    map turns each patch into a vector, which avoids convolutions at full resolution. Two 2D
+    convolutions (the first of stride 2, from 14 × 14 to 7 × 7 positions) are followed by a linear
+    map over all positions and two convolutions along time. The head receives the mean, maximum and
+    minimum over time, because the volumes to be predicted are themselves extremes over time. A
+    forward pass takes 0.12 GFLOP per clip, compared with 0.79 for `Conv3DEncoder` (counted by
+    XLA), and consists of layers that XLA runs fast on a CPU.
     """
 
     patch: eqx.nn.Linear
@@ -68,7 +69,7 @@ class TubeletEncoder(AbstractEncoder):
         )
 
     def features(self, clip: Clip) -> Float[Array, " feature"]:
-        """Mean, maximum and minimum over time of what convolutions saw."""
+        """Return the mean, maximum and minimum over time of the last layer."""
         frames, size, _ = clip.shape
         x = normalise(clip)
         x = x.reshape(frames, size // 2, 2, size // 2, 2).mean(axis=(2, 4))

@@ -28,9 +28,6 @@ from jaxtwin.training.settings import TrainingConfig
 
 # Training clips are moved by up to so many pixels, as a probe is.
 LARGEST_SHIFT = 6
-CLIP_TRAINING = TrainingConfig(
-    steps=1_000, batch_size=16, weight_decay=1e-2, evaluate_every=100, patience=5
-)
 Numbers: TypeAlias = Sequence[Float[Array | np.ndarray, "*batch"]]
 """What was measured, one array for each name in `ClipTask.measured`."""
 
@@ -137,9 +134,7 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
         knowledge = eqx.tree_at(lambda k: k.encoder, knowledge, fitted.model)
         features = [predict(self, task, knowledge, c).features for c in (training, validation)]
         familiarity = Familiarity.fit(*(np.asarray(f) for f in features))
-        knowledge = ClipKnowledge(
-            knowledge.encoder, knowledge.mean, knowledge.spread, familiarity
-        )
+        knowledge = ClipKnowledge(knowledge.encoder, knowledge.mean, knowledge.spread, familiarity)
         return trained(self, task, knowledge, fitted)
 
     def untrained(self, task: ClipTask) -> ClipKnowledge:

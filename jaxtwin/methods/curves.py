@@ -12,19 +12,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.methods.base import Session
 from jaxtwin.methods.tasks import Curves, CurveTask
-from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
+from jaxtwin.training.loop import Fitted, epochs, fit
+from jaxtwin.training.settings import TrainingConfig
 
 Model = TypeVar("Model", bound=eqx.Module)
-
-# Enough for 1,000 patients on two cores in half a minute.
-CURVE_TRAINING = TrainingConfig(
-    steps=3_000,
-    batch_size=128,
-    learning_rate=5e-3,
-    weight_decay=1e-2,
-    evaluate_every=250,
-    patience=4,
-)
 
 
 class CurveEncoder(eqx.Module):

@@ -136,7 +136,7 @@ def residuals(
     *,
     preconditioned: bool,
 ) -> Float[Array, " residual"]:
-    """Residuals of all equations and conserved quantities at one phase, as shares of their scales."""
+    """Residuals of equations and conserved quantities at one phase, as shares of their scales."""
     system, T = cast(AbstractPeriodicSystem, task.system), task.system.duration(p)
     _, unravel = ravel_pytree(jax.tree.map(jnp.asarray, system.initial_state(p)))
 

@@ -20,14 +20,10 @@ from jaxtwin.encoders.base import AbstractEncoder
 from jaxtwin.encoders.names import EncoderName
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.methods.base import Learnt, Sees
-from jaxtwin.methods.clip_training import (
-    CLIP_TRAINING,
-    AbstractClipMethod,
-    ClipKnowledge,
-    Decoded,
-)
+from jaxtwin.methods.clip_training import AbstractClipMethod, ClipKnowledge, Decoded
 from jaxtwin.methods.clips import Clips, ClipTask
 from jaxtwin.methods.saving import load_learnt
+from jaxtwin.methods.settings import CLIP_TRAINING
 from jaxtwin.physics.base import read
 from jaxtwin.training import checkpoint
 from jaxtwin.training.settings import TrainingConfig
@@ -106,7 +102,9 @@ def load_pssl(
             "it as `encoder`"
         )
     told = kept["task"]
-    task = ClipTask(forward.system, forward.box, ClipFormat(**told["format"]), tuple(told["vitals"]))
+    task = ClipTask(
+        forward.system, forward.box, ClipFormat(**told["format"]), tuple(told["vitals"])
+    )
     # In this order: θ has no names.
     if list(told["box"].items()) != list(forward.box.describe().items()):
         raise checkpoint.CheckpointError(

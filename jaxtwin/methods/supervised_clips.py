@@ -9,13 +9,9 @@ from jaxtyping import Array, Float
 from jaxtwin.encoders.base import AbstractEncoder
 from jaxtwin.encoders.names import EncoderName
 from jaxtwin.methods.base import Sees
-from jaxtwin.methods.clip_training import (
-    CLIP_TRAINING,
-    AbstractClipMethod,
-    ClipKnowledge,
-    Decoded,
-)
+from jaxtwin.methods.clip_training import AbstractClipMethod, ClipKnowledge, Decoded
 from jaxtwin.methods.clips import ClipTask
+from jaxtwin.methods.settings import CLIP_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
 

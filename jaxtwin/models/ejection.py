@@ -11,7 +11,8 @@ from jaxtwin.physics.solution import Solution
 
 
 def ejection_fraction(
-    EDV: Float[Array | np.ndarray, "*batch"], ESV: Float[Array | np.ndarray, "*batch"]
+    EDV: Float[Array | np.ndarray, "*batch"] | float,
+    ESV: Float[Array | np.ndarray, "*batch"] | float,
 ) -> Any:
     """Ejection fraction 100 (EDV − ESV)/EDV [%].
 

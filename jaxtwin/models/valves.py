@@ -30,3 +30,21 @@ def leaky_valve(upstream: Scalar, downstream: Scalar, R_open: Scalar, R_closed: 
     """
     difference = upstream - downstream
     return jnp.where(difference > 0, difference / R_open, difference / R_closed)
+
+
+def orifice_valve(upstream: Scalar, downstream: Scalar, CQ: Scalar, smooth: float = 0.01) -> Scalar:
+    """The flow through an orifice that lets nothing back, CQ Δp/√(Δp + smooth) [mL/s].
+
+    With Δp = max(P_1 − P_2, 0): CQ √Δp of Shi and Korakianitis, "Numerical simulation of
+    cardiovascular dynamics with healthy and diseased heart valves", Journal of Biomechanics 39,
+    2006, for pressures well above `smooth`. A plain root has an infinite slope where the valve
+    opens, at which solvers with a step-size control come to a halt.
+
+    Args:
+        upstream: Pressure before the valve, P_1 [mmHg].
+        downstream: Pressure behind it, P_2 [mmHg].
+        CQ: Flow coefficient [mL/s/mmHg^½].
+        smooth: Pressure far below which the flow is linear [mmHg].
+    """
+    dp = jnp.maximum(upstream - downstream, 0)
+    return CQ * dp / jnp.sqrt(dp + smooth)

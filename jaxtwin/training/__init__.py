@@ -1,1 +1,1 @@
-"""The training loop, checkpoints and progress."""
+"""Training loop, checkpoints and progress bars."""

@@ -1,4 +1,4 @@
-"""Models and training states on disk: arrays through Orbax, their description as JSON beside."""
+"""Saving of models and training states: arrays with Orbax, their description as JSON."""
 
 import hashlib
 import json
@@ -21,17 +21,17 @@ _DIGEST = "arrays.sha256"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, cut short, or from another configuration."""
+    """Error for a checkpoint that is missing, incomplete, or from another configuration."""
 
 
 def _by_path(tree: Any, kind: Any = jax.Array | np.ndarray) -> dict[str, Any]:
-    """A pytree's arrays by where they stand in it; everything else is left out."""
+    """Return a pytree's arrays by their path in the tree; other leaves are omitted."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if isinstance(leaf, kind)}
 
 
 def _digest(arrays: Mapping[str, Any]) -> str:
-    """Of all arrays by name: a flipped bit in a weight would pass for a patient."""
+    """Return a hash of all arrays, to detect corrupted weights."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(name.encode() + np.asarray(arrays[name]).tobytes())
@@ -39,12 +39,12 @@ def _digest(arrays: Mapping[str, Any]) -> str:
 
 
 class _Settled(ocp.type_handlers.NumpyHandler):
-    """Writes and reads arrays so that nothing is under way when an error is raised.
+    """An array handler that has no pending operations when it raises an error.
 
-    Orbax starts all arrays of a tree in one event loop, raises at the first that fails and closes
-    the loop. The others then report to a closed loop, from a thread of TensorStore where nobody
-    can catch the error. Here arrays are written each in a loop of its own, and all are waited
-    for; they are read one after the other.
+    Orbax starts the operations on all arrays of a tree in one event loop, raises at the first
+    failure and closes the loop. The other operations then report to a closed loop, from a
+    TensorStore thread where the error cannot be caught. This handler waits for all writes before
+    it raises, and reads the arrays one after the other.
     """
 
     async def serialize(self, values, infos, args=None) -> Sequence[Any]:
@@ -68,15 +68,16 @@ class _Settled(ocp.type_handlers.NumpyHandler):
 
 
 def _with_orbax(work: Callable[[ocp.Checkpointer], T]) -> T:
-    """What `work` does with a checkpointer, all of it ended when this returns or raises.
+    """Call `work` with a checkpointer; no operation is pending when this returns or raises.
 
-    It runs in a thread of its own. An interrupt reaches the main thread only, which then waits
-    for Orbax to end instead of closing an event loop that is in use; and in a notebook the main
-    thread has a running loop already, beside which Orbax cannot run one.
+    `work` runs in its own thread, for two reasons. An interrupt only reaches the main thread,
+    which then waits for Orbax to finish instead of closing an event loop that is in use. In a
+    notebook, the main thread already has a running event loop, in which Orbax cannot start
+    another.
     """
     registry = ocp.type_handlers.create_type_handler_registry(
         (np.ndarray, _Settled()),
-        (jax.Array, ocp.type_handlers.ArrayHandler()),  # Unused; Orbax warns where it is missing.
+        (jax.Array, ocp.type_handlers.ArrayHandler()),  # Unused; Orbax warns if it is missing.
     )
     with (
         ocp.Checkpointer(ocp.PyTreeCheckpointHandler(type_handler_registry=registry)) as orbax,
@@ -86,16 +87,16 @@ def _with_orbax(work: Callable[[ocp.Checkpointer], T]) -> T:
 
 
 def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
-    """Write a pytree's arrays and what they belong to; the folder appears whole or not at all.
+    """Write a pytree's arrays and their description atomically.
 
     Args:
-        folder: Where; replaced if it exists, once the new one is complete.
-        tree: Any pytree; only its arrays are kept.
-        config: What is needed to build the tree again, as JSON allows it.
+        folder: Folder of the checkpoint. An existing one is replaced once the new one is complete.
+        tree: Any pytree; only its arrays are saved.
+        config: Description from which the tree can be rebuilt, serialisable as JSON.
 
     Raises:
-        OSError: If it cannot be written, for instance to a full disk; what was there before
-            stays.
+        OSError: If the checkpoint cannot be written, for example because the disk is full; an
+            existing checkpoint is kept.
     """
     folder = folder.resolve()
     partial = folder.with_name(folder.name + ".partial")
@@ -106,11 +107,11 @@ def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
             arrays = {name: np.asarray(leaf) for name, leaf in _by_path(tree).items()}
             _with_orbax(lambda orbax: orbax.save(partial / _ARRAYS, arrays))
             (partial / _DIGEST).write_text(_digest(arrays))
-        except ValueError as error:  # TensorStore's kind for a full disk, among others.
+        except ValueError as error:  # Raised by TensorStore if the disk is full, for example.
             raise OSError(f"cannot write the checkpoint {folder}: {error}") from error
         (partial / _CONFIG).write_text(json.dumps(config, indent=1))
         previous = folder.with_name(folder.name + ".previous")
-        # Where a save was cut between its two renames, `previous` is all there is.
+        # If an earlier save was interrupted between its two renames, only `previous` exists.
         if folder.exists():
             shutil.rmtree(previous, ignore_errors=True)
             folder.rename(previous)
@@ -122,30 +123,30 @@ def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
 
 
 def _complete(folder: Path) -> Path:
-    """The folder, or its predecessor where a save was cut between its two renames."""
+    """Return the folder, or its predecessor if a save was interrupted between its two renames."""
     folder = folder.resolve()
     previous = folder.with_name(folder.name + ".previous")
     return previous if previous.exists() and not folder.exists() else folder
 
 
 def exists(folder: Path) -> bool:
-    """Whether there is a checkpoint to load."""
+    """Return whether there is a checkpoint to load."""
     return _complete(folder).exists()
 
 
 def config(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """The description kept beside a checkpoint's arrays.
+    """Return the description saved with a checkpoint.
 
     Args:
-        folder: Where `save` wrote.
-        kind: What the description must call itself, under "kind".
+        folder: Folder given to `save`.
+        kind: Expected value of the description's entry "kind"; not checked by default.
 
     Raises:
-        CheckpointError: If there is no checkpoint, it was cut short, or is of another kind.
+        CheckpointError: If there is no checkpoint, it is incomplete, or it is of another kind.
     """
     folder = _complete(folder)
     if not folder.exists():
-        raise CheckpointError(f"no checkpoint at {folder}: expected a folder that jaxtwin wrote")
+        raise CheckpointError(f"no checkpoint at {folder}: expected a folder written by jaxtwin")
     try:
         kept = json.loads((folder / _CONFIG).read_text())
     except (OSError, ValueError) as error:
@@ -164,12 +165,12 @@ def load(folder: Path, like: Tree) -> Tree:
     """Read a pytree's arrays.
 
     Args:
-        folder: Where `save` wrote.
-        like: A pytree of the same structure; its arrays (or, from `eqx.filter_eval_shape`,
-            what stands for them) are replaced, its other leaves kept.
+        folder: Folder given to `save`.
+        like: A pytree of the same structure. Its arrays (or the shapes that
+            `eqx.filter_eval_shape` gives in their place) are replaced; other leaves are kept.
 
     Raises:
-        CheckpointError: If there is no checkpoint, it was cut short, or its arrays are not
+        CheckpointError: If there is no checkpoint, it is incomplete, or its arrays do not match
             those of `like`.
     """
     config(folder)
@@ -177,8 +178,8 @@ def load(folder: Path, like: Tree) -> Tree:
     try:
         stored = _with_orbax(lambda orbax: orbax.restore(folder / _ARRAYS))
         if (folder / _DIGEST).read_text() != _digest(stored):
-            raise ValueError("the arrays are not those that were written")
-    except Exception as error:  # Orbax and TensorStore raise a dozen kinds, all for one reason.
+            raise ValueError("the arrays differ from those that were saved")
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged checkpoint.
         raise CheckpointError(
             f"the checkpoint at {folder} was cut short or damaged and cannot be read; delete the "
             "folder and run again"

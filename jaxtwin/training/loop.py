@@ -1,4 +1,4 @@
-"""The one training loop: optimiser, validation, early stop, checkpoints, resume."""
+"""The training loop: optimiser, validation, early stopping, checkpoints and resuming."""
 
 import dataclasses
 import json
@@ -28,13 +28,13 @@ class Fitted(Generic[Model]):
 
     Attributes:
         model: The model with the lowest validation loss.
-        best_step: The step it was found at.
-        steps: Steps made, fewer than asked for where training stopped early.
-        validation: What `validate` gave for it.
-        seconds: Time spent training and validating, over all resumed parts.
-        step_seconds: Time of one step, without validation and compilation: the median over the
-            stretches between validations of the last part, the first left out where there are
-            more; NaN where it made no step.
+        best_step: Step at which this model was found.
+        steps: Number of steps taken; fewer than requested if training stopped early.
+        validation: Result of `validate` for this model.
+        seconds: Time spent training and validating [s], summed over all resumed parts.
+        step_seconds: Duration of one step [s], without validation and compilation: the median over
+            the intervals between validations since the last resume, without the first interval if
+            there are several; NaN if no step was taken.
     """
 
     model: Model
@@ -45,12 +45,12 @@ class Fitted(Generic[Model]):
     step_seconds: float
 
     def of(self, model: Other) -> "Fitted[Other]":
-        """The same facts about the model that holds the one trained."""
+        """Return this result for a model that contains the trained one."""
         return Fitted(**{**vars(self), "model": model})
 
 
 def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
-    """AdamW with gradient clipping, warm-up and cosine decay."""
+    """Return AdamW with gradient clipping, warm-up and cosine decay."""
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=config.learning_rate / 100,
         peak_value=config.learning_rate,
@@ -71,10 +71,10 @@ def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
 def epochs(
     n: int, batch_size: int, *, seed: int, start_step: int
 ) -> Iterator[Int[np.ndarray, " batch"]]:
-    """Indices of batches, without end: whole epochs, each shuffled by its own number.
+    """Yield batches of indices indefinitely, shuffled anew in each epoch.
 
-    Batch k depends on the seed and on k alone. A batch that would be larger than the n examples
-    is as large as they are many.
+    Batch k depends only on the seed and k. If there are fewer examples than `batch_size`, each
+    batch has all n of them.
     """
     per_epoch = max(n // batch_size, 1)
     order, epoch, step = np.empty(0, int), -1, start_step
@@ -88,13 +88,13 @@ def epochs(
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one line of JSON an event, appended as it happens."""
+    """The log `metrics.jsonl`, with one line of JSON per event."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def keep(self, stage: str, last_step: int) -> None:
-        """Drop a stage's lines after a step, so that a resumed run does not repeat them."""
+        """Remove a stage's lines after a step, so that a resumed run does not repeat them."""
         if not self.path.exists():
             return
         rows = [json.loads(line) for line in self._whole_lines()]
@@ -109,7 +109,7 @@ class MetricsLog:
             file.write(json.dumps({"stage": stage, "step": step, **values}) + "\n")
 
     def _whole_lines(self) -> list[str]:
-        """A killed run may leave half a line at the end."""
+        """Return the complete lines; a killed run may leave an incomplete line at the end."""
         return [line for line in self.path.read_text().splitlines(True) if line.endswith("\n")]
 
 
@@ -127,30 +127,32 @@ def fit(
     resume: bool,
     progress_bar: ProgressBar = progress_bar,
 ) -> Fitted[Model]:
-    """Train a model, and keep the one that validates best.
+    """Train a model and return the one with the lowest validation loss.
 
-    A run that was killed at any point and started again with `resume` ends with the numbers
-    of an unbroken one: everything random depends on the seed and the step alone, and the
-    state is kept at every validation.
+    A run that was killed at any point and restarted with `resume` gives the same numbers as an
+    uninterrupted run: all randomness depends only on the seed and the step, and the state is saved
+    at every validation.
 
     Args:
-        model: Its inexact arrays are trained.
-        loss: Of a model on a batch; the key is for dropout and the like.
-        batches: The batches from a given step on, without end. Step k's batch must depend on
-            k only.
-        validate: Measures a model on data it is not trained on; must give "loss".
-        config: How to train.
-        stage: The name of this training in the log and in `folder`.
-        folder: The state is kept in `folder/stage_state`, the log in `folder/metrics.jsonl`; with
-            None neither is written.
-        description: All that the result depends on, kept beside the state.
-        seed: Of the keys given to `loss`.
-        resume: Whether to go on from the kept state, if there is one.
-        progress_bar: Makes the progress bar.
+        model: Model to train; its inexact arrays are optimised.
+        loss: Function from a model, a batch and a random key (for dropout, for example) to the
+            loss.
+        batches: Function from a step to an endless iterator of batches from that step on. Batch k
+            must depend only on k.
+        validate: Function from a model to its scores on validation data, which must include
+            "loss".
+        config: Training settings.
+        stage: Name of this training in the log and in `folder`.
+        folder: Folder for the state (`{stage}_state`) and the log (`metrics.jsonl`). If None,
+            neither is written.
+        description: Everything the result depends on; saved with the state.
+        seed: Seed for the keys given to `loss`.
+        resume: Whether to continue from a saved state, if there is one.
+        progress_bar: Function that creates the progress bar.
 
     Raises:
-        CheckpointError: On resuming from a state of another description, or a broken one.
-        FloatingPointError: Where the loss is no longer finite.
+        CheckpointError: If the state to resume from is damaged or has another description.
+        FloatingPointError: If the loss is not finite.
     """
     optim = optimiser(config)
     params, static = eqx.partition(model, eqx.is_inexact_array)
@@ -209,14 +211,14 @@ def fit(
                     f"{stage}: the loss is {train_loss} in training and {scores['loss']} in "
                     f"validation at step {progress['step']}"
                     + (f"; the last good state, if any, is in {place}" if place else "")
-                    + ". Lower learning_rate or clip_norm, or look at the data."
+                    + "; lower learning_rate or clip_norm, or check the data"
                 )
             if not progress["best"] or scores["loss"] < progress["best"]["loss"]:
                 progress |= {"best_step": progress["step"], "best": scores}
                 state["best"] = state["params"]
             progress["seconds"] = before + time.monotonic() - start
             if log is not None and place is not None:
-                # The log first: a run killed in between writes its last line again, loses none.
+                # The log comes first, so that a run killed in between repeats a line, not loses it.
                 log.write(stage, progress["step"], train_loss=train_loss, **scores)
                 checkpoint.save(place, state, {"description": description, "progress": progress})
             bar.set_postfix(train=f"{train_loss:.3g}", validation=f"{scores['loss']:.3g}")
@@ -232,13 +234,13 @@ def fit(
 
 
 def _difference(place: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which entries two descriptions differ in."""
+    """Return an error message that lists the entries in which two descriptions differ."""
     names = [name for name in sorted(kept.keys() | now.keys()) if kept.get(name) != now.get(name)]
     lines = [f"  {name}: kept {kept.get(name)}, now {now.get(name)}" for name in names]
     return "\n".join(
         [
             f"cannot resume from {place}: it was made with another configuration",
             *lines,
-            "run with the former configuration, or in another folder",
+            "use the previous configuration, or another folder",
         ]
     )

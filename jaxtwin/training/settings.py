@@ -1,21 +1,21 @@
-"""How to train. Imports nothing heavy, so that command lines can show it at once."""
+"""Training settings. Imports nothing heavy, so that command lines start quickly."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How to train.
+    """Training settings.
 
     Attributes:
-        steps: Optimiser steps at most.
-        batch_size: Examples a step.
-        learning_rate: Peak of the schedule: linear warm-up over 5% of the steps, then cosine
-            to a hundredth.
-        weight_decay: Of AdamW, on matrices and kernels only.
-        clip_norm: The gradient's global norm is clipped to this.
-        evaluate_every: Validate and checkpoint after so many steps.
-        patience: Stop after so many validations without a new best.
+        steps: Maximum number of optimiser steps.
+        batch_size: Number of examples per step.
+        learning_rate: Peak learning rate. The schedule is a linear warm-up over 5% of the steps,
+            then cosine decay to a hundredth of the peak.
+        weight_decay: AdamW's weight decay, applied to matrices and kernels only.
+        clip_norm: Maximum global norm of the gradient.
+        evaluate_every: Number of steps between validations; each also saves a checkpoint.
+        patience: Number of validations without improvement after which training stops.
 
     Raises:
         ValueError: If one of them is not positive (weight_decay may be 0).

@@ -4,6 +4,7 @@ from jaxtwin.models.ejection import ef_level
 from jaxtwin.models.intervention import (
     AbstractIntervention,
     Combination,
+    Dose,
     DoseResponse,
     Drug,
     Nothing,
@@ -39,6 +40,7 @@ __all__ = [
     "AorticRepair",
     "BelowSuction",
     "Combination",
+    "Dose",
     "DoseResponse",
     "Drug",
     "Effect",

@@ -1,41 +1,25 @@
 """Finished arms of a trial, kept in a folder."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
 
-from jaxtwin.models.intervention import AbstractIntervention
+from jaxtwin.identity import Fingerprint
 from jaxtwin.treatments.treat import Outcome
 
 
-def check_names(arm: str, intervention: AbstractIntervention) -> None:
-    """Raise a ValueError if an arm has a function that cannot be told from another."""
-    for leaf in jax.tree.leaves(intervention):
-        if callable(leaf) and "<" in getattr(leaf, "__qualname__", "<"):
-            raise ValueError(
-                f"arm {arm!r} has the function {leaf}, which cannot be told from another of that "
-                "name: define it with `def` in a module, or run the trial without a folder"
-            )
+def kept(folder: Path, mark: Fingerprint, compute: Callable[[], Outcome]) -> Outcome:
+    """An arm's outcome from the folder, or computed and put there.
 
-
-def kept(folder: Path, function: Any, theta: np.ndarray, compute: Callable[[], Outcome]) -> Outcome:
-    """An arm's outcome from the folder, or computed and put there."""
+    Args:
+        folder: Where it is kept, as KEY.npz with the description beside the arrays.
+        mark: What the outcome depends on.
+        compute: What gives it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(theta.tobytes())
-    arrays, static = eqx.partition(function, eqx.is_array)
-    digest.update(eqx.tree_pformat(static, short_arrays=False).encode())
-    for leaf in jax.tree.leaves(static):
-        if callable(leaf):
-            digest.update(f"{leaf.__module__} {leaf.__qualname__}".encode())
-    for leaf in jax.tree.leaves(arrays):
-        digest.update(np.asarray(leaf).tobytes())
-    path = folder / f"{digest.hexdigest()[:16]}.npz"
+    path = folder / f"{mark.key}.npz"
     if path.exists():
         with np.load(path, allow_pickle=False) as file:
             names = json.loads(str(file["names"]))
@@ -51,6 +35,7 @@ def kept(folder: Path, function: Any, theta: np.ndarray, compute: Callable[[], O
         partial,
         allow_pickle=False,
         names=json.dumps(names),
+        description=json.dumps(mark.description),
         solved=outcome.solved,
         feasible=outcome.feasible,
         **columns,

@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtwin.models.intervention import AbstractIntervention, DoseResponse, combine
-from jaxtwin.models.pump import BelowSuction, FlatteningFlow, Pump
-from jaxtwin.models.therapies import (
+from jaxtwin.treatments import (
+    AbstractIntervention,
     AorticRepair,
+    BelowSuction,
+    DoseResponse,
+    FlatteningFlow,
     Fluid,
     Inotrope,
     MitralRepair,
+    Pump,
     RateControl,
     Vasodilator,
+    combine,
 )
 
 # What a file may call them.

@@ -20,11 +20,12 @@ from jax.sharding import Mesh
 
 from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.identity import fingerprint
 from jaxtwin.models.intervention import AbstractIntervention, check_intervention
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.solution import Event, Reading
-from jaxtwin.treatments.kept import check_names, kept
+from jaxtwin.treatments.kept import kept
 from jaxtwin.treatments.results import Trial
 from jaxtwin.treatments.treat import Outcome, treat, warn_of_bounds
 
@@ -62,9 +63,9 @@ def run_trial(
         progress: From an arm's name to what wraps its chunks, see `map_patients`.
 
     Raises:
-        ValueError: If there is no arm, an arm is no intervention, a safety event is of an unknown
-            endpoint, or an arm that is to be kept has a function without a name of its own, such
-            as a lambda.
+        ValueError: If there is no arm, an arm is no intervention, a patient is outside of the box,
+            there is nothing to read, a safety event is of an unknown endpoint, or an arm that is
+            to be kept has a function without a name of its own, such as a lambda.
     """
     if len(cohort) < 2:
         raise ValueError(f"a cohort of {len(cohort)}: expected at least two patients")
@@ -85,6 +86,7 @@ def run_trial(
     if steps is None:
         steps = max(system.steps for system in systems.values())
     theta = np.asarray(cohort.theta, np.float32)
+    cohort.box.check(theta)
     before = jax.vmap(cohort.box.complete)(jnp.asarray(theta))
     sides = {spec.name: spec.bounds for spec in cohort.box.specs if spec.bounds is not None}
     columns, successes = [], []
@@ -104,8 +106,21 @@ def run_trial(
         if folder is None:
             outcome = compute()
         else:
-            check_names(name, intervention)
-            outcome = kept(folder, function, theta, compute)
+            try:
+                mark = fingerprint(
+                    cohort.system,
+                    cohort.box,
+                    steps=steps,
+                    theta=theta,
+                    intervention=intervention,
+                    endpoints=list(of) if endpoints is declared else of,
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"arm {name!r} cannot be kept in {folder}: {error}; or run the trial without "
+                    "a folder"
+                ) from error
+            outcome = kept(folder, mark, compute)
         what = f"arm {name!r} ({_title(intervention)})"
         warn_of_bounds(what, before, outcome.parameters, wider=sides)
         columns.append(

@@ -137,7 +137,7 @@ def volumes(emulator, **changes):
         "R_a": 0.05,
     } | changes
     theta = np.array([values.get(name, 10) for name in SEVEN.names])
-    EDV, ESV = eqx.filter_jit(emulator.measure)(jnp.asarray(theta), ("EDV", "ESV"))
+    EDV, ESV = eqx.filter_jit(emulator.read)(jnp.asarray(theta), ("EDV", "ESV"))
     return dict(zip(SEVEN.names, theta, strict=True)), float(EDV), float(ESV)
 
 
@@ -222,12 +222,11 @@ def test_the_left_heart(tmp_path):
         emulator, cohort.take(slice(2048)), cohort.take(slice(2048, None)), config,
         folder=tmp_path, seed=0, resume=False,
     )  # fmt: skip
+    true = cohort.read(("EDV", "ESV"))
     inside = 0
     for i in range(2048, 2068):
-        found = compatible_patients(
-            fitted.model,
-            agreeing(float(volumes.maximum.V_lv[i]), float(volumes.minimum.V_lv[i]), 8.0, 6.0),
-        )
+        measured = agreeing(float(true["EDV"][i]), float(true["ESV"][i]), 8.0, 6.0)
+        found = compatible_patients(fitted.model, measured)
         inside += sum(
             low <= value <= high
             for value, (low, high) in zip(cohort.theta[i], found.intervals.values(), strict=False)

@@ -14,8 +14,8 @@ from jaxtwin.cohorts.batching import _factorises, map_patients
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.cohorts.simulate import simulate_cohort, simulate_patient
-from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartOutputs
-from jaxtwin.models.ventricle import CLINICAL, READINGS
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.ventricle import CLINICAL, READINGS, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.periodic import periodic_orbit
@@ -35,10 +35,10 @@ class Volume(NamedTuple):
 
 
 def outputs(value, **values):
-    return LeftHeartOutputs(**{name: values.get(name, value) for name in LeftHeartOutputs._fields})
+    return VentricleOutputs(**{name: values.get(name, value) for name in VentricleOutputs._fields})
 
 
-class Tank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
+class Tank(AbstractPeriodicSystem[Volume, TankParameters, VentricleOutputs]):
     """dV/dt = −k V + k (100 + 50 sin ωt): periodic for k > 0, growing without end for k < 0."""
 
     parameters: ClassVar = TankParameters
@@ -69,7 +69,7 @@ class Tank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
         return CLINICAL
 
 
-class SplitTank(AbstractPeriodicSystem[Volume, TankParameters, LeftHeartOutputs]):
+class SplitTank(AbstractPeriodicSystem[Volume, TankParameters, VentricleOutputs]):
     """The same tank; that something jumps at a third of the period is only said."""
 
     parameters: ClassVar = TankParameters
@@ -136,7 +136,7 @@ def test_the_closed_form(seven):
 
 
 def test_shapes_and_dtypes(seven):
-    assert isinstance(seven.recording.maximum, LeftHeartOutputs)
+    assert isinstance(seven.recording.maximum, VentricleOutputs)
     assert seven.recording.waveforms.V_lv.shape == (7, 8)
     assert seven.recording.maximum.P_ao.shape == seven.recording.duration.shape == (7,)
     np.testing.assert_array_equal(seven.recording.duration, seven.theta[:, 0])
@@ -219,7 +219,7 @@ def test_gradients_of_many_patients(seven):
     gradient = map_patients(jax.grad(mean), seven.theta, chunk=4)
     assert gradient.dtype == np.float32
     np.testing.assert_allclose(gradient, np.tile([0, 0, 1], (7, 1)), atol=2e-3)
-    with pytest.raises(ValueError, match="one row a patient"):
+    with pytest.raises(ValueError, match="one row per patient"):
         map_patients(mean, seven.theta[:0])
 
 
@@ -247,7 +247,7 @@ def test_failures_name_the_patients_and_their_parameters(seven):
     assert lines == [
         "3 of 7 simulations failed:",
         f"  patient 2 diverged: T={theta[2, 0]:.6g} s, k=-30 1/s, V_d={theta[2, 2]:.6g} mL",
-        f"  patient 4 changes by 1.0e-02 a beat: T={T:.6g} s, k={k:.6g} 1/s, V_d={V_d:.6g} mL",
+        f"  patient 4 changes by 1.0e-02 per beat: T={T:.6g} s, k={k:.6g} 1/s, V_d={V_d:.6g} mL",
         "  and 1 more",
     ]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from jaxtwin.models.observables import ejection_fraction
 
 from jaxtwin.cohorts.diseases import DISEASES, HEALTHY, draw_diseased
+from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
 

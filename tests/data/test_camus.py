@@ -364,7 +364,7 @@ def test_a_patient_without_any_cfg_is_skipped(copy):
 @pytest.mark.parametrize(
     ("old", "new", "skipped", "words"),
     [
-        ("NbFrame: ", "NbFrame: 9", "patient0001_4CH", "frames that Info_4CH.cfg states"),
+        ("NbFrame: ", "NbFrame: 9", "patient0001_4CH", "frames stated in Info_4CH.cfg"),
         ("ED: 1", "ED: 99", "patient0001_4CH", "ED 99 and ES"),
         ("ED: 1", "ED: one", "patient0001_4CH", "ED is 'one'"),
         ("FrameRate: 50.0", "FrameRate: 1.0", "patient0001_4CH", "1 frames/s: expected 5 to 500"),

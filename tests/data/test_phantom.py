@@ -246,7 +246,7 @@ def test_vitals_are_read_back(tmp_path, cohort):
         assert record.vitals.period == pytest.approx(vitals["period"][i], rel=1e-5)
         assert record.vitals.systolic == vitals["systolic"][i]
         assert np.isnan(record.vitals.diastolic)
-    with pytest.raises(ValueError, match="another inputs"):
+    with pytest.raises(ValueError, match="different inputs"):
         write_cohort(tmp_path, **cohort)
 
 
@@ -288,10 +288,10 @@ def test_clip_does_not_depend_on_the_size_of_the_cohort(tmp_path, cohort):
 
 def test_folder_of_another_cohort_is_refused(tmp_path, cohort):
     write_cohort(tmp_path, **cohort)
-    with pytest.raises(ValueError, match="another seed"):
+    with pytest.raises(ValueError, match="different seed"):
         write_cohort(tmp_path, **{**cohort, "seed": 4})
     theta = {**cohort["theta"], "E_max": np.array([2.0, 1.0, 0.8])}
-    with pytest.raises(ValueError, match="another inputs"):
+    with pytest.raises(ValueError, match="different inputs"):
         write_cohort(tmp_path, **{**cohort, "theta": theta})
 
 
@@ -303,7 +303,7 @@ def test_folder_of_real_data_is_refused(tmp_path, cohort):
 
 
 def test_wrong_lengths_and_splits_teach(tmp_path, cohort):
-    with pytest.raises(ValueError, match="One value a clip"):
+    with pytest.raises(ValueError, match="one value per clip"):
         write_cohort(tmp_path, **{**cohort, "splits": ["TRAIN"]})
     with pytest.raises(ValueError, match="TRAIN, VAL or TEST"):
         write_cohort(tmp_path, **{**cohort, "splits": ["TRAIN", "VAL", "test"]})

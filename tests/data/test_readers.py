@@ -384,7 +384,7 @@ def test_vitals_are_read_where_somebody_measured(tmp_path):
         ({"Split": "HOLDOUT"}, "HOLDOUT"),
         ({"FileName": "good"}, "listed before"),
         ({"FileName": ""}, "no FileName"),
-        ({"HeartPeriod": "60"}, "HeartPeriod 60: expected 0.2 to 3, or nothing"),
+        ({"HeartPeriod": "60"}, "HeartPeriod 60: expected 0.2 to 3, or an empty entry"),
         ({"SystolicPressure": "high"}, "SystolicPressure is 'high'"),
         ({"SystolicPressure": "80", "DiastolicPressure": "120"}, "80/120 mmHg"),
     ],

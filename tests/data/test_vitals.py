@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.methods.pssl import PSSL, load_pssl, save_pssl
 
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
@@ -17,7 +18,6 @@ from jaxtwin.data.vitals import UNKNOWN, Vitals, simulate_vitals
 from jaxtwin.encoders.create import create_encoder
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.clips import cached_measurements, predict, predict_cached, train_on_clips
-from jaxtwin.methods.pssl import PSSL, load_pssl, save_pssl
 from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
 from jaxtwin.parameters import Box
 from jaxtwin.training.loop import TrainingConfig

@@ -4,8 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from jaxtwin.treatments.interventions import Inotrope, Pump
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow
 from test_experiments import run
 
 from experiments.trial import PRESETS
@@ -13,6 +11,7 @@ from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.commands.trial import learnt_cohort, read_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
 from jaxtwin.models.lvad import LVAD
+from jaxtwin.treatments import BelowSuction, FlatteningFlow, Inotrope, Pump
 from jaxtwin.treatments.trial_file import create, read_arms, read_trial
 
 

@@ -11,9 +11,17 @@ import pytest
 
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.forward.emulator import Emulator, OutsideBoxWarning, load_emulator, save_emulator
+from jaxtwin.forward.emulator import (
+    Emulator,
+    EmulatorError,
+    OutsideBoxWarning,
+    load_emulator,
+    save_emulator,
+)
 from jaxtwin.forward.learning import emulator_error, train_emulator
-from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart, LeftHeartOutputs
+from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart, LeftHeartParameters
+from jaxtwin.models.lvad import LVAD
+from jaxtwin.models.ventricle import VentricleOutputs
 from jaxtwin.parameters import Box
 from jaxtwin.physics.solution import Recording
 from jaxtwin.training import checkpoint
@@ -72,7 +80,7 @@ def perfect_cohort(emulator, theta):
 
     def outputs(channels, missing):
         named = dict(zip(channels.channel_names, map(np.asarray, channels), strict=True))
-        return LeftHeartOutputs(**{n: named.get(n, missing) for n in LeftHeartOutputs._fields})
+        return VentricleOutputs(**{n: named.get(n, missing) for n in VentricleOutputs._fields})
 
     recording = Recording(
         outputs(emulated.maximum, none),
@@ -292,10 +300,24 @@ def test_an_emulator_of_another_system(tmp_path, emulator, cohort):
 
     error, _ = emulator_error(emulator, cohort)
     save_emulator(tmp_path / "emulator", dataclasses.replace(emulator, error=error))
-    with pytest.raises(CheckpointError, match="stands for LeftHeart, not for RightHeart"):
+    with pytest.raises(CheckpointError, match=r"stands for .*\.LeftHeart, not for RightHeart"):
         load_emulator(tmp_path / "emulator", RightHeart())
     with pytest.raises(CheckpointError, match="no checkpoint"):
         load_emulator(tmp_path / "other", LeftHeart())
+
+
+def test_an_emulator_knows_its_system_and_what_was_held(tmp_path):
+    """The speed of a pump, solver steps and fixed parameters: none is in the network's shape."""
+    box = Box.of(LeftHeartParameters, ("V_0", "E_max"), fixed={"R_s": 1.3})
+    pumped = Emulator.create(LVAD(LeftHeart(), 6_000.0), box, "V_lv", 80, key=jax.random.key(0))
+    error = EmulatorError(1, {"V_lv": 0.1}, {"V_lv": 0.1}, {"V_lv": 0.1})
+    save_emulator(tmp_path / "pumped", dataclasses.replace(pumped, error=error))
+    again = load_emulator(tmp_path / "pumped", LVAD(LeftHeart(), 6_000.0))
+    assert again.box == box and again.steps == 480
+    with pytest.raises(CheckpointError, match=r"system.speed is 6000, not 12000"):
+        load_emulator(tmp_path / "pumped", LVAD(LeftHeart(), 12_000.0))
+    with pytest.raises(CheckpointError, match=r"stands for .*LVAD, not for LeftHeart"):
+        load_emulator(tmp_path / "pumped", LeftHeart())
 
 
 @pytest.mark.slow

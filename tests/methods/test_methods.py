@@ -13,9 +13,9 @@ import pytest
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.forward.simulator import Simulator
-from jaxtwin.methods.each_patient import each_patient
 from jaxtwin.methods.curves import CurveEncoder
 from jaxtwin.methods.descent import descend, phase_waves
+from jaxtwin.methods.each_patient import each_patient
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.neural_ode import ConditionedNeuralODE, DrivenField, NeuralODE
 from jaxtwin.methods.pinn import PINN, StateNetwork, residuals, state_scales
@@ -157,7 +157,7 @@ def test_channels_are_found_by_name():
             found.append(learnt.estimate(curves).recording.waveforms)
     assert found[0].channel_names == found[1].channel_names == ("x", "y")
     np.testing.assert_allclose(found[0].y, found[1].y, rtol=1e-4)
-    with pytest.raises(ValueError, match="make it with channels=task.channels"):
+    with pytest.raises(ValueError, match=r"make it with channels=task\.channels"):
         CurvePSSL(Simulator(TwoCompartments(), box, "x", 24)).learn(task, curves, curves)
 
 
@@ -315,7 +315,9 @@ def test_training_that_was_cut_short_goes_on(tmp_path):
     options = {"folder": tmp_path / "a", "progress": silent}
     whole = method.learn(TASK, curves, curves, **options)
     again = method.learn(TASK, curves, curves, resume=True, **options)
-    for a, b in zip(jax.tree.leaves(whole.knowledge), jax.tree.leaves(again.knowledge), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(whole.knowledge), jax.tree.leaves(again.knowledge), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
     assert again.validation == whole.validation and set(whole.validation) == {"loss"}
     rows = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()

@@ -89,7 +89,9 @@ def test_what_was_learnt_is_saved(name, tmp_path):
     assert not list(tmp_path.rglob("*.pkl"))
     loaded = load_learnt(tmp_path / "learnt", method, TASK)
     assert loaded.validation == learnt.validation and loaded.steps == 6
-    for a, b in zip(*(jax.tree.leaves(one.estimate(curves)) for one in (learnt, loaded)), strict=True):
+    for a, b in zip(
+        *(jax.tree.leaves(one.estimate(curves)) for one in (learnt, loaded)), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
     other = METHODS["pssl" if name == "supervised" else "supervised"]()
     with pytest.raises(CheckpointError, match="has another method"):
@@ -103,7 +105,9 @@ def test_another_forward_model_or_size_is_not_loaded(tmp_path):
     _, curves = measured(8)
     method = METHODS["pssl"]()
     save_learnt(tmp_path / "learnt", method.learn(TASK, curves, curves, progress=silent))
-    with pytest.raises(CheckpointError, match="has another made_with: kept Emulator, now Simulator"):
+    with pytest.raises(
+        CheckpointError, match="has another made_with: kept Emulator, now Simulator"
+    ):
         load_learnt(tmp_path / "learnt", METHODS["ssl_simulator"](), TASK)
     wider = eqx.tree_at(lambda m: m.width, method, 9)
     with pytest.raises(CheckpointError, match="expected float32"):

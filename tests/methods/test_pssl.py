@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtwin.methods.pssl import PSSL, load_pssl, save_pssl
 
 from jaxtwin.data import echonet
 from jaxtwin.data.base import ClipFormat
@@ -28,7 +29,6 @@ from jaxtwin.methods.clips import (
     shift,
     train_on_clips,
 )
-from jaxtwin.methods.pssl import PSSL, load_pssl, save_pssl
 from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
 from jaxtwin.parameters import Box
 from jaxtwin.training.checkpoint import CheckpointError

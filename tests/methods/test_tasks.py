@@ -43,7 +43,7 @@ def test_impossible_tasks_are_refused(change, words):
 def test_one_name_is_one_name():
     """Not the letters it is made of."""
     assert HEART.hidden == ("P_lv",) and HEART.known == ("T_c",)
-    assert HEART == CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, ("P_lv",), known=("T_c",))
+    assert CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, ("P_lv",), known=("T_c",)) == HEART
 
 
 def test_known_parameters_are_put_in_their_places():
@@ -94,7 +94,10 @@ def test_patients_of_something_else_are_not_measured(hearts):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda c: c._replace(known=1000 * c.known), r"known T_c of patient 0 is .* to \S+ s \(heart period\)"),
+        (
+            lambda c: c._replace(known=1000 * c.known),
+            r"known T_c of patient 0 is .* to \S+ s \(heart period\)",
+        ),
         (lambda c: c._replace(known=np.nan * c.known), "known T_c of patient 0 is nan"),
         (lambda c: c._replace(known=None), "one column for each of T_c"),
         (lambda c: c._replace(known=c.known[:2]), "one row for each of 4 curves"),

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtwin.treatments.interventions import Fluid, Inotrope, MitralRepair, Vasodilator, combine
 from scipy.integrate import solve_ivp
 
 from jaxtwin.cohorts.simulate import simulate_cohort
@@ -20,6 +19,7 @@ from jaxtwin.models.four_chambers import (
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.solution import Recording
+from jaxtwin.treatments import Fluid, Inotrope, MitralRepair, Vasodilator, combine
 
 HEARTS = FourChambers()
 RIGID = {"E_s": 1e6, "E_s_min": 1e6}

@@ -7,20 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtwin.models.observables import mean_over_time, observables
-from jaxtwin.treatments.interventions import (
+
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.models.elastance import hill_activation
+from jaxtwin.models.lvad import LVAD
+from jaxtwin.models.stergiopulos import COUPLING, Stergiopulos, StergiopulosParameters
+from jaxtwin.physics.base import read
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.treatments import (
     AorticRepair,
     Inotrope,
     MitralRepair,
     RateControl,
     Vasodilator,
 )
-
-from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.models.elastance import hill_activation
-from jaxtwin.models.lvad import LVAD
-from jaxtwin.models.stergiopulos import COUPLING, Stergiopulos, StergiopulosParameters
-from jaxtwin.physics.periodic import periodic_orbit
+from tests.beats import mean_over_time
 from tests.scipy_orbit import hills, settled
 
 SYSTEM = Stergiopulos()
@@ -30,7 +31,7 @@ PEAK = np.max(hills(np.linspace(0, 2, 200_001), 0.708, 1.32, 1.187, 21.9))
 @eqx.filter_jit
 def beat(p):
     orbit = periodic_orbit(SYSTEM, p)
-    return orbit, observables(orbit)
+    return orbit, read(SYSTEM, orbit)
 
 
 def patient(**changes):
@@ -89,16 +90,16 @@ def test_what_flows_in_flows_out():
     out = orbit.outputs
     q_m, q_a, q_s = (mean_over_time(orbit, q) for q in (out.q_m, out.q_a, out.q_s))
     np.testing.assert_allclose([q_m, q_a], float(q_s), rtol=0.01)
-    np.testing.assert_allclose(found.stroke_volume / p.T_c, q_s, rtol=0.01)
+    np.testing.assert_allclose(found["stroke_volume"] / p.T_c, q_s, rtol=0.01)
     # Mean aortic pressure: total resistance times mean flow.
-    np.testing.assert_allclose(found.P_ao_mean, (p.R_s + p.R_c) * q_s, rtol=0.01)
+    np.testing.assert_allclose(found["P_ao_mean"], (p.R_s + p.R_c) * q_s, rtol=0.01)
 
 
 def test_a_healthy_adult():
     orbit, found = beat(patient())
-    assert 100 < found.EDV < 160 and 50 < found.EF < 72
-    assert 100 < found.P_ao_max < 140 and 60 < found.P_ao_min < 90
-    assert 4 < found.output < 8 and np.all(np.asarray(orbit.outputs.P_la) == 7.5)
+    assert 100 < found["EDV"] < 160 and 50 < found["EF"] < 72
+    assert 100 < found["systolic"] < 140 and 60 < found["diastolic"] < 90
+    assert 4 < found["output"] < 8 and np.all(np.asarray(orbit.outputs.P_la) == 7.5)
 
 
 def test_elastance_peaks_at_its_time_and_at_one():
@@ -121,7 +122,7 @@ def test_similarity_law():
 def test_gradients_are_finite_differences():
     def ef(x):
         p = patient()
-        return beat(dataclasses.replace(p, E_max=x[0], P_v=x[1], R_s=x[2], t_p=x[3]))[1].EF
+        return beat(dataclasses.replace(p, E_max=x[0], P_v=x[1], R_s=x[2], t_p=x[3]))[1]["EF"]
 
     x = jnp.array([2.31, 7.5, 1.05, 0.428])
     slopes = jax.jit(jax.grad(ef))(x)
@@ -150,11 +151,11 @@ def test_interventions_and_a_pump():
     p = patient(R_m=0.05, R_a=0.1)
     _, before = beat(p)
     for treatment, better in (
-        (Inotrope(0.3), lambda o: o.EF > before.EF),
-        (Vasodilator(-0.3), lambda o: o.output > before.output),
-        (MitralRepair(), lambda o: o.EDV > before.EDV),
-        (AorticRepair(), lambda o: o.P_ao_max > before.P_ao_max),
-        (RateControl(100.0), lambda o: o.output > before.output),
+        (Inotrope(0.3), lambda o: o["EF"] > before["EF"]),
+        (Vasodilator(-0.3), lambda o: o["output"] > before["output"]),
+        (MitralRepair(), lambda o: o["EDV"] > before["EDV"]),
+        (AorticRepair(), lambda o: o["systolic"] > before["systolic"]),
+        (RateControl(100.0), lambda o: o["output"] > before["output"]),
     ):
         _, treated = treatment(SYSTEM, p)
         after = beat(jax.tree.map(lambda x: jnp.asarray(x, float), treated))[1]
@@ -162,5 +163,5 @@ def test_interventions_and_a_pump():
     weak = patient(E_max=0.6)
     pumped = eqx.filter_jit(lambda p: periodic_orbit(LVAD(SYSTEM, 10_000.0), p))(weak)
     mean = mean_over_time(pumped, pumped.outputs.q_a + pumped.outputs.Q_p) * 0.06
-    np.testing.assert_allclose(observables(pumped).output, mean, rtol=0.01)
-    assert mean > beat(weak)[1].output + 0.5
+    np.testing.assert_allclose(read(SYSTEM, pumped)["output"], mean, rtol=0.01)
+    assert mean > beat(weak)[1]["output"] + 0.5

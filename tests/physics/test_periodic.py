@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtwin.models.observables import observables
 
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.adjoint import DirectAdjoint, ImplicitAdjoint
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, read
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.iteration import (
     AndersonIteration,
@@ -413,8 +412,8 @@ def test_same_shapes_are_traced_once():
 def left_heart_numbers(theta, method=TIGHT, adjoint=ImplicitAdjoint()):
     p = SEVEN.complete(theta)
     orbit = periodic_orbit(LeftHeart(), p, steps=100, method=method, adjoint=adjoint, throw=False)
-    out = observables(orbit)
-    return jnp.stack([out.EDV, out.ESV, out.P_ao_mean]), orbit.success
+    out = read(LeftHeart(), orbit)
+    return jnp.stack([out["EDV"], out["ESV"], out["P_ao_mean"]]), orbit.success
 
 
 def left_heart_jacobian(mode, **options):

@@ -7,11 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtwin.models.observables import observables
-from jaxtwin.treatments.interventions import (
+
+from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
+from jaxtwin.models.lvad import LVAD, PumpParameters
+from jaxtwin.parameters import Scalar
+from jaxtwin.physics.base import read
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.treatments import (
     AbstractIntervention,
     AorticRepair,
+    BelowSuction,
     DoseResponse,
+    FlatteningFlow,
     Fluid,
     Inotrope,
     MitralRepair,
@@ -21,13 +28,8 @@ from jaxtwin.treatments.interventions import (
     Vasodilator,
     change,
     combine,
+    suction_speed,
 )
-from jaxtwin.treatments.speed_laws import BelowSuction, FlatteningFlow, suction_speed
-
-from jaxtwin.models.left_heart import SEVEN, LeftHeart, LeftHeartParameters
-from jaxtwin.models.lvad import LVAD, PumpParameters
-from jaxtwin.parameters import Scalar
-from jaxtwin.physics.periodic import periodic_orbit
 
 HEART, P = LeftHeart(), LeftHeartParameters()
 
@@ -39,7 +41,7 @@ def number(x):
 @eqx.filter_jit
 def beat(system, p):
     orbit = periodic_orbit(system, p, throw=False)
-    return observables(orbit), orbit.success
+    return read(system, orbit), orbit.success
 
 
 def after(intervention, p=P):
@@ -60,7 +62,7 @@ def test_each_changes_what_it_says():
         found, converged = after(intervention)
         assert converged
         for name, sign in change_of.items():
-            difference = sign * (getattr(found, name) - getattr(before, name))
+            difference = sign * (found[name] - before[name])
             assert difference > 0.01, (type(intervention).__name__, name, difference)
 
 
@@ -72,7 +74,7 @@ def test_valves_are_opened_and_never_narrowed():
     assert (wide.R_m, wide.R_a) == (P.R_m, P.R_a)
     before, _ = after(Nothing(), tight)
     found, _ = after(MitralRepair(), tight)
-    assert found.P_la_mean < before.P_la_mean - 0.5 and found.EDV > before.EDV + 1
+    assert found["P_la_mean"] < before["P_la_mean"] - 0.5 and found["EDV"] > before["EDV"] + 1
 
 
 @pytest.mark.parametrize("pumped", [False, True])
@@ -113,7 +115,7 @@ class Exercise(AbstractIntervention):
 def test_one_of_your_own_batches_and_differentiates():
     def output(effort):
         found, _ = after(combine(Exercise(effort), Pump(number(9_000.0))))
-        return found.output
+        return found["output"]
 
     efforts = jnp.asarray([0.1, 0.3, 0.5])
     values, slopes = jax.jit(jax.vmap(jax.value_and_grad(output)))(efforts)

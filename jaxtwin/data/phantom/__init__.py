@@ -1,1 +1,1 @@
-"""Phantom clips rendered from known volumes."""
+"""Synthetic (phantom) clips rendered from known volumes."""

@@ -1,4 +1,4 @@
-"""Simulated patients as phantom clips on disk."""
+"""Rendering of simulated patients to phantom clips on disk."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.training.progress import progress_bar
 
-# Grid points a beat that clips are rendered from.
+# Grid points per beat from which clips are rendered.
 PHASES = 80
 
 
@@ -28,11 +28,11 @@ def make_phantoms(
     """Draw a cohort, render it, and write it in EchoNet-Dynamic's layout.
 
     Args:
-        folder: Where to write; a complete cohort that is there is kept.
-        system: The patients' model; its outputs have V_lv, q_m and q_a.
-        box: Where their parameters are drawn.
+        folder: Output folder. If it already contains a complete cohort, nothing is done.
+        system: The patients' model, with outputs V_lv, q_m and q_a.
+        box: Box from which the patients' parameters are drawn.
         counts: Number of patients for training, validation and test.
-        seed: Of patients, views and noise.
+        seed: Seed for patients, views and noise.
     """
     if (folder / "FileList.csv").exists():
         return
@@ -52,12 +52,12 @@ def write_phantoms(
     """Render simulated patients and write them in EchoNet-Dynamic's layout.
 
     Args:
-        folder: Where to write.
-        patients: The first ones are for training, then validation, then test.
-        box: The box of their θ, with the period T_c.
-        counts: Number of patients for each.
-        seed: Of views and noise.
-        vitals: What was measured beside their clips, one value per patient.
+        folder: Output folder.
+        patients: Simulated patients, in the order training, validation, test.
+        box: The box of their θ; it contains the period T_c.
+        counts: Number of patients for training, validation and test.
+        seed: Seed for views and noise.
+        vitals: Vital signs measured with the clips, by name, one value per patient.
     """
     waveforms = patients.recording.waveforms
     period = patients.theta[:, box.names.index("T_c")]

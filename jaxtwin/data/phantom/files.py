@@ -1,7 +1,7 @@
-"""Cohorts of phantom clips, written to disk in EchoNet-Dynamic's own layout.
+"""Writing of phantom cohorts to disk in EchoNet-Dynamic's layout.
 
-The clips are read back by the reader of the real data set. The parameters behind them lie beside
-them in `Theta.csv`, for evaluation only.
+The reader of the real data set reads the clips. Their true parameters are stored in `Theta.csv`,
+for evaluation only.
 """
 
 import csv
@@ -20,12 +20,13 @@ from jaxtyping import Float, UInt8
 
 from jaxtwin.data.phantom.image import SIZE, PhantomBeat, chords, draw_view, frame_times, render
 from jaxtwin.data.vitals import VITAL_COLUMNS, VitalName
+from jaxtwin.models.ejection import ejection_fraction
 
-# Clips are independent: while one thread encodes, another renders.
+# Clips are independent, so one thread can encode while another renders.
 THREADS = 4
-# JPEG quantiser, 2 (best) to 31: at 3 a speckled frame keeps its grey values within about 3.
+# JPEG quantiser, 2 (best) to 31; at 3 grey values of a speckled frame change by at most about 3.
 JPEG_QUANTISER = 3
-FORMAT_VERSION = 1  # raise it when the same inputs come to give other clips
+FORMAT_VERSION = 1  # increase it when the same inputs give different clips
 
 
 def write_cohort(
@@ -37,29 +38,29 @@ def write_cohort(
     vitals: Mapping[VitalName, np.ndarray] | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
-    """Write one clip a beat, with the tables of EchoNet-Dynamic.
+    """Write one clip per beat, with the tables of EchoNet-Dynamic.
 
-    Clip i depends on the seed, on i and on its own beat alone. A call that was interrupted is
-    resumed by calling again with the same arguments: complete clips are kept, and the folder
-    ends up as if nothing had happened. `FileList.csv` is written last, so a folder that has one
-    is complete.
+    Clip i depends only on the seed, on i and on its own beat. To resume an interrupted call, call
+    again with the same arguments: complete clips are kept, and the result is the same as that of
+    an uninterrupted call. `FileList.csv` is written last, so a folder that contains it is
+    complete.
 
     Args:
-        folder: Where to write; made if it does not exist.
-        beats: The simulated beats, NumPy arrays with a leading clip axis.
-        theta: The parameters behind each beat, by name, one value a clip.
+        folder: Output folder, created if it does not exist.
+        beats: The simulated beats, as NumPy arrays with a leading clip axis.
+        theta: The true parameters by name, one value per clip.
         splits: TRAIN, VAL or TEST for each clip.
-        seed: Of all nuisances and noise of the clips.
-        vitals: What was measured beside each clip, by name, one value a clip.
-        progress: Wraps the iterable of clip numbers, for instance `tqdm`.
+        seed: Seed for the nuisance parameters and the noise of the clips.
+        vitals: Vital signs measured with the clips, by name, one value per clip.
+        progress: Wrapper for the iterable of clip numbers, such as `tqdm`.
 
     Raises:
-        ValueError: The inputs do not fit together, or the folder holds another cohort.
+        ValueError: If the inputs do not fit together, or the folder contains another cohort.
     """
     beats = PhantomBeat(*(np.asarray(leaf, np.float32) for leaf in beats))
     clips = len(beats.V_lv)
     if clips == 0:
-        raise ValueError("A cohort needs at least one clip; got no beats.")
+        raise ValueError("got no beats: expected at least one clip")
     beside = {
         VITAL_COLUMNS[name]: np.asarray(values, float) for name, values in (vitals or {}).items()
     }
@@ -68,12 +69,12 @@ def write_cohort(
         **{name: len(values) for name, values in {**theta, **beside}.items()},
     }
     if wrong := {name: length for name, length in lengths.items() if length != clips}:
-        raise ValueError(f"One value a clip is needed, {clips} in all; got {wrong}.")
+        raise ValueError(f"expected one value per clip, {clips} in all; got {wrong}")
     if unknown := set(splits) - {"TRAIN", "VAL", "TEST"}:
-        raise ValueError(f"A split is TRAIN, VAL or TEST; got {sorted(unknown)}.")
+        raise ValueError(f"splits {sorted(unknown)}: expected TRAIN, VAL or TEST")
     folder = Path(folder)
     (folder / "Videos").mkdir(parents=True, exist_ok=True)
-    # Measured pressures follow from beats, whose last bits may differ between machines.
+    # Measured pressures follow from the beats, whose last bits may differ between machines.
     rounded = {column: np.round(values, 1) for column, values in beside.items()}
     _claim(folder, {**theta, **rounded}, splits, seed)
 
@@ -105,16 +106,16 @@ def write_cohort(
 
 
 class _Written(NamedTuple):
-    """A clip's row of `FileList.csv`, and its tracings by frame."""
+    """A clip's row of `FileList.csv` and its tracings by frame."""
 
     row: dict[str, str | int | float]
     tracings: dict[int, Float[np.ndarray, "line 4"]]
 
 
 def _claim(folder: Path, theta: Mapping[str, np.ndarray], splits: Sequence[str], seed: int) -> None:
-    """Note in `phantom.json` what the folder is made from; refuse a folder of something else."""
-    # Beats follow from the parameters; their last bits, which may change with the machine, are no
-    # reason to refuse.
+    """Record the cohort's inputs in `phantom.json`; raise if the folder contains another cohort."""
+    # Beats are not part of the digest: they follow from the parameters, and their last bits may
+    # differ between machines.
     digest = hashlib.sha256(",".join(splits).encode())
     for name, values in theta.items():
         digest.update(name.encode() + np.asarray(values, np.float64).tobytes())
@@ -123,20 +124,20 @@ def _claim(folder: Path, theta: Mapping[str, np.ndarray], splits: Sequence[str],
     if not note.exists():
         if (folder / "FileList.csv").exists():
             raise ValueError(
-                f"{folder} holds a data set that is no phantom; choose another folder."
+                f"{folder} contains a data set that is no phantom: choose another folder"
             )
         note.write_text(json.dumps(claim, indent=1))
         return
     found = json.loads(note.read_text())
     if differing := [key for key in claim if found.get(key) != claim[key]]:
         raise ValueError(
-            f"{folder} holds a phantom cohort with another {' and '.join(differing)}: found "
-            f"{found}, asked for {claim}. Choose another folder, or remove this one."
+            f"{folder} contains a phantom cohort with different {' and '.join(differing)}: found "
+            f"{found}, expected {claim}; choose another folder, or remove this one"
         )
 
 
 def _write_clip(folder: Path, clip: int, beat: PhantomBeat, split: str, seed: int) -> _Written:
-    """Write one clip's video unless it is there."""
+    """Write one clip's video unless it exists; return its table rows."""
     name = f"PHANTOM{clip:06d}"
     view_key, image_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), clip))
     view = draw_view(view_key, beat)
@@ -149,7 +150,7 @@ def _write_clip(folder: Path, clip: int, beat: PhantomBeat, split: str, seed: in
     end_diastolic, end_systolic = float(beat.V_lv.max()), float(beat.V_lv.min())
     row = {
         "FileName": name,
-        "EF": f"{100 * (1 - end_systolic / end_diastolic):.6f}",
+        "EF": f"{ejection_fraction(end_diastolic, end_systolic):.6f}",
         "ESV": f"{end_systolic:.6f}",
         "EDV": f"{end_diastolic:.6f}",
         "FrameHeight": SIZE,
@@ -176,9 +177,9 @@ def _tracing_rows(written: _Written) -> Iterator[dict[str, str | int | float]]:
 def _write_video(
     path: Path, frames: UInt8[np.ndarray, "time height width"], frame_rate: float
 ) -> None:
-    """Write an MJPEG file under a temporary name, then rename: a file that is there is whole."""
+    """Write an MJPEG file under a temporary name, then rename it: an existing file is complete."""
     unfinished = path.with_suffix(".part.avi")
-    # MJPEG keeps colour at half the resolution; 128 is no colour.
+    # MJPEG stores colour at half the resolution; 128 means no colour.
     grey = np.full((SIZE + SIZE // 2, SIZE), 128, np.uint8)
     with av.open(unfinished, "w") as container:
         options = {"qmin": str(JPEG_QUANTISER), "qmax": str(JPEG_QUANTISER)}
@@ -194,7 +195,7 @@ def _write_video(
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
-    """Write a table under a temporary name, then rename."""
+    """Write a table under a temporary name, then rename it."""
     unfinished = path.with_suffix(".part.csv")
     with unfinished.open("w", newline="") as file:
         table = csv.DictWriter(file, columns)

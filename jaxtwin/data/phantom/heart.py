@@ -1,13 +1,13 @@
-"""The phantom's heart: how its chambers look in the four-chamber plane, and how they move.
+"""The phantom's heart: shape and motion of its chambers in the four-chamber plane.
 
-Everything here is in the heart's own plane, in cm: z runs along the long axis of the left
+All coordinates are in the heart's own plane, in cm: z runs along the long axis of the left
 ventricle from the apex (z = 0) through the mitral annulus (z = length) to the roof of the left
 atrium; x points from the septum (x < 0) to the lateral wall (x > 0).
 
-The tissue is drawn once, at end diastole (`tissue_level`, in *material* coordinates), and every
-later frame asks for each point where its tissue was at end diastole (`to_material`). Tissue
-therefore moves as one piece with its speckle. Outside the cavity the map keeps the volume of
-every ring around the long axis, so walls thicken just as they must when the cavity empties.
+The tissue is drawn once, at end diastole (`tissue_level`, in *material* coordinates). For every
+other frame, `to_material` maps each point to the position of its tissue at end diastole, so that
+speckle moves with the tissue. Outside the cavity the map conserves the volume of every ring
+around the long axis, so walls thicken correctly when the cavity empties.
 """
 
 from typing import NamedTuple
@@ -16,32 +16,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# The ventricle's profile is an ellipse cut off at the annulus, its widest level at this fraction
-# of the length: radius² = R² u (2c − u) / c², u = z / length.
+# The ventricle's profile is an ellipse truncated at the annulus and widest at this fraction c of
+# the length: radius² = R² u (2c − u) / c², u = z / length.
 WIDEST_LEVEL = 0.62
-# The base narrows less than the rest: the annulus is a fibrous ring. Fraction of the squeeze that
-# is lost at the annulus.
+# Fraction of the squeeze that is lost at the annulus: the base narrows less than the rest, because
+# the annulus is a fibrous ring.
 BASAL_STIFFNESS = 0.5
-# Long axis ~ volume to this power: at EF 60% it shortens by 17%, mitral excursion 1.4 cm, as in
-# healthy adults.
+# The long axis scales with volume to this power. At EF 60% it shortens by 17%, a mitral excursion
+# of 1.4 cm, as in healthy adults.
 LONGITUDINAL_EXPONENT = 0.2
-# Part of the stroke volume by which the atrium swells while the mitral valve is closed; the rest
-# passes straight from the veins (conduit flow).
+# Fraction of the stroke volume that fills the atrium while the mitral valve is closed; the rest
+# flows straight from the veins to the ventricle (conduit flow).
 RESERVOIR_FRACTION = 0.7
-# The right ventricle's width falls by about this part of the left ventricle's emptying.
+# The right ventricle's width decreases by about this fraction of the left ventricle's emptying.
 RIGHT_SHORTENING = 0.35
-# Mitral flow that opens the leaflets to 63% [mL/s]; early filling peaks at several hundred.
+# Mitral flow at which the leaflets are 63% open [mL/s]; early filling peaks at several hundred.
 OPENING_FLOW = 90.0
 
 
 class PhantomBeat(NamedTuple):
     """One cycle of the left heart on a uniform grid of phases [0, 1); phase 0 is end diastole.
 
-    Functions take one beat; a cohort's beats carry a leading clip axis.
+    Functions take one beat; the beats of a cohort have a leading clip axis.
 
     Attributes:
         V_lv: Volume of the left ventricle [mL].
-        mitral_flow: Flow through the mitral valve [mL/s]; the valve is open where it is positive.
+        mitral_flow: Flow through the mitral valve [mL/s]; positive while the valve is open.
         aortic_flow: Flow through the aortic valve [mL/s].
         period: Length of the cycle [s].
     """
@@ -53,14 +53,14 @@ class PhantomBeat(NamedTuple):
 
 
 class Heart(NamedTuple):
-    """A patient's heart at end diastole, the shape to which all motion refers.
+    """A patient's heart at end diastole, the reference shape for all motion.
 
     Attributes:
         length: Long axis of the left ventricle, apex to annulus [cm].
         radius: Largest radius of its cavity [cm].
         wall: Thickness of its wall [cm].
-        atrium_length: Annulus to the roof of the left atrium [cm].
-        atrium_bulge: How far the atrium widens beyond the annulus, in annulus radii squared.
+        atrium_length: Distance from the annulus to the roof of the left atrium [cm].
+        atrium_bulge: Widening of the atrium beyond the annulus, in squared annulus radii.
         right_width: Width of the right ventricle at its base [cm].
     """
 
@@ -84,9 +84,9 @@ class Motion(NamedTuple):
         length: Long axis of the left ventricle [cm].
         squeeze: Relative loss of radius at the apex; the base loses less.
         atrium_scale: Radius of the left atrium relative to end diastole.
-        emptied: Part of the end-diastolic volume that has left the left ventricle.
-        opening: How far the mitral and tricuspid leaflets are open, 0 to 1.
-        ejecting: How strongly blood is being ejected, 0 to 1 (closed leaflets bulge with it).
+        emptied: Fraction of the end-diastolic volume that has left the left ventricle.
+        opening: Opening of the mitral and tricuspid leaflets, 0 to 1.
+        ejecting: Aortic flow relative to its peak, 0 to 1 (closed leaflets bulge with it).
     """
 
     length: Float[Array, "*time"]
@@ -98,12 +98,15 @@ class Motion(NamedTuple):
 
 
 def _squeeze_profile(level):
-    """Share of the squeeze that a level (0 apex, 1 annulus) takes part in."""
+    """Return the fraction of the squeeze that acts at a level (0 apex, 1 annulus)."""
     return 1.0 - BASAL_STIFFNESS * level**3
 
 
 def _profile_moments() -> tuple[float, float, float]:
-    """Integrals over the long axis of f², f² g and f² g²: f the profile, g the squeeze profile."""
+    """Return the integrals over the long axis of f², f² g and f² g².
+
+    f is the ventricle's profile and g the squeeze profile.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(8)  # exact: the integrands have degree 8
     level, weights = (nodes + 1) / 2, weights / 2
     f2 = level * (2 * WIDEST_LEVEL - level) / WIDEST_LEVEL**2
@@ -117,16 +120,16 @@ _MOMENT_0, _MOMENT_1, _MOMENT_2 = _profile_moments()
 def end_diastolic_size(
     volume: Float[Array, ""], sphericity: Float[Array, ""]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Length and radius [cm] of a ventricle of a volume [mL] and a ratio radius / length."""
+    """Return length and radius [cm] of a ventricle from its volume [mL] and radius / length."""
     length = jnp.cbrt(volume / (np.pi * _MOMENT_0 * sphericity**2))
     return length, sphericity * length
 
 
 def motion_of(beat: PhantomBeat, heart: Heart) -> Motion:
-    """How the heart moves through a beat; every leaf is on the beat's phase grid.
+    """Return the heart's motion through a beat; every leaf is on the beat's phase grid.
 
-    The squeeze solves volume = π length R² ∫ f² (1 − squeeze · g)² du exactly, so the cavity that
-    is drawn has the circuit's volume.
+    The squeeze solves volume = π length R² ∫ f² (1 − squeeze · g)² du exactly, so the drawn cavity
+    has the circuit's volume.
     """
     end_diastolic_volume = np.pi * _MOMENT_0 * heart.radius**2 * heart.length
     filled = jnp.asarray(beat.V_lv) / end_diastolic_volume
@@ -135,7 +138,7 @@ def motion_of(beat: PhantomBeat, heart: Heart) -> Motion:
     discriminant = _MOMENT_1**2 - _MOMENT_2 * (_MOMENT_0 - moment)
     squeeze = (_MOMENT_1 - jnp.sqrt(jnp.maximum(discriminant, 0.0))) / _MOMENT_2
 
-    # The veins refill the atrium steadily while the mitral valve empties it in bursts.
+    # Venous inflow to the atrium is constant, while its outflow follows the mitral valve.
     step = beat.period / beat.V_lv.shape[0]
     swelling = jnp.cumsum(jnp.mean(beat.mitral_flow) - beat.mitral_flow) * step
     swelling = RESERVOIR_FRACTION * (swelling - swelling[0])
@@ -157,14 +160,17 @@ def motion_of(beat: PhantomBeat, heart: Heart) -> Motion:
 def cavity_radius(
     heart: Heart, motion: Motion, z: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """Radius [cm] of the left ventricle's cavity at a height 0 <= z <= length, at one instant."""
+    """Return the radius [cm] of the left ventricle's cavity at heights 0 <= z <= length."""
     level = z / motion.length
     profile = jnp.sqrt(jnp.maximum(level * (2 * WIDEST_LEVEL - level), 0.0)) / WIDEST_LEVEL
     return heart.radius * profile * (1 - motion.squeeze * _squeeze_profile(level))
 
 
 def _radius_squared(heart: Heart, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Squared radius of left ventricle and atrium at end diastole; negative beyond both ends."""
+    """Return the squared radius of left ventricle and atrium at end diastole.
+
+    It is negative beyond both ends.
+    """
     level = z / heart.length
     ventricle = heart.radius**2 * level * (2 * WIDEST_LEVEL - level) / WIDEST_LEVEL**2
     depth = (z - heart.length) / heart.atrium_length
@@ -173,7 +179,7 @@ def _radius_squared(heart: Heart, z: Float[Array, "*shape"]) -> Float[Array, "*s
 
 
 def _radius_squared_slope(heart: Heart, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Derivative of `_radius_squared` along z [cm]."""
+    """Return the derivative of `_radius_squared` along z [cm]."""
     level = z / heart.length
     ventricle = heart.radius**2 * 2 * (WIDEST_LEVEL - level) / WIDEST_LEVEL**2 / heart.length
     depth = (z - heart.length) / heart.atrium_length
@@ -190,11 +196,12 @@ def _smoothstep(value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def to_material(
     heart: Heart, motion: Motion, x: Float[Array, "*shape"], z: Float[Array, "*shape"]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Where the tissue that is now at (x, z) was at end diastole [cm].
+    """Return the position at end diastole [cm] of the tissue that is now at (x, z).
 
-    Along the axis the ventricle shortens evenly, the atrium stretches so that its roof stays, and
-    the chest wall above the apex rests. Across it, squared distances from the cavity's border
-    scale by the shortening: the volume of every ring of wall is conserved.
+    Along the axis the ventricle shortens uniformly, the atrium stretches so that its roof stays in
+    place, and the chest wall above the apex is at rest. Across the axis, squared distances from
+    the cavity's border scale with the shortening, which conserves the volume of every ring of
+    wall.
     """
     shortening = motion.length / heart.length
     roof = heart.length + heart.atrium_length
@@ -207,7 +214,7 @@ def to_material(
     into_atrium = _smoothstep((z_m - heart.length) / (0.6 * heart.atrium_length))
     scale = ventricle_scale + (motion.atrium_scale - ventricle_scale) * into_atrium
     stretch = jnp.where(z < motion.length, shortening, 1.0)
-    # The jump of `stretch` between chest wall and ventricle is spread over a centimetre.
+    # Smooth the jump of `stretch` between chest wall and ventricle over a centimetre.
     stretch = 1 + (stretch - 1) * _smoothstep(z + 0.5)
 
     border2 = _radius_squared(heart, z_m)
@@ -215,7 +222,7 @@ def to_material(
     radius = jnp.abs(x)
     rested = jnp.sqrt(jnp.maximum(border2 + stretch * beyond, 1e-6))
     radius_m = jnp.where(beyond > 0, rested, radius / scale)
-    # Motion dies out beyond the wall: lung, chest wall and spine rest.
+    # Motion decays beyond the wall: lung, chest wall and spine are at rest.
     away = jnp.maximum(radius_m - jnp.sqrt(jnp.maximum(border2, 0.0)) - 1.5 * heart.wall, 0.0)
     rest = away * away
     rest = rest / (rest + 4.0)
@@ -228,11 +235,11 @@ def to_material(
 
 
 class Outline(NamedTuple):
-    """Where a material point lies relative to the chambers; distances in cm, negative inside.
+    """Position of material points relative to the chambers.
 
     Attributes:
-        left: To the border of the left ventricle or atrium.
-        right: To the border of the right ventricle or atrium.
+        left: Distance to the border of the left ventricle or atrium [cm], negative inside.
+        right: Distance to the border of the right ventricle or atrium [cm], negative inside.
         normal_x, normal_z: Outward normal of the left chambers' border.
     """
 
@@ -243,17 +250,17 @@ class Outline(NamedTuple):
 
 
 def outline(heart: Heart, x: Float[Array, "*shape"], z: Float[Array, "*shape"]) -> Outline:
-    """Distances to the chambers at end diastole, to first order near the borders."""
+    """Return the distances to the chambers at end diastole, to first order near the borders."""
     slope = _radius_squared_slope(heart, z)
     gradient = jnp.sqrt(4 * x * x + slope * slope) + 1e-3
     left = (x * x - _radius_squared(heart, z)) / gradient
-    # The first-order distance falls behind far away; the radial one never does.
+    # Far from the border the first-order distance is too small; the radial distance is not.
     radial = jnp.abs(x) - jnp.sqrt(jnp.maximum(_radius_squared(heart, z), 0.0))
     inside_span = (z > 0.3 * heart.length) & (z < heart.length + 0.6 * heart.atrium_length)
     left = jnp.where(inside_span & (left > 0), radial, left)
 
-    # Right ventricle: from its apex, well below the left one, it widens towards the tricuspid
-    # annulus, which sits half a centimetre closer to the apex than the mitral one.
+    # The right ventricle widens from its apex, well below the left one, towards the tricuspid
+    # annulus, which is half a centimetre closer to the apex than the mitral one.
     tricuspid = heart.length - 0.5
     level = jnp.clip((z / tricuspid - 0.24) / 0.76, 0.0, 1.2)
     width = heart.right_width * jnp.sqrt(level * (1.45 - 0.45 * level))

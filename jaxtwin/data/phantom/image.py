@@ -1,7 +1,7 @@
-"""Phantom clips: an apical four-chamber view of a beating heart, pixel by pixel.
+"""Rendering of phantom clips: an apical four-chamber view of a beating heart.
 
-`render` turns one simulated beat and one `View` into the frames of a clip. The cavity that is
-drawn has the beat's volume at every instant; the leaflets follow its valve flows.
+`render` turns one simulated beat and one `View` into the frames of a clip. The drawn cavity has
+the beat's volume at every instant, and the leaflets follow its valve flows.
 """
 
 from typing import NamedTuple
@@ -34,33 +34,34 @@ __all__ = [
     "render",
 ]
 
-SIZE = 112  # pixels, EchoNet-Dynamic's frames
-BLOCK = 32  # frames a compiled call: one compilation serves clips of every length
-# Room for the sector's pixels. Their number is half_angle / max(1.03, 1.6 sin half_angle)² of the
-# frame, less what is cut off, which peaks at 62%, plus a little for `aspect`.
+SIZE = 112  # [pixels], as in EchoNet-Dynamic
+BLOCK = 32  # frames per compiled call, so that one compilation serves clips of every length
+# Upper bound for the number of pixels in the sector. The sector is at most the fraction
+# half_angle / max(1.03, 1.6 sin half_angle)² of the frame, which peaks at 62%, less the area that
+# is cut off, plus a margin for `aspect`.
 SECTOR_PIXELS = 8192
-SECTOR_TOP = -5.0  # row at which the beams would meet: the probe's face is in the frame's top rows
+SECTOR_TOP = -5.0  # row at which the beams would meet; the probe's face is in the top rows
 CHORDS = 20  # across the cavity, as in EchoNet-Dynamic's tracings
-LEAFLET_WIDTH = 0.17  # cm at the hinge, as the beam blurs it; the tip is half as thick
-LEAFLET_SPECULAR = 0.7  # share of a leaflet's power that is lost when it opens along the beam
-HAZE_PERIOD = 1.4  # s, in which the near field's speckle goes to its other state and back
+LEAFLET_WIDTH = 0.17  # [cm] at the hinge, blurred by the beam; the tip is half as thick
+LEAFLET_SPECULAR = 0.7  # fraction of a leaflet's power lost when it opens along the beam
+HAZE_PERIOD = 1.4  # [s] of the near field's oscillation between two speckle patterns
 NOISE_STOCK = 8 * SECTOR_PIXELS
-OUT_OF_PLANE = 0.7  # share of the speckle that is exchanged when the ventricle is empty
+OUT_OF_PLANE = 0.7  # fraction of the speckle that is exchanged when the ventricle is empty
 
 
 class Scene(NamedTuple):
-    """What stays the same through a clip. "Pixels" are those inside the sector.
+    """Quantities that are constant through a clip. "Pixels" are those inside the sector.
 
     Attributes:
         motion: The heart's motion on the beat's phase grid.
         tissue: Power of the tissue's echoes at end diastole (`Textures.tissue`).
-        in_sector: Which pixels of the frame show anything.
-        across, down: Place of the pixels in the image plane [cm].
+        in_sector: Mask of the frame's pixels inside the sector.
+        across, down: Position of the pixels in the image plane [cm].
         screen: Gain of the pixels, a factor of power.
         resting: Power of the near field's echoes and of the clutter (`Textures.resting`).
-        grain: Speckle through which the leaflets are seen (`Textures.grain`).
+        grain: Speckle that modulates the leaflets (`Textures.grain`).
         floor: Mean power of the thermal noise.
-        noise: A stock of thermal noise of unit mean power, from which every frame takes a part.
+        noise: Thermal noise of unit mean power; every frame uses a random part of it.
     """
 
     motion: Motion
@@ -76,13 +77,16 @@ class Scene(NamedTuple):
 
 
 def pixel_size(view: View) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Width and height [cm] of a pixel: the sector fills the frame, cut a little at the sides."""
+    """Return width and height [cm] of a pixel.
+
+    The sector fills the frame and is cut slightly at the sides.
+    """
     height = view.depth * jnp.maximum(1.03, 1.6 * jnp.sin(view.half_angle)) / SIZE
     return height * view.aspect, height
 
 
 def _pixel_grid(view: View) -> tuple[Float[Array, "height width"], Float[Array, "height width"]]:
-    """Centres of the pixels, from where the beams would meet: across and down [cm]."""
+    """Return the pixel centres, across and down [cm] from the point where the beams would meet."""
     width, height = pixel_size(view)
     index = jnp.arange(SIZE, dtype=jnp.float32)
     across = jnp.broadcast_to((index[None, :] - (SIZE - 1) / 2) * width, (SIZE, SIZE))
@@ -91,7 +95,10 @@ def _pixel_grid(view: View) -> tuple[Float[Array, "height width"], Float[Array, 
 
 
 def _bow(view: View, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Sideways shift [cm] of the long axis at a height z: a shear, which keeps every volume."""
+    """Return the sideways shift [cm] of the long axis at a height z.
+
+    The shift is a shear, which conserves every volume.
+    """
     level = z / view.heart.length
     return view.bend * 4 * level * (1 - level) * jnp.exp(-jnp.square(level - 0.5))
 
@@ -102,7 +109,10 @@ def image_to_heart(
     across: Float[Array, "*shape"],
     down: Float[Array, "*shape"],
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Image plane to the heart's plane, both in cm. `drift`: the heart's travel by breathing."""
+    """Map points of the image plane to the heart's plane, both in cm.
+
+    `drift` is the displacement of the heart by breathing [cm].
+    """
     cosine, sine = jnp.cos(view.tilt), jnp.sin(view.tilt)
     right = across - view.apex_x - 0.4 * drift
     below = down - view.apex_y - drift
@@ -114,7 +124,7 @@ def image_to_heart(
 def heart_to_image(
     view: View, drift: Float[Array, ""], x: Float[Array, "*shape"], z: Float[Array, "*shape"]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Inverse of `image_to_heart`."""
+    """Map points of the heart's plane to the image plane, the inverse of `image_to_heart`."""
     cosine, sine = jnp.cos(view.tilt), jnp.sin(view.tilt)
     x, z = x + _bow(view, z), z * (1 - view.foreshortening)
     across = view.apex_x + 0.4 * drift + cosine * x + sine * z
@@ -122,7 +132,7 @@ def heart_to_image(
 
 
 def frame_times(view: View) -> Float[np.ndarray, " time"]:
-    """When each frame of the clip is taken [s]."""
+    """Return the time of each frame of the clip [s]."""
     frames = max(round(float(view.duration) * float(view.frame_rate)), 2)
     return np.arange(frames, dtype=np.float32) / np.float32(view.frame_rate)
 
@@ -130,7 +140,7 @@ def frame_times(view: View) -> Float[np.ndarray, " time"]:
 def _motion_at(
     scene_motion: Motion, beat: PhantomBeat, view: View, times: Float[Array, " time"]
 ) -> Motion:
-    """The heart's configuration at some times, from its motion on the phase grid."""
+    """Interpolate the heart's motion from the phase grid to given times."""
     phases = beat.V_lv.shape[0]
     place = jnp.mod(times / beat.period + view.start_phase, 1.0) * phases
     before = jnp.clip(place.astype(jnp.int32), 0, phases - 1)
@@ -140,7 +150,7 @@ def _motion_at(
 
 
 def _drift_at(view: View, times: Float[Array, "*time"]) -> Float[Array, "*time"]:
-    """The heart's travel by breathing [cm]."""
+    """Return the displacement of the heart by breathing [cm]."""
     return view.drift * jnp.sin(2 * np.pi * (times / view.drift_period + view.drift_phase))
 
 
@@ -151,7 +161,7 @@ def _scene(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> Scene:
     across, down = _pixel_grid(view)
     depth, angle = jnp.sqrt(across * across + down * down), jnp.arctan2(across, down)
     in_sector = (depth < view.depth) & (depth > PROBE_RADIUS) & (jnp.abs(angle) < view.half_angle)
-    # Only pixels inside the sector are computed; the padding repeats the frame's first corner.
+    # Only pixels inside the sector are computed; the padding repeats the frame's first pixel.
     inside = jnp.flatnonzero(in_sector, size=SECTOR_PIXELS, fill_value=0)
     across, down, depth, angle = (
         field.reshape(-1)[inside] for field in (across, down, depth, angle)
@@ -163,7 +173,7 @@ def _scene(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> Scene:
     screen = screen - view.lateral_loss * jnp.abs(angle / view.half_angle) ** 3
     for ray in range(view.shadow_angle.shape[0]):
         from_ray = (angle - view.shadow_angle[ray]) / view.shadow_width[ray]
-        # Draws below zero are views with fewer shadows.
+        # A draw below zero means no shadow.
         screen = screen - jnp.maximum(view.shadow_loss[ray], 0.0) * jnp.exp(-from_ray * from_ray)
     return Scene(
         motion=motion_of(beat, view.heart),
@@ -190,12 +200,13 @@ def _leaflet(
     length: Float[Array, ""],
     bow: Float[Array, ""],
 ) -> Float[Array, " pixel"]:
-    """Power [0, 1] of one leaflet: a bowed line from its hinge, blurred by the beam.
+    """Return the power [0, 1] of one leaflet: a bowed line from its hinge, blurred by the beam.
 
-    It grows thinner and fainter towards its tip, and fainter as it opens along the beam.
+    The leaflet becomes thinner and fainter towards its tip, and fainter as it opens along the
+    beam.
 
-    `direction` is the side to which the closed leaflet reaches (1: lateral), `angle` its opening
-    towards the apex [rad], `length` its chord and `bow` its sag towards the atrium [cm].
+    `direction` is the side towards which the closed leaflet points (1: lateral), `angle` its
+    opening towards the apex [rad], `length` its chord and `bow` its sag towards the atrium [cm].
     """
     cosine, sine = direction * jnp.cos(angle), -jnp.sin(angle)
     along = ((x - hinge_x) * cosine + (z - hinge_z) * sine) / length
@@ -209,11 +220,11 @@ def _leaflet(
 def _leaflets(
     view: View, motion: Motion, x: Float[Array, " pixel"], z: Float[Array, " pixel"]
 ) -> Float[Array, " pixel"]:
-    """Power of the mitral and, dimmer, the tricuspid leaflets."""
+    """Return the power of the mitral and the (dimmer) tricuspid leaflets."""
     heart = view.heart
     annulus = cavity_radius(heart, motion, motion.length)
     bow = 0.15 * motion.ejecting - 0.1
-    # The long anterior leaflet reaches the short posterior one below the annulus, off the middle.
+    # The long anterior leaflet meets the short posterior one below the annulus, off centre.
     opened = 1.1 * motion.opening
     anterior = _leaflet(x, z, -annulus, motion.length, 1.0, 0.16 + opened, 1.30 * annulus, bow)
     posterior = _leaflet(x, z, annulus, motion.length, -1.0, 0.28 + opened, 0.78 * annulus, bow)
@@ -226,18 +237,18 @@ def _leaflets(
     return decibels_to_amplitude(view.leaflets) ** 2 * (mitral + 0.08 * (septal + lateral))
 
 
-# A block of frames takes three compiled steps, not one: fused with a lookup, XLA's CPU compiler no
-# longer vectorises the arithmetic before and after it, and the whole takes five times as long.
+# A block of frames takes three compiled calls instead of one: XLA's CPU compiler does not vectorise
+# arithmetic that is fused with a lookup, and a single call takes five times as long.
 
 
 @jax.jit
 def _trace(
     scene: Scene, beat: PhantomBeat, view: View, times: Float[Array, " time"]
 ) -> tuple[Int[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, "2 time"]]:
-    """For each pixel the texture's cell and the leaflets' power; each frame's `exchange`.
+    """Return each pixel's texture cell and leaflet power, and each frame's `exchange`.
 
-    The exchange is the share of the second plane, of the tissue and of what rests: tissue that
-    moves out of the plane is replaced by its neighbour, and comes back.
+    The exchange is the weight of the second texture plane, for the tissue and for the resting
+    echoes: tissue that moves out of the image plane is replaced by tissue beside it.
     """
     motions = _motion_at(scene.motion, beat, view, times)
 
@@ -256,7 +267,7 @@ def _trace(
 def _look_up(
     scene: Scene, cell: Int[Array, "time pixel"], key: PRNGKeyArray
 ) -> tuple[Float[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, "time pixel"]]:
-    """The two tissue textures and the thermal noise of a block of frames."""
+    """Look up the two tissue textures and the thermal noise of a block of frames."""
     start = jax.random.randint(key, cell.shape[:1], 0, NOISE_STOCK - SECTOR_PIXELS, jnp.int32)
     place = start[:, None] + jnp.arange(SECTOR_PIXELS, dtype=jnp.int32)[None, :]
     first, second = scene.tissue
@@ -273,7 +284,7 @@ def _compress(
     leaflets: Float[Array, "time pixel"],
     noise: Float[Array, "time pixel"],
 ) -> UInt8[Array, "time pixel"]:
-    """Grey values from the power of the echoes."""
+    """Return the grey values for the power of the echoes."""
     tissue, rest = exchange[0, :, None], exchange[1, :, None]
     power = first * (1 - tissue) + second * tissue
     power += scene.resting[:1] * (1 - rest) + scene.resting[1:] * rest
@@ -287,9 +298,9 @@ def render(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray
     """Render a whole clip.
 
     Args:
-        beat: One cycle; it is repeated for as long as the clip lasts.
-        view: How the clip is taken, from `draw_view`.
-        key: Randomness of the speckle and the noise.
+        beat: One cycle, repeated for the duration of the clip.
+        view: View of the clip, from `draw_view`.
+        key: Random key for the speckle and the noise.
 
     Returns:
         Brightness, 0 to 255, black outside the sector.
@@ -332,10 +343,10 @@ def _chords(beat: PhantomBeat, view: View, time: Float[Array, ""]) -> Float[Arra
 
 
 def chords(beat: PhantomBeat, view: View, time: float) -> Float[np.ndarray, "line 4"]:
-    """Tracing of the left ventricle at a time [s], in pixels: X1, Y1, X2, Y2.
+    """Return a tracing of the left ventricle at a time [s] as lines X1, Y1, X2, Y2 [pixels].
 
-    The first line is the long axis, apex to annulus; the others cross the cavity at right angles
-    to it, at evenly spaced levels from apex to annulus.
+    The first line is the long axis from apex to annulus. The others cross the cavity at right
+    angles to it, at evenly spaced levels from apex to annulus.
     """
     beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
     return np.asarray(_chords(beat, view, jnp.float32(time)))

@@ -1,9 +1,9 @@
-"""The phantom's tissue as ultrasound sees it: echo levels, and the speckle they are seen through.
+"""Echo levels and speckle of the phantom's tissue.
 
-One complex texture per clip holds the echoes of the tissue at end diastole, on a grid of beams
-(depth, sine of the beam's angle), in cm of tissue: speckle has a fixed size along the beam and a
-width that grows with depth, whatever the depth setting of the image. Frames look the texture up
-through `heart_shape.to_material`, so speckle moves with the tissue.
+One texture per clip holds the echoes of the tissue at end diastole, on a grid of beams (depth,
+sine of the beam's angle) in cm of tissue: speckle has a fixed size along the beam and a width
+that grows with depth, independent of the image's depth setting. Frames look up the texture
+through `heart.to_material`, so that speckle moves with the tissue.
 """
 
 from typing import NamedTuple
@@ -16,39 +16,39 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxtwin.data.phantom.heart import outline
 from jaxtwin.data.phantom.view import PROBE_RADIUS, View
 
-# The texture's grid. A phased array's beams keep their width in the sine of the angle.
-DEPTH_STEP, DEPTH_CELLS = 0.05, 440  # cm
+# The texture's grid. The beams of a phased array have a constant width in the sine of the angle.
+DEPTH_STEP, DEPTH_CELLS = 0.05, 440  # [cm]
 SINE_LIMIT, SINE_CELLS = 0.78, 224
 SINE_STEP = 2 * SINE_LIMIT / SINE_CELLS
-# The point-spread function's standard deviations: a pulse of about 1.4 mm, as a grey image of a
-# low-frequency cardiac probe shows it, and a beam of a 2 cm aperture at 2 MHz.
-PULSE_LENGTH = 0.06  # cm
+# The point-spread function's standard deviations: a pulse of about 1.4 mm, as in images of a
+# low-frequency cardiac probe, and the beam of a 2 cm aperture at 2 MHz.
+PULSE_LENGTH = 0.06  # [cm]
 BEAM_WIDTH = 0.018  # in sine of the angle: 1.8 mm at 10 cm
 
-# A pixel of the frame covers about three cells each way; the scanner smooths its picture as well.
+# A pixel of the frame covers about three cells in each direction; scanners smooth the image too.
 PIXEL_AVERAGE = np.full(5, 1 / 5)
-NEAR_FIELD = 4.0  # cm
+NEAR_FIELD = 4.0  # [cm]
 APERTURE_AVERAGE = np.full(15, 1 / 15)
-ELSEWHERE = (DEPTH_CELLS // 2) * SINE_CELLS  # cells from one place to one half the depth away
+ELSEWHERE = (DEPTH_CELLS // 2) * SINE_CELLS  # offset in cells of half the texture's depth
 
 # Echo levels [dB] below white, at a neutral gain.
 MUSCLE, SEPTUM_EXTRA, BLOOD = -25.0, 7.0, -62.0
 PERICARDIUM, CRUX_EXTRA = -8.0, 10.0
 LUNG = -48.0
-# Over which blood turns into wall [cm]: trabeculae and the thickness of the slice blur the
-# endocardium, at the lateral wall also the beam's width, which lies across it.
+# Distance over which blood turns into wall [cm]. Trabeculae and the slice thickness blur the
+# endocardium; at the lateral wall, so does the beam's width, which lies across it.
 SOFT_EDGE, SOFT_LATERAL_EXTRA = 0.11, 0.10
 
 
 def decibels_to_amplitude(level: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Amplitude of an echo of a level [dB]."""
+    """Return the amplitude of an echo from its level [dB]."""
     return jnp.exp(level * float(np.log(10) / 20))
 
 
 def from_probe(
     view: View, x: Float[Array, "*shape"], z: Float[Array, "*shape"]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Depth [cm] and sine of the angle at which the probe sees a point of the heart's plane."""
+    """Return depth [cm] and sine of the beam angle of points in the heart's plane."""
     cosine, sine = jnp.cos(view.tilt), jnp.sin(view.tilt)
     across = view.apex_x + cosine * x + sine * z
     down = view.apex_y - sine * x + cosine * z
@@ -57,12 +57,12 @@ def from_probe(
 
 
 def _depths() -> Float[Array, "depth 1"]:
-    """Depths of the texture's rows [cm]."""
+    """Return the depths of the texture's rows [cm]."""
     return (jnp.arange(DEPTH_CELLS, dtype=jnp.float32) + 0.5)[:, None] * DEPTH_STEP
 
 
 def _beam_grid(view: View) -> tuple[Float[Array, "depth sine"], Float[Array, "depth sine"]]:
-    """Points (x, z) [cm] of the heart's plane at which the texture is drawn."""
+    """Return the points (x, z) [cm] of the heart's plane at which the texture is drawn."""
     depth = _depths()
     sine = (jnp.arange(SINE_CELLS, dtype=jnp.float32) + 0.5)[None, :] * SINE_STEP - SINE_LIMIT
     across = depth * sine - view.apex_x
@@ -77,7 +77,7 @@ def tissue_level(
     z: Float[Array, "depth sine"],
     ragged: Float[Array, "depth sine"],
 ) -> Float[Array, "depth sine"]:
-    """Mean echo level [dB below white] of the tissue at end diastole.
+    """Return the mean echo level [dB below white] of the tissue at end diastole.
 
     `ragged` is smooth noise that roughens the chambers' borders.
     """
@@ -88,7 +88,7 @@ def tissue_level(
     wall = heart.wall + (0.3 - heart.wall) * in_atrium
     outside = jnp.minimum(lines.left - wall, lines.right - 0.4)
 
-    # Walls along the beam return little: compare the wall's normal with the beam.
+    # Walls along the beam return weak echoes: compare the wall's normal with the beam.
     _, beam_sine = from_probe(view, x, z)
     beam_cosine = jnp.sqrt(1 - beam_sine * beam_sine)
     facing = jnp.abs(lines.normal_x * beam_sine + lines.normal_z * beam_cosine)
@@ -98,15 +98,15 @@ def tissue_level(
     muscle = muscle - view.drop_out * lateral * (1 - facing)
     right_wall = jax.nn.sigmoid((lines.left - wall - 0.6) / 0.2)
     muscle = muscle - 0.7 * view.drop_out * right_wall * (1 - lateral)
-    # Fibrous, hence bright: the crux with the atrial septum, and the lateral annulus.
+    # The crux with the atrial septum and the lateral annulus are fibrous and therefore bright.
     crux = jnp.square((x + heart.annulus_radius + 0.35) / 0.45)
     crux = crux + jnp.square((z - heart.length - 0.4) / 0.9)
     corner = jnp.square((x - heart.annulus_radius - 0.4) / 0.5)
     corner = corner + jnp.square((z - heart.length) / 0.6)
     muscle = muscle + CRUX_EXTRA * (jnp.exp(-crux) + 0.7 * jnp.exp(-corner))
 
-    # Beyond the heart: pericardium and the tissue behind the atria shine, lung and the right
-    # side's surroundings do not.
+    # Outside the heart, pericardium and the tissue behind the atria are bright; lung and the
+    # surroundings of the right heart are not.
     behind = jax.nn.sigmoid((z - roof + 0.8) / 0.5)
     shine = jnp.maximum(behind, lateral * (0.35 + 0.5 * facing))
     reach = 0.45 + 1.3 * behind
@@ -117,13 +117,14 @@ def tissue_level(
     level = surroundings + (muscle - surroundings) * jax.nn.sigmoid(-outside / 0.2)
     left = lines.left + (0.04 + 0.16 * in_atrium) * ragged
     soft = SOFT_EDGE + SOFT_LATERAL_EXTRA * lateral
-    # At the border itself the wall prevails: there the fade, in decibels, is still hardly seen.
+    # At the border itself the level is still mostly that of the wall: the transition is in
+    # decibels, so it begins to be visible only further inside.
     in_cavity = jax.nn.sigmoid(-1 - jnp.minimum(left, lines.right + 0.2 * ragged) / soft)
     return level + (BLOOD - level) * in_cavity
 
 
 def _gaussian(spread: float) -> np.ndarray:
-    """Weights of a Gaussian, `spread` in cells, that keep the power of white noise."""
+    """Return Gaussian weights, `spread` in cells, that conserve the power of white noise."""
     reach = round(2.2 * spread)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spread) ** 2)
     return weights / np.sqrt(np.sum(weights**2))
@@ -132,7 +133,7 @@ def _gaussian(spread: float) -> np.ndarray:
 def _blurred(
     field: Float[Array, "*batch depth sine"], weights: np.ndarray, axis: int
 ) -> Float[Array, "*batch depth sine"]:
-    """The field convolved along one axis."""
+    """Convolve the field along one axis."""
     reach = len(weights) // 2
     padding = [(0, 0)] * field.ndim
     padding[axis] = (reach, reach)
@@ -145,7 +146,7 @@ def _blurred(
 
 
 def _patches(key: PRNGKeyArray, cells: tuple[int, int, int]) -> Float[Array, "field depth sine"]:
-    """Smooth noise of about unit variance: drawn on coarse grids, brought to the texture's."""
+    """Draw smooth noise of about unit variance on coarse grids, interpolated to the texture's."""
     coarse = jax.random.normal(key, cells, jnp.float32)
     return jax.image.resize(coarse, (cells[0], DEPTH_CELLS, SINE_CELLS), "cubic")
 
@@ -153,11 +154,12 @@ def _patches(key: PRNGKeyArray, cells: tuple[int, int, int]) -> Float[Array, "fi
 def _speckled(
     key: PRNGKeyArray, level: Float[Array, "texture depth sine"]
 ) -> Float[Array, "texture cell"]:
-    """Power of echoes of a mean level [dB], as a screen of coarse pixels shows them.
+    """Draw the power of echoes of a mean level [dB] at the resolution of the frames.
 
-    White complex noise times the level's amplitude, through the point-spread function: a fully
-    developed speckle, whose envelope is Rayleigh distributed. The frames have a sixth of a
-    scanner's resolution, and shrinking its picture averages grey values: decibels, not power.
+    White complex noise times the level's amplitude, convolved with the point-spread function,
+    gives fully developed speckle, whose envelope is Rayleigh distributed. The frames have a sixth
+    of a scanner's resolution, and downscaling an image averages its grey values. The average is
+    therefore over decibels, not over power.
     """
     noise = jax.random.normal(key, (2, *level.shape), jnp.float32)  # real, imaginary
     echoes = noise * (decibels_to_amplitude(level) * float(np.sqrt(0.5)))[None]
@@ -175,10 +177,10 @@ class Textures(NamedTuple):
     """A clip's echoes on the grid of beams, flattened.
 
     Attributes:
-        tissue: Power of the tissue at end diastole, in the plane of the image and beside it.
-        resting: Power of what rests: reverberations near the probe, clutter further down; at two
-            times far apart.
-        grain: Speckle of about unit power that rests, through which thin things are seen.
+        tissue: Power of the tissue at end diastole, in the image plane and beside it.
+        resting: Power of the resting echoes (reverberations near the probe, clutter further
+            down), in two independent patterns.
+        grain: Resting speckle of about unit power, which modulates thin structures.
     """
 
     tissue: Float[Array, "plane cell"]
@@ -193,17 +195,17 @@ def echo_textures(view: View, key: PRNGKeyArray) -> Textures:
     edges, patches, haze_patches = _patches(patch_key, (3, 28, 20))
     streaks, haze_streaks = _patches(streak_key, (2, 110, 36))
     x, z = _beam_grid(view)
-    # Muscle is patchy, whole segments are dim, and fibres that lie across the beam draw streaks.
+    # Muscle is patchy, whole segments are dim, and fibres that lie across the beam give streaks.
     tissue = tissue_level(view, x, z, edges) + 5.0 * regions + 4.0 * patches + 3.0 * streaks
 
-    # Ring-down at the probe's face, then a slow decline down to the clutter. Layers of the chest
-    # wall return echoes at the same depth in every beam.
+    # Ring-down at the probe's face, then a slow decay to the level of the clutter. Layers of the
+    # chest wall return echoes at the same depth in every beam.
     height = jnp.maximum(_depths() - PROBE_RADIUS, 0.0)
     haze = view.haze + 5.0 * jnp.exp(-height / 0.5) - 9.0 * jnp.square(height / view.haze_reach)
     haze = haze + 6.0 * jnp.exp(-height / 2.5) * haze_streaks[:, :1]
     resting = jnp.maximum(haze, view.clutter) + 3.0 * haze_patches + 3.0 * clouds
     planes = _speckled(speckle_key, jnp.stack([tissue, tissue, jnp.zeros_like(resting)]))
-    # The resting levels are smooth, so the same speckle serves twice, in other places.
+    # The resting levels are smooth, so the same speckle can be used twice, shifted.
     grain = planes[2]
     power = jnp.square(decibels_to_amplitude(resting)).reshape(-1)
     both = jnp.stack([power * grain, power * jnp.roll(grain, ELSEWHERE)])
@@ -213,9 +215,9 @@ def echo_textures(view: View, key: PRNGKeyArray) -> Textures:
 def texture_index(
     depth: Float[Array, "*shape"], sine: Float[Array, "*shape"]
 ) -> Int[Array, "*shape"]:
-    """The texture's cell at a depth [cm] and sine of the angle, nearest neighbour.
+    """Return the index of the texture cell nearest to a depth [cm] and sine of the angle.
 
-    The cells are a third of a pixel or less, so interpolation would cost more than it shows.
+    The cells are a third of a pixel or less, so interpolation is not worth its cost.
     """
     row = jnp.clip(depth * (1 / DEPTH_STEP), 0, DEPTH_CELLS - 1).astype(jnp.int32)
     column = jnp.clip((sine + SINE_LIMIT) * (1 / SINE_STEP), 0, SINE_CELLS - 1)

@@ -1,6 +1,6 @@
-"""How one phantom clip is taken: the patient's build, the probe's place, the scanner's settings.
+"""The view of one phantom clip: the patient's build, the probe's position, the scanner's settings.
 
-These are the nuisances: an encoder has to see past all of them to the beat.
+These are nuisance parameters, to which an encoder should be invariant.
 """
 
 from typing import NamedTuple
@@ -16,39 +16,43 @@ from jaxtwin.data.phantom.heart import Heart, PhantomBeat, end_diastolic_size
 COMMON_FRAME_RATE = 50.0
 FRAME_RATES = (18.0, 138.0)
 DURATIONS = (0.7, 6.0)
-# The image starts at the probe's face, an arc this far from the point where the beams would meet:
-# 2 cm wide, the aperture of a cardiac phased array.
-PROBE_RADIUS = 1.5  # cm
-SHADOWS = 3  # ribs and lung edges in one view, at most
+# The image starts at the probe's face, an arc at this distance from the point where the beams
+# would meet. It is 2 cm wide, the aperture of a cardiac phased array.
+PROBE_RADIUS = 1.5  # [cm]
+SHADOWS = 3  # maximum number of shadows of ribs and lung edges in one view
 
 
 class View(NamedTuple):
-    """All nuisances of one clip. Lengths in cm, angles in rad, levels in dB, times in s.
+    """All nuisance parameters of one clip.
+
+    Lengths are in cm, angles in rad, levels in dB and times in s.
 
     Attributes:
         heart: The patient's heart at end diastole.
-        depth: Image depth, from where the beams meet to the lower arc.
+        depth: Image depth, from the point where the beams meet to the lower arc.
         half_angle: Half of the sector's opening angle.
-        aspect: Width of a pixel over its height.
-        apex_x, apex_y: The ventricle's apex in the image, from where the beams meet.
+        aspect: Ratio of a pixel's width to its height.
+        apex_x, apex_y: Position of the ventricle's apex, relative to where the beams meet.
         tilt: Angle between the ventricle's long axis and the image's vertical.
         bend: Sideways bow of the long axis at its middle.
-        foreshortening: Part of the long axis that is lost because the plane misses the apex.
-        frame_rate: Frames a second [1/s], a multiple of 0.01.
-        duration: Length of the clip.
-        start_phase: Where in the cycle the clip starts, 0 to 1.
-        drift, drift_period, drift_phase: Breathing: the heart's travel, its period, its start.
-        gain: Added to every echo.
-        dynamic_range: Levels between black and white.
+        foreshortening: Fraction of the long axis lost because the plane misses the apex.
+        frame_rate: Frame rate [1/s], a multiple of 0.01.
+        duration: Duration of the clip.
+        start_phase: Phase of the cycle at which the clip starts, 0 to 1.
+        drift, drift_period, drift_phase: Amplitude, period and initial phase (0 to 1) of the
+            heart's displacement by breathing.
+        gain: Gain added to every echo.
+        dynamic_range: Range of levels between black and white.
         attenuation: Error of the depth compensation at full depth.
         lateral_loss: Loss at the sector's edges.
         drop_out: Loss of walls that run along the beam.
         leaflets: Level of the mitral leaflets.
-        haze, haze_reach: Level of the reverberations in the near field; how far down they go.
+        haze, haze_reach: Level and reach of the reverberations in the near field.
         clutter: Level of the side lobes and reverberations that fill the cavities.
         noise: Level of the thermal noise at full depth.
-        contrast: Exponent of the grey map: above 1, dim echoes are darker.
-        shadow_angle, shadow_width, shadow_loss: Shadows of ribs and lung.
+        contrast: Exponent of the grey map; above 1, dim echoes are darker.
+        shadow_angle, shadow_width, shadow_loss: Angle, angular width and loss of the shadows of
+            ribs and lung.
     """
 
     heart: Heart
@@ -83,11 +87,11 @@ class View(NamedTuple):
 
 
 class _Draws:
-    """Float32 draws, handed out one after the other from a single call to the generator."""
+    """Float32 draws, taken one after the other from a single call to the generator."""
 
     def __init__(self, key: PRNGKeyArray):
         self._stock = jax.random.uniform(key, (64,), jnp.float32)
-        # Cut at 2.5 spreads, so that no clip is absurd.
+        # Truncated at 2.5 standard deviations, so that no clip is implausible.
         tail = 0.0062
         self._normals = jax.scipy.special.ndtri(tail + (1 - 2 * tail) * self._stock)
         self._used = 0
@@ -105,16 +109,16 @@ class _Draws:
 
 @jax.jit
 def draw_view(key: PRNGKeyArray, beat: PhantomBeat) -> View:
-    """Draw one clip's nuisances.
+    """Draw one clip's nuisance parameters.
 
-    Depth follows the size of the heart, as a sonographer would set it, but only in part: the
-    cavity's length and width in pixels still tell most of its volume, and wall thickness and
-    the size of the speckle tell the scale.
+    Image depth is adapted to the size of the heart, as a sonographer would do, but only in part:
+    the cavity's length and width in pixels still determine most of its volume, and wall thickness
+    and speckle size show the scale.
     """
     beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
     draw = _Draws(key)
     volume = jnp.max(beat.V_lv)
-    # Dilated ventricles are rounder: radius/length grows by a tenth when the volume doubles.
+    # Dilated ventricles are rounder: radius/length increases by a tenth when the volume doubles.
     sphericity = 0.285 * (volume / 100.0) ** 0.14 * jnp.exp(draw.normal(0.0, 0.07))
     length, radius = end_diastolic_size(volume, sphericity)
     heart = Heart(
@@ -143,7 +147,7 @@ def draw_view(key: PRNGKeyArray, beat: PhantomBeat) -> View:
         bend=draw.normal(0.15, 0.12),
         foreshortening=jnp.abs(draw.normal(0.0, 0.03)),
         frame_rate=jnp.round(frame_rate * 100) / 100,
-        # A reader needs one whole beat to find end diastole and end systole.
+        # A human reader needs one whole beat to find end diastole and end systole.
         duration=jnp.minimum(jnp.maximum(duration, 1.05 * beat.period), DURATIONS[1]),
         start_phase=draw.uniform(0.0, 1.0),
         drift=draw.uniform(0.0, 0.4),

@@ -82,4 +82,5 @@ def not_finite(tree: Any) -> list[str]:
 
 def compiled(function: Callable[..., Any], *args: Any) -> Any:
     """Compile a function for arguments like these, in a hurry: it is called a few times."""
-    return jax.jit(function).lower(*args).compile({"xla_backend_optimization_level": 0})
+    hurry: dict[str, Any] = {"xla_backend_optimization_level": 0}
+    return jax.jit(function).lower(*args).compile(hurry)

@@ -14,8 +14,6 @@ from jaxtwin.physics.check.states import STATES, States
 
 # Between a ten-thousandth of a distance and all of it, √x grows by 100, and a line not at all.
 STEEPER = 20.0
-# Forward and reverse differ by rounding; an own rule that is wrong, by more.
-SAME = 1e-6
 
 _ROOT = (
     "write the flow through an orifice as dp / jnp.sqrt(jnp.abs(dp) + eps), eps being about a "
@@ -59,65 +57,69 @@ class Slopes(NamedTuple):
 
 def slopes_along(system: AbstractSystem, p: Any) -> Callable[[States], Slopes]:
     """A function that gives values and derivatives at `STATES` states, compiled once."""
-
-    def methods(t: Any, state: Any, p: Any) -> dict[str, Any]:
-        found = {
-            "vector_field": system.vector_field(t, state, p),
-            "outputs": system.outputs(t, state, p),
-        }
-        if isinstance(system, AbstractPeriodicSystem):
-            found["conserved"] = system.conserved(state, p)
-        return found
-
+    methods: dict[str, Callable[..., Any]] = {
+        "vector_field": system.vector_field,
+        "outputs": system.outputs,
+    }
+    if isinstance(system, AbstractPeriodicSystem):
+        methods["conserved"] = lambda t, state, p: system.conserved(state, p)
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), system.initial_state(p))
     return _slopes(methods, jnp.zeros(()), state, p)
 
 
 def slopes_by_parameters(system: AbstractSystem, p: Any) -> Slopes:
     """Values and derivatives of what depends on the parameters alone."""
+    methods: dict[str, Callable[..., Any]] = {
+        "initial_state": lambda t, state, p: system.initial_state(p)
+    }
+    if isinstance(system, AbstractRecordedSystem):
+        methods |= {
+            "duration": lambda t, state, p: system.duration(p),
+            "discontinuities": lambda t, state, p: tuple(system.discontinuities(p)),
+            "scaling": lambda t, state, p: system.scaling(p),
+        }
+    return _slopes(methods, jnp.zeros(()), (), p)(States(jnp.zeros(STATES), ()))
 
-    def methods(t: Any, state: Any, p: Any) -> dict[str, Any]:
-        found = {"initial_state": system.initial_state(p)}
-        if isinstance(system, AbstractRecordedSystem):
-            found["duration"] = system.duration(p)
-            found["discontinuities"] = tuple(system.discontinuities(p))
-            found["scaling"] = system.scaling(p)
-        return found
 
-    example = States(jnp.zeros(STATES), ())
-    return _slopes(methods, jnp.zeros(()), (), p)(example)
+def _slopes(
+    methods: dict[str, Callable[..., Any]], t: Any, state: Any, p: Any
+) -> Callable[[States], Slopes]:
+    shapes = {name: jax.eval_shape(method, t, state, p) for name, method in methods.items()}
+    methods = {name: method for name, method in methods.items() if jax.tree.leaves(shapes[name])}
+    # Time comes last: where a root spoils all columns, the state is named.
+    _, unravel = jax.flatten_util.ravel_pytree((state, p, t))
 
+    def both_modes(method: Callable[..., Any], x: Any) -> Any:
+        def vector(x: Any) -> Any:
+            state, p, t = unravel(x)
+            leaves = jax.tree.leaves(method(t, state, p))
+            return jnp.stack([jnp.asarray(leaf, float) for leaf in leaves])
 
-def _slopes(methods: Callable[..., Any], t: Any, state: Any, p: Any) -> Callable[[States], Slopes]:
-    _, unravel = jax.flatten_util.ravel_pytree((t, state, p))
-
-    def vector(x: Any) -> Any:
-        leaves = jax.tree.leaves(methods(*unravel(x)))
-        return jnp.stack([jnp.asarray(leaf, float) for leaf in leaves])
-
-    def both_modes(at: States) -> Any:
-        x = jax.flatten_util.ravel_pytree((at.times, at.states, p))[0]
         # One trace for both: forward mode pushes through what reverse mode pulls back through.
         values, push = jax.linearize(vector, x)
         forward = jax.vmap(push, out_axes=1)(jnp.eye(x.size))
         pull = jax.linear_transpose(push, x)
         return values, forward, jax.vmap(lambda unit: pull(unit)[0])(jnp.eye(values.size))
 
+    def all_methods(at: States) -> Any:
+        x = jax.flatten_util.ravel_pytree((at.states, p, at.times))[0]
+        parts = [both_modes(method, x) for method in methods.values()]
+        return [jnp.concatenate(part) for part in zip(*parts, strict=True)]
+
     example = jax.tree.map(lambda leaf: jnp.zeros(STATES), States(t, state))
-    function = compiled(jax.vmap(both_modes), example)
-    shapes = jax.eval_shape(methods, t, state, p)
-    rows = [(method, name) for method, tree in shapes.items() for name, _ in paths(tree)]
+    function = compiled(jax.vmap(all_methods), example)
+    rows = [(name, entry) for name in methods for entry, _ in paths(shapes[name])]
     columns = [
         (by, name)
-        for by, tree in (("time", t), ("the state", state), ("the parameters", p))
+        for by, tree in (("the state", state), ("the parameters", p), ("time", t))
         for name, _ in paths(tree)
     ]
     return lambda at: Slopes(rows, columns, *map(np.asarray, function(at)))
 
 
 def check_finite(found: Slopes, where: str, report: Report) -> None:
-    """Are all values and derivatives finite, and those of both modes the same?"""
-    broken = ~np.isfinite(found.values).all(axis=0)
+    """Are all values and derivatives finite, in both modes?"""
+    broken = np.any(~np.isfinite(found.values), axis=0)
     if broken.any():
         entries = [row for row, bad in zip(found.rows, broken, strict=True) if bad]
         method = entries[0][0]
@@ -145,13 +147,6 @@ def check_finite(found: Slopes, where: str, report: Report) -> None:
             f"1.0)), or better, {_ROOT}",
         )
         return
-    size = np.maximum(np.abs(found.forward).max(axis=0), 1e-12)
-    entry = _first(found, np.abs(found.forward - found.reverse) > SAME * size)
-    if entry:
-        report.problem(
-            f"forward and reverse mode differ in the derivative of {entry} {where}",
-            "mend the rule of your own (jax.custom_jvp, jax.custom_vjp) that does it",
-        )
 
 
 def _first(found: Slopes, wrong: np.ndarray) -> str:

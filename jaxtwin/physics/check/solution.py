@@ -56,7 +56,7 @@ class Moved(NamedTuple):
 def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
     """Record a patient and his neighbours, with gradients by `jax.grad`."""
     specs = {name: s for name, s in system.parameters.specs().items() if s.bounds is not None}
-    low, high = (np.array([s.bounds[i] for s in specs.values()]) for i in (0, 1))
+    low, high = np.array([s.bounds for s in specs.values()], float).T
     width = np.where(high > low, high - low, 1.0)
     here = (np.array([float(getattr(p, name)) for name in specs]) - low) / width
     free, outputs = list(specs), names(jax.eval_shape(lambda: _outputs(system, p)))
@@ -96,7 +96,7 @@ def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
         slopes,
         first,
         np.asarray(times[0]),
-        np.array([settled[0, PLACES // 2], *settled.all(axis=1)]),
+        np.array([settled[0, PLACES // 2], *np.all(settled, axis=1)]),
     )
 
 
@@ -133,7 +133,7 @@ def _noise(moved: Moved, finer: Solution) -> np.ndarray:
     for course in jax.tree.leaves(moved.courses):
         jumps = np.abs(np.diff(course, prepend=course[:1], append=course[-1:]))
         around = np.maximum(jumps[1:], jumps[:-1])
-        cusps += [0.0, 0.0, around[np.argmax(course)], around[np.argmin(course)]]
+        cusps += [0.0, 0.0, float(around[np.argmax(course)]), float(around[np.argmin(course)])]
     return np.maximum(change, cusps)
 
 
@@ -147,7 +147,7 @@ def check_gradients(
     """Compare gradients with central differences along every parameter that has bounds."""
     differences = (moved.values[:, -1] - moved.values[:, 0]) / (2 * MOVED)
     # Simpson's rule: what the gradients along the way add up to.
-    expected = integrate.simpson(moved.slopes, axis=1) / (PLACES - 1)
+    expected = np.asarray(integrate.simpson(moved.slopes, axis=1)) / (PLACES - 1)
     allowed = RIGHT * np.abs(differences).max(axis=0) + CLOSED * moved.size
     allowed = allowed + KINKED * np.ptp(moved.slopes, axis=1) + _noise(moved, finer) / (2 * MOVED)
     # A change of nothing by nothing is no error.
@@ -157,9 +157,8 @@ def check_gradients(
         report.facts["gradients"] = f"as finite differences, by {', '.join(moved.free)}"
         return
     what = "the periodic orbit" if isinstance(system, AbstractPeriodicSystem) else "the record"
-    broken = [
-        name for name, bad in zip(moved.free, ~np.isfinite(expected).all(1), strict=True) if bad
-    ]
+    bad = np.any(~np.isfinite(expected), axis=1)
+    broken = [name for name, is_bad in zip(moved.free, bad, strict=True) if is_bad]
     if broken:
         report.problem(
             f"the gradient of {what} by {', '.join(broken)} is NaN or infinite",
@@ -175,8 +174,8 @@ def check_gradients(
         f"the gradient of {what} by {moved.free[j]} is wrong: {moved.functionals[k]} changes "
         f"by {differences[j, k]:.3g} over the bounds of {moved.free[j]} (finite differences), "
         f"jax.grad says {expected[j, k]:.3g}" + (f"; likewise by {others}" if others else ""),
-        f"if {moved.free[j]} decides when the drive switches, return that time from "
-        "`discontinuities`; look for jnp.round, jnp.floor, integers and "
+        "if it decides when the drive switches, or moves the time at which it does, return that "
+        "time from `discontinuities`; look for jnp.round, jnp.floor, integers and "
         "jax.lax.stop_gradient, which have no slope; or take more `steps`",
     )
 

@@ -50,11 +50,11 @@ def along_beats(system: AbstractRecordedSystem, p: Any, state: Any) -> States:
         course = BeatMap(system, p, SDIRK2(), system.steps)
         return course.times(), jax.vmap(lambda y: course.steps()(y, record=True).states)(y)
 
-    y, visited, times = around(state, 1.0, STARTS).states, [], None
+    y, visited = around(state, 1.0, STARTS).states, []
     for _ in range(BEATS):
-        times, states = run(y)
-        visited.append(states)
-        y = jax.tree.map(lambda leaf: leaf[:, -1], states)
+        visited.append(run(y))
+        y = jax.tree.map(lambda leaf: leaf[:, -1], visited[-1][1])
+    times, visited = visited[0][0], [states for _, states in visited]
     states = jax.tree.map(lambda *leaves: np.concatenate(leaves), *visited)
     finite = np.all([np.isfinite(leaf).all(axis=1) for leaf in jax.tree.leaves(states)], axis=0)
     states = jax.tree.map(lambda leaf: leaf[finite], states)
@@ -114,7 +114,7 @@ def at_switches(system: AbstractSystem, p: Any, visited: States) -> tuple[States
         return jax.vmap(between, in_axes=(0, None, None))(shares, start, end)
 
     found_at = locate(which, start, end)
-    return jax.tree.map(lambda leaf: jnp.resize(leaf.T, STATES), found_at), len(found)
+    return jax.tree.map(lambda leaf: jnp.resize(leaf.T, (STATES,)), found_at), len(found)
 
 
 _COMPARISONS = ("gt", "ge", "lt", "le", "max", "min")
