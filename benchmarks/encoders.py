@@ -67,7 +67,7 @@ def main() -> None:
             config = TrainingConfig(
                 arguments.steps, BATCH, weight_decay=1e-2, evaluate_every=arguments.steps
             )
-            learnt = PSSL(emulator, name, config).learn(
+            learnt = PSSL(forward=emulator, encoder=name, config=config).learn(
                 ClipTask(emulator.system, emulator.box, format),
                 Clips.from_split(cache, "TRAIN"),
                 Clips.from_split(cache, "VAL"),

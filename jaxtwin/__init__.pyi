@@ -13,6 +13,21 @@ from .cohorts.store import simulate_into as simulate_into
 from .forward.emulator import Emulator as Emulator
 from .forward.learning import learn_emulator as learn_emulator
 from .forward.simulator import Simulator as Simulator
+from .methods.clips import Clips as Clips
+from .methods.clips import ClipTask as ClipTask
+from .methods.least_squares import LeastSquares as LeastSquares
+from .methods.neural_ode import ConditionedNeuralODE as ConditionedNeuralODE
+from .methods.neural_ode import NeuralODE as NeuralODE
+from .methods.pinn import PINN as PINN
+from .methods.pssl_clips import PSSL as PSSL
+from .methods.pssl_curves import CurvePSSL as CurvePSSL
+from .methods.saving import load_learnt as load_learnt
+from .methods.saving import save_learnt as save_learnt
+from .methods.scores import score_curves as score_curves
+from .methods.supervised_clips import SupervisedClips as SupervisedClips
+from .methods.supervised_curves import SupervisedCurves as SupervisedCurves
+from .methods.tasks import Curves as Curves
+from .methods.tasks import CurveTask as CurveTask
 from .parameters import AbstractParameters as AbstractParameters
 from .parameters import Box as Box
 from .parameters import Scalar as Scalar
@@ -35,3 +50,5 @@ from .physics.solution import Reading as Reading
 from .physics.solution import Recording as Recording
 from .physics.solution import Solution as Solution
 from .physics.solve import simulate as simulate
+from .twin import Twin as Twin
+from .twin import build_twin as build_twin

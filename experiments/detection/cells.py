@@ -38,7 +38,7 @@ def fill_cell(
     kept = folder / "predictions.npz"
     if not kept.exists():
         vitals = VARIANTS[variant]
-        learnt = PSSL(emulator, config.encoder, config.training).learn(
+        learnt = PSSL(forward=emulator, encoder=config.encoder, config=config.training).learn(
             ClipTask(LeftHeart(), EIGHT, config.clips.format, vitals),
             Clips.from_split(cache, "TRAIN"),
             Clips.from_split(cache, "VAL"),

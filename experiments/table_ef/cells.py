@@ -73,12 +73,14 @@ def _longer(training: TrainingConfig) -> TrainingConfig:
 
 
 METHODS: dict[MethodName, Callable[[TrainingConfig, Forwards], AbstractMethod[ClipTask, Clips]]] = {
-    "pssl": lambda training, forwards: PSSL(forwards["pssl"], config=training),
-    "ssl_simulator": lambda training, forwards: PSSL(forwards["ssl_simulator"], config=training),
+    "pssl": lambda training, forwards: PSSL(forward=forwards["pssl"], config=training),
+    "ssl_simulator": lambda training, forwards: PSSL(
+        forward=forwards["ssl_simulator"], config=training
+    ),
     "supervised": lambda training, _: SupervisedClips(config=training),
     "supervised_longer": lambda training, _: SupervisedClips(config=_longer(training)),
-    "supervised_conv3d": lambda training, _: SupervisedClips("conv3d", training),
-    "pssl_paper": lambda training, forwards: PSSL(forwards["pssl_paper"], config=training),
+    "supervised_conv3d": lambda training, _: SupervisedClips(encoder="conv3d", config=training),
+    "pssl_paper": lambda training, forwards: PSSL(forward=forwards["pssl_paper"], config=training),
 }
 """How each method is made from the training's settings and the forward models."""
 

@@ -128,7 +128,12 @@ def train(config: PSSLConfig, run: Run) -> dict[str, Any]:
     training, validation, test = (
         Clips.from_split(cache, name) for name in ("TRAIN", "VAL", "TEST")
     )
-    method = PSSL(emulator, config.encoder, config.training, weights_seed=config.seed + 1)
+    method = PSSL(
+        forward=emulator,
+        encoder=config.encoder,
+        config=config.training,
+        weights_seed=config.seed + 1,
+    )
     learnt = method.learn(
         task, training, validation, seed=config.seed, folder=run.folder, resume=config.resume
     )

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias, get_args
+from typing import Any, NamedTuple, TypeAlias, cast, get_args
 
 import equinox as eqx
 import jax
@@ -158,7 +158,8 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
                     f"no encoder {self.encoder!r}: choose {' or '.join(get_args(EncoderName))}, or "
                     "pass a function that makes one of your own"
                 )
-            encoder = create_encoder(self.encoder, task.format, size, beside=beside, key=key)
+            known = cast(EncoderName, self.encoder)
+            encoder = create_encoder(known, task.format, size, beside=beside, key=key)
         else:
             encoder = self.encoder(task.format, size, beside=beside, key=key)
         ones = jnp.ones(len(task.measured), jnp.float32)
@@ -232,7 +233,7 @@ def predict(
     """Apply what was learnt to clips, batch by batch."""
     parts = [_predict(method, task, knowledge, b.clip, b.vitals) for b in clips.ordered()]
     decoded, features = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    success = np.stack([np.isfinite(number) for number in decoded.numbers]).all(axis=0)
+    success = np.asarray(np.isfinite(np.stack(decoded.numbers)).all(axis=0))
     readings = dict(zip(task.measured, decoded.numbers, strict=True))
     return Estimate(decoded.recording, decoded.theta, success, readings, features=features)
 

@@ -42,7 +42,7 @@ class CurveEncoder(eqx.Module):
         key: PRNGKeyArray,
     ) -> "CurveEncoder":
         """Make an untrained encoder that gives `size` numbers."""
-        entries = np.concatenate([training.known, training.values], axis=1)
+        entries = np.concatenate([np.asarray(training.known), np.asarray(training.values)], axis=1)
         network = eqx.nn.MLP(
             entries.shape[1], size, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
         )

@@ -111,4 +111,5 @@ def load_pssl(
             f"the encoder at {folder} was trained in the box {told['box']}, the forward model has "
             f"{forward.box.describe()}; use the one of the same run"
         )
-    return load_learnt(folder, PSSL(forward, name if encoder is None else encoder), task)
+    method = PSSL(forward=forward, encoder=name if encoder is None else encoder)
+    return load_learnt(folder, method, task)
