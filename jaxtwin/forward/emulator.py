@@ -92,6 +92,7 @@ class Emulator(AbstractForward):
             box: The free parameters.
             channels: Names of the outputs to emulate.
             phases: Number of phases of the waveforms.
+            steps: Solver steps of the simulations to learn from; `system.steps` by default.
             width: Width of the hidden layers.
             depth: Number of hidden layers.
             key: Random key for the weights.
