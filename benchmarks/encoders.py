@@ -7,7 +7,6 @@ its clips for the same number of steps with 16 clips each, and scored on its val
 """
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from jaxtwin.data.echonet import read_echonet
 from jaxtwin.encoders.base import AbstractEncoder
 from jaxtwin.encoders.create import EncoderName, create_encoder
 from jaxtwin.forward.emulator import load_emulator
-from jaxtwin.methods.clips import train_on_clips
-from jaxtwin.methods.pssl import PSSL
+from jaxtwin.methods.clips import Clips, ClipTask
+from jaxtwin.methods.pssl_clips import PSSL
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.training.loop import TrainingConfig
 
@@ -68,19 +67,14 @@ def main() -> None:
             config = TrainingConfig(
                 arguments.steps, BATCH, weight_decay=1e-2, evaluate_every=arguments.steps
             )
-            with tempfile.TemporaryDirectory() as folder:
-                fitted = train_on_clips(
-                    PSSL(encoder=encoder, forward=emulator, format=format, name=name),
-                    cache,
-                    config,
-                    folder=Path(folder),
-                    description={},
-                    seed=0,
-                    resume=False,
-                )
+            learnt = PSSL(forward=emulator, encoder=name, config=config).learn(
+                ClipTask(emulator.system, emulator.box, format),
+                Clips.from_split(cache, "TRAIN"),
+                Clips.from_split(cache, "VAL"),
+            )
             line += (
-                f"; after {fitted.steps} steps: EF error {fitted.validation['EF_error']:.2f}, EDV "
-                f"error {fitted.validation['EDV_error']:.1f} mL, {fitted.seconds:.0f} s"
+                f"; after {learnt.steps} steps: EF error {learnt.validation['EF_error']:.2f}, EDV "
+                f"error {learnt.validation['EDV_error']:.1f} mL, {learnt.seconds:.0f} s"
             )
         print(line)
 

@@ -18,7 +18,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ import optax
 from benchmarks.paper import PAPER
 from benchmarks.rivals import Missing
 from benchmarks.simulate import peak_memory
-from experiments.methods.cells import create, draw, measure
+from experiments.methods.cells import METHODS, draw, measure
 from experiments.methods.settings import Config, MethodName
 from experiments.methods.table import SAMPLES
 from jaxtwin.commands.emulator import CHANNELS
@@ -41,11 +40,12 @@ from jaxtwin.data.base import ClipFormat
 from jaxtwin.encoders.create import EncoderName, create_encoder
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.base import Learnt
-from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.neural_ode import NeuralODE
 from jaxtwin.methods.pinn import PINN
+from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.training.progress import silent
 
 PATIENTS = (1, 20, 1_000)
 DEPTHS = (2, 4, 8)
@@ -93,7 +93,7 @@ def with_steps(method: MethodName, steps: int, depth: int | None) -> Any:
         ode_steps=steps,
     )
     untrained = Emulator.create(LeftHeart(), SEVEN, CHANNELS, SAMPLES, key=jax.random.key(0))
-    made = create(method, config, untrained)
+    made = METHODS[method](config, untrained)
     return made if depth is None else dataclasses.replace(made, **{"depth": depth})
 
 
@@ -125,8 +125,7 @@ def cost(method: MethodName, n: int, depth: int | None) -> dict[str, Any]:
             twins, and the estimate of one.
         """
         made = with_steps(method, count, depth)
-        with tempfile.TemporaryDirectory() as folder:
-            learnt = made.learn(task, measured, measured, folder=Path(folder), seed=0)
+        learnt = made.learn(task, measured, measured, progress=silent)
         first = timed(lambda: learnt.estimate(measured)[:3])
         again = timed(lambda: learnt.estimate(measured)[:3])
         learnt.estimate(one)

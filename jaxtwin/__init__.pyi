@@ -19,6 +19,10 @@ from .methods.least_squares import LeastSquares as LeastSquares
 from .methods.neural_ode import NeuralODE as NeuralODE
 from .methods.pinn import PINN as PINN
 from .methods.prior import BoxMiddle as BoxMiddle
+from .methods.clips import Clips as Clips
+from .methods.clips import ClipTask as ClipTask
+from .methods.neural_ode import ConditionedNeuralODE as ConditionedNeuralODE
+from .methods.pssl_clips import PSSL as PSSL
 from .methods.pssl_curves import CurvePSSL as CurvePSSL
 from .methods.saving import load_learnt as load_learnt
 from .methods.saving import save_learnt as save_learnt
@@ -30,6 +34,7 @@ from .parameters.box import Box as Box
 from .parameters.declaration import AbstractParameters as AbstractParameters
 from .parameters.declaration import Scalar as Scalar
 from .parameters.declaration import parameter as parameter
+from .methods.supervised_clips import SupervisedClips as SupervisedClips
 from .physics.adjoint import DirectAdjoint as DirectAdjoint
 from .physics.adjoint import ImplicitAdjoint as ImplicitAdjoint
 from .physics.base import AbstractPeriodicSystem as AbstractPeriodicSystem

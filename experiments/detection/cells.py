@@ -3,12 +3,11 @@
 import time
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from experiments.detection.cohort import describe_cohort, make_diseased_phantoms, read_diagnoses
 from experiments.detection.figures import draw_figures
-from experiments.detection.scores import Learnt, recovery, score
+from experiments.detection.scores import Answers, recovery, score
 from experiments.detection.settings import Config
 from experiments.detection.table import write_scores
 from jaxtwin.commands.clips import check_splits, decode
@@ -18,11 +17,11 @@ from jaxtwin.commands.tables import write_table
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import read_echonet, read_theta
 from jaxtwin.data.vitals import VitalName, pick_vitals
-from jaxtwin.encoders.create import create_encoder
 from jaxtwin.forward.emulator import Emulator
-from jaxtwin.methods.clips import predict_cached, train_on_clips
-from jaxtwin.methods.pssl import PSSL, save_pssl
-from jaxtwin.models.left_heart import EIGHT
+from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
+from jaxtwin.methods.pssl_clips import PSSL
+from jaxtwin.methods.saving import save_learnt
+from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
 Variant = Literal["volumes", "vitals"]
 VARIANTS: dict[Variant, tuple[VitalName, ...]] = {
@@ -33,49 +32,35 @@ VARIANTS: dict[Variant, tuple[VitalName, ...]] = {
 
 def fill_cell(
     run: Run, cache: ClipCache, emulator: Emulator, variant: Variant, seed: int, config: Config
-) -> Learnt:
+) -> Answers:
     """Train one encoder and save its predictions for every clip."""
     folder = run.folder / "cells" / f"{variant}-{seed - config.seed}"
     kept = folder / "predictions.npz"
     if not kept.exists():
         vitals = VARIANTS[variant]
-        encoder = create_encoder(
-            config.encoder,
-            config.clips.format,
-            len(EIGHT.names),
-            beside=len(vitals),
-            key=jax.random.key(seed),
-        )
-        model = PSSL(
-            encoder=encoder,
-            forward=emulator,
-            format=config.clips.format,
-            name=config.encoder,
-            vitals=vitals,
-        )
-        fitted = train_on_clips(
-            model,
-            cache,
-            config.training,
-            folder=folder,
-            description={"data": str(config.data or "phantom"), "variant": variant},
+        learnt = PSSL(forward=emulator, encoder=config.encoder, config=config.training).learn(
+            ClipTask(LeftHeart(), EIGHT, config.clips.format, vitals),
+            Clips.from_split(cache, "TRAIN"),
+            Clips.from_split(cache, "VAL"),
             seed=seed,
+            folder=folder,
             resume=True,
         )
-        save_pssl(folder / "encoder", fitted.model, fitted.validation)
-        got = predict_cached(fitted.model, cache, np.arange(len(cache.records)))
-        assert got.theta is not None
+        save_learnt(folder / "encoder", learnt)
+        got = learnt.estimate(Clips(cache, np.arange(len(cache.records))))
+        assert got.theta is not None and got.features is not None
         Run(folder).json(
             "result",
             {
-                "validation": fitted.validation,
-                "best_step": fitted.best_step,
-                "training_seconds": fitted.seconds,
+                "validation": dict(learnt.validation),
+                "best_step": learnt.best_step,
+                "training_seconds": learnt.seconds,
                 **origin(),
             },
         )
         partial = folder / "predictions.partial.npz"
-        volumes = np.stack([got.EDV, got.ESV, got.EF], axis=1)
+        volumes = np.stack([got.readings[name] for name in VOLUMES], axis=1)
+        beside = [got.readings[name] for name in vitals]
         np.savez(
             partial,
             allow_pickle=False,
@@ -83,7 +68,7 @@ def fill_cell(
             theta=got.theta,
             features=got.features,
             volumes=volumes,
-            vitals=np.stack(got.vitals, axis=1) if vitals else np.zeros((len(volumes), 0)),
+            vitals=np.stack(beside, axis=1) if vitals else np.zeros((len(volumes), 0)),
         )
         partial.replace(kept)
     with np.load(kept, allow_pickle=False) as file:
@@ -92,7 +77,7 @@ def fill_cell(
                 f"{kept} was made from other clips than {config.data or 'the phantoms'}: choose "
                 "another --out"
             )
-        return Learnt(file["theta"], file["features"], file["volumes"], file["vitals"])
+        return Answers(file["theta"], file["features"], file["volumes"], file["vitals"])
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
@@ -139,7 +124,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             "are learnt from volumes alone; remove the rows of those clips to use vital signs"
         )
         variants.remove("vitals")
-    learnt: dict[str, list[Learnt]] = {}
+    learnt: dict[str, list[Answers]] = {}
     for variant in variants:
         for seed in range(config.seed, config.seed + config.seeds):
             print(f"twins from {variant}, seed {seed}")

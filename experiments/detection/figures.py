@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.detection.scores import SCORES, TITLES, Learnt, Seen, areas_shown
+from experiments.detection.scores import SCORES, TITLES, Answers, Seen, areas_shown
 from jaxtwin import plotting
 from jaxtwin.analysis.detection import auroc
 from jaxtwin.analysis.metrics import Interval
@@ -22,7 +22,7 @@ def draw_figures(
     run: Run,
     rows: Sequence[Mapping[str, Any]],
     seen: Seen,
-    learnt: Mapping[str, Sequence[Learnt]],
+    learnt: Mapping[str, Sequence[Answers]],
     truth: np.ndarray | None,
 ) -> None:
     """Draw AUROCs by source, the parameters each disease changes, and mitral stenosis loops."""

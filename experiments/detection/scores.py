@@ -70,7 +70,7 @@ class Seen(NamedTuple):
         return sorted(set(self.diagnosis[self.tested]) - {self.healthy})
 
 
-class Learnt(NamedTuple):
+class Answers(NamedTuple):
     """Predictions of one encoder, one entry per clip.
 
     Attributes:
@@ -115,7 +115,7 @@ def _components(table: np.ndarray, seen: Seen) -> np.ndarray:
 
 
 def sources(
-    seen: Seen, learnt: Mapping[str, Sequence[Learnt]], truth: np.ndarray | None
+    seen: Seen, learnt: Mapping[str, Sequence[Answers]], truth: np.ndarray | None
 ) -> dict[str, Source]:
     """Return all sources from which disease is detected, by name."""
     found = {
@@ -173,7 +173,7 @@ def _named(groups: list[np.ndarray], seen: Seen, disease: str) -> np.ndarray | N
 
 
 def score(
-    seen: Seen, learnt: Mapping[str, Sequence[Learnt]], truth: np.ndarray | None
+    seen: Seen, learnt: Mapping[str, Sequence[Answers]], truth: np.ndarray | None
 ) -> list[dict[str, Any]]:
     """Score the detection of each disease from each source; return table rows.
 
@@ -255,7 +255,7 @@ def areas_shown(
 
 
 def recovery(
-    seen: Seen, learnt: Mapping[str, Sequence[Learnt]], truth: np.ndarray | None
+    seen: Seen, learnt: Mapping[str, Sequence[Answers]], truth: np.ndarray | None
 ) -> dict[str, Any]:
     """Return the errors of measured values on TEST clips, and rank correlations of parameters.
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 from jaxtwin.commands.settings import TINY_EMULATOR, EmulatorConfig, EmulatorFlags, RunConfig
-from jaxtwin.methods.curves import CURVE_TRAINING
+from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
 MethodName = Literal[

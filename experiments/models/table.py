@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from experiments.models.studies import STUDIES, Study
 from jaxtwin import plotting
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.base import Estimate
+from jaxtwin.methods.scores import resimulate
 from jaxtwin.methods.tasks import Curves
 
 
@@ -69,8 +69,8 @@ def draw(study: Study, estimate: Estimate, test: Curves, truth: Cohort) -> Figur
     task = study.task
     assert estimate.recording is not None
     emulated = estimate.recording.waveforms
-    theta = np.asarray(estimate.theta, np.float32)
-    again = simulate_cohort(task.system, task.box, theta, phases=task.samples)
+    assert estimate.recording is not None
+    theta, again = np.asarray(estimate.theta), resimulate(task, estimate)
     true = getattr(truth.recording.waveforms, task.channel)
     error = np.sqrt(np.mean((getattr(again.recording.waveforms, task.channel) - true) ** 2, axis=1))
     order = np.argsort(np.where(again.success, error, np.inf))

@@ -14,7 +14,7 @@ from jaxtwin.commands.run import Run
 from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Skipped
-from jaxtwin.methods.clips import cached_measurements
+from jaxtwin.methods.clips import VOLUMES, Clips
 
 TITLES: dict[str, str] = {
     "pssl": "P-SSL (emulator)",
@@ -98,12 +98,12 @@ def summarise(
                 seen[method] = found
                 rows.append(_row(data, method, found, facts))
         cache, test = data.cache, data.cache.split("TEST")
-        median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))[:3]]
-        true = cached_measurements(cache, test)
+        training = Clips.from_split(cache, "TRAIN").measured()
+        true = Clips(cache, test).measured()
         guess = {
             "patient": np.array([data.patients[i] for i in test]),
-            **{f"{k}_true": getattr(true, k) for k in ("EDV", "ESV", "EF")},
-            **{k: np.full(len(test), m) for k, m in zip(("EDV", "ESV", "EF"), median, strict=True)},
+            **{f"{name}_true": true[name] for name in VOLUMES},
+            **{name: np.full(len(test), np.median(training[name])) for name in VOLUMES},
         }
         seen["median"] = [errors(guess)]
         rows.append(_row(data, "median", seen["median"], []))

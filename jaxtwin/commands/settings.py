@@ -12,14 +12,10 @@ import tyro
 from jaxtwin.data.format import ClipFormat
 from jaxtwin.encoders.names import EncoderName
 from jaxtwin.forward.settings import EMULATOR_TRAINING
+from jaxtwin.methods.settings import CLIP_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
 Preset = Literal["tiny", "default", "full"]
-
-CLIP_TRAINING = TrainingConfig(
-    steps=1_000, batch_size=16, weight_decay=1e-2, evaluate_every=100, patience=5
-)
-"""Default training of encoders."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,9 @@ from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import TwinConfig
 from jaxtwin.data.vitals import PLAUSIBLE, VitalName, Vitals
 from jaxtwin.forward.emulator import load_emulator
-from jaxtwin.methods.pssl import PSSL, load_pssl
+from jaxtwin.methods.base import Learnt
+from jaxtwin.methods.clips import Clips, ClipTask
+from jaxtwin.methods.pssl_clips import load_pssl
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.training import checkpoint
 from jaxtwin.twin import Twin, build_twin, describe, read_clip, summary
@@ -31,7 +33,7 @@ def real_clip() -> Path:
 
 def draw_twin(twin: Twin) -> Figure:
     """Draw the pressure-volume loop, and pressures and volume over two beats."""
-    times, out = np.asarray(twin.orbit.times), twin.orbit.outputs
+    times, out = np.asarray(twin.solution.times), twin.solution.outputs
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplot_mosaic([["loop", "pressure"], ["loop", "volume"]], height_ratios=[2, 1])
     p: Any = twin.parameters
@@ -57,10 +59,10 @@ def draw_twin(twin: Twin) -> Figure:
     return figure
 
 
-def write_twin(run: Run, name: str, twin: Twin, model: PSSL) -> None:
+def write_twin(run: Run, name: str, twin: Twin) -> None:
     """Write a twin's figure and JSON file."""
     run.figure(name, draw_twin(twin))
-    run.json(name, describe(twin, model))
+    run.json(name, describe(twin))
 
 
 def names_of(clips: Sequence[Path]) -> list[str]:
@@ -76,11 +78,8 @@ def names_of(clips: Sequence[Path]) -> list[str]:
     return names
 
 
-def load_run(folder: Path) -> tuple[PSSL, dict[str, float]]:
+def load_run(folder: Path) -> Learnt[ClipTask, Clips]:
     """Load encoder and emulator of a training run, or of a P-SSL cell of a comparison.
-
-    Returns:
-        The model, and its errors on the validation clips.
 
     Raises:
         ValueError: If they are missing or damaged.
@@ -120,21 +119,21 @@ def twins(config: TwinConfig, run: Run) -> dict[str, Any]:
     Raises:
         ValueError: If there is no training run, or no recording can be read.
     """
-    model, errors = load_run(config.run)
-    vitals = read_vitals(config, model.vitals)
+    learnt = load_run(config.run)
+    vitals = read_vitals(config, learnt.task.vital_names)
     clips = config.clips or (real_clip(),)
     built, unreadable = {}, {}
     for name, path in zip(names_of(clips), clips, strict=True):
         try:
-            twin = build_twin(model, read_clip(path, model.format), errors, vitals)
+            twin = build_twin(learnt, read_clip(path, learnt.task.format), vitals)
         except (ValueError, OSError) as error:
             reason = str(error).removeprefix(f"{path.name}: ")
             unreadable[str(path)] = reason
             print(f"skipped {path.name}: {reason}")
             continue
-        write_twin(run, name, twin, model)
-        built[name] = describe(twin, model)
-        print(f"\n{path.name}\n{summary(twin, model)}")
+        write_twin(run, name, twin)
+        built[name] = describe(twin)
+        print(f"\n{path.name}\n{summary(twin)}")
     if not built:
         path, reason = next(iter(unreadable.items()))
         raise ValueError(
