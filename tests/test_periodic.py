@@ -13,11 +13,11 @@ from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.adjoint import DirectAdjoint, ImplicitAdjoint
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.beat import BeatMap
+from jaxtwin.physics.fixed_point import inverse
 from jaxtwin.physics.iteration import (
     AndersonIteration,
     BeatIteration,
     NewtonIteration,
-    inverse,
 )
 from jaxtwin.physics.left_heart import SEVEN, LeftHeart
 from jaxtwin.physics.observables import observables
