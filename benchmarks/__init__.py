@@ -1,1 +1,1 @@
-"""Speed and accuracy beside what a user would pick instead; RESULTS.md keeps the tables."""
+"""Benchmarks of speed and accuracy against alternatives; results are in RESULTS.md."""

@@ -1,13 +1,12 @@
-"""The default encoder beside the paper's: speed of a training step, and error at equal clips.
+"""The default encoder against the paper's: speed of a training step, and error for equal training.
 
     python -m benchmarks.encoders [--run runs/pssl-default --steps 60]
 
-Without a run, only the speed is measured. With one, both encoders are trained from scratch on
-that run's clips for the same number of steps of 16 clips, and scored on its validation clips.
+Without a run, only the speed is measured. With a run, both encoders are trained from scratch on
+its clips for the same number of steps with 16 clips each, and scored on its validation clips.
 """
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from jaxtwin.data.echonet import read_echonet
 from jaxtwin.encoders.base import AbstractEncoder
 from jaxtwin.encoders.create import EncoderName, create_encoder
 from jaxtwin.forward.emulator import load_emulator
-from jaxtwin.methods.clips import train_on_clips
-from jaxtwin.methods.pssl import PSSL
+from jaxtwin.methods.clips import Clips, ClipTask
+from jaxtwin.methods.pssl_clips import PSSL
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.training.loop import TrainingConfig
 
@@ -32,12 +31,12 @@ BATCH = 16
 
 @eqx.filter_jit
 def gradient(encoder: AbstractEncoder, clips: jax.Array) -> AbstractEncoder:
-    """What dominates a training step."""
+    """Return the gradient, whose computation dominates a training step."""
     return eqx.filter_grad(lambda e: jnp.mean(jax.vmap(e)(clips) ** 2))(encoder)
 
 
 def speed(encoder: AbstractEncoder, format: ClipFormat, repeats: int) -> tuple[float, float]:
-    """Clips a second through the gradient (median), and seconds of the first call."""
+    """Return clips per second for the gradient (median), and the duration of the first call [s]."""
     shape = (BATCH, format.frames, format.size, format.size)
     clips = jnp.asarray(np.random.default_rng(0).integers(0, 256, shape), jnp.uint8)
     seconds = []
@@ -49,7 +48,7 @@ def speed(encoder: AbstractEncoder, format: ClipFormat, repeats: int) -> tuple[f
 
 
 def main() -> None:
-    """Measure and print one line an encoder."""
+    """Measure and print one line per encoder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--steps", type=int, default=60)
@@ -68,19 +67,14 @@ def main() -> None:
             config = TrainingConfig(
                 arguments.steps, BATCH, weight_decay=1e-2, evaluate_every=arguments.steps
             )
-            with tempfile.TemporaryDirectory() as folder:
-                fitted = train_on_clips(
-                    PSSL(encoder=encoder, forward=emulator, format=format, name=name),
-                    cache,
-                    config,
-                    folder=Path(folder),
-                    description={},
-                    seed=0,
-                    resume=False,
-                )
+            learnt = PSSL(forward=emulator, encoder=name, config=config).learn(
+                ClipTask(emulator.system, emulator.box, format),
+                Clips.from_split(cache, "TRAIN"),
+                Clips.from_split(cache, "VAL"),
+            )
             line += (
-                f"; after {fitted.steps} steps: EF error {fitted.validation['EF_error']:.2f}, EDV "
-                f"error {fitted.validation['EDV_error']:.1f} mL, {fitted.seconds:.0f} s"
+                f"; after {learnt.steps} steps: EF error {learnt.validation['EF_error']:.2f}, EDV "
+                f"error {learnt.validation['EDV_error']:.1f} mL, {learnt.seconds:.0f} s"
             )
         print(line)
 

@@ -1,16 +1,16 @@
-"""What methods cost: a step beside the paper's own versions, more patients, more layers.
+"""Cost of the methods: training steps against the paper's versions, more patients, more layers.
 
     python -m benchmarks.methods [--quick] [--json rows.json]
 
-First the paper's methods as someone would run them today (`benchmarks.paper`, PyTorch) and
-jaxtwin's, in turns in one process: a step of the Neural ODE and an epoch of the PINN for each
-patient, and clips a second in a training step of the encoders. Then, each in a process of its own,
-what a method costs for 1, 20 and 1,000 patients and with 2, 4 and 8 hidden layers: time of an
-optimiser step, of all patients' twins, of one new patient's, and peak memory, of which an idle
-process with JAX has some 300 MB. Methods that learn from a cohort learn from the row's patients, in
-batches of at most the comparison's size; what an emulator costs comes on top, once. Methods that
-take thousands of steps for each patient are run with few, twice, and the time of all follows from
-the difference. Nothing else should run beside it.
+The first table compares the paper's methods, as one would run them today (`benchmarks.paper`,
+PyTorch), with jaxtwin's. They alternate in one process: a step of the Neural ODE and an epoch of
+the PINN for each patient, and a training step of the encoders for each clip. The second table is
+the cost of each method, in its own process, for 1, 20 and 1,000 patients and with 2, 4 and 8
+hidden layers: time of an optimiser step, of all patients' twins, of one new patient's twin, and
+peak memory, of which an idle process with JAX uses about 300 MB. Methods that learn from a cohort
+learn from the row's patients, in batches of at most the size used in the comparison; the cost of
+an emulator is not included. For methods that take thousands of steps for each patient, the total
+time is extrapolated from two runs with fewer steps. Nothing else should run at the same time.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ import optax
 from benchmarks.paper import PAPER
 from benchmarks.rivals import Missing
 from benchmarks.simulate import peak_memory
-from experiments.methods.cells import create, draw, measure
+from experiments.methods.cells import METHODS, draw, measure
 from experiments.methods.settings import Config, MethodName
 from experiments.methods.table import SAMPLES
 from jaxtwin.commands.emulator import CHANNELS
@@ -41,17 +40,18 @@ from jaxtwin.data.base import ClipFormat
 from jaxtwin.encoders.create import EncoderName, create_encoder
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.base import Learnt
-from jaxtwin.methods.curves import CURVE_TRAINING
 from jaxtwin.methods.neural_ode import NeuralODE
 from jaxtwin.methods.pinn import PINN
+from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.training.progress import silent
 
 PATIENTS = (1, 20, 1_000)
 DEPTHS = (2, 4, 8)
-# Enough to time one of, where the method itself takes thousands.
+# Number of steps to time; the methods themselves take thousands.
 STEPS = 50
-# One step after another of these networks, in one loop: what is fitted to each patient alone.
+# Methods that fit each patient separately, with all steps in one compiled loop.
 ALONE = ("pinn", "neural_ode")
 LEARNT = ("pssl", "ssl_simulator", "supervised", "neural_ode_shared")
 HEADER = (
@@ -68,21 +68,21 @@ HEADER = (
 
 
 def curves(n: int) -> tuple[CurveTask, Curves]:
-    """Noisy curves of n patients of the box."""
+    """Return noisy curves of n patients drawn from the box."""
     cohort = draw(dataclasses.replace(Config(), cohort=(max(n, 2), 2), patients=2), seed=0)
     task, training, _, _ = measure(cohort, 3.0, True, 0)
     return task, training.take(slice(0, n))
 
 
 def timed(function: Callable[[], Any]) -> float:
-    """Seconds of one call, with its results ready."""
+    """Return the duration of one call [s], including waiting for its results."""
     began = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - began
 
 
 def with_steps(method: MethodName, steps: int, depth: int | None) -> Any:
-    """A method of the comparison that makes few steps, with another depth where asked for."""
+    """Return a method of the comparison with a given number of steps and, optionally, depth."""
     brief = dataclasses.replace(CURVE_TRAINING, steps=4 * steps, evaluate_every=steps, patience=99)
     shared = dataclasses.replace(brief, batch_size=Config().shared_training.batch_size)
     config = Config(
@@ -93,12 +93,12 @@ def with_steps(method: MethodName, steps: int, depth: int | None) -> Any:
         ode_steps=steps,
     )
     untrained = Emulator.create(LeftHeart(), SEVEN, CHANNELS, SAMPLES, key=jax.random.key(0))
-    made = create(method, config, untrained)
+    made = METHODS[method](config, untrained)
     return made if depth is None else dataclasses.replace(made, **{"depth": depth})
 
 
 def own_steps(method: MethodName) -> int:
-    """How many steps the comparison gives the method."""
+    """Return the number of steps of a method in the comparison."""
     config = Config()
     return {
         "pssl": config.training.steps,
@@ -111,17 +111,21 @@ def own_steps(method: MethodName) -> int:
 
 
 def cost(method: MethodName, n: int, depth: int | None) -> dict[str, Any]:
-    """One row: what n patients' twins cost, in this process."""
+    """Measure the cost of n patients' twins in this process; return one row."""
     task, measured = curves(n)
-    peak_memory(reset=True)  # Drawing patients takes more than the method.
+    peak_memory(reset=True)  # Drawing patients takes more memory than the method.
     one = measured.take(slice(0, 1))
     steps = own_steps(method)
 
     def run(count: int) -> tuple[Any, Learnt, float, float, float]:
-        """The method with so many steps; seconds of all twins at first, again, and of one alone."""
+        """Run the method with `count` steps.
+
+        Returns:
+            The method, what it learnt, and durations [s]: the first and second estimate of all
+            twins, and the estimate of one.
+        """
         made = with_steps(method, count, depth)
-        with tempfile.TemporaryDirectory() as folder:
-            learnt = made.learn(task, measured, measured, folder=Path(folder), seed=0)
+        learnt = made.learn(task, measured, measured, progress=silent)
         first = timed(lambda: learnt.estimate(measured)[:3])
         again = timed(lambda: learnt.estimate(measured)[:3])
         learnt.estimate(one)
@@ -129,7 +133,7 @@ def cost(method: MethodName, n: int, depth: int | None) -> dict[str, Any]:
 
     made, learnt, first, again, alone = run(STEPS)
     if method in ALONE:
-        # What does not grow with the steps is not to be multiplied by them.
+        # The difference of two runs removes the part that does not depend on the number of steps.
         *_, more, alone_more = run(3 * STEPS)
         step, step_alone = (more - again) / (2 * STEPS), (alone_more - alone) / (2 * STEPS)
         total, new = again + step * (steps - STEPS), alone + step_alone * (steps - STEPS)
@@ -151,14 +155,14 @@ def cost(method: MethodName, n: int, depth: int | None) -> dict[str, Any]:
 
 
 def per_patient(method: PINN | NeuralODE, n: int) -> Callable[[], Any]:
-    """`STEPS` steps of a method for n patients, ready to be timed."""
+    """Return a function to time: `STEPS` steps of a method for n patients."""
     task, measured = curves(n)
     estimate = method.learn(task, measured, measured, seed=0).estimate
     return lambda: estimate(measured)[:3]
 
 
 def encoder_step(name: EncoderName, batch: int = 16) -> Callable[[], Any]:
-    """One training step of an encoder, gradient and AdamW, on a batch of noise."""
+    """Return a function to time: a training step of an encoder with AdamW on a batch of noise."""
     format = ClipFormat()
     encoder = create_encoder(name, format, 3, key=jax.random.key(0))
     shape = (batch, format.frames, format.size, format.size)
@@ -182,7 +186,7 @@ def encoder_step(name: EncoderName, batch: int = 16) -> Callable[[], Any]:
 
 
 def beside_the_paper(repeats: int) -> list[dict[str, Any]]:
-    """Rows of the first table: seconds of a step for one patient, or for one clip, in turns."""
+    """Return the rows of the first table: duration of a step per patient or per clip [s]."""
     n, batch = 20, 16
     same_work = PINN(width=256, depth=4, collocation=3_000, steps=STEPS)
     ours: dict[tuple[str, str], tuple[Callable[[], Any], int]] = {
@@ -207,7 +211,7 @@ def beside_the_paper(repeats: int) -> list[dict[str, Any]]:
     for turn in range(repeats + 1):
         for key, (run, share) in runs.items():
             value = timed(run) / share
-            if turn:  # The first compiles.
+            if turn:  # The first turn compiles.
                 seconds[key].append(value)
     return [
         {
@@ -221,7 +225,7 @@ def beside_the_paper(repeats: int) -> list[dict[str, Any]]:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as a Markdown table."""
+    """Return rows as a Markdown table."""
 
     def cell(value: Any) -> str:
         if value is None:
@@ -237,7 +241,7 @@ def main() -> None:
     """Measure and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one repeat, one patient")
-    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--cost", nargs=3, metavar=("METHOD", "N", "DEPTH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.cost:

@@ -1,12 +1,12 @@
-"""What a model costs: lines of code, time to a trained emulator, periodic states a second.
+"""Cost of the models: lines of code, time to train an emulator, periodic states per second.
 
     python -m benchmarks.models [--run runs/models-default] [--patients 4096 --repeats 5]
 
-States a second are those of `simulate_cohort`'s extremes, in float32 on all cores: the median of
-the repeats, at Sobol points of the model's box, after a first call whose extra time is compilation.
-Lines are of the model's file: all, and those that are neither blank, comment nor docstring. With
-the run of `python -m experiments.models --system all` the table also has the seconds that
-simulations and training took on the way to an emulator, and its error on unseen points.
+States per second are for the extremes of `simulate_cohort` in float32 on all cores: the median over
+the repeats, at Sobol points of the model's box, after a first call whose additional time is
+compilation. Lines of the model's file are counted twice: all, and those that are neither blank,
+comment nor docstring. With a run of `python -m experiments.models --system all`, the table also
+shows the time for simulating and training the emulator, and its error on unseen points.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from jaxtwin.parameters import Box
 
 
 def lines_of(source: str) -> tuple[int, int]:
-    """All lines, and those that are neither blank nor comment nor docstring."""
+    """Count all lines, and those that are neither blank nor comment nor docstring."""
     tree = ast.parse(source)
     code = set()
     for node in ast.walk(tree):
@@ -36,7 +36,7 @@ def lines_of(source: str) -> tuple[int, int]:
         if isinstance(node, ast.stmt):
             own = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             inner = getattr(node, "body", None)
-            # Of what has a body, its head alone: the rest is visited by itself.
+            # For statements with a body, count only the head; the body is visited separately.
             code |= set(range(node.lineno, inner[0].lineno) if isinstance(inner, list) else own)
     lines = source.splitlines()
     kept = [n for n in code if lines[n - 1].strip() and not lines[n - 1].strip().startswith("#")]
@@ -44,13 +44,13 @@ def lines_of(source: str) -> tuple[int, int]:
 
 
 def extremes(system: Any, box: Box, theta: Any) -> tuple[Any, Any, Any]:
-    """What is kept of a patient: nobody reads the waveforms here."""
+    """Return a patient's extremes and success; without the unused waveforms."""
     found = simulate_patient(system, box, 60, system.steps, theta)
     return found.recording.maximum, found.recording.minimum, found.success
 
 
 def speed(system: Any, box: Box, patients: int, repeats: int) -> tuple[float, float, int]:
-    """States a second (median), seconds of the first call beyond that, and failures."""
+    """Return states per second (median), additional duration of the first call [s], failures."""
     theta = box.sample(patients, seed=0).astype(np.float32)
     function = eqx.Partial(extremes, system, box)
     seconds, failed = [], 0
@@ -64,7 +64,7 @@ def speed(system: Any, box: Box, patients: int, repeats: int) -> tuple[float, fl
 
 
 def main() -> None:
-    """Measure and print one row a model."""
+    """Measure and print one row per model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--patients", type=int, default=4_096)

@@ -1,11 +1,11 @@
-"""The paper's own methods, as someone would run them today: a step of each, for timing.
+"""The paper's methods, as one would run them today: one training step of each, for timing.
 
 Kuang et al. 2024 compare P-SSL with a neural ODE and a PINN, each fitted to one simulated patient,
-and train a 3D network on clips. Here each is written anew in PyTorch, with the settings of the
-paper's published scripts; what those leave open, or what would not run, is said beside it.
-`PAPER` maps names to factories; a factory prepares data and weights, and returns a function that
-does exactly one step of training and gives the loss before it. The patient is the circuit at its
-default parameters, his beat the periodic one by jaxtwin's own solver, made once and not timed.
+and train a 3D network on clips. Each is reimplemented here in PyTorch with the settings of the
+paper's published scripts. The docstrings state what the scripts leave open and what was changed.
+`PAPER` maps names to factories. A factory prepares data and weights, and returns a function that
+takes exactly one training step and returns the loss before it. The patient is the circuit at its
+default parameters; its periodic beat is computed once with jaxtwin's solver and is not timed.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ import numpy as np
 from benchmarks.rivals import Missing
 
 Step: TypeAlias = Callable[[], float]
-"""One step of training; gives the loss before it."""
+"""Function that takes one training step and returns the loss before it."""
 
 
 def torch_or_missing() -> Any:
-    """PyTorch.
+    """Return PyTorch.
 
     Raises:
-        Missing: If it is not installed, with how to install it.
+        Missing: If it is not installed; the message says how to install it.
     """
     try:
         import torch  # pyright: ignore[reportMissingImports]
@@ -36,34 +36,34 @@ def torch_or_missing() -> Any:
 
 @contextlib.contextmanager
 def seeded(torch: Any) -> Iterator[None]:
-    """Draws from PyTorch's global generator that are the same every time, and leave no trace."""
+    """Seed PyTorch's global generator in a context, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
 
 
 def beat(points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Times from 0 to the period [s], [points], and the five states there, [points, 5]."""
+    """Return times from 0 to the period [s], [points], and the five states there, [points, 5]."""
     from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
     from jaxtwin.physics.periodic import periodic_orbit
 
     orbit = periodic_orbit(LeftHeart(), LeftHeartParameters())
     at = np.asarray(orbit.times, np.float64)
     times = np.linspace(0.0, at[-1], points)
-    # The order of the fields is that of the paper: V, P_la, P_a, P_ao, Q.
+    # The order of the fields is the paper's: V, P_la, P_a, P_ao, Q.
     return times, np.stack([np.interp(times, at, np.asarray(x)) for x in orbit.states], axis=1)
 
 
 def circuit_rates(
     p: dict[str, float], t: Any, states: Any, positive: Callable[[Any], Any]
 ) -> list[Any]:
-    """Time derivatives of V, P_la, P_a, P_ao and Q, for times t [s] within one period.
+    """Return the time derivatives of V, P_la, P_a, P_ao and Q, at times t within one period.
 
     Args:
         p: The circuit's parameters by name.
-        t: Times, [points].
+        t: Times [s], [points].
         states: Five arrays, [points].
-        positive: max(·, 0), of the arrays' library.
+        positive: Function max(·, 0) of the arrays' library.
     """
     V, P_la, P_a, P_ao, Q = states
     t_n = t / (0.2 + 0.15 * p["T_c"])
@@ -83,7 +83,7 @@ def circuit_rates(
 
 
 def train(module: Any, optimiser: Any, loss: Callable[[], Any]) -> Step:
-    """The step that lowers a loss."""
+    """Return a function that takes one optimiser step on a loss."""
     module.train()
 
     def step():
@@ -97,13 +97,13 @@ def train(module: Any, optimiser: Any, loss: Callable[[], Any]) -> Step:
 
 
 def neural_ode() -> Step:
-    """One gradient step of a neural ODE, one patient.
+    """Prepare one gradient step of a neural ODE for one patient.
 
-    From the published script: 60 points of one beat, all five states observed, the first given;
-    dy/dt a network of the state alone, 5-50-50-5, with its only ReLU before the last layer, weights
-    drawn with a spread of 0.1, biases 0; torchdiffeq's `odeint_adjoint` with its default solver
-    and tolerances (dopri5, 1e-7 and 1e-9); mean absolute error; RMSprop at 1e-3; float32.
-    Assumed: the patient, where the script draws one at random.
+    As in the published script: 60 points of one beat, all five states observed, the first given;
+    dy/dt is a network of the state alone, 5-50-50-5, with its only ReLU before the last layer,
+    weights drawn with a standard deviation of 0.1, biases 0; torchdiffeq's `odeint_adjoint` with
+    its default solver and tolerances (dopri5, 1e-7 and 1e-9); mean absolute error; RMSprop with
+    learning rate 1e-3; float32. Assumed: the patient, which the script draws at random.
 
     Raises:
         Missing: If PyTorch or torchdiffeq is not installed.
@@ -116,7 +116,7 @@ def neural_ode() -> Step:
     times, states = (torch.as_tensor(x, dtype=torch.float32) for x in beat(60))
 
     class Rates(torch.nn.Module):
-        """dy/dt; the time is not looked at."""
+        """Network for dy/dt; time is not an input."""
 
         def __init__(self):
             super().__init__()
@@ -141,19 +141,20 @@ def neural_ode() -> Step:
 
 
 def pinn() -> Step:
-    """One epoch of a PINN, one patient: one step on all 3,000 points at once.
+    """Prepare one epoch of a PINN for one patient: one step on all 3,000 points at once.
 
-    From the published script (TensorFlow): 3,000 evenly spaced points of one beat; time, scaled to
-    −1 to 1, in, five states out; four hidden layers of 256 tanh; normal Glorot weights, biases 0;
-    the parameters known; loss = mean squared error of the volume + those of the five equations,
-    unweighted; derivatives by one reverse pass for each state; Adam at 1e-3; float64.
+    As in the published script (TensorFlow): 3,000 evenly spaced points of one beat; the input is
+    time, scaled to [−1, 1], and the output the five states; four hidden layers of 256 tanh units;
+    normal Glorot weights, biases 0; known parameters; loss = mean squared error of the volume +
+    mean squared residuals of the five equations, unweighted; derivatives by one reverse pass for
+    each state; Adam with learning rate 1e-3; float64.
 
-    Different here: the script uses the first point's derivative for all, counts time in samples and
-    has another elastance by a missing bracket; here each point has its own derivative, time is in
-    seconds and the elastance is the circuit's. Neither changes the work of a step. The script goes
-    through the points one by one for elastance and valves (`tf.map_fn`), for nothing; here they are
-    arrays, which makes this rival faster than the original. Assumed: the patient; plain normal
-    weights, where the script's are truncated.
+    Differences: the script uses the first point's derivative for all points, counts time in samples
+    and, because of a missing bracket, has another elastance. Here each point has its own
+    derivative, time is in seconds and the elastance is the circuit's. None of this changes the work
+    of a step. The script evaluates elastance and valves point by point (`tf.map_fn`) without need;
+    here they are arrays, which makes this version faster than the original. Assumed: the patient;
+    normal weights, which are truncated in the script.
 
     Raises:
         Missing: If PyTorch is not installed.
@@ -187,21 +188,22 @@ def pinn() -> Step:
 
 
 def cnn3d(batch: int = 16, frames: int = 32, size: int = 112) -> Step:
-    """One training step of the 3D network, supervised by volumes.
+    """Prepare one training step of the 3D network, supervised by volumes.
 
-    From the published scripts: five 3 × 3 × 3 convolutions of 8, 16, 32, 64 and 128 channels, each
-    with batch norm and ReLU, max-pooling after the first four, the mean over time and place, a
-    layer of 512 ReLU and one of the answers; mean squared error of EDV and ESV; Adam at 1e-3;
-    float32.
+    As in the published scripts: five 3 × 3 × 3 convolutions of 8, 16, 32, 64 and 128 channels, each
+    with batch normalisation and ReLU, max-pooling after the first four, the mean over time and
+    space, a layer of 512 ReLU units and an output layer; mean squared error of EDV and ESV; Adam
+    with learning rate 1e-3; float32.
 
-    Assumed, so that the work is that of `jaxtwin.encoders.conv3d.Conv3DEncoder`: clips of 32 grey
-    frames in batches of 16 (the script for EchoNet-Dynamic takes 16 colour frames in batches of
-    100). The clips are noise and the volumes, in units of 100 mL, random: a step costs the same.
+    Assumed, so that the work equals that of `jaxtwin.encoders.conv3d.Conv3DEncoder`: clips of 32
+    grey frames in batches of 16 (the script for EchoNet-Dynamic uses 16 colour frames in batches of
+    100). The clips are noise and the volumes, in units of 100 mL, are random, which does not affect
+    the cost of a step.
 
     Args:
-        batch: Clips a step.
-        frames: Frames a clip.
-        size: Height and width of a frame.
+        batch: Number of clips per step.
+        frames: Number of frames per clip.
+        size: Height and width of a frame [pixels].
 
     Raises:
         Missing: If PyTorch is not installed.
@@ -230,4 +232,4 @@ PAPER: dict[str, Callable[[], Step]] = {
     "PINN": pinn,
     "3D-CNN": cnn3d,
 }
-"""Name → what prepares the step."""
+"""Functions that prepare a step, by name."""

@@ -1,8 +1,8 @@
-"""What a user would pick instead of jaxtwin's solver: the same beat by other software.
+"""Alternatives to jaxtwin's solver: the same beat computed with other software.
 
-Every rival starts from the same initial state and runs `BEATS` beats (as in the paper: 70), of
-which it samples the last at `SAMPLES` + 1 times (60,001): the slowest of 256 points of the box is
-then within 0.05 mL of its periodic state. All compute in float64: in float32 Diffrax's implicit
+Every alternative starts from the same initial state, runs `BEATS` beats and samples the last one at
+`SAMPLES` + 1 times (as in the paper: 70 beats, 60,001 times). The slowest of 256 points of the box
+is then within 0.05 mL of its periodic state. All compute in float64: in float32 Diffrax's implicit
 solvers reject so many steps that they are slower. Each is a function from a table of the seven
 parameters to the largest and smallest ventricular volume [mL] and whether each patient failed.
 """
@@ -21,18 +21,18 @@ R_S, R_C, C_A, C_S, C_R, L_S, P_0 = 1.0, 0.0398, 0.08, 1.33, 4.4, 0.0005, 75.0
 
 
 class Missing(Exception):
-    """A library that a rival needs is not installed."""
+    """Error for a library that is not installed."""
 
 
 def summary(V: np.ndarray, theta: np.ndarray, succeeded: Any = True) -> Volumes:
-    """Volumes and failures from the stressed volume, [patient, time]."""
+    """Return volumes and failures from the stressed volume, [patient, time]."""
     V = V + theta[:, 6:7]
     failed = ~(np.isfinite(V).all(axis=1) & succeeded)
     return np.stack([V.max(axis=1), V.min(axis=1)], axis=1), failed
 
 
 def diffrax(solver: str, tolerance: float) -> Solve:
-    """Stock Diffrax, vmapped: an adaptive solver with its default settings."""
+    """Return an adaptive solver of Diffrax with default settings, vmapped over patients."""
     import diffrax as dfx
     import jax
     import jax.numpy as jnp
@@ -69,14 +69,14 @@ def diffrax(solver: str, tolerance: float) -> Solve:
 
 
 def elastance(t: float, T_c: float, E_max: float, E_min: float) -> float:
-    """Double-Hill elastance [mmHg/mL] at any time [s]."""
+    """Return the double-Hill elastance [mmHg/mL] at any time [s]."""
     t_n = (t % T_c) / (0.2 + 0.15 * T_c)
     g = (t_n / 0.7) ** 1.9
     return (E_max - E_min) * 1.55 * g / (1 + g) / (1 + (t_n / 1.17) ** 21.9) + E_min
 
 
 def scipy_odeint(beats: int, samples: int, tolerance: float | None) -> Solve:
-    """SciPy's LSODA, patient by patient, with the right-hand side in Python."""
+    """Return SciPy's LSODA, patient by patient, with the right-hand side in Python."""
     from scipy.integrate import odeint
 
     def rates(y, t, T_c, E_max, E_min, R_m, R_a):
@@ -119,7 +119,7 @@ def scipy_odeint(beats: int, samples: int, tolerance: float | None) -> Solve:
 
 
 def numbalsoda(tolerance: float) -> Solve:
-    """LSODA and the right-hand side in machine code, patients spread over all cores by Numba."""
+    """Return LSODA with a compiled right-hand side, parallelised over patients by Numba."""
     try:
         import numba  # pyright: ignore[reportMissingImports]
         from numbalsoda import lsoda, lsoda_sig  # pyright: ignore[reportMissingImports]
@@ -167,7 +167,7 @@ def numbalsoda(tolerance: float) -> Solve:
 
 
 def torchdiffeq(tolerance: float) -> Solve:
-    """Torchdiffeq's dopri5, the batch as one system, time in periods."""
+    """Return torchdiffeq's dopri5, with the batch as one system and time in periods."""
     try:
         import torch  # pyright: ignore[reportMissingImports]
         from torchdiffeq import odeint  # pyright: ignore[reportMissingImports]
@@ -214,4 +214,4 @@ RIVALS: dict[str, Callable[[], Solve]] = {
     "numbalsoda, 1e-6": lambda: numbalsoda(1e-6),
     "torchdiffeq dopri5, 1e-6": lambda: torchdiffeq(1e-6),
 }
-"""Name → what makes the solver."""
+"""Functions that create a solver, by name."""

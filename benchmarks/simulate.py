@@ -1,18 +1,18 @@
-"""Periodic states a second, and how right they are, beside what a user would pick instead.
+"""Periodic states per second and their accuracy, compared with other solvers.
 
     python -m benchmarks.simulate                # all solvers, batches of 1 to 65,536: 15 minutes
     python -m benchmarks.simulate --quick        # jaxtwin alone, batches of 4,096: 45 seconds
-    python -m benchmarks.simulate --json FILE    # the rows, too
+    python -m benchmarks.simulate --json FILE    # also write the rows to a file
     python -m benchmarks.simulate --only jaxtwin --batches 65536 1048576 4194304  # on a GPU
 
-Work: (EDV, ESV) of the periodic beat at points of the seven-parameter box; in mode "gradient" also
-their gradient with respect to all seven. Errors are those of the batch's first 256 patients, both
-volumes together, against SciPy's Radau at 1e-8 (tests/references/left_heart_radau.py). Every solver
-is measured in a process of its own, one at a time, forward and gradient in turns; it goes on to the
-next larger batch until one would take longer than `--limit` seconds. peak_MB is the process's
-resident memory (on Linux the peak of the mode's second run, elsewhere of the process so far), on an
-accelerator the peak of the device's. Batch 1 is one patient on one core, mostly XLA's overhead for
-each of the beats' small steps.
+The task: (EDV, ESV) of the periodic beat at points of the seven-parameter box and, in mode
+"gradient", also their gradient with respect to all seven parameters. Errors are for the batch's
+first 256 patients, both volumes together, against SciPy's Radau at 1e-8
+(tests/references/left_heart_radau.py). Every solver is measured in its own process, one at a time,
+alternating between forward and gradient. Batches grow until the next one would take longer than
+`--limit` seconds. peak_MB is the process's resident memory (on Linux the peak of the mode's second
+run, elsewhere of the process so far) or, on an accelerator, the peak of the device's memory. Batch
+1 is one patient on one core and mostly measures XLA's overhead for the small steps of each beat.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ HEADER = (
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One solver in one dtype, whose batches grow, in modes that are measured in turns."""
+    """Measurements of one solver in one dtype, with growing batches and alternating modes."""
 
     solver: str
     dtype: str
@@ -74,15 +74,15 @@ SERIES = [
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to measure.
+    """Measure solvers.
 
     Attributes:
-        quick: One batch of 4,096, jaxtwin alone, in under a minute.
-        batches: Sizes, increasing.
-        json: Where to write the rows.
-        limit: Longest time a row may take [s].
-        only: Solvers whose name begins with one of these; all by default.
-        measure: For the benchmark's own use: the index of a series to measure in this process.
+        quick: Measure only jaxtwin with one batch of 4,096, in less than a minute.
+        batches: Batch sizes, increasing.
+        json: File to write the rows to.
+        limit: Maximum time per row [s].
+        only: Solvers to measure, by the beginning of their names; all by default.
+        measure: Index of a series to measure in this process (internal).
     """
 
     quick: bool = False
@@ -94,17 +94,17 @@ class Arguments:
 
 
 def volumes(theta: Theta) -> tuple[jax.Array, jax.Array]:
-    """(EDV, ESV) of one patient's periodic beat, and whether it was found."""
+    """Return (EDV, ESV) of one patient's periodic beat, and whether it converged."""
     orbit = periodic_orbit(LeftHeart(), SEVEN.complete(theta), throw=False)
     found = read(LeftHeart(), orbit, ("EDV", "ESV"))
     return jnp.stack(list(found.values())), orbit.success
 
 
 def volumes_and_gradient(theta: Theta):
-    """The same, with the gradient of both volumes by all parameters, [2, 7].
+    """Return `volumes` and the gradient of both volumes by all parameters, [2, 7].
 
-    Row by row: for `jax.jacrev` both rows are an axis inside that of the patients, which costs
-    a fifth more.
+    The gradient is computed row by row: `jax.jacrev` makes the rows an axis inside the patients'
+    axis, which costs a fifth more.
     """
     values, pull_back, converged = jax.vjp(volumes, theta, has_aux=True)
     rows = [pull_back(unit)[0] for unit in jnp.eye(2, dtype=theta.dtype)]
@@ -112,11 +112,11 @@ def volumes_and_gradient(theta: Theta):
 
 
 def jaxtwin(mode: str) -> Solve:
-    """Our own solver, on all cores or on the accelerator."""
+    """Return jaxtwin's solver, on all cores or on the accelerator."""
     function = volumes if mode == "forward" else volumes_and_gradient
 
     def solve(theta):
-        # No more than the batch, which need not be padded.
+        # At most the batch, so that it is not padded.
         chunk = min(len(theta), default_chunk(theta.dtype))
         values, converged, *gradient = map_patients(function, theta, chunk=chunk)
         return values, ~(converged & np.all([np.isfinite(g).all((1, 2)) for g in gradient], axis=0))
@@ -125,7 +125,7 @@ def jaxtwin(mode: str) -> Solve:
 
 
 def peak_memory(reset: bool = False) -> float:
-    """Peak memory [MB] since the last reset, where the platform can reset it."""
+    """Return peak memory [MB] since the last reset, if the platform supports resetting it."""
     statistics = jax.devices()[0].memory_stats()
     if statistics:
         return statistics["peak_bytes_in_use"] / 1e6
@@ -140,7 +140,7 @@ def peak_memory(reset: bool = False) -> float:
 
 
 def timed(solve: Solve, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Volumes, failures, and how many seconds they took."""
+    """Return volumes, failures, and the duration [s]."""
     began = time.perf_counter()
     values, failed = solve(theta)
     return values, failed, time.perf_counter() - began
@@ -148,7 +148,7 @@ def timed(solve: Solve, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, floa
 
 @dataclasses.dataclass
 class Run:
-    """What one solver in one mode gave for one batch."""
+    """Result of one solver in one mode for one batch."""
 
     values: np.ndarray
     failed: np.ndarray
@@ -178,7 +178,7 @@ def measure(series: Series, batches: tuple[int, ...], limit: float) -> None:
             peak_memory(reset=True)
             values, failed, again = timed(solve, theta)
             runs[mode] = Run(values, failed, first, peak_memory(), [again])
-        # In turns, so that the modes meet the same neighbours on a shared machine.
+        # The modes alternate, so that other load on the machine affects them equally.
         for _ in range(REPEATS - 1):
             if sum(sum(run.seconds) for run in runs.values()) > limit / 12:
                 break
@@ -190,7 +190,7 @@ def measure(series: Series, batches: tuple[int, ...], limit: float) -> None:
 
 
 def row(series: Series, mode: str, run: Run, expected: np.ndarray) -> dict[str, Any]:
-    """One row of the table."""
+    """Return one row of the table."""
     batch, usual = len(run.values), float(np.median(run.seconds))
     k = min(batch, len(expected))
     error = np.abs(run.values[:k] - expected[:k])[~run.failed[:k]]
@@ -209,10 +209,10 @@ def row(series: Series, mode: str, run: Run, expected: np.ndarray) -> dict[str, 
 
 
 def rows_of(index: int, arguments: Arguments, batches: tuple[int, ...]):
-    """The rows of one series, measured by a process of its own that is stopped when late."""
+    """Yield the rows of one series, measured in its own process, which is stopped if too slow."""
     command = [sys.executable, "-m", "benchmarks.simulate", "--measure", str(index)]
     command += ["--limit", str(arguments.limit), "--batches", *map(str, batches)]
-    # Errors show in the terminal.
+    # stderr is not captured, so that errors appear in the terminal.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     stopped = []
@@ -229,7 +229,7 @@ def rows_of(index: int, arguments: Arguments, batches: tuple[int, ...]):
         if not line:
             process.wait()
             reason = "too long" if stopped else f"it ended with {process.returncode}"
-            yield f"{SERIES[index].solver}: no row for batches of {batch:,} and more: {reason}"
+            yield f"{SERIES[index].solver}: no rows for batches of {batch:,} or more: {reason}"
             return
         rows = json.loads(line)
         if isinstance(rows, str):
@@ -246,7 +246,7 @@ def rows_of(index: int, arguments: Arguments, batches: tuple[int, ...]):
 
 
 def line(cells) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     widths = (28, 7, 8, 6, 10, 9, 15, 14, 8, 7)
     shown = [
         "-" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell)
@@ -258,7 +258,7 @@ def line(cells) -> str:
 def main(arguments: Arguments) -> None:
     """Measure every series and print one table."""
     batches = (QUICK,) if arguments.quick else arguments.batches
-    # Otherwise the first process that asks takes most of an accelerator's memory.
+    # Otherwise each process would preallocate most of an accelerator's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if arguments.measure is not None:
         try:

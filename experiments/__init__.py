@@ -1,1 +1,1 @@
-"""One module for each table or figure: `python -m experiments.NAME --help`."""
+"""Experiments, one module per table or figure: `python -m experiments.NAME --help`."""

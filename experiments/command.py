@@ -1,4 +1,4 @@
-"""The one face of all experiments: flags, a run's folder, and how a run ends."""
+"""Command line common to all experiments."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ def parse(
     description: str | None,
     arguments: list[str],
 ) -> Config:
-    """The configuration that the flags ask for, starting from the preset they name."""
+    """Parse the flags to a configuration, with the named preset as defaults."""
     default = chosen_preset(presets, arguments)
     return tyro.cli(
         type(default),
@@ -36,13 +36,13 @@ def main(
     experiment: Callable[[Config, Run], dict[str, Any]],
     description: str | None,
 ) -> None:
-    """Run an experiment from the command line, and end with where its results are.
+    """Run an experiment from the command line and list the files written.
 
     Args:
-        name: Of the experiment, and of its folder.
-        presets: "tiny", "default" and "full".
-        experiment: Takes the configuration and the run's folder, gives the results.
-        description: For --help.
+        name: Name of the experiment and of its folder.
+        presets: Configurations "tiny", "default" and "full".
+        experiment: Function from the configuration and the run to the results.
+        description: Description for --help.
     """
     with mistakes(1):
         config = parse(name, presets, description, sys.argv[1:])

@@ -1,15 +1,15 @@
-"""A heart pump on every twin: pressure-volume loops, the speed sweep, EF before and after.
+"""A left ventricular assist device on every twin: loops, a sweep of the speed, and effects.
 
     python -m experiments.lvad [--preset tiny|default|full] [--twins FILE] [--out DIR]
 
 Attaches the pump of Simaan et al. 2009 to patients drawn from the box, or learnt from clips
 (--twins), at six speeds and at a speed below each patient's own suction, as a trial with paired
-effects; and follows one patient of reduced EF through the whole range of speeds. After Kuang et
-al., NeurIPS 2024, figure 4. Expect output and mean pressure to rise with speed, the ventricle to
-empty, and the aortic valve to stay shut from about 10,000 rpm on in failing hearts. EF rises even
-at speeds at which blood flows back through the pump, which is why the table has output beside it.
+effects. Also simulates one patient with reduced EF over the whole range of speeds. Follows Kuang
+et al., NeurIPS 2024, figure 4. Expect output and mean pressure to rise with speed, the ventricle
+to empty, and the aortic valve to stay closed from about 10,000 rpm in failing hearts. EF rises
+even at speeds at which blood flows back through the pump, so the table also shows output.
 
-With 10,000 patients (full) it takes about two minutes on two CPU cores.
+With 10,000 patients (preset full) it takes about two minutes on two CPU cores.
 """
 
 import dataclasses
@@ -56,11 +56,11 @@ class Config(RunConfig):
     """Put a pump on every twin.
 
     Attributes:
-        patients: How many are drawn.
-        twins: A table of learnt parameters instead, such as the predictions.csv of a P-SSL cell
-            of experiments.table_ef.
-        speeds: Of the trial's arms [rpm].
-        margin: How far below suction the last arm stays, as a share of that speed.
+        patients: Number of patients drawn from the box.
+        twins: Table of learnt parameters to use instead, such as the predictions.csv of a P-SSL
+            cell of experiments.table_ef.
+        speeds: Pump speeds of the trial's arms [rpm].
+        margin: Distance of the last arm from the suction speed, as a fraction of that speed.
     """
 
     patients: int = 1_000
@@ -77,7 +77,7 @@ PRESETS = {
 
 
 def arm_at(speed: float) -> str:
-    """The name of the arm with a pump at some speed."""
+    """Return the name of the arm with the pump at a given speed."""
     return f"{speed:,.0f} rpm"
 
 
@@ -91,7 +91,7 @@ class Loop(NamedTuple):
 def beat(
     box: Box, intervention: AbstractIntervention, theta: Any
 ) -> tuple[Loop, dict[str, Any], Any]:
-    """A patient's loop, endpoints, and whether they mean anything."""
+    """Return a patient's loop, endpoints, and whether the simulation succeeded."""
     treated, p = intervention(LeftHeart(), box.complete(theta))
     orbit = record(treated, p, steps=LVAD.steps)
     out = orbit.outputs
@@ -99,23 +99,23 @@ def beat(
 
 
 def one_of_reduced_ef(trial: Trial, law: str) -> int:
-    """The patient whose EF is the median of those with reduced EF and a speed of suction.
+    """Return the patient with the median EF of those with reduced EF and a suction speed.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such patient.
     """
     EF = trial.arm("no pump")["EF"]
     reduced = np.flatnonzero((EF <= 40) & np.isfinite(trial.arm(law)["EF"]))
     if not len(reduced):
         raise ValueError(
-            "no patient has an EF of 40% or less and suction at any speed: draw more, or take "
-            "other twins"
+            "no patient has an EF of 40% or less and suction at any speed: draw more patients, or "
+            "use other twins"
         )
     return int(reduced[np.argsort(EF[reduced])[len(reduced) // 2]])
 
 
 def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, dict[str, Any]]:
-    """Loops with and without the pump, and the sweep, of one patient."""
+    """Draw one patient's loops with and without the pump, and the sweep of the speed."""
     theta = np.asarray(cohort.theta[patient], np.float32)
     p = cohort.box.complete(jnp.asarray(theta))
     find = jax.jit(lambda p: suction_speed(LeftHeart(), p))
@@ -156,7 +156,7 @@ def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, d
 
 
 def draw_cohort_figure(trial: Trial, speed: float) -> Figure:
-    """EF before and after by EF level, and each level's mean loop with and without the pump."""
+    """Draw EF before and after by EF level, and each level's mean loops with and without pump."""
     arm = arm_at(speed)
     cohort, before, after = trial.cohort, trial.arm("no pump"), trial.arm(arm)
     level = np.asarray(ef_level(before))
@@ -187,7 +187,7 @@ def draw_cohort_figure(trial: Trial, speed: float) -> Figure:
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """The trial, and the figures."""
+    """Run the trial and draw the figures."""
     cohort = (
         drawn_cohort(config.patients, config.seed)
         if config.twins is None

@@ -1,14 +1,14 @@
-"""What was learnt about patients of high and of low EF: distributions of every parameter.
+"""Distributions of the learnt parameters in patients with reduced and with preserved EF.
 
     python -m experiments.parameters [--run runs/table_ef-default] [--out DIR]
 
 Takes the parameters that P-SSL learnt for unseen patients in a finished run of
-`experiments.table_ef`, for every data set in it, and compares patients of reduced (at most 40%)
-with those of preserved ejection fraction (at least 50%), as measured: histograms in physical
-units with the prior's (the cohort that phantoms are drawn from) and, on phantoms, the truth's
-beside, and the Mann-Whitney rank test, corrected for the number of parameters by Holm's method. On
-phantoms the same test on the true parameters says which differences are really there. After Kuang
-et al., NeurIPS 2024, figure 3a. Takes seconds.
+`experiments.table_ef`, for each of its data sets, and compares patients with reduced (at most 40%)
+and with preserved measured ejection fraction (at least 50%). Draws histograms in physical units
+together with the prior (the cohort from which phantoms are drawn) and, for phantoms, the truth.
+Differences are tested with the Mann-Whitney rank test, corrected for the number of parameters by
+Holm's method. For phantoms, the same test on the true parameters shows which differences exist.
+Follows Kuang et al., NeurIPS 2024, figure 3a. Takes seconds.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ REDUCED, PRESERVED = 40.0, 50.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
-    """Compare learnt parameters between patients of reduced and of preserved EF.
+    """Compare learnt parameters between patients with reduced and with preserved EF.
 
     Attributes:
-        run: The folder of a run of experiments.table_ef.
-        method: Whose parameters; one of that run's methods that give parameters.
-        prior: Patients drawn from the box within physiological limits, for the prior's histogram.
+        run: Folder of a run of experiments.table_ef.
+        method: Method of that run whose parameters are compared.
+        prior: Number of patients drawn within physiological limits for the prior's histogram.
     """
 
     run: Path = Path("runs/table_ef-default")
@@ -55,17 +55,19 @@ PRESETS = {
 
 
 def learnt_parameters(folder: Path, method: str) -> dict[str, np.ndarray]:
-    """A data set's unseen patients: measured EF, and each learnt parameter, mean over seeds.
+    """Read measured EF and learnt parameters of a data set's unseen patients, averaged over seeds.
 
     Raises:
-        ValueError: If the method has no finished cell there, or gives no parameters.
+        ValueError: If the method has no finished cell there, or does not estimate parameters.
     """
     places = sorted(folder.glob(f"{method}-*/predictions.csv"))
     if not places:
         raise ValueError(f"no finished cell of {method} in {folder}: run experiments.table_ef")
     tables = [read_table(place) for place in places]
     if missing := [name for name in SEVEN.names if name not in tables[0]]:
-        raise ValueError(f"{method} gives no {', '.join(missing)}: choose pssl or ssl_simulator")
+        raise ValueError(
+            f"{method} does not estimate {', '.join(missing)}: choose pssl or ssl_simulator"
+        )
     patients = tables[0]["patient"]
     columns = {
         name: by_patient(patients, np.mean([table[name] for table in tables], axis=0))
@@ -77,10 +79,10 @@ def learnt_parameters(folder: Path, method: str) -> dict[str, np.ndarray]:
 def rank_tests(
     EF: np.ndarray, parameters: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, float | int]]:
-    """The Mann-Whitney test of each parameter between the two groups.
+    """Apply the Mann-Whitney test between the two groups to each parameter.
 
     Returns:
-        Medians of both groups, their sizes, the probability that a patient of reduced EF has the
+        Medians of both groups, their sizes, the probability that a patient with reduced EF has the
         larger value (ties count half), and the p-value after Holm's correction.
 
     Raises:
@@ -90,7 +92,7 @@ def rank_tests(
     if low.sum() < 2 or high.sum() < 2:
         raise ValueError(
             f"{low.sum()} patients with EF at most {REDUCED:g}% and {high.sum()} with at least "
-            f"{PRESERVED:g}%: expected two or more of each; use a larger test split"
+            f"{PRESERVED:g}%: expected at least two of each; use a larger test split"
         )
     found = {name: stats.mannwhitneyu(x[low], x[high]) for name, x in parameters.items()}
     p = np.array([test.pvalue for test in found.values()])
@@ -116,7 +118,7 @@ def draw(
     prior: np.ndarray,
     tests: Mapping[str, Mapping[str, Mapping[str, float | int]]],
 ) -> Figure:
-    """A panel a parameter: both groups as learnt, the truth where it is known, the prior."""
+    """Draw one panel per parameter: both groups' learnt values, the truth if known, the prior."""
     figure = Figure(figsize=(13, 6), layout="constrained")
     axes = list(figure.subplots(2, 4).flat)
     groups = {
@@ -142,7 +144,7 @@ def draw(
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """A figure and a table for every data set of the run."""
+    """Draw a figure and write a table for every data set of the run."""
     cells = config.run / "cells"
     if not cells.is_dir():
         raise ValueError(f"{config.run} holds no run of experiments.table_ef: give one with --run")

@@ -1,16 +1,17 @@
-"""From echo clips to digital twins: physics-informed self-supervised learning, end to end.
+"""Digital twins from echo clips by physics-informed self-supervised learning, end to end.
 
     python -m experiments.pssl [--preset tiny|default|full] [--data DIR] [--out DIR]
 
 Simulates the left heart over its parameter box and trains the emulator; renders a cohort of
 phantom clips (or reads EchoNet-Dynamic from --data DIR); trains the encoder through the frozen
-emulator on EDV, ESV and EF alone; scores clips it has not seen, with EF by the emulator and
-re-simulated; and builds a twin from one real clip, the apical four-chamber recording that comes
-with pydicom. After Kuang et al., NeurIPS 2024, table 1 (P-SSL). The same as `jaxtwin train`.
+emulator using only EDV, ESV and EF; evaluates on unseen clips, with EF both emulated and
+re-simulated; and builds a twin from one real clip, the apical four-chamber recording included in
+pydicom. Follows Kuang et al., NeurIPS 2024, table 1 (P-SSL). Equivalent to `jaxtwin train`.
 
-The default takes about 8 minutes on two CPU cores: expect an EF error below 4 points on unseen
-phantom clips, where predicting the median gives 12. The tiny preset takes about one and only shows
-that everything runs. Phantom patients differ in seven parameters whichever twin is learnt.
+The default preset takes about 8 minutes on two CPU cores. Expect an EF error below 4 points on
+unseen phantom clips, compared with 12 for predicting the median. The tiny preset takes about one
+minute and only tests that everything runs. Phantom patients always differ in seven parameters,
+whichever twin is learnt.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ from jaxtwin.commands.settings import PSSLConfig
 
 
 def experiment(config: PSSLConfig, run: Run) -> dict[str, Any]:
-    """All of it; imported here, so that --help answers at once."""
+    """Run the experiment. The import is local, so that --help is fast."""
     from jaxtwin.commands.train import train
 
     return train(config, run)

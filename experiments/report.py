@@ -1,10 +1,10 @@
-"""The README's comparison tables, from saved results.
+"""Comparison tables of the README, from saved results.
 
     python -m experiments.report [--table-ef RUN] [--methods RUN] [--detection RUN] [--models RUN]
 
-Takes finished runs of the experiments of those names into `benchmarks/results/`: their summaries,
-what was predicted from every clip, and the commits and machine that made them.
-Then it writes the README's tables anew from what lies there; without arguments it only does that.
+Copies the results of finished runs to `benchmarks/results/`: their summaries, the predictions for
+every clip, and the commits and machine. Then regenerates the README's tables from that folder.
+Without arguments, it only regenerates the tables.
 """
 
 import csv
@@ -26,13 +26,13 @@ README = ROOT / "README.md"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Write the README's tables.
+    """Regenerate the README's tables.
 
     Attributes:
-        table_ef: A finished run of experiments.table_ef whose summary is kept.
-        methods: A finished run of experiments.methods whose summary is kept.
-        detection: A finished run of experiments.detection whose summary is kept.
-        models: A finished run of experiments.models whose summary is kept.
+        table_ef: Finished run of experiments.table_ef to copy.
+        methods: Finished run of experiments.methods to copy.
+        detection: Finished run of experiments.detection to copy.
+        models: Finished run of experiments.models to copy.
     """
 
     table_ef: Path | None = None
@@ -42,7 +42,7 @@ class Config:
 
 
 def keep(name: str, run: Path, results: Path = RESULTS) -> None:
-    """Copy a run's summary and its cells' tables, and write what made them beside.
+    """Copy a run's summary and its cells' tables, and write their commits and configuration.
 
     Raises:
         ValueError: If the run is not finished.
@@ -51,7 +51,10 @@ def keep(name: str, run: Path, results: Path = RESULTS) -> None:
         raise ValueError(f"{run} is no finished run of experiments.{name}: finish it with --resume")
     made = json.loads((run / "config.json").read_text())
     if made["config"].get("preset") == "tiny":
-        raise ValueError(f"{run} is a tiny run, which only shows that everything runs: not kept")
+        raise ValueError(
+            f"{run} is a tiny run, which only tests that everything runs: give a run of another "
+            "preset"
+        )
     results.mkdir(parents=True, exist_ok=True)
     for suffix in ("csv", "md"):
         shutil.copy(run / f"{name}.{suffix}", results / f"{name}.{suffix}")
@@ -65,14 +68,14 @@ def keep(name: str, run: Path, results: Path = RESULTS) -> None:
             place.mkdir(parents=True)
             for kept in (result, predictions):
                 shutil.copy(kept, place / kept.name)
-        # A run that was resumed may have cells of several commits.
+        # A resumed run may have cells of several commits.
         commits.add(json.loads(result.read_text()).get("commit", made["commit"]))
     made["commits"] = sorted(commits)
     (results / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 
 
 def _short(commit: str) -> str:
-    """A commit as it is quoted, with the mark of changes that were not committed."""
+    """Shorten a commit for display, keeping the mark of uncommitted changes."""
     return commit[:7] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
@@ -94,7 +97,7 @@ def _bounds(row: Mapping[str, str], name: str, digits: int) -> str:
 
 
 def clip_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Clips: one row a data set and method."""
+    """Return the table of methods on clips, with one row per data set and method."""
     lines = [
         "| clips of | method | EF error [points] | less that of the supervised default encoder "
         "| EF re-simulated | EDV [mL] | ESV [mL] | clips seen | seeds |",
@@ -112,7 +115,10 @@ def clip_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def curve_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Curves: one row a method, at the middle noise, period known and not."""
+    """Return the table of methods on curves, with one row per method and period.
+
+    The table is for the middle noise.
+    """
     noises = sorted({float(row["noise"]) for row in rows})
     noise = noises[len(noises) // 2]
     lines = [
@@ -134,7 +140,7 @@ def curve_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def disease_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Diseases: one row a source, the ill against everyone else."""
+    """Return the table of disease detection, the ill against everyone else; one row per source."""
     areas = {
         (row["source"], row["disease"], row["score"]): float(row["AUROC"])
         for row in rows
@@ -152,7 +158,7 @@ def disease_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def model_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Models: one row each, with P-SSL, the fit and the middle of the box side by side."""
+    """Return the table of models, with P-SSL, the fit and the middle of the box side by side."""
     lines = [
         "| model | measured curve, re-simulated | a hidden one | θ [% of the box] |",
         "|---|---|---|---|",
@@ -179,10 +185,10 @@ TABLES: dict[str, Callable[[Sequence[Mapping[str, str]]], list[str]]] = {
 
 
 def rewritten(readme: str, results: Path = RESULTS) -> str:
-    """The README with its tables made anew, between the comments that mark their places.
+    """Return the README with new tables between the comments that mark their places.
 
     Raises:
-        ValueError: If a table has no place in it.
+        ValueError: If the comments of a table are missing.
     """
     for name, make in TABLES.items():
         source = results / f"{name}.csv"
@@ -202,13 +208,13 @@ def rewritten(readme: str, results: Path = RESULTS) -> str:
 
 
 def main(config: Config) -> None:
-    """Keep what is given, then write the README."""
+    """Copy the given runs, then write the README."""
     for name in TABLES:
         run = getattr(config, name)
         if run is not None:
             keep(name, run)
     README.write_text(rewritten(README.read_text()))
-    print(f"written: {README}, from {RESULTS}; look at both with git diff")
+    print(f"written: {README}, from {RESULTS}; check both with git diff")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""A trial that is written in a file: the same hearts under several treatments.
+"""A trial described in a file: the same patients under several treatments.
 
     python -m experiments.trial --config FILE [--out DIR]
 
-The file (TOML, see experiments/trials/heart_failure.toml) says which patients there are, drawn
-from the box or learnt from clips, and what each arm does to them. Writes every patient's endpoints
-in every arm, paired effects with bootstrap intervals by EF level, safety events, and a figure of
-the effects. A thousand patients in five arms take under a minute on two CPU cores. The same as
+The file (TOML, see experiments/trials/heart_failure.toml) defines the patients, drawn from the box
+or learnt from clips, and the treatment in each arm. Writes every patient's endpoints in every arm,
+paired effects with bootstrap intervals by EF level, safety events, and a figure of the effects. A
+thousand patients in five arms take less than a minute on two CPU cores. Equivalent to
 `jaxtwin trial FILE`.
 """
 
@@ -22,7 +22,7 @@ class Config(TrialConfig, RunConfig):
     """Run a trial.
 
     Attributes:
-        config: The file that describes it.
+        config: File that describes the trial.
     """
 
     config: Path = Path(__file__).parent / "trials" / "heart_failure.toml"
@@ -36,7 +36,7 @@ PRESETS = {
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """The trial, its tables and its figure; imported here, so that --help answers at once."""
+    """Run the trial. The import is local, so that --help is fast."""
     from jaxtwin.commands.trial import trial
 
     return trial(config.config, config, run)

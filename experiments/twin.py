@@ -2,11 +2,10 @@
 
     python -m experiments.twin CLIP... --run runs/pssl-default [--out DIR]
 
-Reads AVI, MP4, GIF or multi-frame DICOM; estimates the parameters of each recording's patient,
-simulates the beat, and writes for each a figure (pressure-volume loop, pressure and volume
-traces) and a JSON file with every number and its unit. Takes seconds a clip. A recording that
-cannot be read is reported and does not stop the others. The same as `jaxtwin twin`. Research use
-only.
+Reads AVI, MP4, GIF or multi-frame DICOM files. For each recording, estimates the patient's
+parameters, simulates the beat, and writes a figure (pressure-volume loop, pressure and volume
+traces) and a JSON file with all numbers and their units. Takes seconds per clip. Recordings that
+cannot be read are reported and skipped. Equivalent to `jaxtwin twin`. Research use only.
 """
 
 import dataclasses
@@ -30,7 +29,7 @@ PRESETS = {
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """A twin for every readable recording; imported here, so that --help answers at once."""
+    """Build a twin of every readable recording. The import is local, so that --help is fast."""
     from jaxtwin.commands.twin import twins
 
     return twins(config, run)

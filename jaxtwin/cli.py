@@ -2,7 +2,7 @@
 
     jaxtwin COMMAND --help
 
-What a command does is imported when it runs: help answers without JAX.
+Each command is imported when it runs, so that `--help` does not import JAX.
 """
 
 import sys
@@ -22,14 +22,14 @@ from jaxtwin.commands.settings import (
     TwinConfig,
 )
 
-# The exit status where the user has something to mend, as that of an unknown flag.
+# Exit status for errors that the user can fix, the same as for an unknown flag.
 MISTAKE = 2
 
 Settings = PSSLConfig | TwinConfig | TrialFileConfig | CheckConfig | PhantomConfig
 
 
 def parse(arguments: Sequence[str]) -> Settings:
-    """The settings that the arguments ask for; their class tells the command."""
+    """Parse the arguments to settings, whose class determines the command."""
     preset = chosen_preset(PSSL_PRESETS, list(arguments))
     commands = (
         Annotated[PSSLConfig, subcommand("train", default=preset)]
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> Settings:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command, and exit with a status other than 0 where it has failed."""
+    """Run a command; exit with a nonzero status if it fails."""
     with mistakes(MISTAKE):
         config = parse(sys.argv[1:] if arguments is None else arguments)
     match config:

@@ -1,4 +1,4 @@
-"""Figures: arrays in, drawn axes out."""
+"""Functions that draw figures of arrays on given axes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,15 +21,15 @@ def pressure_volume_loop(
     E_min: float,
     V_d: float,
 ) -> None:
-    """A pressure-volume loop between its end-systolic and end-diastolic elastance lines.
+    """Draw a pressure-volume loop with its end-systolic and end-diastolic elastance lines.
 
     Args:
-        ax: Where to draw.
+        ax: Axes to draw on.
         V_lv: Left-ventricular volume over the beat [mL].
         P_lv: Left-ventricular pressure [mmHg].
         E_max: Slope of the end-systolic line [mmHg/mL].
         E_min: Slope of the end-diastolic line [mmHg/mL].
-        V_d: Where both lines meet the axis [mL].
+        V_d: Volume at which both lines meet the axis [mL].
     """
     right, top = 1.15 * V_lv.max(), 1.2 * P_lv.max()
     volume = np.array([V_d, right])
@@ -46,7 +46,7 @@ def pressure_volume_loop(
 
 
 def pressure_traces(ax: Axes, times: Series, pressures: Mapping[str, Series]) -> None:
-    """Pressures [mmHg] over two beats, labelled by their names; times [s] are those of one."""
+    """Draw pressures [mmHg] over two beats, labelled by name; `times` [s] are those of one beat."""
     for name, pressure in pressures.items():
         both = np.concatenate([pressure[:-1], pressure])
         ax.plot(np.concatenate([times[:-1], times[-1] + times]), both, lw=1.5, label=name)
@@ -56,7 +56,7 @@ def pressure_traces(ax: Axes, times: Series, pressures: Mapping[str, Series]) ->
 
 
 def volume_trace(ax: Axes, times: Series, V_lv: Series) -> None:
-    """Left-ventricular volume [mL] over two beats; times [s] are those of one."""
+    """Draw left-ventricular volume [mL] over two beats; `times` [s] are those of one beat."""
     both = np.concatenate([V_lv[:-1], V_lv])
     ax.plot(np.concatenate([times[:-1], times[-1] + times]), both, color="C3", lw=1.5)
     ax.set(
@@ -68,7 +68,7 @@ def volume_trace(ax: Axes, times: Series, V_lv: Series) -> None:
 
 
 def agreement(ax: Axes, true: Series, got: Series, *, label: str) -> None:
-    """Predicted against measured values, with the line of identity and the mean error."""
+    """Draw predicted against measured values, with the line of identity and the mean error."""
     low, high = min(true.min(), got.min()), max(true.max(), got.max())
     ax.plot([low, high], [low, high], color="0.6", lw=1)
     ax.plot(true, got, ".", color="C0", alpha=0.5, mec="none")
@@ -78,7 +78,7 @@ def agreement(ax: Axes, true: Series, got: Series, *, label: str) -> None:
 
 
 def recovery(ax: Axes, spec: ParameterSpec, true: Series, got: Series) -> None:
-    """One parameter as learnt against the truth, over its box, with their rank correlation."""
+    """Draw learnt against true values of a parameter over its box, with the rank correlation."""
     correlation, _ = stats.spearmanr(true, got)
     box = np.asarray(spec.bounds)
     ax.plot(box, box, color="0.6", lw=1)
@@ -88,7 +88,7 @@ def recovery(ax: Axes, spec: ParameterSpec, true: Series, got: Series) -> None:
 
 
 def learning_curve(ax: Axes, rows: Sequence[Mapping[str, float]], *, stage: str) -> None:
-    """Training and validation loss of a stage over its steps, from the rows of its log."""
+    """Draw training and validation loss of a stage over its steps, from the rows of the log."""
     rows = [row for row in rows if row["stage"] == stage]
     steps = [row["step"] for row in rows]
     ax.plot(steps, [row["train_loss"] for row in rows], label="training")
@@ -100,7 +100,7 @@ def learning_curve(ax: Axes, rows: Sequence[Mapping[str, float]], *, stage: str)
 def contact_sheet(
     ax: Axes, rows: Sequence[tuple[str, UInt8[np.ndarray, "frame height width"]]]
 ) -> None:
-    """Clips as rows of frames, each with a title beside it; all of one size."""
+    """Draw clips as rows of frames, each with a title; all frames have the same size."""
     height = rows[0][1].shape[1]
     ax.imshow(np.concatenate([np.concatenate(list(clip), axis=1) for _, clip in rows]), "gray")
     ax.set_yticks([height * (i + 0.5) for i in range(len(rows))], [title for title, _ in rows])
@@ -118,7 +118,7 @@ def intervals(
     label: str,
     references: Mapping[str, float],
 ) -> None:
-    """Means with their intervals (mean, low, high), one line a name, and reference lines."""
+    """Draw means with their intervals (mean, low, high), one row per name, and reference lines."""
     places = np.arange(len(names))[::-1]
     mean, low, high = np.array(values).T
     ax.errorbar(mean, places, xerr=[mean - low, high - mean], fmt="o", color="C0", capsize=3)
@@ -132,7 +132,7 @@ def intervals(
 
 
 def boxes(ax: Axes, groups: Mapping[str, Series], *, label: str, log: bool) -> None:
-    """Box plots of single patients' values, one line a group; whiskers hold 90% of them."""
+    """Draw box plots of the patients' values, one row per group; whiskers span 90% of them."""
     places = np.arange(len(groups))[::-1]
     ax.boxplot(
         list(groups.values()),
@@ -146,7 +146,7 @@ def boxes(ax: Axes, groups: Mapping[str, Series], *, label: str, log: bool) -> N
     ax.set_yticks(places, list(groups), fontsize="small")
     if log:
         ax.set_xscale("log")
-        # A few patients whom a method meets by chance would stretch the axis by decades.
+        # A few patients with accidentally tiny errors would stretch the axis by decades.
         left = min(float(np.percentile(values, 5)) for values in groups.values())
         if left > 0:
             ax.set_xlim(left=0.5 * left)
@@ -164,7 +164,7 @@ def curves(
     dots: Series | None,
     label: str,
 ) -> None:
-    """Curves over one beat beside the truth, with the measured samples as dots where given."""
+    """Draw curves over one beat with the truth and, if given, the measured samples as dots."""
     ax.plot(phases, truth, color="k", lw=2.5, alpha=0.4, label="truth")
     if dots is not None:
         ax.plot(phases, dots, ".", color="k", ms=4, label="measured")
@@ -181,9 +181,10 @@ def distributions(
     truth: Mapping[str, Series] | None,
     prior: Series,
 ) -> None:
-    """One parameter in several groups of patients, as densities over its box.
+    """Draw the density of one parameter over its box for several groups of patients.
 
-    Filled: as learnt. Lines: the truth of the same patients. Grey: the prior.
+    Filled histograms show the learnt values, lines the true values of the same patients, and grey
+    the prior.
     """
     low, high = np.asarray(spec.bounds)
     bins = list(np.linspace(low, high, 21))
@@ -211,9 +212,9 @@ def forest(
     label: str,
     reference: float = 0.0,
 ) -> None:
-    """Values with their intervals (mean, low, high), a line a name, beside each other by group.
+    """Draw values with their intervals (mean, low, high), one row per name, by group.
 
-    A grey line marks the reference: no effect.
+    A grey line marks the reference value, which means no effect.
     """
     places = np.arange(len(names))[::-1]
     for i, (group, values) in enumerate(groups.items()):
@@ -222,7 +223,7 @@ def forest(
         ax.errorbar(
             mean,
             places + shift,
-            xerr=np.maximum([mean - low, high - mean], 0),  # rounding
+            xerr=np.maximum([mean - low, high - mean], 0),  # negative only by rounding
             fmt="o",
             ms=4,
             capsize=2,
@@ -240,7 +241,7 @@ def matrix(
     rows: Sequence[str],
     columns: Sequence[str],
 ) -> None:
-    """Areas under curves as colours, white at chance (0.5), with their numbers."""
+    """Draw areas under ROC curves as colours, white at chance (0.5), with their values."""
     ax.imshow(values, cmap="RdBu_r", vmin=0, vmax=1, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         colour = "white" if abs(value - 0.5) > 0.35 else "black"
@@ -252,7 +253,7 @@ def matrix(
 def loops(
     ax: Axes, curves: Mapping[str, tuple[Series, Series]], *, colours: Sequence[str] | None = None
 ) -> None:
-    """Closed pressure-volume loops, one a name: volumes [mL] and pressures [mmHg] over a beat."""
+    """Draw closed pressure-volume loops by name: volumes [mL] and pressures [mmHg] over a beat."""
     for i, (name, (V_lv, P_lv)) in enumerate(curves.items()):
         colour = f"C{i}" if colours is None else colours[i]
         ax.plot(
@@ -275,7 +276,7 @@ def sweep(
     marks: Mapping[str, float],
     label: str,
 ) -> None:
-    """Quantities over a pump's speed [rpm], with vertical lines at chosen speeds."""
+    """Draw quantities over a pump's speed [rpm], with vertical lines at chosen speeds."""
     for name, values in lines.items():
         ax.plot(speeds, values, lw=1.5, label=name)
     for i, (name, speed) in enumerate(marks.items()):

@@ -1,5 +1,6 @@
 """One patient's digital twin: from a clip to a simulated beat, and what to think of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,19 +13,19 @@ from jaxtwin.analysis.identifiability import Compatible, compatible_patients
 from jaxtwin.data.base import ClipFormat, UnreadableClipError, resample, window
 from jaxtwin.data.recording import read_recording
 from jaxtwin.data.vitals import UNKNOWN, Vitals
-from jaxtwin.methods.clips import predict
-from jaxtwin.methods.pssl import PSSL
-from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.base import read
-from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.methods.base import Learnt
+from jaxtwin.methods.clip_training import ClipKnowledge
+from jaxtwin.methods.clips import Clips, ClipTask
+from jaxtwin.parameters import AbstractParameters, Box
+from jaxtwin.physics.base import AbstractRecordedSystem, read, readable
+from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import Solution
 
-# The emulator is wrong by a few tenths of a point inside its box; beyond this the network's
-# answer and the circuit's are not the same patient.
-LARGEST_EF_GAP = 2.0
-# What a catheter would measure, beside the parameters.
-PRESSURES = ("P_lv_max", "P_ao_mean")
-# The shortest heart period of the parameter box [s]; no volume has extremes in less.
+# A forward model is wrong by much less inside its box; beyond this share of the method's own
+# validation error, the method's answer and the simulation are not the same patient.
+LARGEST_GAP = 0.5
+# The shortest recording in which anything has extremes [s].
 SHORTEST_BEAT = 0.4
 
 
@@ -32,21 +33,26 @@ class Twin(NamedTuple):
     """What a clip says about its patient.
 
     Attributes:
-        theta: The free parameters, in the order of the model's box.
-        parameters: All parameters of the circuit.
-        emulated: EDV [mL], ESV [mL] and EF [%] as the emulator has them.
-        orbit: The circuit's beat at θ: the simulation, not the emulator.
-        readings: The system's readings of that beat, by name.
+        system: The model.
+        box: The free parameters and where they were sought.
+        theta: The free parameters, in the order of the box.
+        parameters: All parameters of the model.
+        emulated: Readings that were measured on the clips that were learnt from, by name, as the
+            method has them.
+        solution: The simulation at θ, by the simulator and not the forward model.
+        readings: All readings of the simulation, by name.
         compatible: The patients of the box who would have been measured alike.
-        distance: From the training clips; see `Familiarity`.
-        threshold: Above this a clip is unlike them.
+        distance: Distance of the clip from the training clips; see `Familiarity`.
+        threshold: Largest distance of a clip that is like them.
         warnings: In plain words; empty where there is nothing to warn of.
     """
 
+    system: AbstractRecordedSystem
+    box: Box
     theta: Float[np.ndarray, " free"]
     parameters: AbstractParameters
     emulated: dict[str, float]
-    orbit: Solution
+    solution: Solution[Any, Any]
     readings: dict[str, float]
     compatible: Compatible
     distance: float
@@ -55,7 +61,7 @@ class Twin(NamedTuple):
 
 
 def read_clip(path: Path, format: ClipFormat) -> UInt8[np.ndarray, "frames size size"]:
-    """The beginning of a recording in the format of an encoder; see `read_recording`.
+    """Read the beginning of a recording in the format of an encoder; see `read_recording`.
 
     Raises:
         UnreadableClipError: If it cannot be read, or is shorter than any heartbeat.
@@ -69,61 +75,76 @@ def read_clip(path: Path, format: ClipFormat) -> UInt8[np.ndarray, "frames size 
 
 
 def build_twin(
-    model: PSSL,
+    learnt: Learnt[ClipTask, Clips],
     clip: UInt8[np.ndarray, "frames size size"],
-    errors: dict[str, float],
     vitals: Vitals = UNKNOWN,
+    *,
+    about: Sequence[str] | None = None,
 ) -> Twin:
     """Estimate the parameters of a clip's patient and simulate the beat.
 
     Args:
-        model: Trained.
-        clip: In the model's format.
-        errors: The model's mean errors on validation clips, EDV_error and ESV_error [mL]: how
-            far the volumes of an unseen clip are to be trusted; likewise of the model's vitals.
-        vitals: Measured beside the clip; those of `model.vitals` are needed.
+        learnt: What a method learnt that gives θ through a forward model, such as `PSSL`. Its
+            validation errors say how far the readings of an unseen clip are to be trusted.
+        clip: In the format of the method's task, see `read_clip`.
+        vitals: Measured beside the clip; those of the task are needed.
+        about: Readings that were not measured, and about which the compatible patients are asked;
+            by default all that the forward model's outputs allow.
 
     Raises:
-        ValueError: If the model is not trained, a vital that it needs is missing, or nobody in the
-            box has such numbers.
+        ValueError: If the method gives no θ, a vital that the task needs is missing, or nobody in
+            the box has such readings.
     """
-    if model.familiarity is None:
-        raise ValueError("this model is not trained: its familiarity is unknown")
-    got = predict(model, clip[None], np.array([vitals]))
-    theta = np.asarray(got.theta)[0]
-    p = model.box.complete(jnp.asarray(theta))
-    system: Any = model.forward.system
-    orbit = jax.jit(lambda p: periodic_orbit(system, p, throw=False))(p)
-    simulated = {name: float(value) for name, value in read(system, orbit).items()}
-    measured: dict[str, tuple[float, float]] = {
-        "EDV": (float(got.EDV[0]), errors["EDV_error"]),
-        "ESV": (float(got.ESV[0]), errors["ESV_error"]),
-        **{name: (getattr(vitals, name), errors[f"{name}_error"]) for name in model.vitals},
-    }
-    compatible = compatible_patients(model.forward, measured, about=PRESSURES)
-    distance = float(model.familiarity.distance(jnp.asarray(got.features[0])))
-    threshold = float(model.familiarity.threshold)
+    task, knowledge = learnt.task, learnt.knowledge
+    forward = getattr(learnt.method, "forward", None)
+    if not isinstance(forward, AbstractForward) or not isinstance(knowledge, ClipKnowledge):
+        raise ValueError(
+            f"{type(learnt.method).__name__} gives no parameters of a patient: build twins with "
+            "what PSSL learnt from clips"
+        )
+    familiarity = knowledge.familiarity
+    if familiarity is None:
+        raise ValueError("the encoder is not trained: its familiarity is unknown")
+    got = learnt.estimate(Clips.from_arrays(clip[None], task.format, [vitals]))
+    assert got.theta is not None and got.features is not None
+    theta, system = got.theta[0], task.system
+    p = task.box.complete(jnp.asarray(theta))
+    solution = jax.jit(lambda p: record(system, p))(p)
+    simulated = {name: float(value) for name, value in read(system, solution).items()}
+    emulated = {name: float(values[0]) for name, values in got.readings.items()}
+    if about is None:
+        allowed = readable(system, forward(jnp.asarray(theta)))
+        about = [name for name in allowed if name not in task.measured]
+    compatible = compatible_patients(
+        forward, _with_errors(learnt, emulated, vitals), about=tuple(about)
+    )
+    distance = float(familiarity.distance(jnp.asarray(got.features[0])))
+    threshold = float(familiarity.threshold)
     warnings = []
     if not distance <= threshold:
         warnings.append(
             f"This clip looks unlike the clips the encoder was trained on (distance "
             f"{distance:.1f}, familiar up to {threshold:.1f}): do not rely on any number below."
         )
-    if not bool(orbit.success):
+    if not bool(solution.success):
         warnings.append(
             f"The simulation at these parameters did not settle into a beat (residual "
-            f"{float(orbit.stats.residual):.1e}): the simulated numbers mean nothing."
+            f"{float(solution.stats.residual):.1e}): the simulated numbers mean nothing."
         )
-    gap = abs(float(got.EF[0]) - simulated["EF"])
-    if not gap <= LARGEST_EF_GAP:
-        warnings.append(
-            f"Emulator and simulation disagree by {gap:.1f} EF points: believe the simulation."
-        )
+    for name, value in emulated.items():
+        gap, unit = abs(value - simulated[name]), system.readings()[name].unit
+        if not gap <= LARGEST_GAP * learnt.validation[f"{name}_error"]:
+            warnings.append(
+                f"Forward model and simulation disagree by {gap:.2g} {unit} about {name}: believe "
+                "the simulation."
+            )
     return Twin(
+        system=system,
+        box=task.box,
         theta=theta,
         parameters=p,
-        emulated={name: float(getattr(got, name)[0]) for name in ("EDV", "ESV", "EF")},
-        orbit=orbit,
+        emulated=emulated,
+        solution=solution,
         readings=simulated,
         compatible=compatible,
         distance=distance,
@@ -132,37 +153,46 @@ def build_twin(
     )
 
 
-def describe(twin: Twin, model: PSSL) -> dict[str, Any]:
+def _with_errors(
+    learnt: Learnt[ClipTask, Clips], emulated: dict[str, float], vitals: Vitals
+) -> dict[str, tuple[float, float]]:
+    """What was measured of the patient, with the method's validation errors.
+
+    EF follows from the two volumes, and would say the same again.
+    """
+    measured = {name: emulated[name] for name in ("EDV", "ESV")}
+    measured |= {name: getattr(vitals, name) for name in learnt.task.vitals}
+    return {name: (value, learnt.validation[f"{name}_error"]) for name, value in measured.items()}
+
+
+def describe(twin: Twin) -> dict[str, Any]:
     """A twin as JSON allows it, every number with its unit."""
-    low_high = twin.compatible.intervals
-    known = model.forward.system.readings()
-    parameters = {
-        spec.name: {
-            "value": float(value),
-            "unit": spec.unit,
-            "meaning": spec.meaning,
-            "compatible": low_high[spec.name],
-            "narrowing": twin.compatible.narrowing[spec.name],
-        }
-        for spec, value in zip(model.box.specs, twin.theta, strict=True)
-    }
-    simulated = {
-        name: {"value": value, "unit": known[name].unit} for name, value in twin.readings.items()
-    }
-    for name in PRESSURES:
-        simulated[name] |= {
-            "compatible": low_high[name],
-            "narrowing": twin.compatible.narrowing[name],
-        }
+    intervals, narrowing = twin.compatible.intervals, twin.compatible.narrowing
+    units = {name: one.unit for name, one in twin.system.readings().items()}
+
+    def compatible(name: str) -> dict[str, Any]:
+        if name not in intervals:
+            return {}
+        return {"compatible": intervals[name], "narrowing": narrowing[name]}
+
+    def readings(values: dict[str, float]) -> dict[str, dict[str, Any]]:
+        return {name: {"value": value, "unit": units[name]} for name, value in values.items()}
+
+    simulated = readings(twin.readings)
     return {
         "warnings": list(twin.warnings),
-        "parameters": parameters,
-        "emulated": {
-            name: {"value": value, "unit": known[name].unit}
-            for name, value in twin.emulated.items()
+        "parameters": {
+            spec.name: {
+                "value": float(value),
+                "unit": spec.unit,
+                "meaning": spec.meaning,
+                **compatible(spec.name),
+            }
+            for spec, value in zip(twin.box.specs, twin.theta, strict=True)
         },
-        "simulated": simulated,
-        "converged": bool(twin.orbit.success),
+        "emulated": readings(twin.emulated),
+        "simulated": {name: entry | compatible(name) for name, entry in simulated.items()},
+        "converged": bool(twin.solution.success),
         "familiarity": {"distance": twin.distance, "threshold": twin.threshold},
         "note": (
             "Research use only. `compatible` is the central 90% of the patients of the box whose "
@@ -172,20 +202,26 @@ def describe(twin: Twin, model: PSSL) -> dict[str, Any]:
     }
 
 
-def summary(twin: Twin, model: PSSL) -> str:
+def summary(twin: Twin) -> str:
     """A twin as a short table for the terminal."""
-    known = model.forward.system.readings()
+    units = {name: one.unit for name, one in twin.system.readings().items()}
     lines = [f"WARNING: {warning}" for warning in twin.warnings]
-    lines.append(f"{'':12}{'value':>10}  {'unit':<12}{'same volumes (90%)':>22}  narrowing")
-    for spec, value in zip(model.box.specs, twin.theta, strict=True):
-        low, high = twin.compatible.intervals[spec.name]
-        lines.append(
-            f"{spec.name:12}{value:10.4g}  {spec.unit:<12}{f'{low:.3g} – {high:.3g}':>22}"
-            f"  {twin.compatible.narrowing[spec.name]:.2f}"
-        )
+    lines.append(f"{'':14}{'value':>10}  {'unit':<12}{'same volumes (90%)':>22}  narrowing")
+
+    def compatible(name: str) -> str:
+        if name not in twin.compatible.intervals:
+            return ""
+        low, high = twin.compatible.intervals[name]
+        return f"{f'{low:.3g} – {high:.3g}':>22}  {twin.compatible.narrowing[name]:.2f}"
+
+    for spec, value in zip(twin.box.specs, twin.theta, strict=True):
+        lines.append(f"{spec.name:14}{value:10.4g}  {spec.unit:<12}{compatible(spec.name)}")
     for name, value in twin.emulated.items():
-        unit = known[name].unit
-        lines.append(f"{name:12}{value:10.4g}  {unit:<12}re-simulated {twin.readings[name]:.4g}")
-    for name in ("output", "P_lv_max", "systolic", "diastolic"):
-        lines.append(f"{name:12}{twin.readings[name]:10.4g}  {known[name].unit:<12}simulated")
+        again = twin.readings[name]
+        lines.append(f"{name:14}{value:10.4g}  {units[name]:<12}re-simulated {again:.4g}")
+    for name, value in twin.readings.items():
+        if name not in twin.emulated:
+            lines.append(
+                f"{name:14}{value:10.4g}  {units[name]:<12}{compatible(name) or 'simulated'}"
+            )
     return "\n".join(lines)

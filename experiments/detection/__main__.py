@@ -1,4 +1,4 @@
-"""`python -m experiments.detection`."""
+"""Command line of the experiment: `python -m experiments.detection`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from experiments.detection.settings import PRESETS, Config
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """All of it; imported here, so that --help answers at once."""
+    """Run the experiment. The import is local, so that --help is fast."""
     from experiments.detection.cells import experiment
 
     return experiment(config, run)

@@ -1,14 +1,13 @@
-"""Twins of one cohort, by every variant and seed; who is ill is asked of them afterwards."""
+"""Training of twins for every variant and seed, and detection of disease from them."""
 
 import time
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from experiments.detection.cohort import describe_cohort, make_diseased_phantoms, read_diagnoses
 from experiments.detection.figures import draw_figures
-from experiments.detection.scores import Learnt, recovery, score
+from experiments.detection.scores import Answers, recovery, score
 from experiments.detection.settings import Config
 from experiments.detection.table import write_scores
 from jaxtwin.commands.clips import check_splits, decode
@@ -18,11 +17,11 @@ from jaxtwin.commands.tables import write_table
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import read_echonet, read_theta
 from jaxtwin.data.vitals import VitalName, pick_vitals
-from jaxtwin.encoders.create import create_encoder
 from jaxtwin.forward.emulator import Emulator
-from jaxtwin.methods.clips import predict_cached, train_on_clips
-from jaxtwin.methods.pssl import PSSL, save_pssl
-from jaxtwin.models.left_heart import EIGHT
+from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
+from jaxtwin.methods.pssl_clips import PSSL
+from jaxtwin.methods.saving import save_learnt
+from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
 Variant = Literal["volumes", "vitals"]
 VARIANTS: dict[Variant, tuple[VitalName, ...]] = {
@@ -33,49 +32,35 @@ VARIANTS: dict[Variant, tuple[VitalName, ...]] = {
 
 def fill_cell(
     run: Run, cache: ClipCache, emulator: Emulator, variant: Variant, seed: int, config: Config
-) -> Learnt:
-    """Train one encoder, and keep what it says of every clip."""
+) -> Answers:
+    """Train one encoder and save its predictions for every clip."""
     folder = run.folder / "cells" / f"{variant}-{seed - config.seed}"
     kept = folder / "predictions.npz"
     if not kept.exists():
         vitals = VARIANTS[variant]
-        encoder = create_encoder(
-            config.encoder,
-            config.clips.format,
-            len(EIGHT.names),
-            beside=len(vitals),
-            key=jax.random.key(seed),
-        )
-        model = PSSL(
-            encoder=encoder,
-            forward=emulator,
-            format=config.clips.format,
-            name=config.encoder,
-            vitals=vitals,
-        )
-        fitted = train_on_clips(
-            model,
-            cache,
-            config.training,
-            folder=folder,
-            description={"data": str(config.data or "phantom"), "variant": variant},
+        learnt = PSSL(forward=emulator, encoder=config.encoder, config=config.training).learn(
+            ClipTask(LeftHeart(), EIGHT, config.clips.format, vitals),
+            Clips.from_split(cache, "TRAIN"),
+            Clips.from_split(cache, "VAL"),
             seed=seed,
+            folder=folder,
             resume=True,
         )
-        save_pssl(folder / "encoder", fitted.model, fitted.validation)
-        got = predict_cached(fitted.model, cache, np.arange(len(cache.records)))
-        assert got.theta is not None
+        save_learnt(folder / "encoder", learnt)
+        got = learnt.estimate(Clips(cache, np.arange(len(cache.records))))
+        assert got.theta is not None and got.features is not None
         Run(folder).json(
             "result",
             {
-                "validation": fitted.validation,
-                "best_step": fitted.best_step,
-                "training_seconds": fitted.seconds,
+                "validation": dict(learnt.validation),
+                "best_step": learnt.best_step,
+                "training_seconds": learnt.seconds,
                 **origin(),
             },
         )
         partial = folder / "predictions.partial.npz"
-        volumes = np.stack([got.EDV, got.ESV, got.EF], axis=1)
+        volumes = np.stack([got.readings[name] for name in VOLUMES], axis=1)
+        beside = [got.readings[name] for name in vitals]
         np.savez(
             partial,
             allow_pickle=False,
@@ -83,20 +68,20 @@ def fill_cell(
             theta=got.theta,
             features=got.features,
             volumes=volumes,
-            vitals=np.stack(got.vitals, axis=1) if vitals else np.zeros((len(volumes), 0)),
+            vitals=np.stack(beside, axis=1) if vitals else np.zeros((len(volumes), 0)),
         )
         partial.replace(kept)
     with np.load(kept, allow_pickle=False) as file:
         if file["names"].tolist() != [record.name for record in cache.records]:
             raise ValueError(
-                f"{kept} is about other clips than {config.data or 'the phantoms'} has now: choose "
+                f"{kept} was made from other clips than {config.data or 'the phantoms'}: choose "
                 "another --out"
             )
-        return Learnt(file["theta"], file["features"], file["volumes"], file["vitals"])
+        return Answers(file["theta"], file["features"], file["volumes"], file["vitals"])
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """Clips, twins, scores, figures."""
+    """Read the clips, learn the twins, score detection, and draw the figures."""
     began = time.monotonic()
     diagnoses: dict[str, str] = {}
     if config.data is not None and config.labels is not None:
@@ -106,15 +91,15 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         if dataset.skipped:
             first = dataset.skipped[0]
             print(
-                f"{len(dataset.skipped)} clips of {config.data} are refused, the first: "
+                f"{len(dataset.skipped)} clips of {config.data} are skipped, the first: "
                 f"{first.name}: {first.reason}"
             )
         records = dataset.records
         describe_cohort(records, diagnoses, config.healthy)
         if unmatched := sorted(set(diagnoses) - {record.name for record in records}):
             print(
-                f"{len(unmatched)} patients of {config.labels} have no usable clip, "
-                f"{unmatched[0]} the first"
+                f"{len(unmatched)} patients of {config.labels} have no usable clip, the first: "
+                f"{unmatched[0]}"
             )
     emulator, emulator_errors = obtain_emulator(
         run.folder, EIGHT, config.emulator, seed=config.seed
@@ -136,16 +121,16 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         print(
             f"not every clip has {', '.join(missing)} in FileList.csv ({len(without)} of "
             f"{len(cache.records)} lack one, the first: {cache.records[without[0]].name}): twins "
-            "are learnt from volumes alone; remove those clips' rows to use the others' vitals"
+            "are learnt from volumes alone; remove the rows of those clips to use vital signs"
         )
         variants.remove("vitals")
-    learnt: dict[str, list[Learnt]] = {}
+    learnt: dict[str, list[Answers]] = {}
     for variant in variants:
         for seed in range(config.seed, config.seed + config.seeds):
             print(f"twins from {variant}, seed {seed}")
             one = fill_cell(run, cache, emulator, variant, seed, config)
             learnt.setdefault(variant, []).append(one)
-            # What experiments.trial and experiments.lvad take as --twins.
+            # Can be given as --twins to experiments.trial and experiments.lvad.
             test = cache.split("TEST")
             write_table(
                 run.folder / "cells" / f"{variant}-{seed - config.seed}" / "predictions.csv",

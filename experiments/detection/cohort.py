@@ -1,4 +1,4 @@
-"""The clinic's cohort: its clips, and what was diagnosed."""
+"""The cohort's clips and diagnoses."""
 
 import csv
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
 
 def make_diseased_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: int) -> None:
-    """Draw a clinic's cohort, measure and render it, and write it with its diagnoses.
+    """Draw a cohort with diseases, simulate measurements, render clips, and write everything.
 
     Args:
-        folder: Where, in EchoNet-Dynamic's layout; a complete cohort that is there is kept.
-        clips: How many for training, validation and test.
-        seed: Of patients, instruments, nuisances and noise.
+        folder: Output folder, in EchoNet-Dynamic's layout. An existing complete cohort is kept.
+        clips: Number of clips for training, validation and test.
+        seed: Seed for patients, measurement errors, views and noise.
     """
     if (folder / "FileList.csv").exists():
         return
@@ -41,7 +41,7 @@ def make_diseased_phantoms(folder: Path, clips: tuple[int, int, int], *, seed: i
 
 
 def read_diagnoses(path: Path) -> dict[str, str]:
-    """Each patient's diagnosis, from a CSV file with the columns patient and diagnosis.
+    """Read each patient's diagnosis from a CSV file with the columns patient and diagnosis.
 
     Raises:
         ValueError: If there is no such file, it lacks a column, or a patient has two diagnoses.
@@ -64,8 +64,8 @@ def read_diagnoses(path: Path) -> dict[str, str]:
         name = name[:-4] if name.lower().endswith(".avi") else name
         if found.get(name, diagnosis) != diagnosis:
             raise ValueError(
-                f"--labels {path}: {name} is listed as {found[name]} and as {diagnosis}; keep the "
-                "diagnosis that you want to find"
+                f"--labels {path}: {name} is listed as {found[name]} and as {diagnosis}; keep only "
+                "the diagnosis to be detected"
             )
         found[name] = diagnosis
     unknown = {"", "na", "nan", "none", "unknown"}
@@ -73,11 +73,11 @@ def read_diagnoses(path: Path) -> dict[str, str]:
 
 
 def describe_cohort(records: Sequence[Record], diagnoses: dict[str, str], healthy: str) -> Seen:
-    """What is known of the clips' patients.
+    """Collect the measurements and diagnoses of the clips' patients.
 
     Raises:
-        ValueError: If there are too few training clips, or nobody of the test clips is healthy, or
-            nobody is ill.
+        ValueError: If there are too few training clips, or the test clips have no healthy or no
+            ill patients.
     """
     diagnosis = np.array([diagnoses.get(record.name, "") for record in records])
     split = np.array([record.split for record in records])
@@ -89,14 +89,14 @@ def describe_cohort(records: Sequence[Record], diagnoses: dict[str, str], health
     tested = sorted(set(diagnosis[split == "TEST"]) - {""})
     few = {name for name in tested if np.sum(diagnosis[split == "TEST"] == name) < LEAST_ILL}
     for name in sorted(few):
-        print(f"{name}: fewer than {LEAST_ILL} TEST clips, too few to say anything; left out")
+        print(f"{name}: fewer than {LEAST_ILL} TEST clips, too few to evaluate; left out")
     diagnosis[np.isin(diagnosis, list(few))] = ""
     tested = [name for name in tested if name not in few]
     if healthy not in tested or len(tested) < 2:
         raise ValueError(
             f"diagnoses of the TEST clips: {', '.join(tested) or 'none'}; expected {healthy!r} "
-            "(--healthy says what yours are called) and at least one disease, each of at least "
-            f"{LEAST_ILL} clips; a patient in the file is a clip's name in FileList.csv"
+            "(set another name with --healthy) and at least one disease, each with at least "
+            f"{LEAST_ILL} clips; patients in the labels file are clip names in FileList.csv"
         )
     numbers = np.array([(r.edv, r.esv, ejection_fraction(r.edv, r.esv)) for r in records])
     return Seen(

@@ -1,4 +1,4 @@
-"""The figures of `experiments.detection`."""
+"""Figures of `experiments.detection`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.detection.scores import SCORES, TITLES, Learnt, Seen, areas_shown
+from experiments.detection.scores import SCORES, TITLES, Answers, Seen, areas_shown
 from jaxtwin import plotting
 from jaxtwin.analysis.detection import auroc
 from jaxtwin.analysis.metrics import Interval
@@ -22,10 +22,10 @@ def draw_figures(
     run: Run,
     rows: Sequence[Mapping[str, Any]],
     seen: Seen,
-    learnt: Mapping[str, Sequence[Learnt]],
+    learnt: Mapping[str, Sequence[Answers]],
     truth: np.ndarray | None,
 ) -> None:
-    """AUROCs by source, what each disease moves, and loops of mitral stenosis."""
+    """Draw AUROCs by source, the parameters each disease changes, and mitral stenosis loops."""
     run.figure("detection", draw_areas(rows, seen))
     tables = {TITLES[f"twin {name}"]: cells[0].theta for name, cells in learnt.items()}
     if truth is not None:
@@ -36,7 +36,7 @@ def draw_figures(
 
 
 def draw_areas(rows: Sequence[Mapping[str, Any]], seen: Seen) -> Figure:
-    """A panel a disease, a line a source."""
+    """Draw AUROCs with one panel per disease and one row per source."""
     cells = areas_shown(rows, seen.healthy)
     names = list(dict.fromkeys(row["source"] for row in rows))
     figure = Figure(figsize=(3 + 3.2 * len(seen.diseases), 5.5), layout="constrained")
@@ -53,7 +53,7 @@ def draw_areas(rows: Sequence[Mapping[str, Any]], seen: Seen) -> Figure:
 
 
 def draw_moves(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
-    """How far each parameter of the ill lies above (red) or below (blue) that of the healthy."""
+    """Draw the shift of each parameter from healthy to ill: above (red) or below (blue)."""
     figure = Figure(figsize=(1.5 + 4.2 * len(tables), 2.8), layout="constrained")
     axes = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
     healthy = seen.tested & (seen.diagnosis == seen.healthy)
@@ -73,7 +73,7 @@ def draw_moves(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
 
 
 def draw_loops(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
-    """Mean loops with and without mitral stenosis, and what theory says of one heart."""
+    """Draw mean loops with and without mitral stenosis, and the theoretical loops of one heart."""
     figure = Figure(figsize=(4.2 * (1 + len(tables)), 4), layout="constrained")
     axes: list[Axes] = list(figure.subplots(1, 1 + len(tables), sharex=True, sharey=True))
     for ax, (title, theta) in zip(axes, tables.items(), strict=False):
@@ -93,7 +93,7 @@ def draw_loops(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
         for name, heart in ((seen.healthy, middle), ("mitral stenosis", narrow))
     }
     _loops(axes[-1], lines)
-    axes[-1].set_title("theory: one heart, its valve narrowed", fontsize="medium")
+    axes[-1].set_title("theory: one heart with a narrowed valve", fontsize="medium")
     lines = [line for ax in axes for line in ax.lines]
     right = max(float(np.max(line.get_xdata())) for line in lines)
     top = max(float(np.max(line.get_ydata())) for line in lines)

@@ -1,4 +1,4 @@
-"""How well disease is found in twins, and in what stands beside them."""
+"""Scores of disease detection from twins and from other sources of information."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,9 +23,9 @@ from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
 MARKERS = {disease.name: disease.marker for disease in DISEASES if disease.marker is not None}
 MEASURED_MARKERS = {"reduced contractility": ("EF", -1), "hypertension": ("systolic", 1)}
-# Bulk and groups of features and curves are sought in so many principal components.
+# Number of principal components of features and curves used to find outliers and groups.
 COMPONENTS = 8
-# What the others' areas are compared with, patient by patient.
+# Sources with which the areas of the others are compared, patient by patient.
 BESIDE = ("EF", "measured")
 SCORES = ("its parameter", "outlier", "group", "told")
 TITLES = {
@@ -43,14 +43,14 @@ EVERYONE = "everyone else"
 
 
 class Seen(NamedTuple):
-    """What is known of the patients, clip by clip.
+    """Measurements and diagnoses of the patients, one entry per clip.
 
     Attributes:
         split: TRAIN, VAL or TEST.
-        diagnosis: "" where nobody made one.
-        healthy: What the healthy are called.
-        volumes: EDV and ESV [mL], EF [%], as read.
-        vitals: The fields of `Vitals`, as measured.
+        diagnosis: Diagnosis, or "" if there is none.
+        healthy: Diagnosis of the healthy patients.
+        volumes: Measured EDV and ESV [mL] and EF [%].
+        vitals: Measured vital signs, the fields of `Vitals`.
     """
 
     split: np.ndarray
@@ -61,23 +61,23 @@ class Seen(NamedTuple):
 
     @property
     def tested(self) -> np.ndarray:
-        """Clips that are scored."""
+        """Mask of the clips that are scored."""
         return (self.split == "TEST") & (self.diagnosis != "")
 
     @property
     def diseases(self) -> list[str]:
-        """Of the clips that are scored."""
+        """Diseases among the clips that are scored."""
         return sorted(set(self.diagnosis[self.tested]) - {self.healthy})
 
 
-class Learnt(NamedTuple):
-    """What one encoder says, clip by clip.
+class Answers(NamedTuple):
+    """Predictions of one encoder, one entry per clip.
 
     Attributes:
         theta: The eight parameters.
-        features: Of the clip.
-        volumes: EDV and ESV [mL], EF [%], emulated at θ.
-        vitals: Those of the model, likewise.
+        features: The encoder's features.
+        volumes: EDV and ESV [mL] and EF [%], emulated at θ.
+        vitals: The vital signs used by the model, emulated at θ.
     """
 
     theta: Float[np.ndarray, "clip free"]
@@ -87,12 +87,12 @@ class Learnt(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Numbers of every clip in which disease is sought.
+    """Values of every clip from which disease is detected.
 
     Attributes:
-        values: One table a seed.
-        columns: Their names.
-        whole: All that there is, where values are only principal components of it.
+        values: One table per seed.
+        columns: Names of the tables' columns.
+        whole: The complete values, if `values` are only their principal components.
     """
 
     values: list[Float[np.ndarray, "clip value"]]
@@ -100,7 +100,7 @@ class Source(NamedTuple):
     whole: list[Float[np.ndarray, "clip whole"]] | None = None
 
     def marker(self, disease: str) -> tuple[str, int] | None:
-        """The column that the disease moves, and where to."""
+        """Return the column that the disease changes and the sign of the change, or None."""
         for markers in (MARKERS, MEASURED_MARKERS):
             marker = markers.get(disease)
             if marker is not None and marker[0] in self.columns:
@@ -109,15 +109,15 @@ class Source(NamedTuple):
 
 
 def _components(table: np.ndarray, seen: Seen) -> np.ndarray:
-    """The leading principal components of a wide table, found on training clips."""
+    """Return the leading principal components of a wide table, fitted to training clips."""
     training = table[seen.split == "TRAIN"]
     return PCA(min(COMPONENTS, len(training) - 1), random_state=0).fit(training).transform(table)
 
 
 def sources(
-    seen: Seen, learnt: Mapping[str, Sequence[Learnt]], truth: np.ndarray | None
+    seen: Seen, learnt: Mapping[str, Sequence[Answers]], truth: np.ndarray | None
 ) -> dict[str, Source]:
-    """Everything in which disease is sought, by name."""
+    """Return all sources from which disease is detected, by name."""
     found = {
         "EF": Source([seen.volumes[:, 2:]], ("EF",)),
         "volumes": Source([seen.volumes[:, :2]], ("EDV", "ESV")),
@@ -127,7 +127,7 @@ def sources(
         found["measured"] = Source([both], ("EDV", "ESV", *Vitals._fields))
     for variant, cells in learnt.items():
         whole = [one.features.astype(float) for one in cells]
-        if variant == "vitals":  # As the encoder's head sees them.
+        if variant == "vitals":  # The inputs of the encoder's head.
             whole = [np.concatenate([w, seen.vitals], axis=1) for w in whole]
         found[f"features {variant}"] = Source([_components(w, seen) for w in whole], (), whole)
     for variant, cells in learnt.items():
@@ -143,7 +143,10 @@ def sources(
 
 
 def _told(source: Source, seen: Seen) -> list[dict[str, np.ndarray]]:
-    """Of each seed, how likely tested clips have each diagnosis, told those of TRAIN and VAL."""
+    """Return each seed's probabilities of every diagnosis, from a classifier.
+
+    The classifier is trained on TRAIN and VAL clips and evaluated on the tested clips.
+    """
     labelled = (seen.split != "TEST") & (seen.diagnosis != "")
     diagnosis = seen.diagnosis[labelled].tolist()
     if len(set(diagnosis)) < 2:
@@ -153,9 +156,10 @@ def _told(source: Source, seen: Seen) -> list[dict[str, np.ndarray]]:
 
 
 def _named(groups: list[np.ndarray], seen: Seen, disease: str) -> np.ndarray | None:
-    """Of each seed, the group that holds the disease most clearly among the other splits' labels.
+    """Return each seed's membership in the group that best matches a disease.
 
-    None where nobody there has it.
+    The group is chosen by the diagnoses of TRAIN and VAL clips. If none of them has the disease,
+    the result is None.
     """
     named = (seen.split != "TEST") & (seen.diagnosis != "")
     ill = seen.diagnosis == disease
@@ -169,12 +173,13 @@ def _named(groups: list[np.ndarray], seen: Seen, disease: str) -> np.ndarray | N
 
 
 def score(
-    seen: Seen, learnt: Mapping[str, Sequence[Learnt]], truth: np.ndarray | None
+    seen: Seen, learnt: Mapping[str, Sequence[Answers]], truth: np.ndarray | None
 ) -> list[dict[str, Any]]:
-    """How well each disease is found in each source, as rows of a table.
+    """Score the detection of each disease from each source; return table rows.
 
-    Bulk and groups are fitted to TRAIN clips without labels; groups are named by the diagnoses of
-    TRAIN and VAL clips, which the told classifier learns from; TEST clips are scored.
+    Bulk and groups are fitted to TRAIN clips without labels. Groups are matched to diseases by the
+    diagnoses of TRAIN and VAL clips, on which the classifier ("told") is also trained. TEST clips
+    are scored.
     """
     training = seen.split == "TRAIN"
     diagnosis = seen.diagnosis[seen.tested]
@@ -229,14 +234,17 @@ def score(
 
 
 def _against(kind: str, healthy: str) -> str:
-    """Being unlike the bulk does not say what is wrong: the outliers' others are the healthy."""
+    """Return the group that patients with a disease are compared with.
+
+    Outlier scores do not distinguish diseases, so they are compared with the healthy only.
+    """
     return healthy if kind == "outlier" else EVERYONE
 
 
 def areas_shown(
     rows: Sequence[Mapping[str, Any]], healthy: str
 ) -> dict[tuple[str, str, str], Interval]:
-    """The areas that are shown, by disease, source and score."""
+    """Return the areas that are shown, by disease, source and score."""
     return {
         (row["disease"], row["source"], row["score"]): Interval(
             row["AUROC"], row["low"], row["high"]
@@ -247,9 +255,12 @@ def areas_shown(
 
 
 def recovery(
-    seen: Seen, learnt: Mapping[str, Sequence[Learnt]], truth: np.ndarray | None
+    seen: Seen, learnt: Mapping[str, Sequence[Answers]], truth: np.ndarray | None
 ) -> dict[str, Any]:
-    """Errors of the measured numbers on TEST clips, and ranks of the parameters where known."""
+    """Return the errors of measured values on TEST clips, and rank correlations of parameters.
+
+    Rank correlations need the true parameters.
+    """
     test = seen.split == "TEST"
     found: dict[str, Any] = {}
     for variant, cells in learnt.items():

@@ -15,7 +15,7 @@ from jaxtwin.commands.settings import (
 from jaxtwin.encoders.names import EncoderName
 from jaxtwin.training.settings import TrainingConfig
 
-# Of whom the bulk and the groups are sought.
+# Smallest number of training clips for fitting the bulk and the groups.
 LEAST_TRAINING = 32
 LEAST_TESTED = 40
 LEAST_ILL = 3
@@ -23,18 +23,18 @@ LEAST_ILL = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
-    """Find disease in twins that never met a diagnosis.
+    """Detect disease from twins that were learnt without diagnoses.
 
     Attributes:
-        data: A folder in EchoNet-Dynamic's layout; by default phantom clips are made.
-        labels: Diagnoses of its patients: a CSV file with the columns patient and diagnosis. Only
-            needed, and only allowed, with data.
-        healthy: What the labels call those who are not ill.
-        seeds: How many seeds each encoder is trained with.
-        emulator: The emulator that the encoders are trained through.
-        clips: The clips.
-        encoder: The default network or the paper's.
-        training: How the encoders are trained.
+        data: Data set in EchoNet-Dynamic's layout; by default phantom clips are rendered.
+        labels: Diagnoses of its patients: a CSV file with the columns patient and diagnosis.
+            Required with data, and not allowed without.
+        healthy: Diagnosis of healthy patients in the labels.
+        seeds: Number of seeds with which each encoder is trained.
+        emulator: Emulator through which the encoders are trained.
+        clips: Clips to learn from.
+        encoder: Encoder architecture: the default (tubelet) or the paper's (conv3d).
+        training: Training of the encoders.
     """
 
     data: Path | None = None
@@ -51,7 +51,7 @@ class Config(RunConfig):
         if (self.data is None) != (self.labels is None):
             raise ValueError(
                 f"--data {self.data} --labels {self.labels}: expected both or neither; phantom "
-                "clips have diagnoses of their own"
+                "clips have their own diagnoses"
             )
         if self.seeds < 1:
             raise ValueError(f"--seeds {self.seeds}: expected at least 1")

@@ -1,4 +1,4 @@
-"""The table of `experiments.detection`."""
+"""Table of `experiments.detection`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from jaxtwin.commands.tables import write_table
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
-    """The table as Markdown."""
+    """Return the table as Markdown."""
     cells = areas_shown(rows, seen.healthy)
     less = {
         (row["disease"], row["source"]): Interval(
@@ -37,12 +37,13 @@ def markdown(rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
     lines += [
         "",
         f"AUROC on {n} unseen clips with 95% bootstrap intervals over patients and seeds; 0.5 is "
-        "chance. *Its parameter*: the number that the disease moves, where there is one: the "
+        "chance. *Its parameter*: the value that the disease changes, if there is one: the "
         "circuit's parameter, EF, or the cuff's systolic pressure. *Outlier*: distance from the "
-        "bulk, the ill against the healthy. *Group*: found without labels, named by other "
-        "patients' diagnoses. *Told*: a classifier that learnt from other patients' diagnoses, "
-        "and its area less that of EF's on the same patients. All but the outliers against "
-        f"everyone else. Of fewer than {FEWEST} ill no interval is given.",
+        "bulk, for the ill against the healthy. *Group*: a cluster found without labels, matched "
+        "to the disease by other patients' diagnoses. *Told*: a classifier trained on other "
+        "patients' diagnoses; the last column is its area minus that of EF on the same patients. "
+        "All scores but the outliers are for the ill against everyone else. No interval is given "
+        f"for fewer than {FEWEST} ill patients.",
     ]
     return "\n".join(lines)
 
@@ -50,13 +51,13 @@ def markdown(rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
 def _cell(area: Interval | None, *, sign: str = "") -> str:
     if area is None or not np.isfinite(area.mean):
         return "–"
-    mean, low, high = np.round(area, 2) + 0.0  # No minus before a zero.
+    mean, low, high = np.round(area, 2) + 0.0  # Adding 0 turns -0 into 0.
     bounds = f" [{low:{sign}.2f}, {high:{sign}.2f}]" if np.isfinite(low) else ""
     return f"{mean:{sign}.2f}{bounds}"
 
 
 def write_scores(run: Run, rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
-    """CSV and Markdown; returns the latter."""
+    """Write the table as CSV and Markdown; return the Markdown."""
     write_table(run.folder / "detection.csv", {k: [row[k] for row in rows] for k in rows[0]})
     table = markdown(rows, seen)
     (run.folder / "detection.md").write_text(table + "\n")

@@ -1,4 +1,4 @@
-"""The figures of `experiments.methods`."""
+"""Figures of `experiments.methods`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from jaxtwin.commands.tables import read_table
 
 
 def draw_boxes(cells: Sequence[Cell], folder: Path) -> Figure:
-    """Errors of single patients at the middle noise, period known and not, as box plots."""
+    """Draw box plots of the patients' errors at the middle noise, period known and unknown."""
     noise = middle(cells)
     shown = {
         key: scores_of(group, folder)
@@ -30,7 +30,7 @@ def draw_boxes(cells: Sequence[Cell], folder: Path) -> Figure:
     figure = Figure(figsize=(12, 1.5 + 0.4 * len(shown)), layout="constrained")
     for ax, (name, label) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         lines = {}
-        # Both periods of one method beside each other.
+        # Known and unknown period of one method are adjacent.
         for method in dict.fromkeys(key[0] for key in shown):
             for known, words in ((True, ""), (False, ", period unknown")):
                 tables = shown.get((method, noise, known), [])
@@ -42,14 +42,15 @@ def draw_boxes(cells: Sequence[Cell], folder: Path) -> Figure:
 
 
 def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure | None:
-    """A success and a failure: the patients whom the PINN, if it is shown, met best and worst.
-
-    None where no method is left to be shown.
+    """Draw the patients with the smallest and the largest error of the PINN, if it is included.
 
     Args:
-        cells: Of the table, all finished.
-        folder: Of the run.
+        cells: Cells of the table, all finished.
+        folder: The run's folder.
         truth: Waveforms of the first seed's unseen patients.
+
+    Returns:
+        The figure, or None if there is no method to show.
     """
     left_out = (*ONCE, "supervised", "box_middle")
     places = {
@@ -71,7 +72,7 @@ def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure | N
         ):
             lines = {}
             for method, curves in found.items():
-                # At the parameters that were found, where there are any.
+                # Re-simulated at the estimated parameters, if the method estimates any.
                 for name in (f"{channel}_resimulated", channel):
                     if name in curves and TITLES[method] not in lines:
                         lines[TITLES[method]] = curves[name][patient]

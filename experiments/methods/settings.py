@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 from jaxtwin.commands.settings import TINY_EMULATOR, EmulatorConfig, EmulatorFlags, RunConfig
-from jaxtwin.methods.curves import CURVE_TRAINING
+from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
 MethodName = Literal[
@@ -24,21 +24,21 @@ MethodName = Literal[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
-    """Compare methods that see a volume curve.
+    """Compare methods that learn from a volume curve.
 
     Attributes:
-        methods: Which to compare.
-        noises: Standard deviations of the measurement's noise [mL].
-        seeds: How many seeds each is run with.
-        patients: Unseen patients a seed.
-        cohort: Patients to learn from, and to select by.
-        training: Of P-SSL and of the supervised network.
-        simulator_training: Of SSL through the simulator, whose steps take longer.
-        shared_training: Of the shared Neural ODE.
-        pinn_steps: Optimiser steps of each patient's PINN.
-        ode_steps: Optimiser steps of each patient's Neural ODE.
-        starts: Of the fit through the simulator.
-        emulator: The emulator of each seed.
+        methods: Methods to compare.
+        noises: Standard deviations of the measurement noise [mL].
+        seeds: Number of seeds for each method.
+        patients: Number of unseen patients per seed.
+        cohort: Number of patients for training and validation.
+        training: Training of P-SSL and of the supervised network.
+        simulator_training: Training of SSL through the simulator, whose steps take longer.
+        shared_training: Training of the shared Neural ODE.
+        pinn_steps: Number of optimiser steps of each patient's PINN.
+        ode_steps: Number of optimiser steps of each patient's Neural ODE.
+        starts: Number of starting points of the fit through the simulator.
+        emulator: Emulator of each seed.
     """
 
     methods: tuple[MethodName, ...] = get_args(MethodName)

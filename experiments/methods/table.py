@@ -1,4 +1,4 @@
-"""The table of `experiments.methods`: its cells, and what is made of them."""
+"""Table of `experiments.methods`: its cells and their summary."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,16 +24,16 @@ TITLES: dict[str, str] = {
     "supervised": "supervised regression",
     "box_middle": "the middle of the box",
 }
-# What the paper does differently, and what tells two causes apart, shown once: at the middle noise,
-# with the period known.
+# Variants that follow the paper, or that separate two causes. They are only run at the middle noise
+# with known period.
 ONCE: tuple[MethodName, ...] = ("pssl_brief", "pinn_plain", "neural_ode_blind")
 SAMPLES = 60
-# A curve this far from the truth is no twin of its patient [mL].
+# Error of the volume curve above which an estimate counts as failed [mL].
 LOST = 20.0
 
 
 class Cell(NamedTuple):
-    """One entry of the table."""
+    """One cell of the table."""
 
     method: MethodName
     noise: float
@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its folder's name."""
+        """Name of the cell's folder."""
         period = "known" if self.known else "unknown"
         return f"{self.method}-noise{self.noise:g}-{period}-{self.seed}"
 
@@ -59,19 +59,19 @@ COLUMNS = {
 }
 
 
-# Errors that are also given beside those of one method, patient by patient.
+# Errors that are also compared with those of one method, patient by patient.
 PAIRED = ("EF_error", "EF_resimulated", "P_lv_resimulated")
 BESIDE: MethodName = "pssl"
 
 
 def summarise(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
-    """One row a method, noise and period, over all seeds' patients."""
+    """Return one row per method, noise and period, over the patients of all seeds."""
     found = groups(cells)
     return [_row(group, found.get((BESIDE, *key[1:]), []), folder) for key, group in found.items()]
 
 
 def groups(cells: Sequence[Cell]) -> dict[tuple[str, float, bool], list[Cell]]:
-    """The seeds' cells of each method, noise and period: known first, by noise, by method."""
+    """Group cells by method, noise and period, sorted by period (known first) and noise."""
     found: dict[tuple[str, float, bool], list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: (not cell.known, cell.noise)):
         found.setdefault(cell[:3], []).append(cell)
@@ -79,7 +79,7 @@ def groups(cells: Sequence[Cell]) -> dict[tuple[str, float, bool], list[Cell]]:
 
 
 def scores_of(cells: Sequence[Cell], folder: Path) -> list[dict[str, np.ndarray]]:
-    """Each cell's errors of single patients."""
+    """Return the patients' errors of each cell."""
     return [read_table(folder / "cells" / cell.name / "scores.csv") for cell in cells]
 
 
@@ -114,7 +114,7 @@ def _row(cells: Sequence[Cell], beside: Sequence[Cell], folder: Path) -> dict[st
     judged = [name for name in ("V_lv_resimulated", "V_lv_error") if name in tables[0]]
     if judged:
         curves = np.concatenate([table[judged[0]] for table in tables])
-        row["failures"] = int(np.sum(~(curves <= LOST)))  # NaN has failed too.
+        row["failures"] = int(np.sum(~(curves <= LOST)))  # NaN counts as failed.
     else:
         row["failures"] = sum(fact["failed"] for fact in facts)
     for name in ("steps", "training_seconds", "seconds"):
@@ -123,13 +123,13 @@ def _row(cells: Sequence[Cell], beside: Sequence[Cell], folder: Path) -> dict[st
 
 
 def middle(cells: Sequence[Cell]) -> float:
-    """The middle one of the noises, at which figures are drawn."""
+    """Return the middle noise level, at which figures are drawn."""
     noises = sorted({cell.noise for cell in cells})
     return noises[len(noises) // 2]
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table as Markdown, one block a noise and period."""
+    """Return the table as Markdown, with one block per noise and period."""
     lines = []
     for period, noise in dict.fromkeys((row["period"], row["noise"]) for row in rows):
         lines += [
@@ -155,12 +155,12 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             )
         lines.append("")
     lines.append(
-        "Means over all seeds' patients of absolute errors (EF, θ) and root-mean-square errors "
-        "(curves), with 95% bootstrap intervals over seeds and their patients; who has no answer "
-        "is left out of them, and is a failure. So is, where the method has a curve, one more than "
-        f"{LOST:g} mL from the truth (re-simulated, where it has parameters). θ over the "
-        "parameters that are not known. Steps: of training on the cohort. Seconds: median over "
-        "seeds of training and of all patients of a seed, compilation included; the emulator's own "
-        "come on top, once."
+        "Means over the patients of all seeds of absolute errors (EF, θ) and root-mean-square "
+        "errors (curves), with 95% bootstrap intervals over seeds and their patients. Patients "
+        "without an estimate are excluded and count as failures, as do patients whose volume "
+        f"curve (re-simulated, if the method estimates parameters) is more than {LOST:g} mL from "
+        "the truth. θ: over the parameters that are not known. Steps: training steps on the "
+        "cohort. Seconds: median over seeds of the time for training and all patients of a seed, "
+        "including compilation but not the emulator, which is trained once."
     )
     return "\n".join(lines)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from jaxtwin.commands.settings import TINY_EMULATOR, EmulatorConfig, EmulatorFlags, RunConfig
-from jaxtwin.methods.curves import CURVE_TRAINING
+from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
 SystemName = Literal[
@@ -26,11 +26,11 @@ class Config(RunConfig):
     """Learn twins of any model from one of its curves.
 
     Attributes:
-        system: Which model, or all of them.
-        emulator: The emulator of each model.
-        cohort: Patients to learn from, to select by, and to be judged on.
-        training: Of the encoder.
-        starts: Of the fit through the simulator.
+        system: Model to study, or all of them.
+        emulator: Emulator of each model.
+        cohort: Number of patients for training, validation and test.
+        training: Training of the encoder.
+        starts: Number of starting points of the fit through the simulator.
     """
 
     system: Literal[SystemName, "all"] = "left_heart"
@@ -42,7 +42,7 @@ class Config(RunConfig):
     def __post_init__(self):
         super().__post_init__()
         if min(self.cohort) < 3:
-            raise ValueError(f"--cohort {self.cohort}: expected at least 3 patients for each part")
+            raise ValueError(f"--cohort {self.cohort}: expected at least 3 patients in each split")
 
 
 PRESETS = {

@@ -1,4 +1,4 @@
-"""What is measured of each model, and what is asked for."""
+"""The study of each model: its measured curve and hidden outputs."""
 
 import dataclasses
 from typing import Any, get_args
@@ -20,7 +20,7 @@ from jaxtwin.physics.quantity import output_quantities
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is measured of a model, and what is asked for.
+    """A model's measurement and the labels of its figures.
 
     Attributes:
         task: The measurement.
@@ -32,7 +32,7 @@ class Study:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The task's channels with their units, for axes."""
+        """Axis labels of the task's channels, with units."""
         known = output_quantities(self.task.system)
         return {
             channel: f"{'hidden ' * (channel in self.task.hidden)}{channel} [{known[channel].unit}]"
@@ -41,13 +41,13 @@ class Study:
 
 
 def heart(system: Any, box: Any) -> Study:
-    """A ventricle's volume curve with a noise of 3 mL; the heart period is known."""
+    """Return the study of a ventricle's volume curve: noise of 3 mL, heart period known."""
     task = CurveTask(system, box, "V_lv", 0.2, ("P_lv", "P_ao"), known=("T_c",), noise=3.0)
     return Study(task)
 
 
 STUDIES: dict[SystemName, Study] = {
-    # Pressure scales with stroke volume: without a flow measured as well, R and C stay open.
+    # Pressure scales with stroke volume, so R and C are only identifiable if SV is known.
     "windkessel": Study(
         CurveTask(
             Windkessel(),
@@ -64,7 +64,7 @@ STUDIES: dict[SystemName, Study] = {
     "her": heart(Her(), REGURGITANT),
     "bjordalsbakke": heart(Bjordalsbakke(), SYSTEMIC),
     "left_heart": heart(LeftHeart(), SEVEN),
-    # An echo of the right ventricle; what a catheter would find is hidden.
+    # An echo of the right ventricle; pressures that need a catheter are hidden.
     "four_chambers": Study(
         CurveTask(
             FourChambers(),
@@ -84,7 +84,7 @@ STUDIES: dict[SystemName, Study] = {
         CurveTask(TwoLungs(), COMPARTMENTS, "q", 0.004, ("V_2", "P_2"), noise=0.02),
         "phase of the breath",
     ),
-    # A sample every six minutes; fasting values are measured before the test.
+    # One sample every six minutes; fasting values are measured before the test.
     "glucose": Study(
         CurveTask(
             GlucoseTest(), TWIN, "G", 0.5, ("I", "X"), samples=30, known=("G_b", "I_b"), noise=3.0

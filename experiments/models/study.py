@@ -1,7 +1,8 @@
-"""One model after the other: emulator, encoder, estimates, scores."""
+"""Studies of the models: emulator, encoder, estimates and scores."""
 
 import json
 import time
+import warnings
 from typing import Any, get_args
 
 import jax
@@ -21,17 +22,17 @@ from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.prior import BoxMiddle
 from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.scores import score_curves
-from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.physics.check import check_system
 
 
 def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
-    """All of it for one model; returns what goes into results.json."""
+    """Run the study of one model; return the content of its result.json."""
     task = STUDIES[name].task
     report = check_system(task.system)
     print(f"\n{report}")
     if report.problems:
-        raise ValueError(f"{name}: mend what the report says first")
+        raise ValueError(f"{name}: fix the problems in the report first")
     emulator, errors = learn_emulator(
         run.folder,
         task.system,
@@ -59,7 +60,10 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
         learnt = method.learn(
             task, training, validation, folder=run.folder, seed=config.seed, resume=True
         )
-        estimate = learnt.estimate(test)
+        with warnings.catch_warnings():
+            # The table shows how far off each patient is.
+            warnings.simplefilter("ignore", OutOfModelWarning)
+            estimate = learnt.estimate(test)
         seconds = time.monotonic() - began
         scores = score_curves(task, estimate, parts[2])
         rows[title] = {name: float(np.nanmean(values)) for name, values in scores.items()}
@@ -75,7 +79,7 @@ def study(name: SystemName, config: Config, run: Run) -> dict[str, Any]:
 
 
 def correlations(task: CurveTask, estimate: Estimate, truth: Cohort) -> dict[str, float]:
-    """Rank correlation of each learnt parameter with the truth."""
+    """Return the rank correlation of each learnt parameter with the truth."""
     theta, found = np.asarray(estimate.theta), {}
     for i, name in enumerate(task.box.names):
         if name not in task.known:
@@ -84,7 +88,7 @@ def correlations(task: CurveTask, estimate: Estimate, truth: Cohort) -> dict[str
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """One model, or all of them; those that an earlier call finished are kept."""
+    """Study one model, or all of them; models finished by an earlier call are kept."""
     names: tuple[SystemName, ...] = (
         get_args(SystemName) if config.system == "all" else (config.system,)
     )
@@ -94,7 +98,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         part.folder.mkdir(parents=True, exist_ok=True)
         if not (part.folder / "result.json").exists():
             part.json("result", study(name, config, part) | origin())
-            # Compiled programs pile up otherwise, until the system has no more memory maps to give.
+            # Otherwise compiled programs accumulate until the system runs out of memory maps.
             jax.clear_caches()
         results.append(json.loads((part.folder / "result.json").read_text()))
         run.written.append(part.folder / "twins.png")

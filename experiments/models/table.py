@@ -1,4 +1,4 @@
-"""The table of `experiments.models`, and the figure of each model."""
+"""Table of `experiments.models`, and the figure of each model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from experiments.models.studies import STUDIES, Study
 from jaxtwin import plotting
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.base import Estimate
+from jaxtwin.methods.scores import resimulate
 from jaxtwin.methods.tasks import Curves
 
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
-    """One row a model and method: what is measured, hidden and asked for, re-simulated."""
+    """Return the table as Markdown, with one row per model and method."""
     lines = [
         "| model | method | measured curve | hidden curves | θ [% of the box] | failed | s |",
         "|---|---|---|---|---|---|---|",
@@ -34,15 +34,15 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     lines += [
         "",
         "Means over unseen patients: root-mean-square error of each curve, re-simulated at the "
-        "parameters found, against the truth without noise; θ over the parameters that are not "
-        "known. Seconds: of training and all unseen patients, with compilation; the emulator's own "
-        "come on top, once.",
+        "estimated parameters, against the truth without noise; θ over the parameters that are "
+        "not known. Seconds: for training and all unseen patients, including compilation but not "
+        "the emulator, which is trained once.",
     ]
     return "\n".join(lines)
 
 
 def table(results: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """One row a model and method, by column."""
+    """Return the table's columns, with one row per model and method."""
     columns: dict[str, list[Any]] = {}
     for result in results:
         task = STUDIES[result["system"]].task
@@ -65,12 +65,12 @@ def table(results: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def draw(study: Study, estimate: Estimate, test: Curves, truth: Cohort) -> Figure:
-    """Three twins beside the patients they are of, and every parameter against the truth."""
+    """Draw the curves of three twins and of their patients, and all parameters, learnt and true."""
     task = study.task
     assert estimate.recording is not None
     emulated = estimate.recording.waveforms
-    theta = np.asarray(estimate.theta, np.float32)
-    again = simulate_cohort(task.system, task.box, theta, phases=task.samples)
+    assert estimate.recording is not None
+    theta, again = np.asarray(estimate.theta), resimulate(task, estimate)
     true = getattr(truth.recording.waveforms, task.channel)
     error = np.sqrt(np.mean((getattr(again.recording.waveforms, task.channel) - true) ** 2, axis=1))
     order = np.argsort(np.where(again.success, error, np.inf))

@@ -1,12 +1,11 @@
-"""The cells of the table: every method on every data set with every seed."""
+"""Cells of the table: every method, data set and seed."""
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments.table_ef.paper_emulator import obtain_paper_emulator
@@ -17,27 +16,21 @@ from jaxtwin.commands.clips import check_splits, decode
 from jaxtwin.commands.emulator import CHANNELS, PHASES, obtain_emulator
 from jaxtwin.commands.run import Run, origin
 from jaxtwin.commands.tables import write_table
-from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus, read_camus, write_split
 from jaxtwin.data.echonet import Record, Skipped, read_echonet
 from jaxtwin.data.phantom.cohort import make_phantoms
-from jaxtwin.encoders.create import create_encoder
-from jaxtwin.encoders.names import EncoderName
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.forward.simulator import Simulator
-from jaxtwin.methods.clips import (
-    AbstractClipModel,
-    cached_measurements,
-    predict_cached,
-    train_on_clips,
-)
-from jaxtwin.methods.pssl import PSSL
-from jaxtwin.methods.supervised import SupervisedClips
+from jaxtwin.methods.base import AbstractMethod
+from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
+from jaxtwin.methods.pssl_clips import PSSL
+from jaxtwin.methods.supervised_clips import SupervisedClips
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.training.settings import TrainingConfig
 
 
 def read_sets(config: Config, run: Run) -> list[DataSet]:
-    """Every data set that there is, checked before any work is done."""
+    """Read and check all data sets, then decode their clips."""
     found: list[tuple[str, tuple[Record, ...], tuple[Skipped, ...], dict[str, str]]] = []
     if config.echonet is not None:
         data = read_echonet(config.echonet)
@@ -60,7 +53,7 @@ def read_sets(config: Config, run: Run) -> list[DataSet]:
 
 
 def camus_with_split(config: Config, run: Run, folder: Path) -> Camus:
-    """CAMUS under the split that was given, or one that is drawn once and kept in the run."""
+    """Read CAMUS with the given split, or with one drawn once and saved in the run's folder."""
     kept = run.folder / "camus_split.csv"
     split = config.camus_split or (kept if kept.exists() else None)
     camus = read_camus(folder, split=split, seed=config.seed, frame_rate=config.camus_frame_rate)
@@ -70,17 +63,26 @@ def camus_with_split(config: Config, run: Run, folder: Path) -> Camus:
     return camus
 
 
-def create(
-    method: MethodName, cache: ClipCache, forwards: Mapping[str, AbstractForward], seed: int
-) -> AbstractClipModel:
-    """An untrained model of a method; one that gives θ has a forward model."""
-    name: EncoderName = "conv3d" if method == "supervised_conv3d" else "tubelet"
-    forward = forwards.get(method)
-    size = 3 if forward is None else len(SEVEN.names)
-    encoder = create_encoder(name, cache.format, size, key=jax.random.key(seed))
-    if forward is None:
-        return SupervisedClips.create(encoder, cache, name)
-    return PSSL(encoder=encoder, forward=forward, format=cache.format, name=name)
+Forwards = Mapping[str, AbstractForward]
+
+
+def _longer(training: TrainingConfig) -> TrainingConfig:
+    """Three times as many steps."""
+    # A longer schedule spends more steps at learning rates at which nothing improves.
+    return dataclasses.replace(training, steps=3 * training.steps, patience=3 * training.patience)
+
+
+METHODS: dict[MethodName, Callable[[TrainingConfig, Forwards], AbstractMethod[ClipTask, Clips]]] = {
+    "pssl": lambda training, forwards: PSSL(forward=forwards["pssl"], config=training),
+    "ssl_simulator": lambda training, forwards: PSSL(
+        forward=forwards["ssl_simulator"], config=training
+    ),
+    "supervised": lambda training, _: SupervisedClips(config=training),
+    "supervised_longer": lambda training, _: SupervisedClips(config=_longer(training)),
+    "supervised_conv3d": lambda training, _: SupervisedClips(encoder="conv3d", config=training),
+    "pssl_paper": lambda training, forwards: PSSL(forward=forwards["pssl_paper"], config=training),
+}
+"""How each method is made from the training's settings and the forward models."""
 
 
 def fill_cell(
@@ -88,49 +90,44 @@ def fill_cell(
     data: DataSet,
     method: MethodName,
     seed: int,
-    forwards: Mapping[str, AbstractForward],
+    forwards: Forwards,
     config: Config,
 ) -> None:
-    """Train one method with one seed, and write what it says of the test clips."""
+    """Train one method with one seed and write its predictions for the test clips."""
     if (folder / "result.json").exists():
         return
-    cache, cell, training = data.cache, Run(folder), config.training
-    if method == "supervised_longer":
-        # A longer schedule stays longer at rates where nothing improves.
-        training = dataclasses.replace(
-            training, steps=3 * training.steps, patience=3 * training.patience
-        )
-    began = time.monotonic()
-    fitted = train_on_clips(
-        create(method, cache, forwards, seed),
-        cache,
+    cell, began = Run(folder), time.monotonic()
+    training, validation, test = (
+        Clips.from_split(data.cache, name) for name in ("TRAIN", "VAL", "TEST")
+    )
+    learnt = METHODS[method](config.training, forwards).learn(
+        ClipTask(LeftHeart(), SEVEN, data.cache.format),
         training,
-        folder=folder,
-        description={"data": data.name, "method": method},
+        validation,
         seed=seed,
+        folder=folder,
         resume=True,
     )
-    test = cache.split("TEST")
-    got, true = predict_cached(fitted.model, cache, test), cached_measurements(cache, test)
+    got, true = learnt.estimate(test), test.measured()
     columns: dict[str, Any] = {
-        "patient": [data.patients[i] for i in test],
-        "clip": [cache.records[i].name for i in test],
-        **{f"{name}_true": getattr(true, name) for name in ("EDV", "ESV", "EF")},
-        **{name: getattr(got, name) for name in ("EDV", "ESV", "EF")},
+        "patient": [data.patients[i] for i in test.indices],
+        "clip": [record.name for record in test.records],
+        **{f"{name}_true": true[name] for name in VOLUMES},
+        **{name: got.readings[name] for name in VOLUMES},
     }
     if got.theta is not None:
         again = simulate_cohort(LeftHeart(), SEVEN, got.theta)
         columns["EF_resimulated"] = np.where(again.success, again.read(["EF"])["EF"], np.nan)
         columns |= dict(zip(SEVEN.names, got.theta.T, strict=True))
     write_table(folder / "predictions.csv", columns)
-    clips = fitted.steps * training.batch_size
+    clips = learnt.steps * config.training.batch_size
     cell.json(
         "result",
         {
-            "validation": fitted.validation,
-            "best_step": fitted.best_step,
+            "validation": dict(learnt.validation),
+            "best_step": learnt.best_step,
             "clips_seen": clips,
-            "training_seconds": fitted.seconds,
+            "training_seconds": learnt.seconds,
             "seconds_since_last_start": time.monotonic() - began,
             **origin(),
         },
@@ -138,7 +135,7 @@ def fill_cell(
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """All cells, then the tables."""
+    """Compute all cells, then write the tables."""
     sets = read_sets(config, run)
     emulator, emulator_errors = obtain_emulator(
         run.folder, SEVEN, config.emulator, seed=config.seed

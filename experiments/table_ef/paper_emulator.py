@@ -1,10 +1,11 @@
-"""The emulator as the paper has it: two volumes from one hidden layer, learnt on a grid.
+"""The paper's emulator: one hidden layer, trained on a grid, that returns EDV and ESV.
 
-Kuang et al., NeurIPS 2024: 250 ReLU units, trained by Adam for 20,000 steps on 3,840 grid points of
-the seven-parameter box, and never checked off the grid. Kinder here: the learning rate decays, and
-the step is chosen by points off the grid. How the points spread over the seven axes is our choice;
-volumes are the beat's extremes, as for every other method, where the paper's scripts read them at
-two fixed times. Kept to show what P-SSL owes to its emulator.
+Kuang et al., NeurIPS 2024, use 250 ReLU units, trained with Adam for 20,000 steps on 3,840 grid
+points of the seven-parameter box, and do not validate off the grid. This implementation differs in
+the paper's favour: the learning rate decays, and the step is selected on points off the grid. The
+distribution of the points over the seven axes is our choice. Volumes are the beat's extremes, as
+for every other method, while the paper's scripts read them at two fixed times. The comparison
+shows how much P-SSL depends on its emulator.
 """
 
 import dataclasses
@@ -34,15 +35,16 @@ GRID = (4, 5, 4, 3, 2, 2, 4)
 
 
 class PaperEmulator(AbstractForward):
-    """θ → EDV and ESV, and no waveform.
+    """An emulator of EDV and ESV, without waveforms.
 
     Attributes:
-        network: θ in its own units to both volumes [mL]. Scaled to [−1, 1] the same network is four
-            times worse off the grid (EDV 27 mL): its kinks then lie where the grid has no points.
-        system: The model that it stands for.
-        box: The box that it learnt.
-        channels: The volume alone.
-        phases: None: it gives extremes only.
+        network: Network from θ in its own units to both volumes [mL]. With θ scaled to [−1, 1], the
+            error off the grid is four times larger (EDV 27 mL), because the network's kinks then
+            lie where the grid has no points.
+        system: The emulated model.
+        box: The box on which it was trained.
+        channels: The volume only.
+        phases: 0, because it returns extremes only.
     """
 
     network: eqx.nn.MLP
@@ -76,13 +78,13 @@ def _volumes(cohort: Cohort) -> Float[np.ndarray, "patient 2"]:
 def obtain_paper_emulator(
     folder: Path, training: TrainingConfig, *, unseen: int, seed: int
 ) -> tuple[PaperEmulator, dict[str, float]]:
-    """Train it, or go on where a training in this folder was cut short.
+    """Train the paper's emulator, or resume an interrupted training.
 
     Args:
-        folder: For its state.
-        training: How; the paper's batch is the whole grid.
-        unseen: Sobol points of the box that it is selected by, and as many that it is measured on.
-        seed: Of its weights and of those points.
+        folder: Folder for the training's state.
+        training: Training settings; the batch is always the whole grid, as in the paper.
+        unseen: Number of Sobol points for validation; as many others are used to measure the error.
+        seed: Seed for the weights and the points.
 
     Returns:
         The emulator, and its mean errors on unseen points: EDV and ESV [mL], EF [points].

@@ -29,21 +29,22 @@ MethodName = Literal[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
-    """Compare methods that see clips.
+    """Compare methods that learn from clips.
 
     Attributes:
-        echonet: A folder in EchoNet-Dynamic's layout.
-        camus: A folder of the CAMUS data set, in either layout.
-        camus_split: A file that says which CAMUS patient is in which split; by default one is
-            drawn and written into the run's folder.
-        camus_frame_rate: Of CAMUS sequences whose cfg states none, as the older release's [1/s].
-        methods: Which to compare.
-        seeds: How many seeds each is run with.
-        training: Of every method alike; where the table says so, three times the steps.
-        clips: Phantom clips, and what clips of whole beats are brought to.
-        camus_format: What CAMUS's half beats are brought to: half a second.
-        emulator: The emulator that encoders are trained through.
-        paper_emulator: How the paper's is; its batch is its whole grid.
+        echonet: Data set in EchoNet-Dynamic's layout.
+        camus: Folder of the CAMUS data set, in either layout.
+        camus_split: Table with the split of each CAMUS patient; by default a split is drawn and
+            written to the run's folder.
+        camus_frame_rate: Frame rate [1/s] of CAMUS sequences whose cfg file has none, as in the
+            older release.
+        methods: Methods to compare.
+        seeds: Number of seeds for each method.
+        training: Training of all methods; one method has three times the steps.
+        clips: Phantom clips, and the format of clips of whole beats.
+        camus_format: Format of CAMUS's half beats, of half a second.
+        emulator: Emulator through which the encoders are trained.
+        paper_emulator: Training of the paper's emulator; its batch is the whole grid.
     """
 
     echonet: Path | None = None

@@ -1,4 +1,4 @@
-"""The table of `experiments.table_ef`: its rows, what is made of them, its figure."""
+"""Table and figure of `experiments.table_ef`."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from jaxtwin.commands.run import Run
 from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Skipped
-from jaxtwin.methods.clips import cached_measurements
+from jaxtwin.methods.clips import VOLUMES, Clips
 
 TITLES: dict[str, str] = {
     "pssl": "P-SSL (emulator)",
@@ -25,7 +25,7 @@ TITLES: dict[str, str] = {
     "pssl_paper": "P-SSL, emulator after the paper's",
     "median": "predicting the median",
 }
-# Whose EF error the others' stands beside.
+# Method with which the EF errors of the others are compared.
 BESIDE: MethodName = "supervised"
 # Errors on the real test sets as published, under other budgets and on other machines.
 PUBLISHED: dict[str, dict[str, float]] = {
@@ -38,13 +38,13 @@ PUBLISHED: dict[str, dict[str, float]] = {
 
 
 class DataSet(NamedTuple):
-    """Clips of one data set, all read.
+    """Decoded clips of one data set.
 
     Attributes:
         name: "phantom", "echonet" or "camus".
         cache: The clips.
-        patients: Whose each clip is: answers for several clips of one patient are averaged.
-        skipped: What could not be used.
+        patients: Patient of each clip. Predictions for clips of the same patient are averaged.
+        skipped: Clips that could not be used.
     """
 
     name: str
@@ -63,13 +63,13 @@ COLUMNS: dict[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {
 
 
 def by_patient(patients: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean of each patient's clips, patients in alphabetical order."""
+    """Return the mean over each patient's clips, with patients in alphabetical order."""
     names, place = np.unique(patients, return_inverse=True)
     return np.bincount(place, values, len(names)) / np.bincount(place, minlength=len(names))
 
 
 def errors(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Absolute errors of each patient, whose clips' answers are averaged first."""
+    """Return the absolute errors of each patient, after averaging predictions over clips."""
     patients = predictions["patient"]
     mean = {
         name: by_patient(patients, values)
@@ -83,7 +83,7 @@ def errors(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def summarise(
     methods: Sequence[MethodName], seeds: int, run: Run, sets: Sequence[DataSet]
 ) -> list[dict[str, Any]]:
-    """One row a data set and method: means over patients and seeds, with their intervals."""
+    """Return one row per data set and method: means over patients and seeds, with intervals."""
     rows = []
     for data in sets:
         seen: dict[str, list[dict[str, np.ndarray]]] = {}
@@ -98,12 +98,12 @@ def summarise(
                 seen[method] = found
                 rows.append(_row(data, method, found, facts))
         cache, test = data.cache, data.cache.split("TEST")
-        median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))[:3]]
-        true = cached_measurements(cache, test)
+        training = Clips.from_split(cache, "TRAIN").measured()
+        true = Clips(cache, test).measured()
         guess = {
             "patient": np.array([data.patients[i] for i in test]),
-            **{f"{k}_true": getattr(true, k) for k in ("EDV", "ESV", "EF")},
-            **{k: np.full(len(test), m) for k, m in zip(("EDV", "ESV", "EF"), median, strict=True)},
+            **{f"{name}_true": true[name] for name in VOLUMES},
+            **{name: np.full(len(test), np.median(training[name])) for name in VOLUMES},
         }
         seen["median"] = [errors(guess)]
         rows.append(_row(data, "median", seen["median"], []))
@@ -118,9 +118,9 @@ def summarise(
 def _difference(
     found: list[dict[str, np.ndarray]], others: list[dict[str, np.ndarray]]
 ) -> Interval:
-    """Difference of two methods' EF errors, patient by patient.
+    """Return the difference of two methods' EF errors, paired by patient.
 
-    Seed by seed, so that the spread of both is in it.
+    Seeds are paired too, so that the interval includes the spread of both methods.
     """
     pairs = range(max(len(found), len(others)))
     differences = [found[i % len(found)]["EF"] - others[i % len(others)]["EF"] for i in pairs]
@@ -151,7 +151,7 @@ def _row(
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table as Markdown, with published figures as context rows."""
+    """Return the table as Markdown, with published figures as additional rows."""
     lines = [
         "| data | method | EF error [points] | re-simulated | EDV [mL] | ESV [mL] "
         f"| EF error less that of {TITLES[BESIDE]} | seeds | clips seen | minutes |",
@@ -176,9 +176,9 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             )
     lines.append("")
     lines.append(
-        "Mean absolute errors on unseen patients; in brackets the 95% bootstrap interval over "
-        "patients and seeds, after ± the spread between seeds. Differences are between answers for "
-        "the same patients."
+        "Mean absolute errors on unseen patients, ± standard deviation over seeds, with the 95% "
+        "bootstrap interval over patients and seeds in brackets. Differences are between "
+        "predictions for the same patients."
     )
     return "\n".join(lines)
 
@@ -197,7 +197,7 @@ def _beside(row: Mapping[str, Any]) -> str:
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """EF errors with their intervals, a panel a data set."""
+    """Draw EF errors with their intervals, with one panel per data set."""
     names = list(dict.fromkeys(row["data"] for row in rows))
     height = 1.2 + 0.45 * max(sum(row["data"] == n for row in rows) for n in names)
     figure = Figure(figsize=(1.5 + 5 * len(names), height), layout="constrained")
@@ -215,7 +215,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def write_tables(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
-    """CSV, Markdown and PNG."""
+    """Write the table as CSV and Markdown, and the figure as PNG."""
     write_table(run.folder / "table_ef.csv", {k: [row[k] for row in rows] for k in rows[0]})
     (run.folder / "table_ef.md").write_text(markdown(rows) + "\n")
     run.written += [run.folder / "table_ef.csv", run.folder / "table_ef.md"]

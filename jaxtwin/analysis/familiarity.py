@@ -17,7 +17,8 @@ class Familiarity(eqx.Module):
 
     Attributes:
         mean: Of the training clips' features.
-        axes: The leading principal axes, one a row.
+        axes: The leading principal axes, one per row; rows of zeros where there were too few
+            clips for as many.
         variances: Along those axes.
         rest: The mean variance along all others.
         threshold: Distances above this are unfamiliar.
@@ -43,7 +44,7 @@ class Familiarity(eqx.Module):
         Args:
             training: Features of the clips that the encoder was trained on.
             held_out: Features of clips like them that it was not trained on.
-            axes: Number of principal axes, at most half of the clips.
+            axes: Number of principal axes, at most; no more than half of the clips are used.
             quantile: This share of the held-out clips is familiar by definition.
 
         Raises:
@@ -57,20 +58,30 @@ class Familiarity(eqx.Module):
         mean = training.mean(axis=0)
         _, sizes, directions = np.linalg.svd(training - mean, full_matrices=False)
         variances = sizes**2 / (len(training) - 1)
-        axes = min(axes, len(training) // 2, training.shape[1] - 1)
+        rows = min(axes, training.shape[1] - 1)
+        axes = min(rows, len(training) // 2)
         # Divided by the number of directions left out, seen in the training clips or not.
         rest = variances[axes:].sum() / (training.shape[1] - axes)
         floor = 1e-6 * variances.sum() / training.shape[1]
+        # As many rows whatever the number of clips, so that it can be saved and loaded.
+        empty = ((0, rows - axes), (0, 0))
         gaussian = cls(
             jnp.asarray(mean),
-            jnp.asarray(directions[:axes]),
-            jnp.asarray(np.maximum(variances[:axes], floor)),
+            jnp.asarray(np.pad(directions[:axes], empty)),
+            jnp.asarray(np.pad(np.maximum(variances[:axes], floor), empty[0], constant_values=1.0)),
             jnp.asarray(np.maximum(rest, floor)),
             jnp.asarray(jnp.inf, training.dtype),
         )
         distances = np.asarray(gaussian.distance(jnp.asarray(held_out)))
         threshold = jnp.asarray(np.quantile(distances, quantile))
         return eqx.tree_at(lambda g: g.threshold, gaussian, threshold)
+
+    @classmethod
+    def blank(cls, features: int, *, axes: int = 16) -> "Familiarity":
+        """Zeros of the shapes that `fit` gives: what a saved one is read into."""
+        rows = min(axes, features - 1)
+        shapes = ((features,), (rows, features), (rows,), (), ())
+        return cls(*(jnp.zeros(shape, jnp.float32) for shape in shapes))
 
     def distance(self, features: Float[Array, "*batch feature"]) -> Float[Array, "*batch"]:
         """Squared Mahalanobis distance a feature."""

@@ -1,1 +1,1 @@
-"""What the command `jaxtwin` and the experiments do: train, build twins, run trials."""
+"""Implementation of the `jaxtwin` command and of the experiments that share its code."""

@@ -1,4 +1,4 @@
-"""`jaxtwin check`: the report of `check_system` on a class named on the command line."""
+"""The command `jaxtwin check`, which runs `check_system` on a given class."""
 
 import dataclasses
 import importlib
@@ -14,10 +14,10 @@ from jaxtwin.physics.check import check_system
 
 
 def check(config: CheckConfig) -> int:
-    """Print the report; the exit status, 1 where there are problems.
+    """Print the report and return the exit status: 1 if there are problems.
 
     Raises:
-        ValueError: If there is no such class, or it is no system.
+        ValueError: If there is no such class, or it is not a system.
     """
     system = load_system(config.system)
     try:
@@ -29,14 +29,14 @@ def check(config: CheckConfig) -> int:
 
 
 def load_system(place: str) -> AbstractSystem:
-    """An instance of the class at MODULE:CLASS, with its default settings.
+    """Return an instance of the class at MODULE:CLASS, with its default settings.
 
     Args:
-        place: An installed module, or a .py file in the working directory with or without its
-            suffix, and a class in it.
+        place: An installed module, or a .py file in the working directory (with or without its
+            suffix), followed by a colon and the name of a class or instance in it.
 
     Raises:
-        ValueError: If there is no such class, or it is no system.
+        ValueError: If there is no such class, or it is not a system.
     """
     name, _, kind = place.partition(":")
     if not name or not kind:
@@ -62,8 +62,8 @@ def load_system(place: str) -> AbstractSystem:
     without = (dataclasses.MISSING, dataclasses.MISSING)
     if needed := [f.name for f in settings if (f.default, f.default_factory) == without]:
         raise ValueError(
-            f"{kind} needs {', '.join(needed)}: give them defaults, or write an instance such as "
-            f"`checked = {kind}(...)` into the file and name that"
+            f"{kind} needs {', '.join(needed)}: give them defaults, or add an instance such as "
+            f"`checked = {kind}(...)` to the file and name that"
         )
     try:
         return found()
@@ -72,7 +72,7 @@ def load_system(place: str) -> AbstractSystem:
 
 
 def _import(name: str) -> ModuleType:
-    """The module, the working directory first."""
+    """Import a module, searching the working directory first."""
     if name.endswith(".py"):
         path = Path(name)
         if not path.is_file():
@@ -95,7 +95,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _told(error: Exception) -> str:
-    """An exception in one line, with the line of code that raised it."""
+    """Describe an exception in one line, with the line of code that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = "" if isinstance(error, SyntaxError) else f" ({Path(last.filename).name}:{last.lineno})"
     return f"{type(error).__name__}: {error}{where}"

@@ -1,4 +1,4 @@
-"""Clips for training: whether there are enough, and how they are decoded."""
+"""Decoding of clips for training, and checks that there are enough."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from jaxtwin.training.progress import progress_bar
 
 
 def decode(records: Sequence[Record], format: ClipFormat, folder: Path) -> ClipCache:
-    """The records' clips, decoded or opened, with a progress bar."""
+    """Decode the records' clips, or open an existing cache, with a progress bar."""
     return ClipCache.build(
         records,
         format,
@@ -23,10 +23,10 @@ def decode(records: Sequence[Record], format: ClipFormat, folder: Path) -> ClipC
 
 
 def check_splits(dataset: EchoNet | Camus) -> None:
-    """Raise a ValueError if there is nothing to train on, to select with or to score."""
+    """Raise a ValueError if there are too few clips to train on, to validate with or to test."""
     counts = {name: len(dataset.split(name)) for name in ("TRAIN", "VAL", "TEST")}
     if counts["TRAIN"] < 4 or not counts["VAL"] or not counts["TEST"]:
         raise ValueError(
             f"usable clips: {counts}; expected at least 4 to train on, 1 to validate and 1 to "
-            "test; check the Split column, or make a larger cohort with --clips"
+            "test; check the Split column, or render a larger cohort with --clips"
         )

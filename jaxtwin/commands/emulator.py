@@ -1,4 +1,4 @@
-"""The left heart's emulator, as training and the comparisons of methods use it."""
+"""The left heart's emulator, for training and for the comparisons of methods."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.parameters import Box
 
 CHANNELS = ("V_lv", "P_lv", "P_ao")
-"""Waveforms that it gives."""
+"""Outputs of the emulator."""
 PHASES = 80
-"""Grid points a beat."""
+"""Number of phases of the emulator's waveforms."""
 
 
 def obtain_emulator(
     folder: Path, box: Box, config: EmulatorConfig, *, seed: int, phases: int = PHASES
 ) -> tuple[Emulator, dict[str, float]]:
-    """The emulator in a run's folder, learnt where it is not there yet; see `learn_emulator`."""
+    """Load the emulator in a run's folder, or train it first; see `learn_emulator`."""
     return learn_emulator(
         folder,
         LeftHeart(),

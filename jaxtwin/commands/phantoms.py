@@ -1,4 +1,4 @@
-"""`jaxtwin phantoms`: clips of known patients, for whoever has no data set."""
+"""The command `jaxtwin phantoms`, which renders clips of simulated patients."""
 
 from jaxtwin.commands.settings import PhantomConfig
 from jaxtwin.data.phantom.cohort import make_phantoms
@@ -9,7 +9,7 @@ def phantoms(config: PhantomConfig) -> None:
     """Render a cohort into a folder.
 
     Raises:
-        ValueError: If the folder holds a data set, or another cohort that was begun.
+        ValueError: If the folder contains a data set, or another incomplete cohort.
     """
     if config.out.exists() and not config.out.is_dir():
         raise ValueError(f"--out {config.out} is a file: choose a folder")

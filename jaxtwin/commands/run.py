@@ -1,4 +1,4 @@
-"""A run: flags from a preset, a folder that gets everything, and how it ends."""
+"""Runs of commands and experiments: presets, the output folder and error reporting."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _VERSIONS = ("jaxtwin", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy", "grain")
-# Of a run that ended before it made anything, these are all there is.
+# The only files of a run that ended before producing any results.
 _NOTES = {"config.json", "error.log"}
 
 Config = TypeVar("Config", bound=OutputConfig)
@@ -28,11 +28,11 @@ Chosen = TypeVar("Chosen", bound=RunConfig)
 
 
 class Run:
-    """A run's folder.
+    """A run's output folder.
 
     Attributes:
-        folder: Where everything goes.
-        written: The files that a reader will want, in the order they were written.
+        folder: Folder for all files of the run.
+        written: Files to list for the user at the end, in the order written.
     """
 
     def __init__(self, folder: Path):
@@ -46,7 +46,7 @@ class Run:
         self.written.append(path)
 
     def json(self, name: str, content: Any) -> None:
-        """Save what JSON allows as NAME.json, whole or not at all."""
+        """Save JSON-serialisable content as NAME.json, atomically."""
         path = self.folder / f"{name}.json"
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False))
@@ -55,15 +55,15 @@ class Run:
 
 
 def chosen_preset(presets: Mapping[str, Chosen], arguments: list[str]) -> Chosen:
-    """The preset that `--preset` names among the arguments; all other flags start from it."""
+    """Return the preset named by `--preset` in the arguments, the defaults of all other flags."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", nargs="?", default="default")
     name = first.parse_known_args(arguments)[0].preset
-    return presets.get(name, presets["default"])  # tyro says what is wrong with the name
+    return presets.get(name, presets["default"])  # tyro reports an unknown name
 
 
 def origin() -> dict[str, Any]:
-    """What a result depends on besides its configuration: versions, commit, machine."""
+    """Return what a result depends on besides its configuration: versions, commit, machine."""
     import jax
 
     return {
@@ -75,7 +75,10 @@ def origin() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of this file, or "unknown": an installed copy may lie in somebody else's clone."""
+    """Return the commit of this file, or "unknown" if git does not track it.
+
+    An installed copy may be inside a clone of another repository.
+    """
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         tracked = [*git, "ls-files", "--error-unmatch", Path(__file__).name]
@@ -87,7 +90,7 @@ def _commit() -> str:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by name."""
+    """Return nested settings as a flat dictionary with dotted names."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, dict):
@@ -98,24 +101,24 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _made(folder: Path) -> bool:
-    """Whether a run made anything in the folder."""
+    """Return whether a run has produced anything in the folder."""
     return folder.exists() and bool({path.name for path in folder.iterdir()} - _NOTES)
 
 
 def open_run(name: str, config: OutputConfig) -> Run:
-    """Make the run's folder, or check that it holds the run to go on with.
+    """Create the run's folder, or check that it holds the run to resume.
 
     Args:
-        name: Of the command or experiment.
-        config: All that was asked for.
+        name: Name of the command or experiment.
+        config: Settings of the run.
 
     Raises:
-        ValueError: If the folder holds something else, or nothing to go on with.
+        ValueError: If the folder holds something else, or there is no run to resume.
     """
     preset = f"-{config.preset}" if isinstance(config, RunConfig) else ""
     folder = config.out or Path("runs") / f"{name}{preset}"
     note = folder / "config.json"
-    # As JSON allows it, so that it equals what is read back.
+    # Converted through JSON, so that it compares equal to what is read back.
     settings = {"experiment": name} | json.loads(
         json.dumps(dataclasses.asdict(config), default=str)
     )
@@ -140,13 +143,13 @@ def open_run(name: str, config: OutputConfig) -> Run:
             )
         if not config.resume:
             raise ValueError(
-                f"{folder} is not empty: add --resume to go on with the run in it, choose "
-                "another folder with --out, or delete it"
+                f"{folder} is not empty: add --resume to continue the run in it, choose another "
+                "folder with --out, or delete it"
             )
     elif config.resume and not note.exists():
         raise ValueError(
-            f"--resume: there is no run in {folder} to go on with: give its folder with --out, or "
-            "leave out --resume to begin one"
+            f"--resume: there is no run in {folder}: give the run's folder with --out, or omit "
+            "--resume to start a new run"
         )
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder)
@@ -156,26 +159,30 @@ def open_run(name: str, config: OutputConfig) -> Run:
 
 @contextlib.contextmanager
 def mistakes(status: int, folder: Callable[[], Path | None] = lambda: None):
-    """End with one line on stderr where something is wrong that a user can mend.
+    """Turn errors that a user can fix into one line on stderr and an exit.
 
     Args:
-        status: The exit status then.
-        folder: The run's folder, once there is one: a developer finds the traceback there.
+        status: Exit status for such errors.
+        folder: Function that returns the run's folder, if it exists yet. The traceback is written
+            there.
     """
     try:
         yield
     except KeyboardInterrupt:
         place = folder()
-        again = f"; the same command with --resume goes on from {place}" if place else ""
+        again = f"; to continue from {place}, repeat the command with --resume" if place else ""
         print(f"\ninterrupted{again}")
         sys.exit(130)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        # A missing extra is said without a module's name; anything else is a broken installation.
+        if isinstance(error, ImportError) and error.name is not None:
+            raise
         line = "; ".join(part.strip() for part in str(error).splitlines())
         if (place := folder()) is not None:
             try:
                 (place / "error.log").write_text(traceback.format_exc())
                 line += f" (traceback in {place / 'error.log'}"
-                again = "; the same flags with --resume keep what was done)"
+                again = "; repeat the command with --resume to keep what was done)"
                 line += again if _made(place) else ")"
             except OSError:
                 traceback.print_exc()
@@ -190,13 +197,13 @@ def execute(
     *,
     status: int,
 ) -> None:
-    """Work in a run's folder, and end with what was written.
+    """Do the work of a run in its folder, and list the files written.
 
     Args:
-        name: Of the run, and of its folder.
-        config: All that was asked for.
-        work: Takes the configuration and the run, gives what goes into results.json.
-        status: The exit status where a user has something to mend.
+        name: Name of the run and of its folder.
+        config: Settings of the run.
+        work: Function from the settings and the run to the content of results.json.
+        status: Exit status for errors that the user can fix.
     """
     run: Run | None = None
     with mistakes(status, lambda: None if run is None else run.folder):

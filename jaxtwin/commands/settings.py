@@ -1,6 +1,6 @@
-"""Settings of commands and experiments, each typed once.
+"""Settings of commands and experiments.
 
-Imports nothing heavy: `--help` is made from these classes alone.
+Imports nothing heavy: `--help` is generated from these classes alone.
 """
 
 import dataclasses
@@ -12,23 +12,19 @@ import tyro
 from jaxtwin.data.format import ClipFormat
 from jaxtwin.encoders.names import EncoderName
 from jaxtwin.forward.settings import EMULATOR_TRAINING
+from jaxtwin.methods.settings import CLIP_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
 Preset = Literal["tiny", "default", "full"]
 
-CLIP_TRAINING = TrainingConfig(
-    steps=1_000, batch_size=16, weight_decay=1e-2, evaluate_every=100, patience=5
-)
-"""How an encoder of clips is trained unless told otherwise."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """Where a command writes.
+    """Output settings of a command.
 
     Attributes:
-        out: The folder that gets everything the run writes; in runs/ by default.
-        resume: Go on with a run that was cut short: repeat its flags and add this one.
+        out: Folder for everything the run writes; a folder in runs/ by default.
+        resume: Resume an interrupted run: repeat its flags and add this one.
     """
 
     out: Path | None = None
@@ -37,10 +33,10 @@ class OutputConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeededConfig(OutputConfig):
-    """Settings of a run with something random in it.
+    """Settings of a run with randomness.
 
     Attributes:
-        seed: Of everything random.
+        seed: Seed for all random numbers.
     """
 
     seed: int = 0
@@ -52,10 +48,10 @@ class SeededConfig(OutputConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(SeededConfig):
-    """What every experiment can be told.
+    """Settings common to all experiments.
 
     Attributes:
-        preset: Where all other values start from.
+        preset: Preset that provides the defaults of all other settings.
     """
 
     preset: Preset = "default"
@@ -63,12 +59,12 @@ class RunConfig(SeededConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmulatorConfig:
-    """How an emulator is made.
+    """Settings of an emulator.
 
     Attributes:
-        simulations: Simulated patients that the emulator learns from.
-        unseen: Simulated patients that it is measured on.
-        training: How the emulator is trained.
+        simulations: Number of simulated patients for training.
+        unseen: Number of simulated patients for measuring the error.
+        training: Training of the emulator.
     """
 
     simulations: int = 16_384
@@ -81,11 +77,11 @@ TINY_EMULATOR = EmulatorConfig(
     unseen=128,
     training=TrainingConfig(steps=100, batch_size=128, learning_rate=4e-3, evaluate_every=50),
 )
-"""Enough to see that everything runs."""
+"""A tiny emulator, to test that everything runs."""
 
 
 def check_counts(counts: tuple[int, int, int]) -> None:
-    """Raise a ValueError if so many phantoms cannot be learnt from, selected with or scored."""
+    """Raise a ValueError if there are too few phantoms to train, validate or test."""
     if counts[0] < 4 or min(counts) < 1:
         raise ValueError(
             f"--clips {' '.join(map(str, counts))}: expected at least 4 to train on, 1 to validate "
@@ -95,11 +91,11 @@ def check_counts(counts: tuple[int, int, int]) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipConfig:
-    """Which clips are learnt from.
+    """Clips to learn from.
 
     Attributes:
-        counts: Phantom clips for training, validation and test.
-        format: What every clip is brought to.
+        counts: Number of phantom clips for training, validation and test.
+        format: Format to which all clips are resampled.
     """
 
     counts: Annotated[tuple[int, int, int], tyro.conf.arg(name="clips")] = (1_000, 100, 200)
@@ -109,7 +105,7 @@ class ClipConfig:
         check_counts(self.counts)
 
 
-# Their fields' flags have no prefix: --simulations, --clips.
+# The flags of their fields have no prefix: --simulations, --clips.
 EmulatorFlags = Annotated[EmulatorConfig, tyro.conf.arg(name="")]
 ClipFlags = Annotated[ClipConfig, tyro.conf.arg(name="")]
 
@@ -119,12 +115,12 @@ class PSSLConfig(RunConfig):
     """Learn digital twins from echo clips.
 
     Attributes:
-        data: A folder in EchoNet-Dynamic's layout; by default phantom clips are made.
-        twin: Which of the paper's twins is learnt, with seven or three free parameters.
-        emulator: The emulator that the encoder is trained through.
-        clips: The clips.
-        encoder: The default network or the paper's.
-        training: How the encoder is trained.
+        data: Data set in EchoNet-Dynamic's layout; by default phantom clips are rendered.
+        twin: Number of free parameters of the twin, as in the paper: seven or three.
+        emulator: Emulator through which the encoder is trained.
+        clips: Clips to learn from.
+        encoder: Encoder architecture: the default (tubelet) or the paper's (conv3d).
+        training: Training of the encoder.
     """
 
     data: Path | None = None
@@ -166,12 +162,12 @@ class TwinConfig(OutputConfig):
     """Build digital twins of single recordings.
 
     Attributes:
-        clips: The recordings (AVI, MP4, GIF, multi-frame DICOM); by default the real one that
-            comes with pydicom.
-        run: The folder of the training run whose networks are used.
-        period: The patient's heart period [s], where the run's model needs it.
-        systolic: The patient's systolic blood pressure [mmHg], where the run's model needs it.
-        diastolic: The patient's diastolic blood pressure [mmHg], where the run's model needs it.
+        clips: Recordings (AVI, MP4, GIF, multi-frame DICOM); by default the real one included in
+            pydicom.
+        run: Folder of the training run whose networks are used.
+        period: The patient's heart period [s], if the run's model needs it.
+        systolic: The patient's systolic blood pressure [mmHg], if the run's model needs it.
+        diastolic: The patient's diastolic blood pressure [mmHg], if the run's model needs it.
     """
 
     clips: tyro.conf.Positional[tuple[Path, ...]] = ()
@@ -186,7 +182,7 @@ class TrialConfig(SeededConfig):
     """Run a trial that is described in a file.
 
     Attributes:
-        patients: At most so many patients, whatever the file says.
+        patients: Maximum number of patients, which takes precedence over the file.
     """
 
     patients: int | None = None
@@ -197,7 +193,7 @@ class TrialFileConfig(TrialConfig):
     """Run a trial that is described in a file.
 
     Attributes:
-        file: The file (TOML) that describes it: [cohort], [arms.NAME], [analysis].
+        file: TOML file that describes the trial: [cohort], [arms.NAME], [analysis].
     """
 
     file: tyro.conf.Positional[Path]
@@ -205,13 +201,13 @@ class TrialFileConfig(TrialConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhantomConfig:
-    """Render phantom clips of known patients, in EchoNet-Dynamic's layout.
+    """Render phantom clips of simulated patients, in EchoNet-Dynamic's layout.
 
     Attributes:
-        out: The folder that gets the clips and their tables. A call that was cut short goes on
-            where the same flags are given again.
-        clips: Phantom clips for training, validation and test.
-        seed: Of patients, views and noise.
+        out: Folder for the clips and their tables. To resume an interrupted call, repeat it with
+            the same flags.
+        clips: Number of phantom clips for training, validation and test.
+        seed: Seed for patients, views and noise.
     """
 
     out: Path = Path("runs/phantoms")
@@ -224,11 +220,11 @@ class PhantomConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckConfig:
-    """Say whether a system of ODEs keeps its promises; exit status 1 where it does not.
+    """Check that a system of ODEs is defined correctly; exit with status 1 if it is not.
 
     Attributes:
-        system: A class, as MODULE:CLASS, of an installed module or of a .py file in the working
-            directory.
+        system: Class to check, as MODULE:CLASS, in an installed module or in a .py file in the
+            working directory.
     """
 
     system: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODULE:CLASS")]

@@ -1,4 +1,4 @@
-"""Tables as CSV files."""
+"""Reading and writing of tables as CSV files."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence | np.ndarray]) -> None:
-    """Columns of one length as CSV, whole or not at all."""
+    """Write columns of equal length as CSV, atomically."""
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file:
         table = csv.writer(file)
@@ -18,7 +18,7 @@ def write_table(path: Path, columns: Mapping[str, Sequence | np.ndarray]) -> Non
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
-    """What `write_table` wrote; columns of numbers as numbers."""
+    """Read a table written by `write_table`; numeric columns become numbers."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
 

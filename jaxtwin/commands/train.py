@@ -1,6 +1,6 @@
-"""From echo clips to digital twins: physics-informed self-supervised learning, end to end.
+"""Digital twins from echo clips by physics-informed self-supervised learning, end to end.
 
-After Kuang et al., NeurIPS 2024, table 1 (P-SSL).
+Follows Kuang et al., NeurIPS 2024, table 1 (P-SSL).
 """
 
 import json
@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -22,54 +21,53 @@ from jaxtwin.commands.twin import real_clip, write_twin
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import read_echonet, read_theta
 from jaxtwin.data.phantom.cohort import make_phantoms
-from jaxtwin.encoders.create import create_encoder
-from jaxtwin.methods.clips import (
-    Predictions,
-    cached_measurements,
-    predict_cached,
-    train_on_clips,
-)
-from jaxtwin.methods.pssl import PSSL, save_pssl
+from jaxtwin.methods.base import Estimate, Learnt
+from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
+from jaxtwin.methods.pssl_clips import PSSL
+from jaxtwin.methods.saving import save_learnt
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.twin import build_twin, read_clip, summary
 
 BOXES = {"seven": SEVEN, "three": THREE}
 
 
-def score(model: PSSL, cache: ClipCache, split: str) -> tuple[Predictions, dict[str, float]]:
-    """Errors on a split, beside those of predicting the training clips' median for everyone.
+def score(
+    learnt: Learnt[ClipTask, Clips], test: Clips, training: Clips
+) -> tuple[Estimate, dict[str, float]]:
+    """Return the errors on test clips, with those of always predicting the training median.
 
     Returns:
-        The predictions, and the mean errors: EF in points, emulated and re-simulated by the
-        system at each predicted θ; EDV and ESV in percent.
+        The estimate, and the mean errors: EF in points, emulated and re-simulated by the system at
+        each θ; EDV and ESV in percent.
     """
-    indices = cache.split(split)
-    got = predict_cached(model, cache, indices)
-    true = cached_measurements(cache, indices)
-    median = [np.median(x) for x in cached_measurements(cache, cache.split("TRAIN"))[:3]]
-    again = simulate_cohort(model.forward.system, model.box, np.asarray(got.theta), phases=PHASES)
+    task, found = learnt.task, learnt.estimate(test)
+    got, true = found.readings, test.measured()
+    median = {name: np.median(values) for name, values in training.measured().items()}
+    again = simulate_cohort(task.system, task.box, np.asarray(found.theta), phases=PHASES)
     EF_again = np.where(again.success, again.read(["EF"])["EF"], np.nan)
-    return got, {
-        "clips": len(indices),
-        "EF_error": float(np.abs(got.EF - true.EF).mean()),
-        "EF_error_resimulated": float(np.nanmean(np.abs(EF_again - true.EF))),
-        "EF_error_median_predictor": float(np.abs(median[2] - true.EF).mean()),
-        "EDV_error_percent": float(100 * (np.abs(got.EDV - true.EDV) / true.EDV).mean()),
-        "EDV_error_percent_median_predictor": float(
-            100 * (np.abs(median[0] - true.EDV) / true.EDV).mean()
-        ),
-        "ESV_error_percent": float(100 * (np.abs(got.ESV - true.ESV) / true.ESV).mean()),
+
+    def percent(name: str, values: Any) -> float:
+        return float(100 * (np.abs(values - true[name]) / true[name]).mean())
+
+    return found, {
+        "clips": len(test),
+        "EF_error": float(np.abs(got["EF"] - true["EF"]).mean()),
+        "EF_error_resimulated": float(np.nanmean(np.abs(EF_again - true["EF"]))),
+        "EF_error_median_predictor": float(np.abs(median["EF"] - true["EF"]).mean()),
+        "EDV_error_percent": percent("EDV", got["EDV"]),
+        "EDV_error_percent_median_predictor": percent("EDV", median["EDV"]),
+        "ESV_error_percent": percent("ESV", got["ESV"]),
         "failed_resimulations": int((~again.success).sum()),
     }
 
 
 def draw_figures(
-    run: Run, model: PSSL, cache: ClipCache, got: Predictions, data: Path, real: Path
+    run: Run, task: ClipTask, cache: ClipCache, found: Estimate, data: Path, real: Path
 ) -> None:
-    """The contact sheet, the scatter plots, the learning curves, the parameters' recovery."""
+    """Draw the contact sheet, scatter plots, learning curves and recovery of the parameters."""
     test = cache.split("TEST")
     frames = np.linspace(0, 15, 6).astype(int)  # one second
-    rows = [("real clip\n(pydicom)", read_clip(real, model.format)[frames])]
+    rows = [("real clip\n(pydicom)", read_clip(real, task.format)[frames])]
     rows += [
         (f"EF {cache.records[i].ef:.0f}%\nEDV {cache.records[i].edv:.0f} mL", cache.clip(i)[frames])
         for i in test[:5]
@@ -78,12 +76,11 @@ def draw_figures(
     plotting.contact_sheet(figure.subplots(), rows)
     run.figure("contact_sheet", figure)
 
-    true = cached_measurements(cache, test)
+    true, readings = Clips(cache, test).measured(), task.system.readings()
     figure = Figure(figsize=(10, 3.6), layout="constrained")
-    for ax, name, unit in zip(
-        figure.subplots(1, 3), got._fields[1:4], ("mL", "mL", "%"), strict=True
-    ):
-        plotting.agreement(ax, getattr(true, name), getattr(got, name), label=f"{name} [{unit}]")
+    for ax, name in zip(figure.subplots(1, 3), VOLUMES, strict=True):
+        label = f"{name} [{readings[name].unit}]"
+        plotting.agreement(ax, true[name], found.readings[name], label=label)
     run.figure("scatter", figure)
 
     log = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
@@ -97,30 +94,24 @@ def draw_figures(
         names = [cache.records[i].name for i in test]
         figure = Figure(figsize=(11, 5.5), layout="constrained")
         axes = list(figure.subplots(2, 4).flat)
-        for ax, spec, column in zip(axes, model.box.specs, np.asarray(got.theta).T, strict=False):
+        for ax, spec, column in zip(axes, task.box.specs, np.asarray(found.theta).T, strict=False):
             values = np.array([truth[Path(name).stem][spec.name] for name in names])
             plotting.recovery(ax, spec, values, column)
-        for ax in axes[len(model.box.specs) :]:
+        for ax in axes[len(task.box.specs) :]:
             ax.axis("off")
         run.figure("parameters", figure)
 
 
 def train(config: PSSLConfig, run: Run) -> dict[str, Any]:
-    """Emulator, clips, encoder, scores and one twin; returns what goes into results.json.
+    """Train emulator and encoder, score them and build one twin; return results.json's content.
 
     Raises:
         ValueError: If there are too few clips.
     """
     began = time.monotonic()
-    # What can be wrong with the flags shows before the hours of work, not after.
+    # Check the flags first, because the work may take hours.
     if config.data is not None:
         check_splits(read_echonet(config.data))
-    encoder = create_encoder(
-        config.encoder,
-        config.clips.format,
-        len(BOXES[config.twin].names),
-        key=jax.random.key(config.seed + 1),
-    )
     emulator, emulator_errors = obtain_emulator(
         run.folder, BOXES[config.twin], config.emulator, seed=config.seed
     )
@@ -133,24 +124,27 @@ def train(config: PSSLConfig, run: Run) -> dict[str, Any]:
     skipped = [*dataset.skipped, *cache.skipped]
     for clip in skipped:
         print(f"skipped {clip.name}: {clip.reason}")
-    fitted = train_on_clips(
-        PSSL(encoder=encoder, forward=emulator, format=config.clips.format, name=config.encoder),
-        cache,
-        config.training,
-        folder=run.folder,
-        description={"data": str(config.data or "phantom")},
-        seed=config.seed,
-        resume=config.resume,
+    task = ClipTask(LeftHeart(), BOXES[config.twin], config.clips.format)
+    training, validation, test = (
+        Clips.from_split(cache, name) for name in ("TRAIN", "VAL", "TEST")
     )
-    model = fitted.model
-    save_pssl(run.folder / "encoder", model, fitted.validation)
-    got, scores = score(model, cache, "TEST")
+    method = PSSL(
+        forward=emulator,
+        encoder=config.encoder,
+        config=config.training,
+        weights_seed=config.seed + 1,
+    )
+    learnt = method.learn(
+        task, training, validation, seed=config.seed, folder=run.folder, resume=config.resume
+    )
+    save_learnt(run.folder / "encoder", learnt)
+    found, scores = score(learnt, test, training)
     real = real_clip()
-    draw_figures(run, model, cache, got, data, real)
-    twin = build_twin(model, read_clip(real, config.clips.format), fitted.validation)
-    write_twin(run, "twin_real_clip", twin, model)
+    draw_figures(run, task, cache, found, data, real)
+    twin = build_twin(learnt, read_clip(real, config.clips.format))
+    write_twin(run, "twin_real_clip", twin)
 
-    print(f"\nTwin of the real clip {real.name}:\n{summary(twin, model)}")
+    print(f"\nTwin of the real clip {real.name}:\n{summary(twin)}")
     print(
         f"\n{'':34}{'P-SSL':>8}{'median predictor':>18}\n"
         f"{'EF error, emulated [points]':34}{scores['EF_error']:8.2f}"
@@ -163,12 +157,12 @@ def train(config: PSSLConfig, run: Run) -> dict[str, Any]:
     )
     return {
         "emulator": emulator_errors,
-        "validation": fitted.validation,
+        "validation": dict(learnt.validation),
         "test": scores,
         "training": {
-            "best_step": fitted.best_step,
-            "steps": fitted.steps,
-            "seconds": fitted.seconds,
+            "best_step": learnt.best_step,
+            "steps": learnt.steps,
+            "seconds": learnt.seconds,
         },
         "skipped": [{"name": clip.name, "reason": clip.reason} for clip in skipped],
         "seconds_since_last_start": time.monotonic() - began,

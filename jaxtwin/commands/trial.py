@@ -1,7 +1,7 @@
-"""A trial: the same hearts under several treatments, as a file describes them.
+"""Trials described in a file: the same patients under several treatments.
 
-Every patient's endpoints in every arm, paired effects with bootstrap intervals by EF level, safety
-events, and a figure of the effects.
+The output is every patient's endpoints in every arm, paired effects with bootstrap intervals by EF
+level, safety events, and a figure of the effects.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ ENDPOINTS = ("output", "P_ao_mean", "P_la_mean", "EF", "stroke_work")
 
 
 def drawn_cohort(patients: int, seed: int) -> Cohort:
-    """Patients of the box within physiological limits."""
+    """Draw patients from the seven-parameter box within physiological limits."""
     cohort = draw_cohort(LeftHeart(), SEVEN, patients, seed=seed)
     limits = ", ".join(f"{n} {a:g} to {b:g}" for n, (a, b) in LeftHeart().limits().items())
     source = (
@@ -41,10 +41,10 @@ def drawn_cohort(patients: int, seed: int) -> Cohort:
 
 
 def learnt_cohort(path: Path) -> Cohort:
-    """Patients learnt from clips: a table with a column a parameter.
+    """Simulate patients learnt from clips, given as a table with one column per parameter.
 
     Raises:
-        ValueError: If there is no such table.
+        ValueError: If there is no such table, or it lacks a parameter.
     """
     try:
         table = read_table(path)
@@ -63,7 +63,7 @@ def learnt_cohort(path: Path) -> Cohort:
 
 
 def read_cohort(described: Mapping[str, Any], folder: Path, most: int | None, seed: int) -> Cohort:
-    """The file's patients."""
+    """Return the patients described in the trial's file, at most `most` of them."""
     wanted = dict(described.get("cohort", {}))
     if unknown := wanted.keys() - {"patients", "seed", "twins"}:
         raise ValueError(f"[cohort] has {', '.join(unknown)}: expected patients, seed or twins")
@@ -80,7 +80,7 @@ def read_cohort(described: Mapping[str, Any], folder: Path, most: int | None, se
 def effect_rows(
     trial: Trial, endpoints: Sequence[str], control: str, seed: int
 ) -> list[dict[str, Any]]:
-    """The effects of every arm on some endpoints, for all and by EF level, as rows of a table."""
+    """Return the effects of every arm on some endpoints, overall and by EF level, as table rows."""
     rows = []
     for endpoint in endpoints:
         for effect in trial.effects(endpoint, control=control, by=ef_level, seed=seed):
@@ -91,7 +91,7 @@ def effect_rows(
 
 
 def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Effects and events as Markdown."""
+    """Return effects and events as Markdown."""
     lines = [
         f"{trial.cohort.source}.",
         "",
@@ -118,8 +118,9 @@ def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     lines += [
         "",
-        "Differences within patients, with 95% bootstrap intervals over them; standardised by the "
-        "differences' own spread. Who failed in an arm is left out of its differences and counted.",
+        "Differences within patients, with 95% bootstrap intervals over patients; standardised by "
+        "the standard deviation of the differences. Patients who failed in an arm are excluded "
+        "from its differences and counted.",
     ]
     return "\n".join(lines)
 
@@ -127,7 +128,7 @@ def markdown(trial: Trial, rows: Sequence[Mapping[str, Any]]) -> str:
 def draw_effects(
     rows: Sequence[Mapping[str, Any]], endpoints: Sequence[str], units: Mapping[str, str]
 ) -> Figure:
-    """A panel per endpoint: the effect of each arm, for all and by EF level."""
+    """Draw one panel per endpoint with the effect of each arm, overall and by EF level."""
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figure = Figure(
         figsize=(2.5 + 3.2 * len(endpoints), 1.5 + 0.55 * len(arms)), layout="constrained"
@@ -148,7 +149,7 @@ def draw_effects(
 
 
 def write_report(run: Run, trial: Trial, endpoints: Sequence[str], control: str, seed: int) -> str:
-    """Write all tables and the figure of the effects; the Markdown table."""
+    """Write all tables and the figure of the effects; return the Markdown table."""
     rows = effect_rows(trial, endpoints, control, seed)
     trial.write(run.folder / "patients.csv")
     write_table(run.folder / "effects.csv", {k: [row[k] for row in rows] for k in rows[0]})
@@ -160,10 +161,10 @@ def write_report(run: Run, trial: Trial, endpoints: Sequence[str], control: str,
 
 
 def trial(file: Path, config: TrialConfig, run: Run) -> dict[str, Any]:
-    """The trial, its tables and its figure; returns what goes into results.json.
+    """Run a trial, write its tables and figure, and return the content of results.json.
 
     Raises:
-        ValueError: If the file cannot be read, or says something that is not understood.
+        ValueError: If the file cannot be read or is not valid.
     """
     described = read_trial(file)
     analysis = described.get("analysis", {})

@@ -1,7 +1,7 @@
 """Digital twins of single recordings, from the networks of a training run.
 
-For each recording a figure (pressure-volume loop, pressure and volume traces) and a JSON file with
-every number and its unit. Research use only.
+The output for each recording is a figure (pressure-volume loop, pressure and volume traces) and a
+JSON file with all numbers and their units. Research use only.
 """
 
 from collections.abc import Sequence
@@ -16,22 +16,24 @@ from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import TwinConfig
 from jaxtwin.data.vitals import PLAUSIBLE, VitalName, Vitals
 from jaxtwin.forward.emulator import load_emulator
-from jaxtwin.methods.pssl import PSSL, load_pssl
+from jaxtwin.methods.base import Learnt
+from jaxtwin.methods.clips import Clips, ClipTask
+from jaxtwin.methods.pssl_clips import load_pssl
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.training import checkpoint
 from jaxtwin.twin import Twin, build_twin, describe, read_clip, summary
 
 
 def real_clip() -> Path:
-    """The real apical four-chamber recording in pydicom's wheel."""
+    """Return the path of the real apical four-chamber recording included in pydicom."""
     from pydicom import examples
 
     return Path(str(examples.get_path("ybr_color")))
 
 
 def draw_twin(twin: Twin) -> Figure:
-    """The pressure-volume loop, and pressures and volume over two beats."""
-    times, out = np.asarray(twin.orbit.times), twin.orbit.outputs
+    """Draw the pressure-volume loop, and pressures and volume over two beats."""
+    times, out = np.asarray(twin.solution.times), twin.solution.outputs
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplot_mosaic([["loop", "pressure"], ["loop", "volume"]], height_ratios=[2, 1])
     p: Any = twin.parameters
@@ -57,18 +59,18 @@ def draw_twin(twin: Twin) -> Figure:
     return figure
 
 
-def write_twin(run: Run, name: str, twin: Twin, model: PSSL) -> None:
-    """A twin's figure and JSON file."""
+def write_twin(run: Run, name: str, twin: Twin) -> None:
+    """Write a twin's figure and JSON file."""
     run.figure(name, draw_twin(twin))
-    run.json(name, describe(twin, model))
+    run.json(name, describe(twin))
 
 
 def names_of(clips: Sequence[Path]) -> list[str]:
-    """A name for each recording's files: no two alike, nor like the run's own files."""
+    """Return a unique name for each recording's files, different from the run's own files."""
     names: list[str] = []
     for path in clips:
         name, number = f"twin_{path.stem}", 1
-        # Some disks do not tell capitals.
+        # Some file systems are case-insensitive.
         while name.lower() in {other.lower() for other in names}:
             number += 1
             name = f"twin_{path.stem}_{number}"
@@ -76,69 +78,66 @@ def names_of(clips: Sequence[Path]) -> list[str]:
     return names
 
 
-def load_run(folder: Path) -> tuple[PSSL, dict[str, float]]:
-    """The encoder and the emulator of a training run, or of a P-SSL cell of a comparison.
-
-    Returns:
-        The model, and its errors on the validation clips.
+def load_run(folder: Path) -> Learnt[ClipTask, Clips]:
+    """Load encoder and emulator of a training run, or of a P-SSL cell of a comparison.
 
     Raises:
-        ValueError: If the folder holds none, or they are broken.
+        ValueError: If they are missing or damaged.
     """
-    # The cells of a comparison share the emulator of its run.
+    # The cells of a comparison share their run's emulator.
     shared = folder.resolve().parent
     owner = shared.parent if shared.name == "cells" else folder
     if not (checkpoint.exists(folder / "encoder") and checkpoint.exists(owner / "emulator")):
         raise ValueError(
-            f"{folder} holds no finished training run, with the folders emulator and encoder: give "
-            "that of `jaxtwin train` with --run"
+            f"{folder} holds no finished training run (folders emulator and encoder): give the "
+            "output folder of `jaxtwin train` with --run"
         )
     return load_pssl(folder / "encoder", load_emulator(owner / "emulator", LeftHeart()))
 
 
 def read_vitals(config: TwinConfig, needed: Sequence[VitalName]) -> Vitals:
-    """The vitals that were given, as far as the model needs them.
+    """Return the given vital signs that the model needs.
 
     Raises:
-        ValueError: If one that it needs is missing, or is not plausible.
+        ValueError: If one that it needs is missing, or a value is not plausible.
     """
     given = {name: getattr(config, name) for name in PLAUSIBLE}
     for name, (low, high) in PLAUSIBLE.items():
         value = given[name]
         if value is None and name in needed:
-            raise ValueError(f"the model in {config.run} needs --{name}: give what was measured")
+            raise ValueError(f"the model in {config.run} needs --{name}: give the measured value")
         if value is not None and not low <= value <= high:
             raise ValueError(f"--{name} {value:g}: expected {low:g} to {high:g}")
         if value is not None and name not in needed:
-            print(f"--{name} makes no difference: the model in {config.run} was trained without")
+            print(f"--{name} makes no difference: the model in {config.run} does not use it")
     return Vitals(**{name: given[name] for name in needed})
 
 
 def twins(config: TwinConfig, run: Run) -> dict[str, Any]:
-    """A twin for every readable recording; returns what goes into results.json.
+    """Build a twin of every readable recording; return the content of results.json.
 
     Raises:
-        ValueError: If the training run is none, or no recording can be read.
+        ValueError: If there is no training run, or no recording can be read.
     """
-    model, errors = load_run(config.run)
-    vitals = read_vitals(config, model.vitals)
+    learnt = load_run(config.run)
+    vitals = read_vitals(config, learnt.task.vital_names)
     clips = config.clips or (real_clip(),)
     built, unreadable = {}, {}
     for name, path in zip(names_of(clips), clips, strict=True):
         try:
-            twin = build_twin(model, read_clip(path, model.format), errors, vitals)
+            twin = build_twin(learnt, read_clip(path, learnt.task.format), vitals)
         except (ValueError, OSError) as error:
             reason = str(error).removeprefix(f"{path.name}: ")
             unreadable[str(path)] = reason
             print(f"skipped {path.name}: {reason}")
             continue
-        write_twin(run, name, twin, model)
-        built[name] = describe(twin, model)
-        print(f"\n{path.name}\n{summary(twin, model)}")
+        write_twin(run, name, twin)
+        built[name] = describe(twin)
+        print(f"\n{path.name}\n{summary(twin)}")
     if not built:
         path, reason = next(iter(unreadable.items()))
         raise ValueError(
-            f"none of the {len(clips)} recordings could be read, {path} for one: {reason}"
+            f"none of the {len(clips)} recordings could be read; the first, {path}: {reason}"
             if len(clips) > 1
             else f"{path}: {reason}"
         )

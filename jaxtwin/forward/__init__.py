@@ -1,1 +1,1 @@
-"""From θ to a recording: the simulator, and the emulator in its place."""
+"""Forward models from parameters θ to a recording: simulator and emulator."""

@@ -1,4 +1,4 @@
-"""From θ to a recording: what the simulator and the emulator have in common."""
+"""Base class of forward models from parameters θ to a recording."""
 
 import abc
 from collections.abc import Sequence
@@ -14,15 +14,14 @@ from jaxtwin.physics.solution import Reading, Recording
 
 
 class AbstractForward(eqx.Module):
-    """θ → recording of one patient, differentiable, inside jit and vmap.
+    """A differentiable function from one patient's θ to a recording, for use in jit and vmap.
 
-    Whatever learns parameters from measurements learns through one of these, and need not know
-    which.
+    Methods that learn parameters from measurements take any forward model.
 
     Attributes:
         system: The model.
         box: The free parameters.
-        channels: Names of the outputs that it gives.
+        channels: Names of the recorded outputs.
         phases: Number of phases of the waveforms, 0, 1/n, ... (n − 1)/n.
     """
 
@@ -33,11 +32,15 @@ class AbstractForward(eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, theta: Theta) -> Recording[Channels]:
-        """Give the recording of one patient."""
+        """Return the recording of one patient."""
 
     @abc.abstractmethod
     def predict(self, theta: Float[np.ndarray, "patient free"]) -> Recording[Channels]:
-        """Give the recordings of many patients from concrete numbers; [patient] on every leaf."""
+        """Return the recordings of many patients, with a leading patient axis on every leaf.
+
+        Args:
+            theta: The free parameters, concrete (not traced), one row per patient.
+        """
 
     def read(self, theta: Theta, names: Sequence[str | Reading]) -> list[Float[Array, ""]]:
         """Read numbers off one patient's recording.

@@ -1,4 +1,4 @@
-"""A network in the simulator's place: θ → the beat's waveforms and their extremes."""
+"""The emulator: a network that replaces the simulator."""
 
 import dataclasses
 import functools
@@ -27,8 +27,11 @@ from jaxtwin.training import checkpoint
 class EmulatorError(NamedTuple):
     """Errors of an emulator on points of the box that it was not trained on.
 
-    Means over the points of the absolute error, in the outputs' units, one entry a channel;
-    of the waveforms the median over the points of |error|₂ / |waveform|₂.
+    Attributes:
+        points: Number of points.
+        maximum: Mean absolute error of each channel's maximum, in the channel's unit.
+        minimum: Mean absolute error of each channel's minimum, in the channel's unit.
+        waveforms: Median over the points of |error|₂ / |waveform|₂ for each channel.
     """
 
     points: int
@@ -38,25 +41,25 @@ class EmulatorError(NamedTuple):
 
 
 class OutsideBoxWarning(UserWarning):
-    """The emulator was asked for a θ outside the box that it learnt."""
+    """Warning that an emulator was evaluated outside the box on which it was trained."""
 
 
 class Emulator(AbstractForward):
     """A multilayer perceptron from the box to the dimensionless beat.
 
-    The network sees θ as its place in the box, in [−1, 1], and gives the outputs in the
-    units of `AbstractRecordedSystem.scaling`, standardised over the training set.
+    The network's input is θ relative to the box, in [−1, 1]. Its output is in the units of
+    `AbstractRecordedSystem.scaling`, standardised over the training set.
 
     Attributes:
-        network: The trained part.
-        mean: Of the standardisation, one entry a value the network gives.
-        spread: Likewise.
-        system: The model that it stands for.
-        box: The box that it learnt.
-        channels: Names of the outputs it gives.
+        network: The trained network.
+        mean: Mean of each network output over the training set, used to standardise it.
+        spread: Standard deviation used to standardise each network output.
+        system: The emulated model.
+        box: The box on which it was trained.
+        channels: Names of the recorded outputs.
         phases: Number of phases of the waveforms, 0, 1/n, ... (n − 1)/n.
-        steps: Solver steps of the simulations that it learns from.
-        error: Its measured error; None before it was measured.
+        steps: Solver steps of the simulations it was trained on.
+        error: Its measured error; None if not measured yet.
     """
 
     network: eqx.nn.MLP
@@ -82,7 +85,17 @@ class Emulator(AbstractForward):
         depth: int = 3,
         key: PRNGKeyArray,
     ) -> "Emulator":
-        """An untrained emulator.
+        """Create an untrained emulator.
+
+        Args:
+            system: The model to emulate.
+            box: The free parameters.
+            channels: Names of the outputs to emulate.
+            phases: Number of phases of the waveforms.
+            steps: Solver steps of the simulations to learn from; `system.steps` by default.
+            width: Width of the hidden layers.
+            depth: Number of hidden layers.
+            key: Random key for the weights.
 
         Raises:
             ValueError: If a channel is no output of the system.
@@ -105,7 +118,7 @@ class Emulator(AbstractForward):
         )
 
     def __call__(self, theta: Theta) -> Recording[Channels]:
-        """Emulate one patient, inside jit and vmap; outside the box the result means nothing."""
+        """Emulate one patient, inside jit and vmap; outside the box the result is meaningless."""
         theta = theta.astype(jnp.float32)
         values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
         table = values.reshape(len(self.channels), 2 + self.phases)
@@ -117,7 +130,7 @@ class Emulator(AbstractForward):
         return Recording(maximum, minimum, waveforms, duration)
 
     def units(self, theta: Theta) -> tuple[Float[Array, " channel"], Float[Array, " channel"]]:
-        """Offset and scale of each channel for one patient."""
+        """Return the offset and scale of each channel for one patient."""
         offset, scale = self.system.scaling(self.box.complete(theta))
 
         def pick(outputs: Any) -> Float[Array, " channel"]:
@@ -129,23 +142,23 @@ class Emulator(AbstractForward):
         """Emulate many patients, given as concrete numbers.
 
         Warns:
-            OutsideBoxWarning: If any θ lies outside the box; the answer is an extrapolation.
+            OutsideBoxWarning: If any θ is outside the box; its result is an extrapolation.
         """
         inside = np.asarray(self.box.contains(jnp.asarray(theta, jnp.float32)))
         if not inside.all():
             warnings.warn(
-                f"{np.sum(~inside)} of {inside.size} θ are outside the box that this emulator "
-                f"learnt, {self.box.describe()}: simulate them, or train on a wider box",
+                f"{np.sum(~inside)} of {inside.size} θ are outside the box on which this emulator "
+                f"was trained, {self.box.describe()}: simulate them, or train on a larger box",
                 OutsideBoxWarning,
                 stacklevel=3,  # the caller's line, past Equinox's own frame
             )
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
     def targets(self, cohort: Cohort) -> Float[np.ndarray, "patient value"]:
-        """Give what the network should give for simulated patients, before standardisation.
+        """Return the network's target values for simulated patients, before standardisation.
 
         Raises:
-            ValueError: If a simulation failed; its recording means nothing.
+            ValueError: If a simulation failed, since its recording is meaningless.
         """
         if not cohort.success.all():
             raise ValueError(
@@ -171,7 +184,7 @@ def _predict(emulator: Emulator, theta: Float[Array, "patient free"]) -> Recordi
 
 
 def description(emulator: Emulator) -> dict[str, Any]:
-    """What is needed to build an emulator again, apart from its arrays."""
+    """Return everything needed to rebuild an emulator except its arrays."""
     return {
         "kind": "emulator",
         "identity": _identity(emulator.system, emulator.box, emulator.steps),
@@ -189,10 +202,10 @@ def _identity(system: AbstractRecordedSystem, box: Box, steps: int) -> dict[str,
 
 
 def save_emulator(folder: Path, emulator: Emulator) -> None:
-    """Write an emulator, its box and its measured error."""
+    """Save an emulator, its box and its measured error."""
     if emulator.error is None:
         raise ValueError(
-            "this emulator's error was not measured: call `emulator_error` and keep it"
+            "this emulator's error was not measured: call `emulator_error` and set `error` to it"
         )
     error = emulator.error._asdict()
     checkpoint.save(
@@ -203,15 +216,15 @@ def save_emulator(folder: Path, emulator: Emulator) -> None:
 
 
 def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
-    """Read an emulator of a system.
+    """Load an emulator of a system.
 
     Raises:
-        CheckpointError: If the checkpoint is broken, or of another system.
+        CheckpointError: If the checkpoint is damaged, or of another system.
     """
     kept = checkpoint.config(folder, kind="emulator")
     if "identity" not in kept:
         raise checkpoint.CheckpointError(
-            f"the emulator at {folder} was written by an older version, which did not keep what "
+            f"the emulator at {folder} was written by an older version, which did not save the "
             "system it was trained on: train it again"
         )
     name = kept["identity"]["system"]["class"]
@@ -224,7 +237,7 @@ def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
     differing = differences(kept["identity"], _identity(system, box, kept["steps"]))
     if differing:
         raise checkpoint.CheckpointError(
-            f"the emulator at {folder} stands for another system: {'; '.join(differing)}. Load it "
+            f"the emulator at {folder} stands for another system: {'; '.join(differing)}; load it "
             "with the system it was trained on, or train one for this system"
         )
     make = functools.partial(
@@ -237,7 +250,7 @@ def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
         width=kept["width"],
         depth=kept["depth"],
     )
-    # Its shapes alone: drawing weights that are replaced at once takes seconds.
+    # Only the shapes are needed: drawing weights, to replace them at once, would take seconds.
     emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
     network, mean, spread = checkpoint.load(
         folder, (emulator.network, emulator.mean, emulator.spread)

@@ -1,4 +1,4 @@
-"""Learn an emulator from simulations of the box, and measure it on unseen points."""
+"""Training of an emulator on simulations of a box, and its errors on unseen points."""
 
 import dataclasses
 import functools
@@ -76,7 +76,8 @@ def train_emulator(
     """Learn the simulator from simulated patients; see `training.fit` for the arguments."""
     values = emulator.targets(training)
     mean = values.mean(axis=0)
-    # One spread a channel for the waveform: phases at which nothing varies must not weigh more.
+    # One spread per channel for its waveform, so that phases with little variation do not weigh
+    # more.
     table = (values - mean).reshape(len(values), len(emulator.channels), -1)
     spread = table.std(axis=0)
     spread[:, 2:] = np.sqrt(np.mean(spread[:, 2:] ** 2, axis=1, keepdims=True))
@@ -93,7 +94,7 @@ def train_emulator(
     x_validation, y_validation = prepare(validation)
 
     def squared_error(network: eqx.nn.MLP, x: Array, y: Array) -> Float[Array, ""]:
-        """Extremes and waveforms weigh alike, though there are many more of the latter."""
+        """Return the loss; extremes and waveforms have equal weight, whatever their number."""
         error = (jax.vmap(network)(x) - y).reshape(len(x), len(emulator.channels), -1)
         return jnp.mean(error[..., :2] ** 2) + jnp.mean(error[..., 2:] ** 2)
 
@@ -140,26 +141,28 @@ def learn_emulator(
 ) -> tuple[Emulator, dict[str, float]]:
     """Simulate the box, train an emulator and measure it on unseen points.
 
-    What an earlier call left in the folder is used again; a training that was cut short goes on.
+    An emulator that is already in the folder is loaded, and interrupted training is resumed.
 
     Args:
-        folder: For the emulator, its errors and the training's checkpoints.
-        system: The model.
-        box: What it learns.
-        channels: Names of the outputs that it gives.
+        folder: Folder for the emulator, its errors and the training's checkpoints.
+        system: The model to emulate.
+        box: The box to train it on.
+        channels: Names of the outputs to emulate.
         phases: Number of phases of the waveforms; a divisor of `steps`.
         steps: Solver steps of the simulations; `system.steps` by default.
-        simulations: Simulated patients that it learns from; an eighth as many select the step.
-        unseen: Simulated patients that it is measured on.
-        training: How it is trained.
-        seed: Of all draws.
+        simulations: Number of simulated patients for training; an eighth as many are used for
+            validation.
+        unseen: Number of simulated patients for measuring the error.
+        training: Training settings.
+        seed: Seed for all random draws.
 
     Returns:
-        The emulator, and its errors as in `emulator_error`, with how many simulations there were,
-        how many failed and were left out, and the seconds that simulation and training took.
+        The emulator, and its errors as in `emulator_error`, with the number of simulations, the
+        number of failed simulations (which are left out), and the duration of simulation and
+        training [s].
 
     Raises:
-        ValueError: If the folder holds an emulator of something else, or every simulation failed.
+        ValueError: If the folder contains a different emulator, or all simulations failed.
     """
     channels, steps = check_channels(system, channels), check_phases(system, phases, steps)
     place, table = folder / "emulator", folder / "emulator.json"
@@ -174,7 +177,7 @@ def learn_emulator(
         return emulator, json.loads(table.read_text())
     began = time.monotonic()
     held_out = max(simulations // 8, 1)
-    # Three sequences scrambled on their own: no point of one is in another.
+    # Three independently scrambled sequences: they have no point in common.
     sets = [
         simulate_cohort(
             system,
@@ -192,8 +195,8 @@ def learn_emulator(
     failed = total - sum(int(part.success.sum()) for part in sets)
     if not all(part.success.any() for part in sets):
         raise ValueError(
-            f"{sets[0].failures()}\nnothing is left to learn from: print(check_system(system)) "
-            "says what is wrong with it, or make the box smaller"
+            f"{sets[0].failures()}\nno simulation succeeded: print(check_system(system)) "
+            "shows what is wrong with the system; or make the box smaller"
         )
     learnt, held, new = (part.take(part.success) for part in sets)
     simulated = time.monotonic()

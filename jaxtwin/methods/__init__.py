@@ -1,5 +1,4 @@
-"""Ways to a patient's twin, siblings behind one interface.
+"""Ways to a patient's twin: one protocol, tasks of curves and of clips, one file a method.
 
-Every method says what it sees (`base.Sees`). Methods for curves implement
-`base.AbstractCurveMethod`; methods for clips implement `clips.AbstractClipModel`.
+`base` explains the protocol, with a method of one's own as an example.
 """

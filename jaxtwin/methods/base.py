@@ -25,7 +25,7 @@ import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import equinox as eqx
 import numpy as np
@@ -227,8 +227,8 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
         if resume and folder is None:
             raise ValueError("resume=True without a folder: pass the folder to resume from")
         session = Session(seed, None if folder is None else Path(folder), progress, resume)
-        patients: Any = (training, validation)
-        return self.prepare(task, *patients, session)
+        # None where `prepare` says that it may be.
+        return self.prepare(task, cast(Any, training), cast(Any, validation), session)
 
     @abc.abstractmethod
     def prepare(

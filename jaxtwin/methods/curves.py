@@ -12,19 +12,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.methods.base import Session
 from jaxtwin.methods.tasks import Curves, CurveTask
-from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
+from jaxtwin.training.loop import Fitted, epochs, fit
+from jaxtwin.training.settings import TrainingConfig
 
 Model = TypeVar("Model", bound=eqx.Module)
-
-# Enough for 1,000 patients on two cores in half a minute.
-CURVE_TRAINING = TrainingConfig(
-    steps=3_000,
-    batch_size=128,
-    learning_rate=5e-3,
-    weight_decay=1e-2,
-    evaluate_every=250,
-    patience=4,
-)
 
 
 class CurveEncoder(eqx.Module):
@@ -51,7 +42,7 @@ class CurveEncoder(eqx.Module):
         key: PRNGKeyArray,
     ) -> "CurveEncoder":
         """Make an untrained encoder that gives `size` numbers."""
-        entries = np.concatenate([training.known, training.values], axis=1)
+        entries = np.concatenate([np.asarray(training.known), np.asarray(training.values)], axis=1)
         network = eqx.nn.MLP(
             entries.shape[1], size, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
         )

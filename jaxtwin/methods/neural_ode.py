@@ -24,12 +24,13 @@ from jaxtwin.methods.base import (
     Sees,
     Session,
 )
-from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, blank_curves, learn_from_curves
+from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves
 from jaxtwin.methods.descent import descend, phase_waves
 from jaxtwin.methods.each_patient import Patient, each_patient
 from jaxtwin.methods.saving import trained
+from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask, require_period
-from jaxtwin.training.loop import TrainingConfig
+from jaxtwin.training.settings import TrainingConfig
 
 Code = Float[Array, " code"]
 

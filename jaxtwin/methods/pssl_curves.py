@@ -16,10 +16,11 @@ import numpy as np
 
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.methods.base import AbstractTrainedMethod, Estimate, Learnt, Sees, Session
-from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, blank_curves, learn_from_curves
+from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves
 from jaxtwin.methods.saving import made_with, trained
+from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
-from jaxtwin.training.loop import TrainingConfig
+from jaxtwin.training.settings import TrainingConfig
 
 
 class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.methods.base import AbstractTrainedMethod, Estimate, Learnt, Sees, Session
-from jaxtwin.methods.curves import CURVE_TRAINING, CurveEncoder, blank_curves, learn_from_curves
+from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves
 from jaxtwin.methods.saving import trained
+from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
-from jaxtwin.training.loop import TrainingConfig
+from jaxtwin.training.settings import TrainingConfig
 
 
 class ExtremesKnowledge(eqx.Module):

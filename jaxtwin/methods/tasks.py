@@ -55,7 +55,8 @@ class Curves(NamedTuple):
 
     def take(self, index: Any) -> "Curves":
         """Select patients by an index array, a slice or a mask."""
-        return Curves(*(None if leaf is None else leaf[index] for leaf in self))
+        beside = (None if leaf is None else leaf[index] for leaf in self[1:])
+        return Curves(self.values[index], *beside)
 
 
 @dataclasses.dataclass(frozen=True)

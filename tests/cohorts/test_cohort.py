@@ -1,4 +1,4 @@
-"""Many patients at once: no patient depends on the others, and cohorts are reproducible."""
+"""Cohorts: patients do not depend on each other, and results are reproducible."""
 
 import subprocess
 import sys

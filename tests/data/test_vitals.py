@@ -1,4 +1,4 @@
-"""What is measured beside a clip: simulated, seen by the encoder, compared by the loss."""
+"""Vital signs: simulation, use as inputs of the encoder, and their part in the loss."""
 
 import dataclasses
 import functools
@@ -14,14 +14,15 @@ from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Record
 from jaxtwin.data.vitals import UNKNOWN, Vitals, simulate_vitals
-from jaxtwin.encoders.create import create_encoder
 from jaxtwin.forward.emulator import Emulator
-from jaxtwin.methods.clips import cached_measurements, predict, predict_cached, train_on_clips
-from jaxtwin.methods.pssl import PSSL, load_pssl, save_pssl
+from jaxtwin.methods.clips import Clips, ClipTask
+from jaxtwin.methods.pssl_clips import PSSL, load_pssl
+from jaxtwin.methods.saving import save_learnt
 from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
 from jaxtwin.parameters import Box
-from jaxtwin.training.loop import TrainingConfig
-from jaxtwin.twin import build_twin
+from jaxtwin.training.progress import silent
+from jaxtwin.training.settings import TrainingConfig
+from jaxtwin.twin import build_twin, describe, summary
 
 FORMAT = ClipFormat(frames=8, size=32)
 BOX = Box.of(LeftHeartParameters, ("T_c", "V_0"))
@@ -79,68 +80,64 @@ def cache(emulator):
     return ClipCache(records, (), FORMAT, np.tile(clip, (48, 1, 1)), np.arange(49) * 8)
 
 
-def untrained(emulator, vitals):
-    make = functools.partial(create_encoder, "tubelet", FORMAT, 2, beside=len(vitals))
-    encoder = make(key=jax.random.key(0))
-    return PSSL(encoder=encoder, forward=emulator, format=FORMAT, name="tubelet", vitals=vitals)
-
-
-def train(model, cache, folder):
+def learn(emulator, cache, vitals):
     config = TrainingConfig(150, 16, learning_rate=3e-3, evaluate_every=50)
-    return train_on_clips(model, cache, config, folder=folder, description={}, seed=0, resume=False)
+    task = ClipTask(LeftHeart(), BOX, FORMAT, vitals)
+    parts = (Clips.from_split(cache, name) for name in ("TRAIN", "VAL"))
+    return PSSL(forward=emulator, config=config).learn(task, *parts, progress=silent)
 
 
 @pytest.mark.slow
 def test_they_are_seen_and_compared(emulator, cache, tmp_path):
     """From equal clips nothing can be told but the mean; from the vitals, every patient."""
     errors = {}
+    held = Clips.from_split(cache, "VAL")
     for vitals in ((), ("period", "diastolic")):
-        fitted = train(untrained(emulator, vitals), cache, tmp_path / str(len(vitals)))
-        held = cache.split("VAL")
-        got = predict_cached(fitted.model, cache, held)
-        true = np.array([cache.records[i].vitals.period for i in held])
-        errors[vitals] = np.abs(got.theta[:, 0] - true).mean()
-        assert len(got.vitals) == len(vitals)
+        learnt = learn(emulator, cache, vitals)
+        got, true = learnt.estimate(held), held.measured()
+        errors[vitals] = np.abs(got.theta[:, 0] - true["period"]).mean()
+        assert set(got.readings) == {"EDV", "ESV", "EF", *vitals}
         if vitals:
-            np.testing.assert_allclose(got.vitals[0], got.theta[:, 0], rtol=1e-5)
-            beside = cached_measurements(cache, held, vitals).vitals
-            error = np.abs(got.vitals[1] - beside[1]).mean()
-            assert fitted.validation["diastolic_error"] == pytest.approx(error, rel=1e-4)
-            check_saving(fitted, emulator, cache, tmp_path)
+            np.testing.assert_allclose(got.readings["period"], got.theta[:, 0], rtol=1e-5)
+            error = np.abs(got.readings["diastolic"] - true["diastolic"]).mean()
+            assert learnt.validation["diastolic_error"] == pytest.approx(error, rel=1e-4)
+            check_saving(learnt, emulator, cache, tmp_path)
     assert errors["period", "diastolic"] < 0.1 < 0.2 < errors[()]
 
 
-def check_saving(fitted, emulator, cache, folder):
-    save_pssl(folder / "encoder", fitted.model, fitted.validation)
-    loaded, _ = load_pssl(folder / "encoder", emulator)
-    assert loaded.vitals == ("period", "diastolic")
+def check_saving(learnt, emulator, cache, folder):
+    save_learnt(folder / "encoder", learnt)
+    loaded = load_pssl(folder / "encoder", emulator)
+    assert loaded.task.vitals == ("period", "diastolic")
     clips = np.stack([cache.clip(i) for i in range(4)])
-    vitals = np.array([cache.records[i].vitals for i in range(4)])
-    a, b = predict(loaded, clips, vitals), predict(fitted.model, clips, vitals)
+    vitals = [cache.records[i].vitals for i in range(4)]
+    a, b = (x.estimate(Clips.from_arrays(clips, FORMAT, vitals)) for x in (loaded, learnt))
     np.testing.assert_array_equal(a.theta, b.theta)
-    twin = build_twin(loaded, clips[0], fitted.validation, Vitals(*vitals[0]))
+    twin = build_twin(loaded, clips[0], vitals[0])
     low, high = twin.compatible.intervals["T_c"]
-    error = fitted.validation["period_error"]
-    assert vitals[0, 0] - error <= low < high <= vitals[0, 0] + error
+    error = learnt.validation["period_error"]
+    assert vitals[0].period - error <= low < high <= vitals[0].period + error
     assert twin.compatible.narrowing["T_c"] < 0.3
+    assert twin.emulated["period"] == pytest.approx(twin.readings["period"], rel=1e-4)
+    written = describe(twin)
+    assert set(written["simulated"]) == set(LeftHeart().readings())
+    assert written["simulated"]["P_ao_mean"]["narrowing"] == twin.compatible.narrowing["P_ao_mean"]
+    assert "T_c" in summary(twin) and "re-simulated" in summary(twin)
     with pytest.raises(ValueError, match="1 of 1 clips have no period"):
-        build_twin(loaded, clips[0], fitted.validation)
+        build_twin(loaded, clips[0])
     # The pressure that is not asked for is not needed.
-    vitals[:, 1] = np.nan
-    np.testing.assert_array_equal(predict(loaded, clips, vitals).theta, a.theta)
+    fewer = [v._replace(systolic=np.nan) for v in vitals]
+    found = loaded.estimate(Clips.from_arrays(clips, FORMAT, fewer))
+    np.testing.assert_array_equal(found.theta, a.theta)
     with pytest.raises(ValueError, match="4 of 4 clips have no period"):
-        predict(loaded, clips)
+        loaded.estimate(Clips.from_arrays(clips, FORMAT))
 
 
-def test_a_patient_without_them_is_named_before_training(emulator, cache, tmp_path):
+def test_a_patient_without_them_is_named_before_training(emulator, cache):
     records = list(cache.records)
     records[40] = dataclasses.replace(records[40], vitals=UNKNOWN)
     with pytest.raises(ValueError, match=r"1 of 16 clips have no systolic.*SystolicPressure"):
-        train(
-            untrained(emulator, ("systolic",)),
-            dataclasses.replace(cache, records=tuple(records)),
-            tmp_path,
-        )
+        learn(emulator, dataclasses.replace(cache, records=tuple(records)), "systolic")
 
 
 def test_a_forward_model_without_pressure(emulator):

@@ -1,6 +1,7 @@
-"""The tables that compare methods: cells, resume, statistics; tiny runs from the command line."""
+"""Comparisons of methods: cells, resuming, statistics, and tiny runs from the command line."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,9 @@ from experiments.table_ef.paper_emulator import GRID, obtain_paper_emulator
 from experiments.table_ef.table import by_patient
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.tables import read_table, write_table
-from jaxtwin.methods.clips import Measured
+from jaxtwin.data.base import ClipFormat
+from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.echonet import Record
 from jaxtwin.models.left_heart import SEVEN
 from jaxtwin.training.loop import TrainingConfig
 
@@ -51,25 +54,20 @@ def test_errors_are_of_the_mean_answer():
     assert found["EF"].tolist() == [0, 3]
 
 
-class Clips:
-    """As much of a data set's clips as the table needs: EDV, ESV, EF and splits."""
-
-    def __init__(self):
-        self.EDV, self.ESV = np.full(6, 100.0), np.array([40.0, 50.0, 60.0, 50.0, 40.0, 60.0])
-
-    def split(self, name):
-        return np.arange(3) if name == "TRAIN" else np.arange(3, 6)
-
-
-def test_a_clip_methods_row_and_its_difference(tmp_path, monkeypatch):
-    clips = Clips()
-    monkeypatch.setattr(
-        ef_table,
-        "cached_measurements",
-        lambda cache, rows: Measured(cache.EDV[rows], cache.ESV[rows], 100 - cache.ESV[rows]),
+def clips_of(ESV):
+    """Clips without a frame, three to learn from and the rest to test with; every EDV is 100."""
+    records = tuple(
+        Record(str(i), Path(), 100.0, esv, 0.0, 16.0, 32, "TRAIN" if i < 3 else "TEST")
+        for i, esv in enumerate(ESV)
     )
+    return ClipCache(records, (), ClipFormat(), np.zeros((0, 112, 112), np.uint8), np.zeros(7, int))
+
+
+def test_a_clip_methods_row_and_its_difference(tmp_path):
+    ESV = np.array([40.0, 50.0, 60.0, 50.0, 40.0, 60.0])
+    clips = clips_of(ESV)
     data = ef_table.DataSet("phantom", clips, tuple("abcdef"), ())
-    true = {"EDV_true": clips.EDV[3:], "ESV_true": clips.ESV[3:], "EF_true": 100 - clips.ESV[3:]}
+    true = {"EDV_true": np.full(3, 100.0), "ESV_true": ESV[3:], "EF_true": 100 - ESV[3:]}
     for method, errors in (("pssl", (2.0, 4.0)), ("supervised", (1.0, 1.0))):
         for seed, error in enumerate(errors):
             place = tmp_path / "cells" / "phantom" / f"{method}-{seed}"

@@ -1,4 +1,4 @@
-"""experiments.detection: what is scored, against what, from which labels; and end to end."""
+"""experiments.detection: scores, comparison groups, labels, and a run end to end."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from test_experiments import run
 
 from experiments.detection import scores
 from experiments.detection.cohort import describe_cohort, make_diseased_phantoms, read_diagnoses
-from experiments.detection.scores import EVERYONE, Learnt, Seen, recovery, score
+from experiments.detection.scores import EVERYONE, Answers, Seen, recovery, score
 from experiments.detection.settings import LEAST_TRAINING, Config
 from experiments.detection.table import markdown
 from jaxtwin.analysis.detection import MOST_GROUPS
@@ -60,7 +60,7 @@ def twins(seen, random, knows_valve):
         stenosis = seen.diagnosis == "mitral stenosis"
         theta[:, names("R_m")] = np.where(stenosis, 0.06, 0.01) + random.normal(0, 0.002, 600)
     features = random.normal(size=(600, 20))
-    return Learnt(theta.astype(np.float32), features, seen.volumes + 1.0, seen.vitals - 2.0)
+    return Answers(theta.astype(np.float32), features, seen.volumes + 1.0, seen.vitals - 2.0)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Methods that see curves: on a system with a closed form first, then what each may look at."""
+"""Methods for curves: results on a system with a closed form, and the data each method may use."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.training.loop import TrainingConfig, epochs
 from jaxtwin.training.progress import silent
-from tests.physics.test_periodic import TwoCompartments, Windkessel
+from tests.methods.systems import TwoCompartments, Windkessel, pressure
 
 BOX = Box.of(Windkessel.parameters, ("T", "R", "C"), {"R": (0.4, 2.0), "C": (0.3, 2.0)})
 TASK = CurveTask(
@@ -37,14 +37,6 @@ TASK = CurveTask(
 )
 SIMULATOR = Simulator(system=Windkessel(), box=BOX, channels=("P",), phases=24)
 BRIEF = TrainingConfig(6, 4, evaluate_every=3)
-
-
-def pressure(theta, samples=24):
-    """The periodic solution of C dP/dt = 1 + cos ωt − P/R, in closed form."""
-    T, R, C = np.asarray(theta, float).T[..., None]
-    angle = 2 * np.pi * np.arange(samples) / samples
-    lag = 2 * np.pi * R * C / T
-    return R + R / np.sqrt(1 + lag**2) * np.cos(angle - np.arctan(lag))
 
 
 def measured(n, seed=0, noise=0.0, known=True):
@@ -154,19 +146,19 @@ def test_a_forward_model_of_another_task_is_refused():
 def test_channels_are_found_by_name():
     """A forward model of more outputs, in another order, serves as well."""
     box = Box.of(TwoCompartments.parameters, ("T", "k", "x_0"))
-    task = CurveTask(TwoCompartments(), box, "a", 0.01, hidden="b", samples=24)
+    task = CurveTask(TwoCompartments(), box, "x", 0.01, hidden="y", samples=24)
     patients = simulate_cohort(TwoCompartments(), box, box.sample(8, seed=0), phases=24)
     curves, found = task.measure(patients, 0), []
-    for channels in (("a", "b"), ("b", "a")):
+    for channels in (("x", "y"), ("y", "x")):
         forward = Simulator(TwoCompartments(), box, channels, 24)
         learnt = CurvePSSL(forward, BRIEF, width=8, depth=1).learn(task, curves, curves)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfModelWarning)
             found.append(learnt.estimate(curves).recording.waveforms)
-    assert found[0].channel_names == found[1].channel_names == ("a", "b")
-    np.testing.assert_allclose(found[0].b, found[1].b, rtol=1e-4)
-    with pytest.raises(ValueError, match="make it with channels=task.channels"):
-        CurvePSSL(Simulator(TwoCompartments(), box, "a", 24)).learn(task, curves, curves)
+    assert found[0].channel_names == found[1].channel_names == ("x", "y")
+    np.testing.assert_allclose(found[0].y, found[1].y, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"make it with channels=task\.channels"):
+        CurvePSSL(Simulator(TwoCompartments(), box, "x", 24)).learn(task, curves, curves)
 
 
 # --- least squares ----------------------------------------------------------------------------
@@ -295,6 +287,8 @@ def test_a_neural_ode_follows_its_patient():
 # --- learning from a cohort -------------------------------------------------------------------
 
 
+# So brief a training leaves some patients unlike their curves.
+@pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
 @pytest.mark.parametrize("name", ["ssl_simulator", "supervised", "neural_ode_shared"])
 def test_what_was_learnt_serves_new_patients(name):
     config = TrainingConfig(300, 32, learning_rate=5e-3, evaluate_every=100)

@@ -1,4 +1,4 @@
-"""One protocol: a method of one's own, what every method does alike, saving and loading."""
+"""The protocol of methods: user-defined methods, common behaviour, saving and loading."""
 
 import inspect
 import re
@@ -93,7 +93,7 @@ def test_what_was_learnt_is_saved(name, tmp_path):
         *(jax.tree.leaves(one.estimate(curves)) for one in (learnt, loaded)), strict=True
     ):
         np.testing.assert_array_equal(a, b)
-    other = METHODS["supervised" if name == "pssl" else "pssl"]()
+    other = METHODS["pssl" if name == "supervised" else "supervised"]()
     with pytest.raises(CheckpointError, match="has another method"):
         load_learnt(tmp_path / "learnt", other, TASK)
     noisier = CurveTask(TASK.system, TASK.box, "P", 0.005, samples=24, known="T", noise=0.1)

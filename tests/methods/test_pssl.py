@@ -1,4 +1,4 @@
-"""P-SSL: an encoder learns θ from volumes alone, through an emulator that stays as it is."""
+"""P-SSL: an encoder learns θ from volumes alone, through a frozen emulator."""
 
 import dataclasses
 import functools
@@ -15,30 +15,26 @@ from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Record
 from jaxtwin.data.loading import Batch
+from jaxtwin.data.vitals import Vitals
 from jaxtwin.encoders.create import create_encoder
 from jaxtwin.forward.emulator import Emulator
-from jaxtwin.methods import clips as clip_methods
-from jaxtwin.methods.clips import (
-    Measured,
-    cached_measurements,
-    discrepancy,
-    measured,
-    predict,
-    predict_cached,
-    shift,
-    train_on_clips,
-)
-from jaxtwin.methods.pssl import PSSL, load_pssl, save_pssl
+from jaxtwin.methods import clips as clip_measurements
+from jaxtwin.methods.clip_training import discrepancy, head, predict, shift
+from jaxtwin.methods.clips import Clips, ClipTask
+from jaxtwin.methods.pssl_clips import PSSL, load_pssl
+from jaxtwin.methods.saving import load_learnt, save_learnt
+from jaxtwin.methods.supervised_clips import SupervisedClips
 from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
 from jaxtwin.parameters import Box
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.training.loop import TrainingConfig
+from jaxtwin.training.progress import silent
+from jaxtwin.twin import build_twin
 
 FORMAT = ClipFormat(frames=8, size=32)
 BOX = Box.of(LeftHeartParameters, ("V_0", "E_max", "V_d"))
 # Long enough that it learns whichever way a processor rounds.
 CONFIG = TrainingConfig(120, 8, learning_rate=1e-3, evaluate_every=60)
-DESCRIPTION = {"data": "discs"}
 
 
 @pytest.fixture(scope="module")
@@ -86,63 +82,105 @@ def cache(emulator, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def untrained(emulator):
-    make = functools.partial(create_encoder, "tubelet", FORMAT, 3, key=jax.random.key(0))
+def task():
+    return ClipTask(LeftHeart(), BOX, FORMAT)
+
+
+def first_weights(format, size, *, beside, key):
+    """From NumPy: JAX's initialisers take their time to compile."""
+    make = functools.partial(create_encoder, "tubelet", format, size, beside=beside, key=key)
     random = np.random.default_rng(0)
 
     def weights(leaf):
-        # From NumPy: JAX's initialisers take their time to compile.
         if not isinstance(leaf, jax.ShapeDtypeStruct):
             return leaf
-        size = np.sqrt(leaf.shape[-1] / leaf.size)
-        return jnp.asarray(size * random.normal(size=leaf.shape), leaf.dtype)
+        scale = np.sqrt(leaf.shape[-1] / leaf.size)
+        return jnp.asarray(scale * random.normal(size=leaf.shape), leaf.dtype)
 
-    encoder = jax.tree.map(weights, eqx.filter_eval_shape(make))
-    return PSSL(encoder=encoder, forward=emulator, format=FORMAT, name="tubelet")
-
-
-def train(model, cache, folder, config=CONFIG, **options):
-    options = {"description": DESCRIPTION, "seed": 0, "resume": False} | options
-    return train_on_clips(model, cache, config, folder=folder, **options)
+    return jax.tree.map(weights, eqx.filter_eval_shape(make))
 
 
 @pytest.fixture(scope="module")
-def fitted(untrained, cache, tmp_path_factory):
+def method(emulator):
+    return PSSL(forward=emulator, encoder=first_weights, config=CONFIG)
+
+
+def split(cache, name):
+    return Clips.from_split(cache, name)
+
+
+def learn(method, task, cache, folder=None, **options):
+    parts = split(cache, "TRAIN"), split(cache, "VAL")
+    return method.learn(task, *parts, folder=folder, progress=silent, **options)
+
+
+@pytest.fixture(scope="module")
+def learnt(method, task, cache, tmp_path_factory):
     """Trained where reading θ raises: only measurements may be looked at."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(echonet, "read_theta", lambda *_: pytest.fail("θ must not be seen"))
-        return folder, train(untrained, cache, folder)
+        return folder, learn(method, task, cache, folder)
 
 
 def arrays(tree):
     return jax.tree.leaves(eqx.filter(tree, eqx.is_array))
 
 
+def volumes(EDV, ESV):
+    return EDV, ESV, 100 * (EDV - ESV) / EDV
+
+
+# --- what is measured -------------------------------------------------------------------------
+
+
+def test_measured(cache):
+    """EF is that of the volumes; the table's rounded one is not read."""
+    clips = Clips(cache, np.array([3, 1]))
+    found, records = clips.measured(), [cache.records[3], cache.records[1]]
+    assert len(clips) == 2 and clips.records == records
+    np.testing.assert_allclose(found["EDV"], [r.edv for r in records], rtol=1e-6)
+    np.testing.assert_allclose(
+        found["EF"], [100 * (r.edv - r.esv) / r.edv for r in records], rtol=1e-5
+    )
+    assert np.isnan(found["systolic"]).all()
+
+
+def test_clips_of_another_kind_are_named(cache, task):
+    with pytest.raises(ValueError, match=r"make the task with format=cache\.format"):
+        dataclasses.replace(task, format=ClipFormat()).check(split(cache, "VAL"))
+    with pytest.raises(ValueError, match=r"for one clip, clip\[None\]"):
+        Clips.from_arrays(np.zeros((8, 32, 32), np.uint8), FORMAT)
+    alone = Clips.from_arrays(np.zeros((2, 8, 32, 32), np.uint8), FORMAT)
+    assert task.check(alone) is alone
+    with pytest.raises(ValueError, match="2 of 2 clips have no EDV and ESV"):
+        task.check(alone, labels=True)
+    with pytest.raises(ValueError, match="1 vitals for 2 clips"):
+        Clips.from_arrays(np.zeros((2, 8, 32, 32), np.uint8), FORMAT, [Vitals()])
+    with pytest.raises(ValueError, match="vitals pulse: expected some of period"):
+        ClipTask(LeftHeart(), BOX, FORMAT, "pulse")
+    assert ClipTask(LeftHeart(), BOX, FORMAT, "period").vitals == ("period",)
+
+
 # --- the loss ---------------------------------------------------------------------------------
 
-
-def test_measured():
-    numbers = measured(np.array([100.0, 80.0]), np.array([40.0, 60.0]))
-    assert numbers.EF.tolist() == [60, 25]
+SPREAD = (jnp.array(20.0), jnp.array(10.0), jnp.array(5.0))
 
 
 def test_no_discrepancy_at_the_truth():
-    true = measured(jnp.array([100.0, 80.0]), jnp.array([40.0, 60.0]))
-    spread = Measured(jnp.array(20.0), jnp.array(10.0), jnp.array(5.0))
-    assert discrepancy(true, true, spread) == 0
-    gradient = jax.grad(lambda got: discrepancy(got, true, spread))(true)
-    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(gradient))
+    true = volumes(jnp.array([100.0, 80.0]), jnp.array([40.0, 60.0]))
+    assert discrepancy(true, true, SPREAD) == 0
+    gradient = jax.grad(lambda got: discrepancy(got, true, SPREAD))(true)
+    assert all(np.all(leaf == 0) for leaf in gradient)
 
 
 @pytest.mark.parametrize(("error", "loss"), [(0.1, 0.02), (-0.1, 0.02), (0.25, 0.125), (2, 1.875)])
 def test_discrepancy_is_quadratic_then_linear(error, loss):
     """error²/(2·¼) within a quarter of the spread, |error| − ⅛ beyond."""
-    true = measured(jnp.array([100.0]), jnp.array([40.0]))
-    spread = Measured(jnp.array(20.0), jnp.array(10.0), jnp.array(5.0))
-    got = jax.tree.map(lambda t, s: t + error * s, true, spread)
-    assert float(discrepancy(got, true, spread)) == pytest.approx(loss, rel=1e-6)
-    slope = jax.grad(lambda EDV: discrepancy(got._replace(EDV=EDV), true, spread))(got.EDV)
+    true = volumes(jnp.array([100.0]), jnp.array([40.0]))
+    got = tuple(t + error * s for t, s in zip(true, SPREAD, strict=True))
+    assert float(discrepancy(got, true, SPREAD)) == pytest.approx(loss, rel=1e-6)
+    slope = jax.grad(lambda EDV: discrepancy((EDV, *got[1:]), true, SPREAD))(got[0])
     assert float(slope[0]) == pytest.approx(np.clip(4 * error, -1, 1) / 20 / 3, rel=1e-6)
 
 
@@ -162,40 +200,36 @@ def test_shift():
 # --- training ---------------------------------------------------------------------------------
 
 
-def test_it_learns(untrained, cache, fitted):
-    folder, result = fitted
-    training = cache.split("TRAIN")
-    true = cached_measurements(cache, training)
-    spread = jax.tree.map(jnp.std, true)
+def loss_of(method, task, knowledge, clips):
+    got, true = predict(method, task, knowledge, clips).readings, clips.measured()
+    numbers = [[values[name] for name in task.measured] for values in (got, true)]
+    return float(discrepancy(*numbers, [values.std() for values in numbers[1]]))
 
-    def loss(model):
-        got = predict_cached(model, cache, training)
-        return float(discrepancy(measured(got.EDV, got.ESV), true, spread))
 
-    assert loss(result.model) < 0.4 * loss(untrained)
+def test_it_learns(method, task, cache, learnt):
+    folder, result = learnt
+    start = eqx.tree_at(
+        lambda k: k.encoder,
+        result.knowledge,
+        first_weights(FORMAT, 3, beside=0, key=jax.random.key(0)),
+    )
+    training = split(cache, "TRAIN")
+    before, after = (loss_of(method, task, k, training) for k in (start, result.knowledge))
+    assert after < 0.4 * before
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [60, 120]
     assert rows[1]["train_loss"] < rows[0]["train_loss"]
     assert set(result.validation) == {"loss", "EDV_error", "ESV_error", "EF_error"}
+    for a, b in zip(arrays(start.encoder), arrays(result.knowledge.encoder), strict=True):
+        assert b.dtype == jnp.float32 and not np.array_equal(a, b)
 
 
-def test_the_encoder_changes_and_the_emulator_does_not(untrained, fitted):
-    model = fitted[1].model
-    for before, after in zip(arrays(untrained.encoder), arrays(model.encoder), strict=True):
-        assert after.dtype == jnp.float32 and not np.array_equal(before, after)
-    for before, after in zip(arrays(untrained.forward), arrays(model.forward), strict=True):
-        assert before.dtype == after.dtype and np.array_equal(before, after)
-
-
-def test_validation_errors_are_those_of_the_model(cache, fitted):
-    result = fitted[1]
-    validation = cache.split("VAL")
-    got, true = (
-        predict_cached(result.model, cache, validation),
-        cached_measurements(cache, validation),
-    )
+def test_validation_errors_are_those_of_the_estimates(cache, learnt):
+    _, result = learnt
+    validation = split(cache, "VAL")
+    got, true = result.estimate(validation).readings, validation.measured()
     for name in ("EDV", "ESV", "EF"):
-        error = np.abs(getattr(got, name) - getattr(true, name)).mean()
+        error = np.abs(got[name] - true[name]).mean()
         assert result.validation[f"{name}_error"] == pytest.approx(error, rel=1e-5)
 
 
@@ -205,80 +239,83 @@ def test_no_parameter_and_no_listed_ejection_fraction_is_read(cache):
     assert not {field.name for field in dataclasses.fields(Record)} & set(BOX.names)
     records = tuple(dataclasses.replace(record, ef=1.0) for record in cache.records)
     other = dataclasses.replace(cache, records=records)
-    indices = cache.split("VAL")
-    numbers = [cached_measurements(c, indices) for c in (cache, other)]
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, *numbers)))
+    numbers = [split(c, "VAL").measured() for c in (cache, other)]
+    assert all(
+        np.array_equal(a, b, equal_nan=True)
+        for a, b in zip(*map(dict.values, numbers), strict=True)
+    )
 
 
 def test_a_resumed_training_is_that_of_an_unbroken_one(
-    untrained, cache, fitted, tmp_path, monkeypatch
+    method, task, cache, learnt, tmp_path, monkeypatch
 ):
-    folder, result = fitted
-    draw = clip_methods.batches
+    folder, result = learnt
+    draw = clip_measurements.batches
 
     def until(cache, indices, size, seed, step):
         yield from (
-            b for b, _ in zip(draw(cache, indices, size, seed, step), range(40), strict=False)
+            b for b, _ in zip(draw(cache, indices, size, seed, step), range(80), strict=False)
         )
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(clip_methods, "batches", until)
-        train(untrained, cache, tmp_path)
-    again = train(untrained, cache, tmp_path, resume=True)
-    for a, b in zip(arrays(again.model), arrays(result.model), strict=True):
+        patch.setattr(clip_measurements, "batches", until)
+        learn(method, task, cache, tmp_path)
+    again = learn(method, task, cache, tmp_path, resume=True)
+    for a, b in zip(arrays(again.knowledge), arrays(result.knowledge), strict=True):
         assert np.array_equal(a, b)
     assert (tmp_path / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
 
 
-def test_another_configuration_is_not_resumed(untrained, cache, fitted):
-    with pytest.raises(CheckpointError, match="data: kept discs, now squares"):
-        train(untrained, cache, fitted[0], resume=True, description={"data": "squares"})
+def test_other_clips_are_not_gone_on_with(method, task, cache, learnt):
+    records = (dataclasses.replace(cache.records[0], edv=99.0), *cache.records[1:])
+    with pytest.raises(CheckpointError, match="clips: kept"):
+        learn(method, task, dataclasses.replace(cache, records=records), learnt[0], resume=True)
 
 
 # --- use --------------------------------------------------------------------------------------
 
 
-def test_predictions(cache, fitted):
-    model = fitted[1].model
+def test_estimates(task, cache, learnt):
+    _, result = learnt
     clips = np.stack([cache.clip(i)[:8] for i in range(8)])
-    got = predict(model, clips)
-    assert got.theta.shape == (8, 3) and got.EDV.shape == (8,)
+    got = result.estimate(Clips.from_arrays(clips, FORMAT))
+    assert got.theta.shape == (8, 3) and got.success.all()
     assert np.all(BOX.contains(jnp.asarray(got.theta)))
-    np.testing.assert_allclose(got.EF, 100 * (got.EDV - got.ESV) / got.EDV, rtol=1e-5)
-    np.testing.assert_allclose(
-        model.answer(model.encoder(jnp.asarray(clips[3])))[0], got.theta[3], rtol=1e-4
-    )
+    EDV, ESV, EF = (got.readings[name] for name in ("EDV", "ESV", "EF"))
+    np.testing.assert_allclose(EF, 100 * (EDV - ESV) / EDV, rtol=1e-5)
+    np.testing.assert_allclose(got.recording.maximum.V_lv, EDV)
+    encoder, clip = result.knowledge.encoder, jnp.asarray(clips[3])
+    raw = head(encoder, task, encoder.features(clip), jnp.zeros(3))
+    np.testing.assert_allclose(BOX.bound(raw), got.theta[3], rtol=1e-4)
     order = np.array([5, 2, 7, 0, 1, 3, 4, 6, 6, 4, 3, 1, 0, 7, 2, 5])
-    in_batches = predict_cached(model, cache, order, batch_size=8)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b[order], rtol=1e-4, atol=1e-5), in_batches, got
-    )
+    cached = result.estimate(Clips(cache, order))
+    np.testing.assert_allclose(cached.theta, got.theta[order], rtol=1e-4)
+    np.testing.assert_allclose(cached.features, got.features[order], rtol=1e-4, atol=1e-5)
 
 
-def test_clips_of_the_kind_are_familiar(cache, fitted):
-    model = fitted[1].model
-    features = predict_cached(model, cache, cache.split("VAL")).features
-    assert np.mean(model.familiarity.recognises(jnp.asarray(features))) >= 7 / 8
+def test_clips_of_the_kind_are_familiar(cache, learnt):
+    _, result = learnt
+    familiarity = result.knowledge.familiarity
+    features = result.estimate(split(cache, "VAL")).features
+    assert np.mean(familiarity.recognises(jnp.asarray(features))) >= 7 / 8
     noise = np.random.default_rng(0).integers(0, 255, (8, 8, 32, 32)).astype(np.uint8)
-    features = predict(model, noise).features
-    assert not np.any(model.familiarity.recognises(jnp.asarray(features)))
+    features = result.estimate(Clips.from_arrays(noise, FORMAT)).features
+    assert not np.any(familiarity.recognises(jnp.asarray(features)))
 
 
-def test_save_and_load(untrained, cache, emulator, fitted, tmp_path):
-    model, validation = fitted[1].model, fitted[1].validation
-    with pytest.raises(ValueError, match="not trained"):
-        save_pssl(tmp_path / "encoder", untrained, {})
-    save_pssl(tmp_path / "encoder", model, validation)
-    loaded, kept = load_pssl(tmp_path / "encoder", emulator)
-    assert kept == validation
-    assert (loaded.format, loaded.name, loaded.box) == (FORMAT, "tubelet", BOX)
-    indices = cache.split("VAL")
-    got, again = (predict_cached(m, cache, indices) for m in (model, loaded))
-    for a, b in zip(got, again, strict=True):
-        assert np.array_equal(a, b)
-    for a, b in zip(arrays(loaded.familiarity), arrays(model.familiarity), strict=True):
-        assert np.array_equal(a, b)
+def test_save_and_load(cache, emulator, learnt, tmp_path):
+    _, result = learnt
+    save_learnt(tmp_path / "encoder", result)
+    with pytest.raises(ValueError, match="none of jaxtwin's: pass the function"):
+        load_pssl(tmp_path / "encoder", emulator)
+    loaded = load_pssl(tmp_path / "encoder", emulator, first_weights)
+    assert loaded.validation == result.validation and loaded.task == result.task
+    a, b = (one.estimate(split(cache, "VAL")) for one in (result, loaded))
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+    for x, y in zip(arrays(loaded.knowledge), arrays(result.knowledge), strict=True):
+        assert np.array_equal(x, y)
 
 
 @pytest.mark.parametrize(
@@ -290,11 +327,13 @@ def test_save_and_load(untrained, cache, emulator, fitted, tmp_path):
     ],
     ids=["wider", "fewer", "in another order"],
 )
-def test_an_emulator_of_another_box(fitted, tmp_path, box):
-    save_pssl(tmp_path / "encoder", fitted[1].model, {})
+def test_an_emulator_of_another_box(task, learnt, tmp_path, box):
+    save_learnt(tmp_path / "encoder", learnt[1])
     other = Emulator.create(LeftHeart(), box, ("V_lv",), 2, depth=0, key=jax.random.key(0))
     with pytest.raises(CheckpointError, match="was trained in the box"):
-        load_pssl(tmp_path / "encoder", other)
+        load_pssl(tmp_path / "encoder", other, first_weights)
+    with pytest.raises(ValueError, match="make both with the same system and box"):
+        PSSL(forward=other).size(task)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +348,26 @@ def test_an_emulator_of_another_box(fitted, tmp_path, box):
     ],
     ids=["no validation", "one clip to train on", "all alike"],
 )
-def test_what_cannot_be_learnt_is_refused_at_once(untrained, cache, tmp_path, change, words):
+def test_what_cannot_be_learnt_is_refused_at_once(method, task, cache, change, words):
     records = tuple(change(i, record) for i, record in enumerate(cache.records))
     with pytest.raises(ValueError, match=words):
-        train(untrained, dataclasses.replace(cache, records=records), tmp_path)
+        learn(method, task, dataclasses.replace(cache, records=records))
+
+
+# --- supervised -------------------------------------------------------------------------------
+
+
+def test_supervised_regression_of_clips(task, cache, tmp_path):
+    """The same protocol, without physics: three numbers, saved and loaded."""
+    method = SupervisedClips(encoder=first_weights, config=dataclasses.replace(CONFIG, steps=60))
+    result = learn(method, task, cache)
+    got = result.estimate(split(cache, "VAL"))
+    assert got.theta is None and got.recording is None and got.success.all()
+    assert set(got.readings) == {"EDV", "ESV", "EF"}
+    save_learnt(tmp_path / "learnt", result)
+    again = load_learnt(tmp_path / "learnt", method, task).estimate(split(cache, "VAL"))
+    np.testing.assert_array_equal(got.readings["EF"], again.readings["EF"])
+    with pytest.raises(ValueError, match="make a task without vitals"):
+        method.size(dataclasses.replace(task, vitals="period"))
+    with pytest.raises(ValueError, match="gives no parameters of a patient"):
+        build_twin(result, cache.clip(0)[:8])

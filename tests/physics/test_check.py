@@ -1,4 +1,4 @@
-"""What a newcomer gets wrong is found, named, and comes with what to do."""
+"""Common mistakes in a system are found, named, and reported with a fix."""
 
 import dataclasses
 import math
