@@ -1,6 +1,7 @@
 """A twin on disk, and as xarray and pandas take it."""
 
 import json
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -74,7 +75,8 @@ def test_a_loaded_twin_is_the_one_saved(twin, tmp_path):
 def test_a_loaded_twin_is_simulated_further(twin, tmp_path):
     twin.save(tmp_path / "twin")
     loaded = jt.load_twin(str(tmp_path / "twin"), HEART)
-    again = jax.jit(lambda p: jt.periodic_orbit(loaded.system, p))(loaded.parameters)
+    system: Any = loaded.system
+    again = jax.jit(lambda p: jt.periodic_orbit(system, p))(loaded.parameters)
     for new, old in zip(
         jax.tree.leaves(again.outputs), jax.tree.leaves(twin.solution.outputs), strict=True
     ):

@@ -1,6 +1,5 @@
-"""One patient's digital twin: from a clip to a simulated beat, and what to think of it."""
+"""One patient's digital twin: its simulated beat, what to think of it, and its files."""
 
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,19 +8,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from jaxtwin.analysis.identifiability import Compatible, compatible_patients
-from jaxtwin.data.base import ClipFormat, UnreadableClipError, resample, window
-from jaxtwin.data.recording import read_recording
-from jaxtwin.data.vitals import UNKNOWN, Vitals
-from jaxtwin.forward.base import AbstractForward
+from jaxtwin.analysis.identifiability import Compatible
 from jaxtwin.identity import differences, fingerprint
-from jaxtwin.methods.base import Learnt
-from jaxtwin.methods.clip_training import ClipKnowledge
-from jaxtwin.methods.clips import Clips, ClipTask
 from jaxtwin.parameters import AbstractParameters, Box
-from jaxtwin.physics.base import AbstractRecordedSystem, read, readable
+from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import Solution
 from jaxtwin.tabular import (
@@ -40,11 +32,6 @@ if TYPE_CHECKING:
     import xarray
 
 FORMAT = "jaxtwin twin 1"
-# A forward model is wrong by much less inside its box; beyond this share of the method's own
-# validation error, the method's answer and the simulation are not the same patient.
-LARGEST_GAP = 0.5
-# The shortest recording in which anything has extremes [s].
-SHORTEST_BEAT = 0.4
 
 
 class Twin(NamedTuple):
@@ -238,111 +225,6 @@ def load_twin(folder: str | Path, system: AbstractRecordedSystem) -> Twin:
         threshold=kept["familiarity"]["threshold"],
         warnings=tuple(kept["warnings"]),
     )
-
-
-def read_clip(path: Path, format: ClipFormat) -> UInt8[np.ndarray, "frames size size"]:
-    """Read the beginning of a recording in the format of an encoder; see `read_recording`.
-
-    Raises:
-        UnreadableClipError: If it cannot be read, or is shorter than any heartbeat.
-    """
-    recording = read_recording(path)
-    if recording.times[-1] < SHORTEST_BEAT:
-        raise UnreadableClipError(
-            f"lasts {recording.times[-1]:.2f} s: expected at least one heartbeat", path.name
-        )
-    return window(resample(recording, format), format, 0)
-
-
-def build_twin(
-    learnt: Learnt[ClipTask, Clips],
-    clip: UInt8[np.ndarray, "frames size size"],
-    vitals: Vitals = UNKNOWN,
-    *,
-    about: Sequence[str] | None = None,
-) -> Twin:
-    """Estimate the parameters of a clip's patient and simulate the beat.
-
-    Args:
-        learnt: What a method learnt that gives θ through a forward model, such as `PSSL`. Its
-            validation errors say how far the readings of an unseen clip are to be trusted.
-        clip: In the format of the method's task, see `read_clip`.
-        vitals: Measured beside the clip; those of the task are needed.
-        about: Readings that were not measured, and about which the compatible patients are asked;
-            by default all that the forward model's outputs allow.
-
-    Raises:
-        ValueError: If the method gives no θ, a vital that the task needs is missing, or nobody in
-            the box has such readings.
-    """
-    task, knowledge = learnt.task, learnt.knowledge
-    forward = getattr(learnt.method, "forward", None)
-    if not isinstance(forward, AbstractForward) or not isinstance(knowledge, ClipKnowledge):
-        raise ValueError(
-            f"{type(learnt.method).__name__} gives no parameters of a patient: build twins with "
-            "what PSSL learnt from clips"
-        )
-    familiarity = knowledge.familiarity
-    if familiarity is None:
-        raise ValueError("the encoder is not trained: its familiarity is unknown")
-    got = learnt.estimate(Clips.from_arrays(clip[None], task.format, [vitals]))
-    assert got.theta is not None and got.features is not None
-    theta, system = got.theta[0], task.system
-    p = task.box.complete(jnp.asarray(theta))
-    solution = jax.jit(lambda p: record(system, p))(p)
-    simulated = {name: float(value) for name, value in read(system, solution).items()}
-    emulated = {name: float(values[0]) for name, values in got.readings.items()}
-    if about is None:
-        allowed = readable(system, forward(jnp.asarray(theta)))
-        about = [name for name in allowed if name not in task.measured]
-    compatible = compatible_patients(
-        forward, _with_errors(learnt, emulated, vitals), about=tuple(about)
-    )
-    distance = float(familiarity.distance(jnp.asarray(got.features[0])))
-    threshold = float(familiarity.threshold)
-    warnings = []
-    if not distance <= threshold:
-        warnings.append(
-            f"This clip looks unlike the clips the encoder was trained on (distance "
-            f"{distance:.1f}, familiar up to {threshold:.1f}): do not rely on any number below."
-        )
-    if not bool(solution.success):
-        warnings.append(
-            f"The simulation at these parameters did not settle into a beat (residual "
-            f"{float(solution.stats.residual):.1e}): the simulated numbers mean nothing."
-        )
-    for name, value in emulated.items():
-        gap, unit = abs(value - simulated[name]), system.readings()[name].unit
-        if not gap <= LARGEST_GAP * learnt.validation[f"{name}_error"]:
-            warnings.append(
-                f"Forward model and simulation disagree by {gap:.2g} {unit} about {name}: believe "
-                "the simulation."
-            )
-    return Twin(
-        system=system,
-        box=task.box,
-        theta=theta,
-        parameters=p,
-        emulated=emulated,
-        solution=solution,
-        readings=simulated,
-        compatible=compatible,
-        distance=distance,
-        threshold=threshold,
-        warnings=tuple(warnings),
-    )
-
-
-def _with_errors(
-    learnt: Learnt[ClipTask, Clips], emulated: dict[str, float], vitals: Vitals
-) -> dict[str, tuple[float, float]]:
-    """What was measured of the patient, with the method's validation errors.
-
-    EF follows from the two volumes, and would say the same again.
-    """
-    measured = {name: emulated[name] for name in ("EDV", "ESV")}
-    measured |= {name: getattr(vitals, name) for name in learnt.task.vitals}
-    return {name: (value, learnt.validation[f"{name}_error"]) for name, value in measured.items()}
 
 
 def describe(twin: Twin) -> dict[str, Any]:
