@@ -179,7 +179,7 @@ def reading(system: AbstractRecordedSystem, name: str | Reading) -> Reading:
 def read(
     system: AbstractRecordedSystem,
     beat: Recording[Any] | Solution[Any, Any],
-    names: str | Iterable[str | Reading] | None = None,
+    names: str | Reading | Iterable[str | Reading] | None = None,
 ) -> dict[Any, Any]:
     """Read numbers off a recording, such as `read(LeftHeart(), beat)["EF"]`.
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtwin.physics.glucose import GlucoseParameters, GlucoseTest
-from jaxtwin.physics.left_heart import LeftHeart, LeftHeartParameters
 
+from jaxtwin.models.glucose import GlucoseParameters, GlucoseTest
+from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import RESULTS
