@@ -57,3 +57,4 @@ from .treatments.results import Trial as Trial
 from .treatments.trials import run_trial as run_trial
 from .twin import Twin as Twin
 from .twin import build_twin as build_twin
+from .twin import load_twin as load_twin

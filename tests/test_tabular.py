@@ -1,4 +1,4 @@
-"""Cohorts and trials as xarray and pandas take them."""
+"""Cohorts, trials and estimates as xarray and pandas take them."""
 
 import sys
 
@@ -10,6 +10,8 @@ from hypothesis import given, settings
 
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.identity import fingerprint
+from jaxtwin.methods.base import Estimate
+from jaxtwin.methods.tasks import CurveTask
 from jaxtwin.models.glucose import TWIN, GlucoseTest
 from jaxtwin.models.her import Her, HerParameters
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
@@ -179,3 +181,33 @@ def test_a_missing_library_is_named_with_its_extra(library, call, monkeypatch):
         ImportError, match=rf"{library} is not installed: pip install 'jaxtwin\[tables\]'"
     ):
         getattr(trial().cohort, call)()
+
+
+def estimate(n=3):
+    task = CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, ("P_lv",), samples=4)
+    cohort = drawn(task.system, task.box, n)
+    waveforms = {name: getattr(cohort.recording.waveforms, name) for name in task.channels}
+    return task, task.estimate(waveforms, theta=cohort.theta)
+
+
+def test_an_estimate_has_what_the_method_gives():
+    task, found = estimate()
+    found = found._replace(misfit=np.array([0.5, np.nan, 2.0]))
+    data, frame = found.to_dataset(task), found.to_dataframe(task)
+    assert dict(data.sizes) == {"patient": 3, "phase": 4}
+    assert found.recording is not None and found.theta is not None
+    np.testing.assert_array_equal(data.P_lv, found.recording.waveforms.P_lv)
+    np.testing.assert_array_equal(data.V_lv_maximum, found.recording.maximum.V_lv)
+    assert "P_lv_maximum" not in data and data.P_lv.attrs["units"] == "mmHg"
+    for table in (data, frame):
+        np.testing.assert_array_equal(table.R_m, found.theta[:, 4])
+        np.testing.assert_array_equal(table.EF, found.readings["EF"])
+        np.testing.assert_array_equal(table.misfit, found.misfit)
+        assert table.success.values.tolist() == [True, False, True]
+    assert data.EF.attrs["units"] == frame.attrs["units"]["EF"] == "%"
+
+
+def test_an_estimate_of_numbers_alone_has_no_phases():
+    task, found = estimate()
+    data = Estimate(None, None, found.success, found.readings).to_dataset(task)
+    assert dict(data.sizes) == {"patient": 3} and set(data) == {*found.readings, "success"}

@@ -2,6 +2,7 @@
 
 from typing import Annotated, ClassVar, NamedTuple
 
+import jax.numpy as jnp
 import pytest
 
 from jaxtwin.models.left_heart import LeftHeart
@@ -71,7 +72,8 @@ def test_the_check_says_which_outputs_have_no_unit():
 
 def test_channels_go_by_the_same_names():
     assert by_name(Channels(("y", "x"), (1, 2))) == {"y": 1, "x": 2}
-    assert by_name(Seen(1, 2, 3)) == {"x": 1, "y": 2, "z": 3}
+    x, y, z = (jnp.asarray(float(i)) for i in range(3))
+    assert by_name(Seen(x, y, z)) == {"x": x, "y": y, "z": z}
 
 
 @pytest.mark.parametrize("kind", systems(AbstractRecordedSystem), ids=lambda kind: kind.__name__)
