@@ -83,7 +83,7 @@ METHODS: dict[
     "least_squares": lambda config, _: LeastSquares(starts=config.starts),
     "box_middle": lambda *_: BoxMiddle(),
 }
-"""How each method is made from the comparison's settings and the emulator."""
+"""Functions that create each method from the comparison's settings and the emulator."""
 
 
 def fill_cell(

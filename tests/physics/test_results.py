@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtwin.physics.glucose import GlucoseParameters, GlucoseTest
-from jaxtwin.physics.left_heart import LeftHeart, LeftHeartParameters
 
+from jaxtwin.models.glucose import GlucoseParameters, GlucoseTest
+from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import RESULTS
@@ -107,7 +107,7 @@ class BareRoot(ShiKorakianitis):
 
 
 def test_a_solver_that_stalls_says_where_and_what():
-    times = np.linspace(0.0, 1.0, 5)
+    times = jnp.linspace(0.0, 1.0, 5)
     with pytest.raises(RuntimeError, match=r"BareRoot was solved up to t = .*'V_lv'.*regularise"):
         simulate(BareRoot(), ShiParameters(), times, max_steps=200)
     assert not simulate(BareRoot(), ShiParameters(), times, max_steps=200, throw=False).success
