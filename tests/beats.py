@@ -1,4 +1,4 @@
-"""What tests ask of a beat beside its readings."""
+"""Quantities of a beat, other than its readings, that tests check."""
 
 import jax.numpy as jnp
 

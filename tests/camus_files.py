@@ -1,7 +1,7 @@
 """Synthetic patients in CAMUS's two layouts: a bright sector with a dark ventricle that moves.
 
-The ventricle is half an ellipsoid, cut across its middle: its volume has a closed form, and so
-has everything that the cfg files state. Nothing here comes from a real patient.
+The ventricle is half an ellipsoid, cut across its middle, so its volume and all values in the cfg
+files have closed forms. No data of real patients are used.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Settings of every test: float64, no silent promotion of ranks, a kept compilation cache."""
+"""Settings of all tests: float64, no implicit rank promotion, a persistent compilation cache."""
 
 import os
 import tempfile

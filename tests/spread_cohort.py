@@ -1,4 +1,4 @@
-"""Run by test_spread.py in processes of its own: a cohort on many devices, or on many hosts."""
+"""Script run by test_spread.py in separate processes: a cohort on many devices or many hosts."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command `jaxtwin`: what it says, how it ends, and that help needs nothing heavy."""
+"""The command `jaxtwin`: messages, exit statuses, and help without heavy imports."""
 
 import json
 import math

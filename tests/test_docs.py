@@ -1,4 +1,4 @@
-"""Every page's code runs as it stands, from top to bottom; the newcomer's page stays short."""
+"""The code on every page runs from top to bottom, and the first page stays short."""
 
 import re
 from importlib.util import find_spec

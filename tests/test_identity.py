@@ -1,4 +1,4 @@
-"""What was made with something else has another fingerprint."""
+"""Fingerprints differ whenever what they identify differs."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""The wheel alone holds all that its user needs: built, installed elsewhere, trained with."""
+"""The wheel is complete: built, installed in a fresh environment, and used for training."""
 
 import os
 import subprocess

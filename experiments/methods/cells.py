@@ -83,7 +83,7 @@ METHODS: dict[
     "least_squares": lambda config, _: LeastSquares(starts=config.starts),
     "box_middle": lambda *_: BoxMiddle(),
 }
-"""How each method is made from the comparison's settings and the emulator."""
+"""Functions that create each method from the comparison's settings and the emulator."""
 
 
 def fill_cell(
@@ -149,7 +149,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             cell.seed, _emulator(config, run, cell.seed)
         )
         fill_cell(folder, cell, patients, METHODS[cell.method](config, emulator))
-        # Compiled programs pile up otherwise, until the system has no more memory maps to give.
+        # Otherwise compiled programs accumulate until the system runs out of memory maps.
         jax.clear_caches()
     rows = summarise(cells, run.folder)
     write_table(run.folder / "methods.csv", {k: [row[k] for row in rows] for k in rows[0]})

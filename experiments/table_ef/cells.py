@@ -67,7 +67,7 @@ Forwards = Mapping[str, AbstractForward]
 
 
 def _longer(training: TrainingConfig) -> TrainingConfig:
-    """Three times as many steps."""
+    """Return the training settings with three times the steps and patience."""
     # A longer schedule spends more steps at learning rates at which nothing improves.
     return dataclasses.replace(training, steps=3 * training.steps, patience=3 * training.patience)
 
@@ -82,7 +82,7 @@ METHODS: dict[MethodName, Callable[[TrainingConfig, Forwards], AbstractMethod[Cl
     "supervised_conv3d": lambda training, _: SupervisedClips(encoder="conv3d", config=training),
     "pssl_paper": lambda training, forwards: PSSL(forward=forwards["pssl_paper"], config=training),
 }
-"""How each method is made from the training's settings and the forward models."""
+"""Functions that create each method from the training settings and the forward models."""
 
 
 def fill_cell(

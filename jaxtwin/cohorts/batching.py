@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
-from jaxtwin.parameters import Theta
+from jaxtwin.parameters import Box, Theta
 
 Progress = Callable[[Iterable], Iterable]
 """Wrapper for the iterable of chunks of a long computation, such as `tqdm`."""
@@ -58,11 +58,20 @@ def map_patients(
         The function's results as NumPy arrays, with a leading patient axis on every leaf.
 
     Raises:
-        ValueError: If θ is not a table, or `chunk` is not positive.
+        ValueError: If θ is not a table, is in float64 without x64 mode, or is outside the box of a
+            function that has one, such as a `Simulator`; or if `chunk` is not positive.
     """
     theta = np.asarray(theta)
     if theta.ndim != 2 or not len(theta):
         raise ValueError(f"θ of shape {theta.shape}: expected one row per patient, at least one")
+    if theta.dtype == np.float64 and jnp.result_type(float) != jnp.float64:
+        raise ValueError(
+            "θ is in float64, and JAX's x64 mode is off, so that float32 would be computed: pass "
+            'theta.astype("float32"), or call jax.config.update("jax_enable_x64", True) first'
+        )
+    box = getattr(function, "box", None)
+    if isinstance(box, Box):
+        box.check(theta)
     if chunk is None:
         chunk = default_chunk(theta.dtype)
     if chunk < 1:

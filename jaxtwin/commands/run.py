@@ -174,6 +174,9 @@ def mistakes(status: int, folder: Callable[[], Path | None] = lambda: None):
         print(f"\ninterrupted{again}")
         sys.exit(130)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        # An error for a missing extra has no module name; anything else is a broken installation.
+        if isinstance(error, ImportError) and error.name is not None:
+            raise
         line = "; ".join(part.strip() for part in str(error).splitlines())
         if (place := folder()) is not None:
             try:

@@ -1,8 +1,10 @@
-from .base import ClipFormat as ClipFormat
 from .base import EchoVideo as EchoVideo
 from .base import UnreadableClipError as UnreadableClipError
 from .cache import ClipCache as ClipCache
 from .camus import read_camus as read_camus
+from .echonet import Record as Record
 from .echonet import read_echonet as read_echonet
+from .format import ClipFormat as ClipFormat
+from .phantom.cohort import make_phantoms as make_phantoms
 from .recording import read_recording as read_recording
 from .vitals import Vitals as Vitals

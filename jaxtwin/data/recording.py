@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from jaxtwin.data.base import EchoVideo, UnreadableClipError
-from jaxtwin.data.camus import SUFFIXES, read_camus_recording
+from jaxtwin.data.camus import read_camus_recording
+from jaxtwin.data.camus_patient import SUFFIXES
 from jaxtwin.data.dicom import read_dicom
 from jaxtwin.data.video import read_video
 

@@ -127,7 +127,7 @@ def train_emulator(
 
 
 def learn_emulator(
-    folder: Path,
+    folder: str | Path,
     system: AbstractRecordedSystem,
     box: Box,
     channels: Sequence[str],
@@ -165,6 +165,7 @@ def learn_emulator(
         ValueError: If the folder contains a different emulator, or all simulations failed.
     """
     channels, steps = check_channels(system, channels), check_phases(system, phases, steps)
+    folder = Path(folder)
     place, table = folder / "emulator", folder / "emulator.json"
     if checkpoint.exists(place) and table.exists():
         emulator = load_emulator(place, system)

@@ -18,13 +18,13 @@ from jaxtwin.physics.solution import Recording
 class Simulator(AbstractForward):
     """The simulator itself: the periodic orbit with its implicit gradient, or the transient.
 
-    A θ for which the simulation fails gives numbers that mean nothing: `simulate_cohort` says
-    whether a box has any.
+    If the simulation of a θ fails, the result is meaningless. `simulate_cohort` reports such
+    failures.
 
     Attributes:
         system: The model.
         box: The free parameters.
-        channels: Names of the outputs that it gives.
+        channels: Names of the recorded outputs.
         phases: Number of phases of the waveforms, a divisor of `steps`.
         steps: Solver steps over the system's duration; `system.steps` by default.
 

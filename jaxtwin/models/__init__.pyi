@@ -1,4 +1,8 @@
 from .bjordalsbakke import Bjordalsbakke as Bjordalsbakke
+from .ejection import ejection_fraction_at_fixed_times as ejection_fraction_at_fixed_times
+from .elastance import cosine_activation as cosine_activation
+from .elastance import double_hill as double_hill
+from .elastance import hill_activation as hill_activation
 from .ferreira import Ferreira as Ferreira
 from .four_chambers import FourChambers as FourChambers
 from .glucose import GlucoseTest as GlucoseTest
@@ -11,4 +15,7 @@ from .lung import Lung as Lung
 from .lvad import LVAD as LVAD
 from .stergiopulos import Stergiopulos as Stergiopulos
 from .two_lungs import TwoLungs as TwoLungs
+from .valves import ideal_valve as ideal_valve
+from .valves import leaky_valve as leaky_valve
+from .valves import orifice_valve as orifice_valve
 from .windkessel import Windkessel as Windkessel

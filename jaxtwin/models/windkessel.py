@@ -5,7 +5,7 @@ Computing 47, 2009. Linear, with closed forms: what the solvers are tested on.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
@@ -65,12 +65,9 @@ class WindkesselState(NamedTuple):
 class WindkesselOutputs(NamedTuple):
     """What can be observed of the arteries."""
 
-    P_ao: Scalar
-    """Aortic pressure [mmHg]."""
-    q_a: Scalar
-    """Flow into the aorta [mL/s]."""
-    q_s: Scalar
-    """Flow through the peripheral resistance [mL/s]."""
+    P_ao: Annotated[Scalar, "mmHg", "aortic pressure"]
+    q_a: Annotated[Scalar, "mL/s", "flow into the aorta"]
+    q_s: Annotated[Scalar, "mL/s", "flow through the peripheral resistance"]
 
 
 def half_sine_flow(t: Scalar, T_c: Scalar, T_e: Scalar, SV: Scalar) -> Scalar:

@@ -163,15 +163,17 @@ class Box:
                 )
 
     def sample(self, n: int, *, seed: int) -> Float[np.ndarray, "n free"]:
-        """The first n points of a scrambled Sobol sequence over the box, in float64.
+        """Return the first n points of a scrambled Sobol sequence over the box.
 
-        The points of a smaller n are the beginning of those of a larger one.
+        They have JAX's default float type: float32 unless its x64 mode is on. The points of a
+        smaller n are the beginning of those of a larger one.
         """
         from scipy.stats import qmc  # Takes half a second, and few need it.
 
         sobol = qmc.Sobol(len(self.names), scramble=True, rng=seed)
         u = sobol.random_base2(max(n - 1, 0).bit_length())[:n]
-        return np.asarray(self.low) + (np.asarray(self.high) - np.asarray(self.low)) * u
+        theta = np.asarray(self.low) + (np.asarray(self.high) - np.asarray(self.low)) * u
+        return theta.astype(jnp.result_type(float))
 
     def describe(self) -> dict[str, list[float] | float]:
         """Name → [low, high] of a free parameter, name → value of a fixed one.

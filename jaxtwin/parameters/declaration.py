@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Scalar: TypeAlias = Array
 else:  # Defaults are Python numbers until a solver turns them into arrays.
     Scalar = Float[Array, ""] | float
+"""One number of one patient: a parameter, a state or an output."""
 Theta: TypeAlias = Float[Array, " free"]
 
 _GREEK = re.compile(

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxtwin.physics.beat import BeatMap, prepend
-from jaxtwin.physics.iteration import AbstractIteration, FixedPoint, inverse
+from jaxtwin.physics.coarse import coarse_orbit
+from jaxtwin.physics.fixed_point import CoarseOrbit, FixedPoint, inverse
+from jaxtwin.physics.iteration import AbstractIteration
 
 
 class Settled(NamedTuple):
@@ -19,11 +21,15 @@ class Settled(NamedTuple):
         states: The state at each time, [time] on every leaf.
         residual: Largest change of a state variable over it, see `Stats`.
         beats: How many beats were run on the full grid.
+        left: Largest defect left in the equations of its steps, see `Stats`.
+        coarse: The periodic orbit of a coarser grid.
     """
 
     states: Any
     residual: Float[Array, ""]
     beats: Int[Array, ""]
+    left: Float[Array, ""]
+    coarse: CoarseOrbit
 
 
 class AbstractAdjoint(eqx.Module):
@@ -42,7 +48,8 @@ class AbstractAdjoint(eqx.Module):
 class ImplicitAdjoint(AbstractAdjoint):
     """Differentiate the periodic state by the implicit-function theorem.
 
-    The cost is that of one beat with its Jacobian, whatever the number of beats it took.
+    The cost is that of one beat with its Jacobian, whatever the number of beats it took. Where the
+    orbit was not found all derivatives are 0. Second derivatives raise a NotImplementedError.
     """
 
     def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
@@ -53,7 +60,8 @@ class ImplicitAdjoint(AbstractAdjoint):
 class DirectAdjoint(AbstractAdjoint):
     """Differentiate through a fixed number of beats, started from the initial state.
 
-    The plain, costly alternative that `ImplicitAdjoint` is checked against.
+    The plain, costly alternative that `ImplicitAdjoint` is checked against. Where the solution
+    diverged derivatives may be NaN.
 
     Attributes:
         beats: How many beats to run, without looking at convergence.
@@ -63,19 +71,47 @@ class DirectAdjoint(AbstractAdjoint):
 
     def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
         """See `AbstractAdjoint`; of the method, only the tolerance is used, by the caller."""
-        del method
         beat = beats.steps()
         y0, _ = jax.lax.scan(
             lambda y, _: (beat(y).end, None), beats.initial_state(), length=self.beats
         )
         last = beat(y0, record=True)
-        return Settled(last.states, last.residual(), jnp.array(self.beats + 1))
+        coarse = jax.lax.stop_gradient(coarse_orbit(beats, y0, method.max_beats))
+        return Settled(last.states, last.residual(), jnp.array(self.beats + 1), last.left, coarse)
+
+
+def held(where: Bool[Array, ""], tree: Any) -> Any:
+    """The tree, with arrays that are constant under differentiation unless `where` holds.
+
+    In reverse mode a cotangent of 0 that met an infinite slope beyond, 0 · inf = NaN, is 0 again.
+    """
+    return jax.tree.map(
+        lambda x: jnp.where(where, x, jax.lax.stop_gradient(x)) if eqx.is_inexact_array(x) else x,
+        tree,
+    )
+
+
+@jax.custom_jvp
+def differentiated_once(x: Any) -> Any:
+    """X itself, which says so where it is differentiated: see `ImplicitAdjoint`."""
+    return x
+
+
+@differentiated_once.defjvp
+def _differentiated_once_jvp(primals, tangents):
+    raise NotImplementedError(
+        "second derivatives of a periodic orbit or a transient are not available: the solver's "
+        "derivatives are right to first order only. Take finite differences of the gradient, or "
+        "J^T J of the first derivatives (Gauss-Newton) for a least-squares loss"
+    )
 
 
 @eqx.filter_custom_jvp
 def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
-    found = method.settle(beats, beats.steps(), beats.initial_state(), record=True)
-    return Settled(found.beat.states, found.residual, found.number)
+    y0 = beats.initial_state()
+    coarse = coarse_orbit(beats, y0, method.max_beats)
+    found = method.settle(beats.steps(), y0, coarse, record=True)
+    return Settled(found.beat.states, found.residual, found.number, found.beat.left, coarse)
 
 
 @_settled.def_jvp
@@ -87,7 +123,16 @@ def _settled_jvp(primals, tangents):
     """
     beats, method = primals
     d_beats, _ = tangents
-    states, residual, number = _settled(beats, method)
+    settled = _settled(beats, method)
+    # The tangents of an orbit that was not found are 0. They are set to 0 on both sides: of what
+    # comes out for forward mode, of what goes in for reverse mode, whose cotangents go that way.
+    ok = settled.residual <= method.tolerance
+
+    def masked(tree):
+        return jax.tree.map(lambda d: jnp.where(ok, d, jnp.zeros_like(d)), tree)
+
+    d_beats = masked(d_beats)
+    states = jax.tree.map(differentiated_once, settled.states)
     y = jax.tree.map(lambda leaf: leaf[0], states)
 
     def end(tree):
@@ -111,13 +156,13 @@ def _settled_jvp(primals, tangents):
     # otherwise is sixty times as much.
     @eqx.filter_checkpoint
     def body(d_y, x):
-        _, d_y = eqx.filter_jvp(step, (constants, *x[0]), (d_constants, d_y, x[1]))
+        _, (d_y, _) = eqx.filter_jvp(step, (constants, *x[0]), (d_constants, d_y, x[1]))
         return d_y, d_y
 
     before = jax.tree.map(lambda leaf: leaf[:-1], states)
     still = jax.tree.map(jnp.zeros_like, y)
     direct = prepend(still, jax.lax.scan(body, still, ((before, xs), d_xs))[1])
-    jacobian, columns = beat_steps.sensitivities(y, record=True)
+    _, jacobian, columns = beat_steps.sensitivities(y, record=True)
     matrix, weights = FixedPoint.of(beats, y, jacobian)
     # None: what is differentiated does not touch it.
     right = end(direct) if d_conserved is None else end(direct) + weights.T @ d_conserved
@@ -127,4 +172,5 @@ def _settled_jvp(primals, tangents):
         direct,
         *columns,
     )
-    return Settled(states, residual, number), Settled(d_states, None, None)  # pyright: ignore[reportArgumentType]
+    nothing: Settled = jax.tree.map(lambda _: None, settled)
+    return settled, nothing._replace(states=masked(d_states))

@@ -26,11 +26,13 @@ class Beat(NamedTuple):
         end: The state after it.
         change: By how much it changed each entry, relative to the entry's largest size in it.
         states: The state at each time, [time] on every leaf.
+        left: Largest defect left in the equations of a step, 0 where that is not known.
     """
 
     end: Any
     change: Any
     states: Any
+    left: Float[Array, ""]
 
     def residual(self) -> Float[Array, ""]:
         """The largest change of an entry."""
@@ -41,7 +43,7 @@ class Steps(NamedTuple):
     """The steps of one beat, with all that the state does not enter computed before.
 
     Attributes:
-        step: A function (constants, y, x) → y that takes one step.
+        step: A function (constants, y, x) → (y, left) that takes one step; see `Beat.left`.
         constants: What it needs in every step.
         xs: What it needs in each, stacked.
     """
@@ -54,19 +56,22 @@ class Steps(NamedTuple):
         """The beat from y0; its states are None unless they are recorded."""
 
         def body(carry, x):
-            y, size = carry
-            y = self.step(self.constants, y, x)
+            y, size, left = carry
+            y, more = self.step(self.constants, y, x)
             size = jax.tree.map(lambda s, v: jnp.maximum(s, jnp.abs(v)), size, y)
-            return (y, size), y if record else None
+            return (y, size, jnp.maximum(left, more)), y if record else None
 
-        (y1, size), later = jax.lax.scan(body, (y0, jax.tree.map(jnp.abs, y0)), self.xs)
+        start = (y0, jax.tree.map(jnp.abs, y0), jnp.zeros_like(jax.tree.leaves(y0)[0]))
+        (y1, size, left), later = jax.lax.scan(body, start, self.xs)
         # 0/0 counts as no change.
         tiny = jnp.finfo(jax.tree.leaves(y0)[0].dtype).tiny
         change = jax.tree.map(lambda a, b, s: (b - a) / (s + tiny), y0, y1, size)
-        return Beat(y1, change, prepend(y0, later) if record else None)
+        return Beat(y1, change, prepend(y0, later) if record else None, left)
 
-    def sensitivities(self, y0, *, record: bool) -> tuple[Float[Array, "state state"], list[Any]]:
-        """The Jacobian of the beat from y0, and its columns along the beat if they are recorded.
+    def sensitivities(
+        self, y0, *, record: bool
+    ) -> tuple[Any, Float[Array, "state state"], list[Any]]:
+        """The states of the beat from y0, its Jacobian, and its columns if they are recorded.
 
         The columns are carried as scalars like the state. As an axis of their own (`jax.jacfwd`)
         it would be the inner one under vmap, and every operation five times slower.
@@ -82,13 +87,14 @@ class Steps(NamedTuple):
 
         def body(carry, x):
             y, columns = carry
-            y, push = jax.linearize(lambda y: self.step(self.constants, y, x), y)
+            y, push = jax.linearize(lambda y: self.step(self.constants, y, x)[0], y)
             columns = [push(column) for column in columns]
-            return (y, columns), columns if record else []
+            return (y, columns), (y, columns if record else [])
 
-        (_, last), later = jax.lax.scan(body, (y0, units), self.xs)
+        (_, last), (states, later) = jax.lax.scan(body, (y0, units), self.xs)
         jacobian = jnp.stack([jnp.stack(jax.tree.leaves(column)) for column in last], axis=1)
-        return jacobian, [prepend(a, b) for a, b in zip(units, later, strict=False)]
+        columns = [prepend(a, b) for a, b in zip(units, later, strict=False)]
+        return prepend(y0, states), jacobian, columns
 
 
 class BeatMap(eqx.Module):
@@ -172,7 +178,7 @@ class BeatMap(eqx.Module):
             # Solvers that carry something from step to step start afresh with each.
             carried = beats.solver.init(term, t0, t1, y, beats.p)
             y, *_ = beats.solver.step(term, t0, t1, y, beats.p, carried, made_jump=False)
-            return y
+            return y, jnp.zeros_like(jax.tree.leaves(y)[0])
 
         return Steps(step, self, (t0, t1))
 
@@ -191,8 +197,8 @@ class BeatMap(eqx.Module):
         def step(constants, y, x):
             h, stages = x
             stages = [(constants, driven) for driven in stages]
-            y1, _ = solver.advance(rates, stages, h, jax.tree.leaves(y))
-            return jax.tree.unflatten(structure, y1)
+            y1, _, left = solver.advance(rates, stages, h, jax.tree.leaves(y))
+            return jax.tree.unflatten(structure, y1), left
 
         return Steps(step, constants, (t1 - t0, stages))
 
@@ -201,8 +207,11 @@ class BeatMap(eqx.Module):
         times = self.times()
         outputs = jax.vmap(self.system.outputs, in_axes=(0, 0, None))(times, states, self.p)
         duration = jnp.asarray(self.system.duration(self.p))
-        equidistant = not self.system.discontinuities(self.p)
-        return Solution(times, states, outputs, duration, result, stats, equidistant)
+        return Solution(times, states, outputs, duration, result, stats, self.equidistant())
+
+    def equidistant(self) -> bool:
+        """Whether the times are."""
+        return not self.system.discontinuities(self.p)
 
     def conserved(self, y) -> Float[Array, " conserved"]:
         """The system's conserved quantities as a vector."""

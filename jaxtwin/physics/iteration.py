@@ -9,45 +9,8 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxtwin.physics.beat import Beat, BeatMap, Steps
-
-
-class FixedPoint(NamedTuple):
-    """I − ∂Φ/∂y of a beat map, made regular.
-
-    It is singular where c(y) is conserved: the gradient g = ∂c/∂y is a left null vector. With
-    w = g/|g|², adding w gᵀ for each conserved quantity makes it regular, and the solution of
-    (I − ∂Φ/∂y + w gᵀ) x = b + w (gᵀx) satisfies both equations.
-    """
-
-    matrix: Float[Array, "state state"]
-    weights: Float[Array, "conserved state"]
-
-    @classmethod
-    def of(cls, beats: BeatMap, y, jacobian) -> "FixedPoint":
-        """That of a beat map at y, from its Jacobian ∂Φ/∂y there."""
-        flat, unravel = jax.flatten_util.ravel_pytree(y)
-        gradients = jax.jacfwd(lambda v: beats.conserved(unravel(v)))(flat)
-        weights = gradients / jnp.sum(gradients**2, axis=1, keepdims=True)
-        return cls(jnp.eye(flat.size, dtype=flat.dtype) - jacobian + weights.T @ gradients, weights)
-
-
-def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The inverse of a small matrix: Gauss-Jordan elimination with partial pivoting.
-
-    Not `jnp.linalg.inv`: on CPU, two threads that call LAPACK on large batches at the same
-    time wait for each other forever (jaxlib 0.10.2, batches of 2,048 on), and
-    `map_patients` has one for each core.
-    """
-    n = len(matrix)
-    table = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1)
-    for k in range(n):
-        best = k + jnp.argmax(jnp.abs(table[k:, k]))
-        upper, lower = table[k], table[best]
-        row = lower / lower[k]
-        table = table.at[best].set(upper)
-        table = (table - jnp.outer(table[:, k], row)).at[k].set(row)
-    return table[:, n:]
+from jaxtwin.physics.beat import Beat, Steps
+from jaxtwin.physics.fixed_point import CoarseOrbit
 
 
 class AbstractIteration(eqx.Module):
@@ -62,21 +25,23 @@ class AbstractIteration(eqx.Module):
     max_beats: eqx.AbstractVar[int]
 
     @abc.abstractmethod
-    def init(self, beats: BeatMap, y0: Any) -> tuple[Any, Any]:
+    def init(self, y0: Any, coarse: CoarseOrbit | None) -> tuple[Any, Any]:
         """Where to start the first beat, and what to carry from beat to beat.
 
         Args:
-            beats: The beat map, to be used on a coarser grid.
             y0: The initial state, which says what the conserved quantities are.
+            coarse: The periodic orbit of a coarser grid, where one was computed.
         """
 
     @abc.abstractmethod
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:
         """Where to start the next beat after `beat` from `start`, and what to carry."""
 
-    def settle(self, beats: BeatMap, steps: Steps, y0: Any, *, record: bool) -> "Settled":
-        """Run beats until one repeats itself; the steps are those of the beat map."""
-        start, carried = self.init(beats, y0)
+    def settle(
+        self, steps: Steps, y0: Any, coarse: CoarseOrbit | None, *, record: bool
+    ) -> "Settled":
+        """Run beats until one repeats itself."""
+        start, carried = self.init(y0, coarse)
 
         def cond(loop):
             return (loop.residual > self.tolerance) & (loop.number < self.max_beats)
@@ -116,7 +81,7 @@ class BeatIteration(AbstractIteration):
     tolerance: float = 3e-5
     max_beats: int = 40
 
-    def init(self, beats: BeatMap, y0: Any) -> tuple[Any, Any]:
+    def init(self, y0: Any, coarse: CoarseOrbit | None) -> tuple[Any, Any]:
         """The initial state."""
         return y0, None
 
@@ -138,7 +103,7 @@ class AndersonIteration(AbstractIteration):
     tolerance: float = 3e-5
     max_beats: int = 40
 
-    def init(self, beats: BeatMap, y0: Any) -> tuple[Any, Any]:
+    def init(self, y0: Any, coarse: CoarseOrbit | None) -> tuple[Any, Any]:
         """The initial state."""
         return y0, (jnp.array(True), y0, y0)
 
@@ -158,38 +123,24 @@ class AndersonIteration(AbstractIteration):
 class NewtonIteration(AbstractIteration):
     """Newton's method for the beat that repeats itself, with the Jacobian of a coarser grid.
 
-    On a grid with a few times fewer steps, where beats are as many times cheaper,
-    `AndersonIteration` comes as near as that grid's own error allows, and the Jacobian of the
-    beat map is computed there. Then two beats on the full grid suffice all over the left
-    heart's box: one to correct, one to confirm. Conserved quantities stay what they are if
-    they are linear in the state; otherwise use `BeatIteration`. An orbit that no heart would
-    settle in, because it is unstable, is found too.
-
-    Attributes:
-        tolerance: See `AbstractIteration`.
-        max_beats: On either grid.
-        coarsening: How many times fewer steps the coarser grid has.
-        coarse_tolerance: On the residual there.
+    It starts from the periodic orbit of that grid. Then two beats on the full grid suffice all
+    over the left heart's box: one to correct, one to confirm. Conserved quantities stay what they
+    are if they are linear in the state; otherwise use `BeatIteration`. An orbit that no heart
+    would settle in, because it is unstable, is found too.
     """
 
     tolerance: float = 3e-5
     max_beats: int = 40
-    coarsening: int = 6
-    coarse_tolerance: float = 1e-3
 
-    def init(self, beats: BeatMap, y0: Any) -> tuple[Any, Any]:
+    def init(self, y0: Any, coarse: CoarseOrbit | None) -> tuple[Any, Any]:
         """The periodic state of the coarser grid, and the inverse of I − ∂Φ/∂y there."""
-        coarse = beats.coarser(self.coarsening)
-        anderson = AndersonIteration(self.coarse_tolerance, self.max_beats)
-        steps = coarse.steps()
-        start = anderson.settle(coarse, steps, y0, record=False).next_start
-        flat, _ = jax.flatten_util.ravel_pytree(start)
-        jacobian, _ = steps.sensitivities(start, record=False)
-        newton = inverse(FixedPoint.of(coarse, start, jacobian).matrix)
+        unit = jnp.eye(len(jax.tree.leaves(y0)), dtype=jax.tree.leaves(y0)[0].dtype)
+        if coarse is None:
+            return y0, unit
         # Whom the coarse grid drives astray starts anew, and goes from beat to beat.
-        usable = jnp.all(jnp.isfinite(flat)) & jnp.all(jnp.isfinite(newton))
-        start = jax.tree.map(lambda a, b: jnp.where(usable, a, b), start, y0)
-        return start, jnp.where(usable, newton, jnp.eye(flat.size, dtype=flat.dtype))
+        usable = coarse.usable()
+        start = jax.tree.map(lambda a, b: jnp.where(usable, a[0], b), coarse.states, y0)
+        return start, jnp.where(usable, coarse.newton, unit)
 
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:
         """The zero of the linearised change."""

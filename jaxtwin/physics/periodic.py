@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.adjoint import AbstractAdjoint, ImplicitAdjoint
+from jaxtwin.physics.adjoint import AbstractAdjoint, ImplicitAdjoint, held
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.beat import BeatMap
+from jaxtwin.physics.coarse import NEUTRAL, errors
 from jaxtwin.physics.iteration import AbstractIteration, NewtonIteration
 from jaxtwin.physics.sdirk import SDIRK2
-from jaxtwin.physics.solution import RESULTS, Outputs, Solution, State, Stats
+from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
+from jaxtwin.physics.stage import unsolved
 
 
 def periodic_orbit(
@@ -24,6 +26,7 @@ def periodic_orbit(
     solver: dfx.AbstractSolver = SDIRK2(),
     method: AbstractIteration = NewtonIteration(),
     adjoint: AbstractAdjoint = ImplicitAdjoint(),
+    accuracy: float = ACCURACY,
     throw: bool = True,
 ) -> Solution[State, Outputs]:
     """Find the periodic orbit of one patient, starting from the system's initial state.
@@ -41,11 +44,13 @@ def periodic_orbit(
             root finder's tolerances set.
         method: How to get there, and when to stop.
         adjoint: How to differentiate.
+        accuracy: Largest discretisation error that counts as success, as `Stats.error` estimates it
+            from a coarser grid.
         throw: Whether to raise where the search failed. With a batch that is for any of its
-            patients; `throw=False` reports each in `result` instead. The gradients of those
-            that failed mean nothing, and are NaN where the solution diverged: give such
-            patients other parameters before the call, as 0 · NaN is not masked by a loss that
-            leaves them out. Second derivatives are not right.
+            patients; `throw=False` reports each in `result` instead. Where the orbit was not
+            found (it diverged, or still changed) its derivatives are 0 in both modes, so a loss
+            that leaves such patients out, `jnp.where(orbit.success, loss, 0.0)`, has the gradient
+            of the others. Second derivatives raise a NotImplementedError.
 
     Raises:
         ValueError: If the system is not periodic; if `steps` is not positive, or no more than the
@@ -67,7 +72,7 @@ def periodic_orbit(
     if method.max_beats < 1:
         raise ValueError(f"max_beats={method.max_beats}: expected at least one beat")
     p = jax.tree.map(jnp.asarray, p)
-    orbit = _periodic_orbit(system, p, steps, solver, method, adjoint)
+    orbit = _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy)
     if not throw:
         return orbit
     advice = (
@@ -88,13 +93,24 @@ def periodic_orbit(
 
 
 @eqx.filter_jit
-def _periodic_orbit(system, p, steps, solver, method, adjoint) -> Solution:
+def _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy) -> Solution:
     """The work of `periodic_orbit`, compiled once for each kind of arguments."""
     beats = BeatMap(system, p, solver, steps)
-    states, residual, number = adjoint.settle(beats, method)
-    result = RESULTS.where(
-        residual <= method.tolerance,
-        RESULTS.successful,
-        RESULTS.where(jnp.isfinite(residual), RESULTS.max_beats_reached, RESULTS.diverged),
+    found = adjoint.settle(beats, method)
+    error = errors(
+        beats.times(),
+        found.states,
+        found.coarse.times,
+        found.coarse.states,
+        equidistant=beats.equidistant(),
     )
-    return beats.solution(states, result, Stats(residual, number))
+    stats = Stats(found.residual, found.beats, found.left, jax.lax.stop_gradient(error))
+    result = first_of(
+        (~jnp.isfinite(found.residual), RESULTS.diverged),
+        (found.left > unsolved(found.left.dtype), RESULTS.step_not_solved),
+        (found.residual > method.tolerance, RESULTS.max_beats_reached),
+        (found.coarse.amplification > NEUTRAL, RESULTS.undetermined),
+        (~(stats.error <= accuracy), RESULTS.inaccurate),
+    )
+    ok = found.residual <= method.tolerance
+    return held(ok, held(ok, beats).solution(found.states, result, stats))

@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters
+from jaxtwin.physics.adjoint import differentiated_once, held
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
-from jaxtwin.physics.beat import BeatMap
+from jaxtwin.physics.beat import Beat, BeatMap
+from jaxtwin.physics.coarse import COARSENING, errors
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.sdirk import SDIRK2
-from jaxtwin.physics.solution import RESULTS, Outputs, Solution, State, Stats
+from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
+from jaxtwin.physics.stage import unsolved
 
 
 def record(
@@ -18,6 +22,7 @@ def record(
     p: AbstractParameters,
     *,
     steps: int | None = None,
+    accuracy: float = ACCURACY,
 ) -> Solution[State, Outputs]:
     """The periodic orbit of a periodic system; of any other, the transient from its initial state.
 
@@ -28,13 +33,52 @@ def record(
         system: The model.
         p: All its parameters.
         steps: Steps of `SDIRK2` over the time, with no error control; `system.steps` by default.
+        accuracy: Largest discretisation error that counts as success, as `Stats.error` estimates it
+            from a coarser grid.
     """
     if isinstance(system, AbstractPeriodicSystem):
-        return periodic_orbit(system, p, steps=steps, throw=False)
+        return periodic_orbit(system, p, steps=steps, accuracy=accuracy, throw=False)
     p = jax.tree.map(jnp.asarray, p)
     course = BeatMap(system, p, SDIRK2(), system.steps if steps is None else steps)
-    states = course.steps()(course.initial_state(), record=True).states
-    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(states)]).all()
-    result = RESULTS.where(finite, RESULTS.successful, RESULTS.diverged)
+    run = _run(course)
+    coarse = course.coarser(COARSENING)
+    coarse_states = coarse.steps()(coarse.initial_state(), record=True).states
+    equidistant = course.equidistant()
+    error = errors(
+        course.times(), run.states, coarse.times(), coarse_states, equidistant=equidistant
+    )
+    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(run.states)]).all()
     residual = jnp.where(finite, 0.0, jnp.nan).astype(course.times().dtype)
-    return course.solution(states, result, Stats(residual, jnp.array(0)))
+    stats = Stats(residual, jnp.array(0), run.left, jax.lax.stop_gradient(error))
+    result = first_of(
+        (~finite, RESULTS.diverged),
+        (run.left > unsolved(run.left.dtype), RESULTS.step_not_solved),
+        (~(stats.error <= accuracy), RESULTS.inaccurate),
+    )
+    return held(finite, held(finite, course).solution(run.states, result, stats))
+
+
+@eqx.filter_custom_jvp
+def _run(course: BeatMap) -> Beat:
+    return course.steps()(course.initial_state(), record=True)
+
+
+@_run.def_jvp
+def _run_jvp(primals, tangents):
+    """As it is differentiated anyway, but 0 where the solution diverged: see `adjoint.held`."""
+    (course,), (d_course,) = primals, tangents
+    course = jax.tree.map(
+        lambda x: differentiated_once(x) if eqx.is_inexact_array(x) else x, course
+    )
+
+    def run(course):
+        return course.steps()(course.initial_state(), record=True)
+
+    leaves = jax.tree.leaves(run(course).states)
+    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+
+    def masked(tree):
+        return jax.tree.map(lambda d: jnp.where(finite, d, jnp.zeros_like(d)), tree)
+
+    found, d_found = eqx.filter_jvp(run, (course,), (masked(d_course),))
+    return found, masked(d_found)

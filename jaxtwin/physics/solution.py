@@ -1,5 +1,6 @@
 """What solving a system gives: a `Solution`, and the `Recording` that people read numbers off."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -22,7 +23,25 @@ class RESULTS(eqx.Enumeration):
     successful = ""
     max_beats_reached = "the beat still changed after `max_beats` beats"
     diverged = "the solution became infinite or not a number"
-    max_steps_reached = "the solver did not reach the last time within `max_steps` steps"
+    step_not_solved = "the equations of an implicit step were not solved: more steps are needed"
+    undetermined = (
+        "the beat leaves a combination of states as it is, so the orbit is one of many and its "
+        "gradient is wrong: declare what is conserved (`conserved`; check_system finds it)"
+    )
+    inaccurate = "the estimated discretisation error is beyond `accuracy`: more steps are needed"
+    last_time_not_reached = "the solver did not reach the last time"
+
+
+def first_of(*failures: tuple[Bool[Array, ""], RESULTS]) -> RESULTS:
+    """The result of the first failure that happened; successful where none did."""
+    result = RESULTS.successful
+    for happened, failure in reversed(failures):
+        result = RESULTS.where(happened, failure, result)
+    return result
+
+
+ACCURACY = 0.02
+"""Largest estimated discretisation error that counts as success by default, see `Stats.errors`."""
 
 
 class Recording(eqx.Module, Generic[Outputs]):
@@ -83,15 +102,23 @@ class Stats(NamedTuple):
             diverged.
         beats: Number of beats run on the full grid, including the one returned; 0 where nothing
             has to repeat itself.
+        left: Largest defect left in the equations of an implicit step, as the relative change of
+            the states that would make up for it; 0 where they are solved exactly (the vector field
+            is piecewise linear), or the solver does not say.
+        errors: Estimated discretisation error of each state, the largest over time, relative to
+            the state's range over the time (or to a tenth of its size, where that is larger).
+            NaN where it is not known.
     """
 
     residual: Float[Array, "*patient"]
     beats: Int[Array, "*patient"]
+    left: Float[Array, "*patient"]
+    errors: Any
 
     @property
     def error(self) -> Float[Array, "*patient"]:
-        """Not estimated yet."""
-        return jnp.full_like(self.residual, jnp.nan)
+        """The largest of the errors."""
+        return functools.reduce(jnp.maximum, jax.tree.leaves(self.errors))
 
 
 class Solution(eqx.Module, Generic[State, Outputs]):

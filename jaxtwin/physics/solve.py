@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffrax as dfx
+import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
@@ -85,15 +86,47 @@ def simulate(
         dt0=None,
         y0=y0,
         args=p,
-        saveat=dfx.SaveAt(ts=times),
+        saveat=dfx.SaveAt(subs=(dfx.SubSaveAt(ts=times), dfx.SubSaveAt(t1=True))),
         stepsize_controller=stepsize_controller,
         adjoint=adjoint,
         max_steps=max_steps,
-        throw=throw,
+        throw=False,
     )
-    states: Any = solution.ys
-    outputs = jax.vmap(system.outputs, in_axes=(0, 0, None))(times, states, p)
+    ended: Any = (solution.ts, solution.ys)
+    states: Any = ended[1][0]
     reached = solution.result == dfx.RESULTS.successful
-    result = RESULTS.where(reached, RESULTS.successful, RESULTS.max_steps_reached)
+    if throw and isinstance(reached, jax.core.Tracer):
+        message = f"{type(system).__name__} was not solved up to the last time. {_ADVICE}"
+        states = eqx.error_if(states, ~reached, message)
+    elif throw and not reached:
+        where = (ended[0][1][0], jax.tree.map(lambda leaf: leaf[0], ended[1][1]))
+        raise RuntimeError(_stalled(system, p, *where, times[-1], dfx.RESULTS[solution.result]))
+    outputs = jax.vmap(system.outputs, in_axes=(0, 0, None))(times, states, p)
+    result = RESULTS.where(reached, RESULTS.successful, RESULTS.last_time_not_reached)
     residual = jnp.where(reached, 0.0, jnp.nan).astype(times.dtype)
-    return Solution(times, states, outputs, times[-1], result, Stats(residual, jnp.array(0)))
+    unknown = jax.tree.map(lambda _: jnp.full_like(residual, jnp.nan), y0)
+    stats = Stats(residual, jnp.array(0), 0 * residual, unknown)
+    return Solution(times, states, outputs, times[-1], result, stats)
+
+
+_ADVICE = (
+    "Where a valve switches, a flow in proportion to √Δp has an infinite slope: regularise the "
+    "root, as in Δp/(Δp² + ε²)^(1/4), or take another solver (solver=SDIRK2()); `record` and "
+    "`periodic_orbit` use steps of fixed size. Or allow more steps (max_steps), or throw=False."
+)
+
+
+def _stalled(system: AbstractSystem, p: Any, t: Any, state: Any, end: Any, reason: str) -> str:
+    """Why the solution ended before its time, and which state's rate is steepest there."""
+    slopes = jax.jacfwd(lambda state: system.vector_field(t, state, p))(state)
+    names = getattr(state, "_fields", range(len(jax.tree.leaves(state))))
+    sizes = np.abs(np.asarray(jax.tree.leaves(state))) + 1e-6
+    rows = jax.tree.leaves(slopes, is_leaf=lambda x: jax.tree.structure(x) == jax.tree.structure(0))
+    table = np.abs(np.asarray(rows)).reshape(len(sizes), len(sizes)) * sizes / sizes[:, None]
+    steepest = np.nan_to_num(table, nan=np.inf, posinf=np.inf).max(axis=1)
+    worst = int(np.argmax(steepest))
+    return (
+        f"{type(system).__name__} was solved up to t = {float(t):.6g} s of {float(end):.6g} s: "
+        f"{reason.strip()} There the rate of {names[worst]!r} depends most steeply on the state "
+        f"({steepest[worst]:.1e} per s, relative). {_ADVICE}"
+    )

@@ -1,4 +1,4 @@
-"""What a twin does not know: unfamiliar clips, and patients who would be measured alike."""
+"""Limits of a twin: unfamiliar clips, and different patients with the same measurements."""
 
 import functools
 

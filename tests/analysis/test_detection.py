@@ -1,4 +1,4 @@
-"""Scores of disease against closed forms."""
+"""Scores of disease detection against closed forms."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The simulator's benchmark: rivals that solve the same problem, rows in the promised form."""
+"""The simulator's benchmark: all solvers solve the same problem, and rows have the right form."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Many patients at once: no patient depends on the others, and cohorts are reproducible."""
+"""Cohorts: patients do not depend on each other, and results are reproducible."""
 
 import subprocess
 import sys
@@ -14,6 +14,7 @@ from jaxtwin.cohorts.batching import _factorises, map_patients
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.cohorts.simulate import simulate_cohort, simulate_patient
+from jaxtwin.forward.simulator import Simulator
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.ventricle import CLINICAL, READINGS, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
@@ -377,3 +378,18 @@ for _ in range(20):
 def test_batches_of_factorisations_end():
     """As many executions as cores, each waiting for the others' threads, soon did not."""
     subprocess.run([sys.executable, "-c", WAITING], check=True, timeout=120)
+
+
+def test_a_precision_that_jax_would_not_compute_in_is_named():
+    with jax.enable_x64(False):
+        assert BOX.sample(2, seed=0).dtype == np.float32
+        with pytest.raises(ValueError, match="θ is in float64, and JAX's x64 mode is off"):
+            map_patients(jnp.sum, np.ones((2, 3)))
+
+
+def test_points_outside_the_box_of_a_forward_model_are_named():
+    forward = Simulator(Tank(), BOX, "V_lv", 8)
+    theta = BOX.sample(2, seed=0)
+    theta[1, 0] = 1e3
+    with pytest.raises(ValueError, match="is outside the box"):
+        map_patients(forward, theta)

@@ -1,4 +1,4 @@
-"""Cohorts with diseases: shares, ranges, and what clinicians would see."""
+"""Cohorts with diseases: shares, ranges and clinically expected readings."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Cohorts on many devices and many hosts give the numbers of one device."""
+"""Cohorts on many devices and many hosts agree with those on one device."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Cohorts on disk: the same numbers as in memory, and a run that was cut short goes on."""
+"""Cohorts on disk: the same numbers as in memory, and resuming of interrupted runs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Patients taken out of a cohort and put together again, whoever they are."""
+"""Taking patients out of a cohort and joining cohorts."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""CAMUS's two layouts, written here and read back; volumes by discs against closed forms."""
+"""Reading of synthetic CAMUS files in both layouts, and volumes against closed forms."""
 
 import shutil
 import sys

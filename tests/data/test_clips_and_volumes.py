@@ -1,4 +1,4 @@
-"""Resampling, windows and Simpson's rule, over drawn recordings and drawn ventricles."""
+"""Properties of resampling, windows and Simpson's rule, for random recordings and ventricles."""
 
 import numpy as np
 import pytest

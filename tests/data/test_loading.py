@@ -1,4 +1,4 @@
-"""From records to batches: the cache, what breaks it, and the order of the batches."""
+"""From records to batches: the cache, its failures, and the order of the batches."""
 
 import dataclasses
 import errno

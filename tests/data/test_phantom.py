@@ -9,19 +9,18 @@ from imageio import v3 as iio
 from jaxtwin.data.echonet import read_echonet
 from jaxtwin.data.phantom import files as phantom
 from jaxtwin.data.phantom.files import write_cohort
-from jaxtwin.data.phantom.heart import motion_of, to_material
-from jaxtwin.data.phantom.image import (
+from jaxtwin.data.phantom.geometry import (
     SECTOR_TOP,
     SIZE,
-    PhantomBeat,
     chords,
-    draw_view,
     frame_times,
     heart_to_image,
     image_to_heart,
     pixel_size,
-    render,
 )
+from jaxtwin.data.phantom.heart import PhantomBeat, motion_of, to_material
+from jaxtwin.data.phantom.image import render
+from jaxtwin.data.phantom.view import draw_view
 
 PHASES = 64
 

@@ -1,4 +1,4 @@
-"""Files as scanners, data sets and accidents make them, read back."""
+"""Reading of files as written by scanners and data sets, intact and damaged."""
 
 import csv
 import re

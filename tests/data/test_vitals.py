@@ -1,4 +1,4 @@
-"""What is measured beside a clip: simulated, seen by the encoder, compared by the loss."""
+"""Vital signs: simulation, use as inputs of the encoder, and their part in the loss."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Encoders: one clip in, raw parameters out, whatever the gain, and nothing from its neighbours."""
+"""Encoders: outputs do not depend on the gain, nor on other clips of a batch."""
 
 import functools
 

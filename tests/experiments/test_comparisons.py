@@ -1,4 +1,4 @@
-"""The tables that compare methods: cells, resume, statistics; tiny runs from the command line."""
+"""Comparisons of methods: cells, resuming, statistics, and tiny runs from the command line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""experiments.detection: what is scored, against what, from which labels; and end to end."""
+"""experiments.detection: scores, comparison groups, labels, and a run end to end."""
 
 import csv
 import json

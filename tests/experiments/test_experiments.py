@@ -1,4 +1,4 @@
-"""The experiments as a user meets them: from the command line."""
+"""The experiments' command lines."""
 
 import json
 import os

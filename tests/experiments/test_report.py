@@ -1,4 +1,4 @@
-"""The README's tables are those of the saved results."""
+"""The README's tables match the saved results."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Trials from files: what is understood, what is refused, and both experiments end to end."""
+"""Trials from files: valid and invalid files, and both experiments end to end."""
 
 import json
 

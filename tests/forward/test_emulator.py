@@ -1,4 +1,4 @@
-"""The emulator: its units, its errors, its files, and that it learns."""
+"""The emulator: units, errors, saving and loading, and training."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Methods that see curves: on a system with a closed form first, then what each may look at."""
+"""Methods for curves: results on a system with a closed form, and the data each method may use."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""One protocol: a method of one's own, what every method does alike, saving and loading."""
+"""The protocol of methods: user-defined methods, common behaviour, saving and loading."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""P-SSL: an encoder learns θ from volumes alone, through an emulator that stays as it is."""
+"""P-SSL: an encoder learns θ from volumes alone, through a frozen emulator."""
 
 import dataclasses
 import functools

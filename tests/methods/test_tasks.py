@@ -1,4 +1,4 @@
-"""Tasks of curves: what they refuse, what they accept, and what they say of a poor fit."""
+"""Tasks for curves: accepted and rejected inputs, and warnings about poor fits."""
 
 import dataclasses
 import warnings

@@ -1,4 +1,4 @@
-"""Both hearts against an independent solver, their own laws, and what clinicians expect."""
+"""The four-chamber heart against an independent solver, its own laws, and clinical expectations."""
 
 import dataclasses
 

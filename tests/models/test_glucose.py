@@ -146,7 +146,7 @@ def test_readings_and_scaling():
         jax.tree.map(np.max, out),
         jax.tree.map(np.min, out),
         jax.tree.map(lambda leaf: leaf[:-1:2], out),
-        180.0,
+        np.array(180.0),
     )
     values = {name: float(reading.of(test)) for name, reading in SYSTEM.readings().items()}
     assert values["G_max"] == 290.0 and 60.0 < values["G_min"] < 90.0 < values["G_mean"]

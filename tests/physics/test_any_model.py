@@ -35,7 +35,9 @@ BRIEF = TrainingConfig(300, 32, learning_rate=5e-3, evaluate_every=100)
 
 @pytest.fixture(scope="module")
 def lungs():
-    return simulate_cohort(Lung(), AIRWAY, AIRWAY.sample(16, seed=0), source="16 points of the box")
+    # Half of any resistance is within the declared bounds.
+    box = Box.of(LungParameters, AIRWAY.names, {"R": (4.0, 50.0)})
+    return simulate_cohort(Lung(), box, box.sample(16, seed=0), source="16 points of the box")
 
 
 def test_a_trial_of_lungs(lungs):

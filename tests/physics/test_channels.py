@@ -1,4 +1,4 @@
-"""Outputs by name: reached by attribute and by item, in jit, vmap and copies."""
+"""Outputs by name: access by attribute and by item, in jit, vmap and copies."""
 
 import copy
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The parts of a split vector field: the same values, and each operation where it belongs."""
+"""Splitting of a vector field: the same values, with each operation in the right part."""
 
 import jax
 import jax.numpy as jnp

@@ -14,11 +14,11 @@ from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.adjoint import DirectAdjoint, ImplicitAdjoint
 from jaxtwin.physics.base import AbstractPeriodicSystem, read
 from jaxtwin.physics.beat import BeatMap
+from jaxtwin.physics.fixed_point import inverse
 from jaxtwin.physics.iteration import (
     AndersonIteration,
     BeatIteration,
     NewtonIteration,
-    inverse,
 )
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.sdirk import SDIRK2

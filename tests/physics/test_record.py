@@ -1,4 +1,4 @@
-"""Transients are recorded like beats: in cohorts, with gradients, no failure spoils another."""
+"""Recording of transients: in cohorts, with gradients, and with independent failures."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The implicit solver against closed forms, dense linear algebra and its own theory."""
+"""The implicit solver against closed forms, dense linear algebra and theory."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.physics.sdirk import SDIRK2, factorise, sparsity, substitute
+from jaxtwin.physics.sdirk import SDIRK2
+from jaxtwin.physics.stage import factorise, structure, substitute
 
 
 class Oscillator(NamedTuple):
@@ -86,7 +87,7 @@ def test_sparsity_of_a_known_function():
         a, b, c = x
         return [a * offset, jnp.where(b > 0, c, 0.0), offset, b, jnp.maximum(a, 0) + jnp.sin(c) * a]
 
-    found = sparsity(f, [jnp.array(1.0)] * 3)
+    found = structure(f, [jnp.array(1.0)] * 3).depends
     assert found == [{0}, {1, 2}, set(), {1}, {0, 2}]
 
 

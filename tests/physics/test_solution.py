@@ -1,4 +1,4 @@
-"""What a recording keeps of a solution, whatever the solution is."""
+"""Recordings of arbitrary solutions."""
 
 from typing import NamedTuple
 

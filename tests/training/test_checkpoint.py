@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, and nothing else is taken for it."""
+"""Checkpoints: saved arrays are restored, and damaged or other checkpoints are rejected."""
 
 import asyncio
 import errno

@@ -1,4 +1,4 @@
-"""The training loop: it converges, keeps the best, and a resumed run equals an unbroken one."""
+"""The training loop: it converges, keeps the best model, and resumes exactly."""
 
 import dataclasses
 import json

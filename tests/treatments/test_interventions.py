@@ -1,4 +1,4 @@
-"""Interventions do what their names say, compose, batch and differentiate."""
+"""Interventions: effects, composition, batching and gradients."""
 
 import dataclasses
 

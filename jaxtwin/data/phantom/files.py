@@ -18,7 +18,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxtwin.data.phantom.image import SIZE, PhantomBeat, chords, draw_view, frame_times, render
+from jaxtwin.data.phantom.geometry import SIZE, chords, frame_times
+from jaxtwin.data.phantom.heart import PhantomBeat
+from jaxtwin.data.phantom.image import render
+from jaxtwin.data.phantom.view import draw_view
 from jaxtwin.data.vitals import VITAL_COLUMNS, VitalName
 from jaxtwin.models.ejection import ejection_fraction
 

@@ -11,6 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
+from jaxtwin.data.phantom.geometry import (
+    SIZE,
+    drift_at,
+    frame_times,
+    image_to_heart,
+    motion_at,
+    pixel_grid,
+)
 from jaxtwin.data.phantom.heart import Motion, PhantomBeat, cavity_radius, motion_of, to_material
 from jaxtwin.data.phantom.speckle import (
     decibels_to_amplitude,
@@ -18,30 +26,13 @@ from jaxtwin.data.phantom.speckle import (
     from_probe,
     texture_index,
 )
-from jaxtwin.data.phantom.view import PROBE_RADIUS, View, draw_view
+from jaxtwin.data.phantom.view import PROBE_RADIUS, View
 
-__all__ = [
-    "SECTOR_TOP",
-    "SIZE",
-    "PhantomBeat",
-    "View",
-    "chords",
-    "draw_view",
-    "frame_times",
-    "heart_to_image",
-    "image_to_heart",
-    "pixel_size",
-    "render",
-]
-
-SIZE = 112  # [pixels], as in EchoNet-Dynamic
 BLOCK = 32  # frames per compiled call, so that one compilation serves clips of every length
 # Upper bound for the number of pixels in the sector. The sector is at most the fraction
 # half_angle / max(1.03, 1.6 sin half_angle)² of the frame, which peaks at 62%, less the area that
 # is cut off, plus a margin for `aspect`.
 SECTOR_PIXELS = 8192
-SECTOR_TOP = -5.0  # row at which the beams would meet; the probe's face is in the top rows
-CHORDS = 20  # across the cavity, as in EchoNet-Dynamic's tracings
 LEAFLET_WIDTH = 0.17  # [cm] at the hinge, blurred by the beam; the tip is half as thick
 LEAFLET_SPECULAR = 0.7  # fraction of a leaflet's power lost when it opens along the beam
 HAZE_PERIOD = 1.4  # [s] of the near field's oscillation between two speckle patterns
@@ -76,89 +67,11 @@ class Scene(NamedTuple):
     noise: Float[Array, " stock"]
 
 
-def pixel_size(view: View) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return width and height [cm] of a pixel.
-
-    The sector fills the frame and is cut slightly at the sides.
-    """
-    height = view.depth * jnp.maximum(1.03, 1.6 * jnp.sin(view.half_angle)) / SIZE
-    return height * view.aspect, height
-
-
-def _pixel_grid(view: View) -> tuple[Float[Array, "height width"], Float[Array, "height width"]]:
-    """Return the pixel centres, across and down [cm] from the point where the beams would meet."""
-    width, height = pixel_size(view)
-    index = jnp.arange(SIZE, dtype=jnp.float32)
-    across = jnp.broadcast_to((index[None, :] - (SIZE - 1) / 2) * width, (SIZE, SIZE))
-    down = jnp.broadcast_to((index[:, None] - SECTOR_TOP) * height, (SIZE, SIZE))
-    return across, down
-
-
-def _bow(view: View, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return the sideways shift [cm] of the long axis at a height z.
-
-    The shift is a shear, which conserves every volume.
-    """
-    level = z / view.heart.length
-    return view.bend * 4 * level * (1 - level) * jnp.exp(-jnp.square(level - 0.5))
-
-
-def image_to_heart(
-    view: View,
-    drift: Float[Array, ""],
-    across: Float[Array, "*shape"],
-    down: Float[Array, "*shape"],
-) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Map points of the image plane to the heart's plane, both in cm.
-
-    `drift` is the displacement of the heart by breathing [cm].
-    """
-    cosine, sine = jnp.cos(view.tilt), jnp.sin(view.tilt)
-    right = across - view.apex_x - 0.4 * drift
-    below = down - view.apex_y - drift
-    x = cosine * right - sine * below
-    z = (sine * right + cosine * below) / (1 - view.foreshortening)
-    return x - _bow(view, z), z
-
-
-def heart_to_image(
-    view: View, drift: Float[Array, ""], x: Float[Array, "*shape"], z: Float[Array, "*shape"]
-) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Map points of the heart's plane to the image plane, the inverse of `image_to_heart`."""
-    cosine, sine = jnp.cos(view.tilt), jnp.sin(view.tilt)
-    x, z = x + _bow(view, z), z * (1 - view.foreshortening)
-    across = view.apex_x + 0.4 * drift + cosine * x + sine * z
-    return across, view.apex_y + drift - sine * x + cosine * z
-
-
-def frame_times(view: View) -> Float[np.ndarray, " time"]:
-    """Return the time of each frame of the clip [s]."""
-    frames = max(round(float(view.duration) * float(view.frame_rate)), 2)
-    return np.arange(frames, dtype=np.float32) / np.float32(view.frame_rate)
-
-
-def _motion_at(
-    scene_motion: Motion, beat: PhantomBeat, view: View, times: Float[Array, " time"]
-) -> Motion:
-    """Interpolate the heart's motion from the phase grid to given times."""
-    phases = beat.V_lv.shape[0]
-    place = jnp.mod(times / beat.period + view.start_phase, 1.0) * phases
-    before = jnp.clip(place.astype(jnp.int32), 0, phases - 1)
-    share = place - before
-    after = jnp.mod(before + 1, phases)
-    return jax.tree.map(lambda leaf: leaf[before] * (1 - share) + leaf[after] * share, scene_motion)
-
-
-def _drift_at(view: View, times: Float[Array, "*time"]) -> Float[Array, "*time"]:
-    """Return the displacement of the heart by breathing [cm]."""
-    return view.drift * jnp.sin(2 * np.pi * (times / view.drift_period + view.drift_phase))
-
-
 @jax.jit
 def _scene(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> Scene:
     texture_key, noise_key = jax.random.split(key)
     textures = echo_textures(view, texture_key)
-    across, down = _pixel_grid(view)
+    across, down = pixel_grid(view)
     depth, angle = jnp.sqrt(across * across + down * down), jnp.arctan2(across, down)
     in_sector = (depth < view.depth) & (depth > PROBE_RADIUS) & (jnp.abs(angle) < view.half_angle)
     # Only pixels inside the sector are computed; the padding repeats the frame's first pixel.
@@ -250,14 +163,14 @@ def _trace(
     The exchange is the weight of the second texture plane, for the tissue and for the resting
     echoes: tissue that moves out of the image plane is replaced by tissue beside it.
     """
-    motions = _motion_at(scene.motion, beat, view, times)
+    motions = motion_at(scene.motion, beat, view, times)
 
     def frame(motion: Motion, drift: Float[Array, ""]):
         x, z = image_to_heart(view, drift, scene.across, scene.down)
         cell = texture_index(*from_probe(view, *to_material(view.heart, motion, x, z)))
         return cell, _leaflets(view, motion, x, z) * scene.grain
 
-    cell, leaflets = jax.vmap(frame)(motions, _drift_at(view, times))
+    cell, leaflets = jax.vmap(frame)(motions, drift_at(view, times))
     turn = 2 * np.pi * (times / HAZE_PERIOD + view.drift_phase)
     moved_out = jnp.clip(OUT_OF_PLANE * motions.emptied, 0.0, 1.0)
     return cell, leaflets, jnp.stack([moved_out, 0.5 + 0.5 * jnp.sin(turn)])
@@ -319,34 +232,3 @@ def render(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray
         grey = np.asarray(_compress(scene, view, exchange, first, second, leaflets, noise))
         block[:, in_sector] = grey[: len(block), : in_sector.sum()]
     return frames
-
-
-@jax.jit
-def _chords(beat: PhantomBeat, view: View, time: Float[Array, ""]) -> Float[Array, "line 4"]:
-    motion = _motion_at(motion_of(beat, view.heart), beat, view, time[None])
-    motion = jax.tree.map(lambda leaf: leaf[0], motion)
-    drift = _drift_at(view, time)
-    level = (jnp.arange(CHORDS, dtype=jnp.float32) + 0.5) / CHORDS
-    z = level * motion.length
-    radius = cavity_radius(view.heart, motion, z)
-    start_x = jnp.concatenate([jnp.zeros(1, jnp.float32), -radius])
-    end_x = jnp.concatenate([jnp.zeros(1, jnp.float32), radius])
-    start_z = jnp.concatenate([jnp.zeros(1, jnp.float32), z])
-    end_z = jnp.concatenate([motion.length[None], z])
-    width, height = pixel_size(view)
-
-    def pixels(x, z):
-        across, down = heart_to_image(view, drift, x, z)
-        return across / width + (SIZE - 1) / 2, down / height + SECTOR_TOP
-
-    return jnp.stack([*pixels(start_x, start_z), *pixels(end_x, end_z)], axis=1)
-
-
-def chords(beat: PhantomBeat, view: View, time: float) -> Float[np.ndarray, "line 4"]:
-    """Return a tracing of the left ventricle at a time [s] as lines X1, Y1, X2, Y2 [pixels].
-
-    The first line is the long axis from apex to annulus. The others cross the cavity at right
-    angles to it, at evenly spaced levels from apex to annulus.
-    """
-    beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
-    return np.asarray(_chords(beat, view, jnp.float32(time)))

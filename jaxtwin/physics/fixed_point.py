@@ -1,0 +1,71 @@
+"""The equations of a fixed point of the beat map, linearised."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxtwin.physics.beat import BeatMap
+
+
+class FixedPoint(NamedTuple):
+    """I − ∂Φ/∂y of a beat map, made regular.
+
+    It is singular where c(y) is conserved: the gradient g = ∂c/∂y is a left null vector. With
+    w = g/|g|², adding w gᵀ for each conserved quantity makes it regular, and the solution of
+    (I − ∂Φ/∂y + w gᵀ) x = b + w (gᵀx) satisfies both equations.
+    """
+
+    matrix: Float[Array, "state state"]
+    weights: Float[Array, "conserved state"]
+
+    @classmethod
+    def of(cls, beats: BeatMap, y, jacobian) -> "FixedPoint":
+        """That of a beat map at y, from its Jacobian ∂Φ/∂y there."""
+        flat, unravel = jax.flatten_util.ravel_pytree(y)
+        gradients = jax.jacfwd(lambda v: beats.conserved(unravel(v)))(flat)
+        weights = gradients / jnp.sum(gradients**2, axis=1, keepdims=True)
+        return cls(jnp.eye(flat.size, dtype=flat.dtype) - jacobian + weights.T @ gradients, weights)
+
+
+def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse of a small matrix: Gauss-Jordan elimination with partial pivoting.
+
+    Not `jnp.linalg.inv`: on CPU, two threads that call LAPACK on large batches at the same
+    time wait for each other forever (jaxlib 0.10.2, batches of 2,048 on), and
+    `map_patients` has one for each core.
+    """
+    n = len(matrix)
+    table = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1)
+    for k in range(n):
+        best = k + jnp.argmax(jnp.abs(table[k:, k]))
+        upper, lower = table[k], table[best]
+        row = lower / lower[k]
+        table = table.at[best].set(upper)
+        table = (table - jnp.outer(table[:, k], row)).at[k].set(row)
+    return table[:, n:]
+
+
+class CoarseOrbit(NamedTuple):
+    """The periodic orbit of a coarser grid.
+
+    Attributes:
+        times: Its times [s].
+        states: The state at each of them, [time] on every leaf.
+        newton: The inverse of I − ∂Φ/∂y there, see `FixedPoint`.
+        amplification: Largest entry of that inverse, with each state in units of its largest size:
+            how much a change in a beat is amplified until it repeats itself, about 1/(1 − rate) of
+            the slowest mode. Infinite where a direction is neutral.
+    """
+
+    times: Float[Array, " time"]
+    states: Any
+    newton: Float[Array, "state state"]
+    amplification: Float[Array, ""]
+
+    def usable(self) -> Bool[Array, ""]:
+        """Whether Newton's method can start from it."""
+        start = jnp.stack([leaf[0] for leaf in jax.tree.leaves(self.states)])
+        return jnp.all(jnp.isfinite(start)) & jnp.all(jnp.isfinite(self.newton))

@@ -1,0 +1,272 @@
+"""The equations of one implicit stage, Y − γh f(Y) = known, and how they are solved.
+
+Everything is unrolled over the entries of a small state and structural zeros are skipped, so that
+under vmap each entry is one fused operation over the batch.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Jaxpr, Var
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxtwin.parameters import Scalar
+
+Scalars: TypeAlias = list[Float[Array, ""]]
+Rows: TypeAlias = list[dict[int, Scalar]]
+
+UNDAMPED = 3
+"""Full Newton steps before damping: crossing a kink, the defect may grow once."""
+LEAST_DAMPING = 1 / 32
+
+
+class Structure(NamedTuple):
+    """What tracing a vector field tells of it.
+
+    Attributes:
+        depends: For each output, which inputs it can depend on.
+        piecewise_linear: Whether it is certain to be piecewise linear.
+    """
+
+    depends: list[set[int]]
+    piecewise_linear: bool
+
+
+def structure(f: Callable[[Scalars], Scalars], x: Scalars) -> Structure:
+    """The structure of f, found by tracing it once."""
+    jaxpr = jax.make_jaxpr(f)(x).jaxpr
+    reads: dict[Var, set[int]] = {var: {i} for i, var in enumerate(jaxpr.invars)}
+
+    def of(atom) -> set[int]:
+        return reads.get(atom, set()) if isinstance(atom, Var) else set()
+
+    for equation in jaxpr.eqns:
+        used = set().union(*(of(atom) for atom in equation.invars))
+        reads.update(dict.fromkeys(equation.outvars, used))
+    degrees = _degrees(jaxpr, [1] * len(jaxpr.invars))
+    return Structure([of(atom) for atom in jaxpr.outvars], max(degrees, default=0) <= 1)
+
+
+_SUMS = {"add", "sub", "neg", "add_any", "max", "min", "abs", "clamp", "select_n"}
+_SHAPES = {"convert_element_type", "broadcast_in_dim", "reshape", "squeeze", "copy", "copy_p"}
+_STEPS = {"eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round", "is_finite"}
+
+
+def _degrees(jaxpr: Jaxpr, inputs: list[int]) -> list[int]:
+    """Of each output: 0 where it is piecewise constant, 1 where piecewise linear, else 2."""
+    degrees: dict[Var, int] = dict(zip(jaxpr.invars, inputs, strict=True))
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        given = [degrees.get(v, 0) if isinstance(v, Var) else 0 for v in equation.invars]
+        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        if inner is not None and name in ("jit", "pjit", "custom_jvp_call"):
+            found = _degrees(inner.jaxpr, given)
+        else:
+            if not any(given) or name in _STEPS:
+                degree = 0
+            elif name in _SUMS | _SHAPES:
+                degree = max(given)
+            elif name == "mul":
+                degree = sum(given)
+            elif name == "div":
+                degree = given[0] if given[1] == 0 else 2
+            else:
+                degree = 2
+            found = [min(degree, 2)] * len(equation.outvars)
+        degrees.update(zip(equation.outvars, found, strict=True))
+    return [degrees.get(v, 0) if isinstance(v, Var) else 0 for v in jaxpr.outvars]
+
+
+def factorise(rows: Rows) -> Rows:
+    """The LU factors of a small matrix given as rows {column: entry}, without pivoting.
+
+    Pivots are safe for the matrices met here, I − γhJ with h small against 1/|Re λ > 0|.
+    """
+    rows = [dict(row) for row in rows]
+    for k in range(len(rows)):
+        for i in range(k + 1, len(rows)):
+            if k in rows[i]:
+                # Divisions rather than one reciprocal a row: XLA computes a cheap value anew
+                # for each of its readers, down to the last division, so that without them
+                # every entry of the new state repeats the whole step (twice the time).
+                factor = rows[i][k] / rows[k][k]
+                rows[i][k] = factor
+                for j in [j for j in rows[k] if j > k]:
+                    update = factor * rows[k][j]
+                    rows[i][j] = rows[i][j] - update if j in rows[i] else -update
+    return rows
+
+
+def substitute(lu: Rows, b: Scalars) -> Scalars:
+    """Solve A x = b from the factors of A."""
+    x = list(b)
+    for i in range(len(x)):
+        for j in [j for j in lu[i] if j < i]:
+            x[i] = x[i] - lu[i][j] * x[j]
+    for i in reversed(range(len(x))):
+        for j in [j for j in lu[i] if j > i]:
+            x[i] = x[i] - lu[i][j] * x[j]
+        x[i] = x[i] / lu[i][i]
+    return x
+
+
+class Stage(NamedTuple):
+    """The equations Y − γh f(arguments, Y) = known.
+
+    Attributes:
+        f: From arguments and a state to the rates of change.
+        arguments: What f needs beside the state.
+        weight: γh [s].
+        known: The right side.
+    """
+
+    f: Callable[[Any, Scalars], Scalars]
+    arguments: Any
+    weight: Scalar
+    known: Scalars
+
+    def linearised(self, y: Scalars, depends: list[set[int]]) -> tuple[Scalars, Rows]:
+        """What the equations lack at y, known + γh f(y) − y, and the rows of I − γhJ there."""
+        rate, columns = _jacobian_columns(lambda y: self.f(self.arguments, y), y)
+        rows = [
+            {j: -self.weight * columns[j][i] for j in depends[i]} for i in range(len(self.known))
+        ]
+        for i, row in enumerate(rows):
+            row[i] = 1 + row[i] if i in row else jnp.ones_like(y[i])
+        defect = [k + self.weight * r - v for k, r, v in zip(self.known, rate, y, strict=True)]
+        return defect, rows
+
+    def solve(self, y: Scalars, of: Structure, iterations: int, most: int) -> tuple[Scalars, Any]:
+        """Y and the defect that is left, by Newton's method from y.
+
+        The derivative is that of the implicit-function theorem at the solution,
+        dY = (I − γhJ)⁻¹ (d known + d(γhf) at fixed Y), which costs one evaluation of f instead
+        of differentiating every iteration.
+
+        Args:
+            y: Where to start.
+            of: The structure of f.
+            iterations: How many, if f is piecewise linear.
+            most: How many at most, if it is not.
+        """
+        fixed = Stage(self.f, *_stop_gradient((self.arguments, self.weight, self.known)))
+        y = _stop_gradient(y)
+        if of.piecewise_linear:
+            lu = []
+            for _ in range(iterations):
+                defect, rows = fixed.linearised(y, of.depends)
+                lu = factorise(rows)
+                y = [v + s for v, s in zip(y, substitute(lu, defect), strict=True)]
+            left = jnp.zeros_like(y[0])
+        else:
+            y, left = _stop_gradient(_damped_newton(fixed, y, of.depends, most))
+            # Where even the start has no rates, there is no solution.
+            y = [jnp.where(jnp.isnan(left), jnp.nan, v) for v in y]
+            lu = factorise(fixed.linearised(y, of.depends)[1])
+        lu, y = _stop_gradient((lu, y))
+        rates = self.f(self.arguments, y)
+        right = [k + self.weight * r for k, r in zip(self.known, rates, strict=True)]
+        solved = substitute(lu, right)
+        return [_with_tangent_of(v, g) for v, g in zip(y, solved, strict=True)], left
+
+
+class _Newton(NamedTuple):
+    """An iteration of `_damped_newton`: the best point yet, and the step from it."""
+
+    y: Scalars
+    left: Float[Array, ""]
+    step: Scalars
+    damping: Float[Array, ""]
+    number: Int[Array, ""]
+
+
+def tolerance(dtype: Any) -> float:
+    """The defect at which a stage counts as solved: 2e-12 in float64, 6e-6 in float32."""
+    return float(jnp.finfo(dtype).eps) ** 0.75
+
+
+def unsolved(dtype: Any) -> float:
+    """The defect above which a stage was not solved: 1e-8 in float64, 3e-4 in float32."""
+    return float(jnp.finfo(dtype).eps) ** 0.5
+
+
+def _damped_newton(stage: Stage, y: Scalars, depends: list[set[int]], most: int):
+    """Newton's method with steps halved until the defect shrinks; the root, and what is left.
+
+    What is left is a backward error: the largest defect of an entry, relative to |y| + |known| +
+    γh|J||y|. So large a relative change of the states would make up for it, whatever their units.
+    """
+    enough = tolerance(y[0].dtype)
+
+    def left_at(y, defect, rows) -> Float[Array, ""]:
+        sizes = [
+            abs(k) + abs(v) + sum((abs(a) * abs(y[j]) for j, a in row.items()), 0.0 * v)
+            for k, v, row in zip(stage.known, y, rows, strict=True)
+        ]
+        tiny = jnp.finfo(y[0].dtype).tiny
+        shares = [abs(d) / (s + tiny) for d, s in zip(defect, sizes, strict=True)]
+        return jnp.max(jnp.stack(shares))
+
+    def going(c: _Newton) -> Bool[Array, ""]:
+        return (c.left > enough) & (c.number < most)
+
+    def body(c: _Newton) -> _Newton:
+        trial = [v + c.damping * s for v, s in zip(c.y, c.step, strict=True)]
+        defect, rows = stage.linearised(trial, depends)
+        # An infinite slope, as of a root at 0, is left out: then the step is not Newton's, but
+        # the defect still tells whether it led to the solution.
+        rows = [
+            {j: jnp.where(jnp.isfinite(a), a, i == j) for j, a in row.items()}
+            for i, row in enumerate(rows)
+        ]
+        left = left_at(trial, defect, rows)
+        following = substitute(factorise(rows), defect)
+        forced = (c.number <= UNDAMPED) | (c.damping <= LEAST_DAMPING)
+        taken = jnp.isfinite(left) & ((left < c.left) | forced)
+
+        def choose(a, b):
+            return [jnp.where(taken, x, y) for x, y in zip(a, b, strict=True)]
+
+        # There is no way back from a start that is not finite itself.
+        lost = (c.number == 0) & ~jnp.isfinite(left)
+        return _Newton(
+            choose(trial, c.y),
+            jnp.where(taken, left, jnp.where(lost, jnp.nan, c.left)),
+            choose(following, c.step),
+            jnp.where(taken, 1.0, c.damping / 2).astype(c.damping.dtype),
+            c.number + 1,
+        )
+
+    zero = jnp.zeros_like(y[0])
+    start = _Newton(y, zero + jnp.inf, [jnp.zeros_like(v) for v in y], zero + 1, jnp.array(0))
+    found = jax.lax.while_loop(going, body, start)
+    return found.y, found.left
+
+
+def _jacobian_columns(f: Callable[[Scalars], Scalars], y: Scalars) -> tuple[Scalars, list[Scalars]]:
+    """The value of f and the columns of its Jacobian."""
+    value, pushforward = jax.linearize(f, y)
+    columns = []
+    for j in range(len(y)):
+        unit = [jnp.ones_like(v) if i == j else jnp.zeros_like(v) for i, v in enumerate(y)]
+        columns.append(pushforward(unit))
+    return value, columns
+
+
+def _stop_gradient(tree):
+    """The tree, with its arrays held constant under differentiation."""
+    return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
+
+
+@jax.custom_jvp
+def _with_tangent_of(value, other):
+    """The value, with the tangent of another; where nothing is differentiated that is free."""
+    return value
+
+
+@_with_tangent_of.defjvp
+def _with_tangent_of_jvp(primals, tangents):
+    return primals[0], tangents[1]

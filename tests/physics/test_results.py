@@ -1,0 +1,120 @@
+"""What solving reports: success, the reason of a failure, and how far off the numbers may be."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin.models.glucose import GlucoseParameters, GlucoseTest
+from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.record import record
+from jaxtwin.physics.solution import RESULTS
+from jaxtwin.physics.solve import simulate
+from tests.shi_korakianitis import ShiKorakianitis, ShiParameters, ShiState
+
+
+def test_gradients_of_a_circuit_with_orifice_valves():
+    """Of 14 states, nonlinear within a step: against central differences, in both modes."""
+
+    @jax.jit
+    def pressure(E_lv):
+        p = dataclasses.replace(ShiParameters(), E_lv=E_lv)
+        orbit = periodic_orbit(ShiKorakianitis(), p, steps=240, throw=False)
+        return orbit.outputs.P_sas.mean(), (orbit.success, orbit.stats.left)
+
+    slope, (success, left) = jax.grad(pressure, has_aux=True)(2.5)
+    numeric = (pressure(2.501)[0] - pressure(2.499)[0]) / 0.002
+    assert success and left < 1e-11
+    np.testing.assert_allclose(slope, numeric, rtol=1e-3)
+    np.testing.assert_allclose(
+        jax.jvp(lambda E: pressure(E)[0], (2.5,), (1.0,))[1], numeric, rtol=1e-3
+    )
+
+
+class Undeclared(LeftHeart):
+    def conserved(self, state, p):
+        return ()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_conserved_quantity_that_is_not_declared(dtype):
+    p = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), LeftHeartParameters())
+    orbit = periodic_orbit(Undeclared(), p, throw=False)
+    assert orbit.result == RESULTS.undetermined and not orbit.success
+    assert periodic_orbit(LeftHeart(), p, throw=False).success
+
+
+def test_too_few_steps_are_not_accurate():
+    few = periodic_orbit(LeftHeart(), LeftHeartParameters(), steps=48, throw=False)
+    assert few.result == RESULTS.inaccurate and few.stats.error > 0.02
+    many = periodic_orbit(LeftHeart(), LeftHeartParameters())
+    fine = periodic_orbit(LeftHeart(), LeftHeartParameters(), steps=1920)
+    true = max(
+        float(np.abs(a - b[::8]).max() / max(np.ptp(b), np.abs(b).max() / 10))
+        for a, b in zip(many.states, fine.states, strict=True)
+    )
+    assert true / 2 < many.stats.error < 5 * true
+    assert not periodic_orbit(
+        LeftHeart(), LeftHeartParameters(), accuracy=1e-4, throw=False
+    ).success
+
+
+def orbit_loss(T_c, R_s):
+    p = dataclasses.replace(LeftHeartParameters(), T_c=T_c, R_s=R_s)
+    orbit = periodic_orbit(LeftHeart(), p, steps=96, accuracy=1.0, throw=False)
+    return jnp.where(orbit.success, orbit.outputs.P_ao.mean(), 0.0), orbit.success
+
+
+def transient_loss(S_I, V_I):
+    p = dataclasses.replace(GlucoseParameters(), S_I=S_I, V_I=V_I)
+    course = record(GlucoseTest(), p)
+    return jnp.where(course.success, course.outputs.G.mean(), 0.0), course.success
+
+
+@pytest.mark.parametrize(
+    "loss, x, bad", [(orbit_loss, 1.0, (1.0, 0.0)), (transient_loss, 5e-4, (0.08, 0.0))]
+)
+def test_a_failed_patient_spoils_no_gradient_of_a_batch(loss, x, bad):
+    """0 · NaN is NaN: so the tangents of a failure are 0, in both modes."""
+
+    def total(x):
+        values, success = jax.vmap(loss, in_axes=(None, 0))(x, jnp.array(bad))
+        return values.sum(), success
+
+    slope, success = jax.jit(jax.grad(total, has_aux=True))(x)
+    alone = jax.jit(jax.grad(lambda x: loss(x, bad[0])[0]))(x)
+    assert success.tolist() == [True, False]
+    np.testing.assert_allclose(slope, alone, rtol=1e-9)
+    forward = jax.jit(jax.jacfwd(lambda x: total(x)[0]))(x)
+    np.testing.assert_allclose(forward, alone, rtol=1e-9)
+
+
+@pytest.mark.parametrize("loss, x", [(orbit_loss, (1.0, 1.0)), (transient_loss, (5e-4, 0.08))])
+def test_second_derivatives_are_refused(loss, x):
+    with pytest.raises(NotImplementedError, match="finite differences of the gradient"):
+        jax.hessian(lambda a: loss(a, x[1])[0])(x[0])
+
+
+class BareRoot(ShiKorakianitis):
+    """Its rates have an infinite slope where a valve opens, and are NaN beyond in the slopes."""
+
+    def vector_field(self, t, state, p):
+        rate = -jnp.sign(state.V_lv - 400) * jnp.sqrt(jnp.abs(state.V_lv - 400)) * 1e3
+        return ShiState(*(0.0 * v for v in state))._replace(V_lv=rate)
+
+
+def test_a_solver_that_stalls_says_where_and_what():
+    times = jnp.linspace(0.0, 1.0, 5)
+    with pytest.raises(RuntimeError, match=r"BareRoot was solved up to t = .*'V_lv'.*regularise"):
+        simulate(BareRoot(), ShiParameters(), times, max_steps=200)
+    assert not simulate(BareRoot(), ShiParameters(), times, max_steps=200, throw=False).success
+
+
+def test_recordings_need_phases_that_divide_the_steps():
+    orbit = periodic_orbit(LeftHeart(), LeftHeartParameters())
+    assert orbit.recording(60).waveforms.P_ao.shape == (60,)
+    with pytest.raises(ValueError, match="7 phases of a solution with 240 steps"):
+        orbit.recording(7)
