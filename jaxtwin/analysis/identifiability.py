@@ -21,7 +21,8 @@ class Compatible(NamedTuple):
         intervals: For each parameter, and each reading that was asked about, the central 90% of
             the agreeing points.
         narrowing: For each of them, the width of that interval over the width it has without
-            any measurement: near 1 nothing was learnt, near 0 the measurement pins it down.
+            any measurement: near 1 nothing was learnt, near 0 the measurement pins it down; 1 for what is
+            the same in the whole box.
     """
 
     points: int
@@ -83,7 +84,8 @@ def compatible_patients(
         low, high = np.quantile(np.concatenate([part[name] for part in kept]), (0.05, 0.95))
         prior_low, prior_high = np.quantile(before, (0.05, 0.95))
         intervals[name] = (float(low), float(high))
-        narrowing[name] = float((high - low) / (prior_high - prior_low))
+        width = prior_high - prior_low
+        narrowing[name] = float((high - low) / width) if width > 0 else 1.0
     return Compatible(found, drawn, intervals, narrowing)
 
 

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.cohort import Cohort
@@ -125,7 +126,7 @@ class Emulator(AbstractForward):
                 said of it.
         """
         theta = theta.astype(jnp.float32)
-        if not isinstance(theta, jax.core.Tracer):
+        if not isinstance(theta, Tracer):
             self._warn_outside(theta)
         values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
         table = values.reshape(len(self.channels), 2 + self.phases)
