@@ -21,8 +21,8 @@ class Compatible(NamedTuple):
         intervals: For each parameter, and each reading that was asked about, the central 90% of
             the agreeing points.
         narrowing: For each of them, the width of that interval over the width it has without
-            any measurement: near 1 nothing was learnt, near 0 the measurement pins it down; 1 for what is
-            the same in the whole box.
+            any measurement: near 1 nothing was learnt, near 0 the measurement pins it down. 1 for
+            what is the same in the whole box.
     """
 
     points: int
