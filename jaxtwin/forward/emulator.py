@@ -227,12 +227,13 @@ def save_emulator(folder: Path, emulator: Emulator) -> None:
     )
 
 
-def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
+def load_emulator(folder: str | Path, system: AbstractRecordedSystem) -> Emulator:
     """Load an emulator of a system.
 
     Raises:
         CheckpointError: If the checkpoint is damaged, or of another system.
     """
+    folder = Path(folder)
     kept = checkpoint.config(folder, kind="emulator")
     if "identity" not in kept:
         raise checkpoint.CheckpointError(

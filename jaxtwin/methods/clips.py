@@ -61,7 +61,7 @@ class Clips:
         if clips.shape[1:] != expected:
             raise ValueError(
                 f"clips of shape {clips.shape}: expected [clip, {', '.join(map(str, expected))}], "
-                "as jaxtwin.twin.read_clip gives one (for one clip, clip[None])"
+                "as jaxtwin.data.read_clip gives one (for one clip, clip[None])"
             )
         beside = [UNKNOWN] * len(clips) if vitals is None else list(vitals)
         if len(beside) != len(clips):
