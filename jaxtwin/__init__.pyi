@@ -55,5 +55,6 @@ from .physics.solve import simulate as simulate
 from .training.settings import TrainingConfig as TrainingConfig
 from .treatments.results import Trial as Trial
 from .treatments.trials import run_trial as run_trial
-from .twin import Twin as Twin
-from .twin import build_twin as build_twin
+from .twin.build import build_twin as build_twin
+from .twin.twin import Twin as Twin
+from .twin.twin import load_twin as load_twin

@@ -11,6 +11,7 @@ PAGES = (
     "index",
     "add_a_model",
     "add_a_measurement",
+    "add_a_method",
     "add_an_encoder",
     "add_an_intervention",
     "add_a_data_set",

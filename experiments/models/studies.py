@@ -15,8 +15,7 @@ from jaxtwin.models.lung import AIRWAY, Lung
 from jaxtwin.models.stergiopulos import COUPLING, Stergiopulos
 from jaxtwin.models.two_lungs import COMPARTMENTS, TwoLungs
 from jaxtwin.models.windkessel import THREE_ELEMENTS, Windkessel
-
-HEART = {"V_lv": "V_lv [mL]", "P_lv": "hidden P_lv [mmHg]", "P_ao": "hidden P_ao [mmHg]"}
+from jaxtwin.physics.quantity import output_quantities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +24,26 @@ class Study:
 
     Attributes:
         task: The measurement.
-        labels: Axis labels of the task's channels, with units.
         horizontal: Label of the time axis.
     """
 
     task: CurveTask
-    labels: dict[str, str]
     horizontal: str = "phase of the beat"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Axis labels of the task's channels, with units."""
+        known = output_quantities(self.task.system)
+        return {
+            channel: f"{'hidden ' * (channel in self.task.hidden)}{channel} [{known[channel].unit}]"
+            for channel in self.task.channels
+        }
 
 
 def heart(system: Any, box: Any) -> Study:
     """Return the study of a ventricle's volume curve: noise of 3 mL, heart period known."""
     task = CurveTask(system, box, "V_lv", 0.2, ("P_lv", "P_ao"), known=("T_c",), noise=3.0)
-    return Study(task, HEART)
+    return Study(task)
 
 
 STUDIES: dict[SystemName, Study] = {
@@ -52,7 +58,6 @@ STUDIES: dict[SystemName, Study] = {
             known=("T_c", "T_e", "SV"),
             noise=1.0,
         ),
-        {"P_ao": "P_ao [mmHg]", "q_s": "hidden q_s [mL/s]"},
     ),
     "stergiopulos": heart(Stergiopulos(), COUPLING),
     "ferreira": heart(Ferreira(), NINE),
@@ -70,25 +75,13 @@ STUDIES: dict[SystemName, Study] = {
             known=("T_c",),
             noise=3.0,
         ),
-        {
-            "V_rv": "V_rv [mL]",
-            "P_pa": "hidden P_pa [mmHg]",
-            "P_rv": "hidden P_rv [mmHg]",
-            "V_lv": "hidden V_lv [mL]",
-        },
     ),
     "lung": Study(
         CurveTask(Lung(), AIRWAY, "q", 0.004, ("P_alv",), noise=0.02),
-        {"q": "flow at the mouth [L/s]", "P_alv": "hidden P_alv [cmH2O]"},
         "phase of the breath",
     ),
     "two_lungs": Study(
         CurveTask(TwoLungs(), COMPARTMENTS, "q", 0.004, ("V_2", "P_2"), noise=0.02),
-        {
-            "q": "flow at the mouth [L/s]",
-            "V_2": "hidden V_2 [L]",
-            "P_2": "hidden P_2 [cmH2O]",
-        },
         "phase of the breath",
     ),
     # One sample every six minutes; fasting values are measured before the test.
@@ -96,7 +89,6 @@ STUDIES: dict[SystemName, Study] = {
         CurveTask(
             GlucoseTest(), TWIN, "G", 0.5, ("I", "X"), samples=30, known=("G_b", "I_b"), noise=3.0
         ),
-        {"G": "G [mg/dL]", "I": "hidden I [µU/mL]", "X": "hidden X [1/min]"},
         "share of the test's 180 min",
     ),
 }

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 import equinox as eqx
 import jax
@@ -13,6 +13,19 @@ from jaxtyping import Bool, Float
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, reading
 from jaxtwin.physics.solution import Outputs, Recording
+from jaxtwin.tabular import (
+    Column,
+    parameter_columns,
+    reading_columns,
+    recording_columns,
+    status_column,
+    to_dataframe,
+    to_dataset,
+)
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
 
 Limits = Mapping[str, tuple[float, float]]
 """Lowest and highest allowed value of readings, by name."""
@@ -82,6 +95,45 @@ class Cohort(Generic[Outputs]):
         for name, (low, high) in limits.items():
             held = held & (values[name] >= low) & (values[name] <= high)
         return held
+
+    def to_dataset(self) -> "xarray.Dataset":
+        """Return everything as an xarray Dataset, failed patients included.
+
+        Its dimensions are patient and phase. Its variables are the free parameters, the waveforms
+        by the outputs' names, the extremes (`V_lv_maximum`, `V_lv_minimum`), all readings,
+        success, residual, error and duration; their attributes `units` and `long_name` say what
+        they are. Where an output, a reading or a parameter share a name, the latter's kind is
+        appended, as in `V_parameter`. The arrays are the cohort's own, not copies.
+
+        Raises:
+            ImportError: If xarray is not installed.
+        """
+        return to_dataset(
+            self._columns(), self.system, self.box, source=self.source, accepted=self.accepted
+        )
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Return a pandas DataFrame with one row per patient, failed ones included.
+
+        Its columns are the variables of `to_dataset` without the waveforms and extremes;
+        `attrs["units"]` has their units by name.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        return to_dataframe(
+            self._columns(), self.system, self.box, source=self.source, accepted=self.accepted
+        )
+
+    def _columns(self) -> list[Column]:
+        return [
+            *parameter_columns(self.box, self.theta),
+            *reading_columns(self.system.readings(), self.read()),
+            *recording_columns(self.system, self.recording),
+            status_column("success", self.success, "whether the simulation succeeded"),
+            status_column("residual", self.residual, "relative change of the state per beat"),
+            status_column("error", self.error, "estimated discretisation error"),
+        ]
 
     def failures(self, limit: int = 3) -> str:
         """Describe the patients whose simulation failed; return "" if there are none.

@@ -35,10 +35,22 @@ from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.channels import Channels
 from jaxtwin.physics.solution import Recording
+from jaxtwin.tabular import (
+    Column,
+    parameter_columns,
+    reading_columns,
+    recording_columns,
+    status_column,
+    to_dataframe,
+    to_dataset,
+)
 from jaxtwin.training.progress import ProgressBar, progress_bar
 
 if TYPE_CHECKING:
     from typing import ClassVar as AbstractClassVar
+
+    import pandas
+    import xarray
 else:
     from equinox import AbstractClassVar
 
@@ -82,6 +94,47 @@ class Estimate(NamedTuple):
     readings: Mapping[str, Float[np.ndarray, " patient"]]
     misfit: Float[np.ndarray, " patient"] | None = None
     features: Float[np.ndarray, "patient feature"] | None = None
+
+    def to_dataset(self, task: "AbstractTask[Any]") -> "xarray.Dataset":
+        """Return an xarray Dataset with the dimensions patient and phase, failures included.
+
+        Its variables are what there is of the free parameters, the waveforms by the outputs'
+        names, the extremes (`V_lv_maximum`, `V_lv_minimum`) and the readings, with success, misfit
+        and duration; their attributes `units` and `long_name` say what they are. Names are those
+        of `Cohort.to_dataset`. Features are left out.
+
+        Args:
+            task: What was estimated.
+
+        Raises:
+            ImportError: If xarray is not installed.
+        """
+        return to_dataset(self._columns(task), task.system, task.box)
+
+    def to_dataframe(self, task: "AbstractTask[Any]") -> "pandas.DataFrame":
+        """Return a pandas DataFrame with one row per patient, failed ones included.
+
+        Its columns are the variables of `to_dataset` without the waveforms and extremes;
+        `attrs["units"]` has their units by name.
+
+        Args:
+            task: What was estimated.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        return to_dataframe(self._columns(task), task.system, task.box)
+
+    def _columns(self, task: "AbstractTask[Any]") -> list[Column]:
+        columns = [] if self.theta is None else parameter_columns(task.box, np.asarray(self.theta))
+        columns += reading_columns(task.system.readings(), self.readings)
+        if self.recording is not None:
+            columns += recording_columns(task.system, self.recording)
+        columns.append(status_column("success", self.success, "whether there is an answer"))
+        if self.misfit is not None:
+            meaning = "distance of the measurement from the estimate, as a share of what is allowed"
+            columns.append(status_column("misfit", self.misfit, meaning))
+        return columns
 
 
 Measurements = TypeVar("Measurements")

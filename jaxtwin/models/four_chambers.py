@@ -12,7 +12,7 @@ of closed valves are left out: at the published values they change the extremes 
 pressures by no more than 0.2 mL and 0.3 mmHg.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.models.elastance import cosine_activation
@@ -112,38 +112,22 @@ class FourChamberState(NamedTuple):
 class FourChamberOutputs(NamedTuple):
     """Outputs of both sides of the heart, beginning with the fields of `VentricleOutputs`."""
 
-    V_lv: Scalar
-    """Left-ventricular volume [mL]."""
-    P_lv: Scalar
-    """Left-ventricular pressure [mmHg]."""
-    P_ao: Scalar
-    """Aortic pressure [mmHg]."""
-    P_la: Scalar
-    """Left-atrial pressure [mmHg]."""
-    q_m: Scalar
-    """Flow through the mitral valve [mL/s]."""
-    q_a: Scalar
-    """Flow through the aortic valve [mL/s]."""
-    q_s: Scalar
-    """Systemic flow, from the arteries to the veins [mL/s]."""
-    V_rv: Scalar
-    """Right-ventricular volume [mL]."""
-    P_rv: Scalar
-    """Right-ventricular pressure [mmHg]."""
-    V_la: Scalar
-    """Left-atrial volume [mL]."""
-    V_ra: Scalar
-    """Right-atrial volume [mL]."""
-    P_ra: Scalar
-    """Right-atrial pressure [mmHg]."""
-    P_pa: Scalar
-    """Pressure in the pulmonary artery [mmHg]."""
-    q_t: Scalar
-    """Flow through the tricuspid valve [mL/s]."""
-    q_p: Scalar
-    """Flow through the pulmonary valve [mL/s]."""
-    V_s: Scalar
-    """Volume displaced by the septum from the left into the right ventricle [mL]."""
+    V_lv: Annotated[Scalar, "mL", "left-ventricular volume"]
+    P_lv: Annotated[Scalar, "mmHg", "left-ventricular pressure"]
+    P_ao: Annotated[Scalar, "mmHg", "aortic pressure"]
+    P_la: Annotated[Scalar, "mmHg", "left-atrial pressure"]
+    q_m: Annotated[Scalar, "mL/s", "flow through the mitral valve"]
+    q_a: Annotated[Scalar, "mL/s", "flow through the aortic valve"]
+    q_s: Annotated[Scalar, "mL/s", "systemic flow, from the arteries to the veins"]
+    V_rv: Annotated[Scalar, "mL", "right-ventricular volume"]
+    P_rv: Annotated[Scalar, "mmHg", "right-ventricular pressure"]
+    V_la: Annotated[Scalar, "mL", "left-atrial volume"]
+    V_ra: Annotated[Scalar, "mL", "right-atrial volume"]
+    P_ra: Annotated[Scalar, "mmHg", "right-atrial pressure"]
+    P_pa: Annotated[Scalar, "mmHg", "pressure in the pulmonary artery"]
+    q_t: Annotated[Scalar, "mL/s", "flow through the tricuspid valve"]
+    q_p: Annotated[Scalar, "mL/s", "flow through the pulmonary valve"]
+    V_s: Annotated[Scalar, "mL", "volume that the septum moves from the left into the right heart"]
 
 
 SHARES = (61.0, 115.0, 61.0, 135.0, 96.0, 1800.0, 350.0, 384.0)

@@ -11,7 +11,7 @@ Time is in minutes, not seconds; glucose is in mg/dL, insulin in µU/mL.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
@@ -145,12 +145,9 @@ class GlucoseParameters(AbstractParameters):
 class GlucoseState(NamedTuple):
     """State of the model, and its outputs."""
 
-    G: Scalar
-    """Glucose in plasma [mg/dL]."""
-    X: Scalar
-    """Action of insulin in a remote compartment [min⁻¹]."""
-    I: Scalar  # noqa: E741
-    """Insulin in plasma [µU/mL]."""
+    G: Annotated[Scalar, "mg/dL", "glucose in plasma"]
+    X: Annotated[Scalar, "min⁻¹", "action of insulin in a remote compartment"]
+    I: Annotated[Scalar, "µU/mL", "insulin in plasma"]  # noqa: E741
 
 
 class GlucoseTest(AbstractRecordedSystem[GlucoseState, GlucoseParameters, GlucoseState]):
@@ -173,6 +170,7 @@ class GlucoseTest(AbstractRecordedSystem[GlucoseState, GlucoseParameters, Glucos
     """
 
     parameters: ClassVar = GlucoseParameters
+    time_unit: ClassVar = "min"
 
     def vector_field(self, t: Scalar, state: GlucoseState, p: GlucoseParameters) -> GlucoseState:
         """Return the rates of change per minute at t [min]; see the class."""

@@ -5,7 +5,7 @@ Approach", Cambridge University Press, 2009. Units are those of the field: L, cm
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 
@@ -147,14 +147,10 @@ class LungState(NamedTuple):
 class LungOutputs(NamedTuple):
     """Outputs of the lung: what can be measured at the mouth, and the alveolar pressure."""
 
-    V: Scalar
-    """Volume above that of the lung at rest [L]."""
-    q: Scalar
-    """Flow into the lung [L/s]."""
-    P_aw: Scalar
-    """Pressure at the mouth [cmH₂O]."""
-    P_alv: Scalar
-    """Pressure in the alveoli [cmH₂O]."""
+    V: Annotated[Scalar, "L", "volume above that of the lung at rest"]
+    q: Annotated[Scalar, "L/s", "flow into the lung"]
+    P_aw: Annotated[Scalar, "cmH₂O", "pressure at the mouth"]
+    P_alv: Annotated[Scalar, "cmH₂O", "pressure in the alveoli"]
 
 
 class Lung(AbstractLung[LungState, LungParameters, LungOutputs]):

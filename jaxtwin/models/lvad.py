@@ -6,7 +6,7 @@ Transactions on Control Systems Technology 17(1), 2009.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -77,10 +77,8 @@ class PumpedOutputs(NamedTuple):
 
     heart: Any
     """Outputs of the circuit."""
-    Q_p: Scalar
-    """Flow through the pump [mL/s]."""
-    R_k: Scalar
-    """Resistance of the sucked-in wall [mmHg·s/mL]; 0 without suction."""
+    Q_p: Annotated[Scalar, "mL/s", "flow through the pump"]
+    R_k: Annotated[Scalar, "mmHg·s/mL", "resistance of the sucked-in wall; 0 without suction"]
 
     def __getattr__(self, name: str) -> Any:
         """Return an output of the circuit by name."""

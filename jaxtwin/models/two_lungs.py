@@ -7,7 +7,7 @@ field: L, cmH₂O and s.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from jaxtwin.models.lung import (
     BREATH,
@@ -80,24 +80,15 @@ class TwoLungsState(NamedTuple):
 class TwoLungsOutputs(NamedTuple):
     """Outputs of the lung: at the mouth, and in each compartment."""
 
-    V: Scalar
-    """Volume of both compartments above that at rest [L]."""
-    q: Scalar
-    """Flow into the lung, at the mouth [L/s]."""
-    P_aw: Scalar
-    """Pressure at the mouth [cmH₂O]."""
-    V_1: Scalar
-    """Volume of compartment 1 above that at rest [L]."""
-    V_2: Scalar
-    """Volume of compartment 2 above that at rest [L]."""
-    q_1: Scalar
-    """Flow into compartment 1 [L/s]."""
-    q_2: Scalar
-    """Flow into compartment 2 [L/s]."""
-    P_1: Scalar
-    """Pressure in the alveoli of compartment 1 [cmH₂O]."""
-    P_2: Scalar
-    """Pressure in the alveoli of compartment 2 [cmH₂O]."""
+    V: Annotated[Scalar, "L", "volume of both compartments above that at rest"]
+    q: Annotated[Scalar, "L/s", "flow into the lung, at the mouth"]
+    P_aw: Annotated[Scalar, "cmH₂O", "pressure at the mouth"]
+    V_1: Annotated[Scalar, "L", "volume of compartment 1 above that at rest"]
+    V_2: Annotated[Scalar, "L", "volume of compartment 2 above that at rest"]
+    q_1: Annotated[Scalar, "L/s", "flow into compartment 1"]
+    q_2: Annotated[Scalar, "L/s", "flow into compartment 2"]
+    P_1: Annotated[Scalar, "cmH₂O", "pressure in the alveoli of compartment 1"]
+    P_2: Annotated[Scalar, "cmH₂O", "pressure in the alveoli of compartment 2"]
 
 
 def _swings(breath: Recording) -> tuple[Any, Any, Any]:

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,20 +18,13 @@ from jaxtwin.physics.solution import Event, Reading, Recording
 class VentricleOutputs(NamedTuple):
     """Outputs of a left ventricle between an atrium and an aorta."""
 
-    V_lv: Scalar
-    """Left-ventricular volume [mL]."""
-    P_lv: Scalar
-    """Left-ventricular pressure [mmHg]."""
-    P_ao: Scalar
-    """Aortic pressure [mmHg]."""
-    P_la: Scalar
-    """Left-atrial pressure, or the filling pressure of a circuit without an atrium [mmHg]."""
-    q_m: Scalar
-    """Flow through the mitral valve [mL/s]."""
-    q_a: Scalar
-    """Flow through the aortic valve [mL/s]."""
-    q_s: Scalar
-    """Systemic flow, out of the arteries [mL/s]."""
+    V_lv: Annotated[Scalar, "mL", "left-ventricular volume"]
+    P_lv: Annotated[Scalar, "mmHg", "left-ventricular pressure"]
+    P_ao: Annotated[Scalar, "mmHg", "aortic pressure"]
+    P_la: Annotated[Scalar, "mmHg", "left-atrial pressure; without an atrium, the filling pressure"]
+    q_m: Annotated[Scalar, "mL/s", "flow through the mitral valve"]
+    q_a: Annotated[Scalar, "mL/s", "flow through the aortic valve"]
+    q_s: Annotated[Scalar, "mL/s", "systemic flow, out of the arteries"]
 
 
 def _stroke_work(beat: Recording[Any]) -> Any:

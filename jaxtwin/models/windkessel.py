@@ -6,7 +6,7 @@ tested.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
@@ -66,12 +66,9 @@ class WindkesselState(NamedTuple):
 class WindkesselOutputs(NamedTuple):
     """Outputs of the windkessel."""
 
-    P_ao: Scalar
-    """Aortic pressure [mmHg]."""
-    q_a: Scalar
-    """Flow into the aorta [mL/s]."""
-    q_s: Scalar
-    """Flow through the peripheral resistance [mL/s]."""
+    P_ao: Annotated[Scalar, "mmHg", "aortic pressure"]
+    q_a: Annotated[Scalar, "mL/s", "flow into the aorta"]
+    q_s: Annotated[Scalar, "mL/s", "flow through the peripheral resistance"]
 
 
 def half_sine_flow(t: Scalar, T_c: Scalar, T_e: Scalar, SV: Scalar) -> Scalar:

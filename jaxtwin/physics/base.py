@@ -62,9 +62,11 @@ class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
     Attributes:
         steps: Solver steps over the duration. A model that needs more says so
             (`steps = 480` in its class); `check_system` compares with twice as many.
+        time_unit: Unit of the duration, and of all other times that the system speaks of.
     """
 
     steps: ClassVar[int] = 240
+    time_unit: ClassVar[str] = "s"
 
     @abc.abstractmethod
     def duration(self, p: Parameters) -> Scalar:

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,6 +12,20 @@ from jaxtyping import Bool, Float
 from jaxtwin.analysis.metrics import Interval, mean_with_interval
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.physics.solution import Event, Reading
+from jaxtwin.tabular import (
+    Column,
+    named,
+    parameter_columns,
+    reading_columns,
+    status_column,
+    table,
+    to_dataframe,
+    to_dataset,
+)
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
 
 
 class Effect(NamedTuple):
@@ -160,19 +174,43 @@ class Trial:
             )
         return level
 
+    def to_dataset(self) -> "xarray.Dataset":
+        """Return an xarray Dataset with the dimensions arm and patient, failures included.
+
+        Its variables are the endpoints and the success in every arm, and the patients' free
+        parameters; their attributes `units` and `long_name` say what they are. The patients'
+        waveforms are in `trial.cohort.to_dataset()`.
+
+        Raises:
+            ImportError: If xarray is not installed.
+        """
+        cohort = self.cohort
+        return to_dataset(
+            self._columns(), cohort.system, cohort.box, arms=self.arms, source=cohort.source
+        )
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Return `table` as a pandas DataFrame; `attrs["units"]` has the units by column.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        cohort = self.cohort
+        return to_dataframe(
+            self._columns(), cohort.system, cohort.box, arms=self.arms, source=cohort.source
+        )
+
     def table(self) -> dict[str, np.ndarray]:
         """One row per patient and arm: parameters, endpoints and success, by column."""
-        arms, patients = len(self.arms), len(self.cohort.theta)
-        return {
-            "arm": np.repeat(self.arms, patients),
-            "patient": np.tile(np.arange(patients), arms),
-            **{
-                name: np.tile(column, arms)
-                for name, column in zip(self.cohort.box.names, self.cohort.theta.T, strict=True)
-            },
-            **{name: values.reshape(-1) for name, values in self.values.items()},
-            "success": self.success.reshape(-1),
-        }
+        return table(named(self._columns()), self.arms)
+
+    def _columns(self) -> list[Column]:
+        dims = ("arm", "patient")
+        return [
+            *parameter_columns(self.cohort.box, self.cohort.theta),
+            *reading_columns(self.endpoints, self.values, dims),
+            status_column("success", self.success, "whether the simulation can be used", dims=dims),
+        ]
 
     def write(self, path: str | Path) -> None:
         """Write `table` to a file, whole or not at all.

@@ -255,7 +255,7 @@ def test_classes_for_instances_are_refused(args, message, as_a_user):
 def test_a_transient_has_a_duration():
     report = check_system(GlucoseTest())
     assert not report.problems, str(report)
-    assert report.facts["duration"] == "180" and "period" not in report.facts
+    assert report.facts["duration"] == "180 min" and "period" not in report.facts
     assert report.facts["readings"].startswith("G_max, G_min")
 
 

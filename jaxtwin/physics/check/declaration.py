@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, AbstractSystem
 from jaxtwin.physics.check.report import Report, count, names, not_finite, paths
+from jaxtwin.physics.quantity import output_quantities
 
 
 def check_parameters(system: AbstractSystem, report: Report) -> None:
@@ -37,7 +38,7 @@ def check_parameters(system: AbstractSystem, report: Report) -> None:
     bare = [spec.name for spec in specs.values() if not spec.unit]
     report.facts["parameters"] = f"{len(specs)}, of which {len(free)} have bounds"
     if bare:
-        report.facts["without a unit"] = ", ".join(bare)
+        report.facts["parameters without a unit"] = ", ".join(bare)
     if not free:
         report.problem(
             "no parameter has bounds: there is nothing that a twin could learn",
@@ -77,6 +78,9 @@ def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
         )
         return
     report.facts["outputs"] = ", ".join(names(outputs))
+    bare = [name for name, quantity in output_quantities(system).items() if not quantity.unit]
+    if bare:
+        report.facts["outputs without a unit"] = ", ".join(bare)
     if not _scalars("outputs", outputs, report):
         return
     if isinstance(system, AbstractPeriodicSystem):
@@ -107,7 +111,7 @@ def _check_duration(system: AbstractRecordedSystem, p: Any, report: Report) -> N
     if not _scalars(what, found, report):
         return
     recorded = float(jnp.asarray(found))
-    report.facts[what] = f"{recorded:g}"
+    report.facts[what] = f"{recorded:g} {system.time_unit}"
     if not 0 < recorded < float("inf"):
         report.problem(
             f"{what} is {recorded:g}: expected a positive number",

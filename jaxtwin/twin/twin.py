@@ -1,0 +1,289 @@
+"""One patient's digital twin: its simulated beat, what to think of it, and its files."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxtwin.analysis.identifiability import Compatible
+from jaxtwin.identity import differences, fingerprint
+from jaxtwin.parameters import AbstractParameters, Box
+from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.record import record
+from jaxtwin.physics.solution import Solution
+from jaxtwin.tabular import (
+    Column,
+    parameter_columns,
+    reading_columns,
+    recording_columns,
+    status_column,
+    to_dataframe,
+    to_dataset,
+)
+from jaxtwin.training import checkpoint
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+FORMAT = "jaxtwin twin 1"
+
+
+class Twin(NamedTuple):
+    """What a clip says about its patient.
+
+    Attributes:
+        system: The model.
+        box: The free parameters and where they were sought.
+        theta: The free parameters, in the order of the box.
+        parameters: All parameters of the model.
+        emulated: Readings that were measured on the clips that were learnt from, by name, as the
+            method has them.
+        solution: The simulation at θ, by the simulator and not the forward model.
+        readings: All readings of the simulation, by name.
+        compatible: The patients of the box who would have been measured alike.
+        distance: Distance of the clip from the training clips; see `Familiarity`.
+        threshold: Largest distance of a clip that is like them.
+        warnings: In plain words; empty where there is nothing to warn of.
+    """
+
+    system: AbstractRecordedSystem
+    box: Box
+    theta: Float[np.ndarray, " free"]
+    parameters: AbstractParameters
+    emulated: dict[str, float]
+    solution: Solution[Any, Any]
+    readings: dict[str, float]
+    compatible: Compatible
+    distance: float
+    threshold: float
+    warnings: tuple[str, ...]
+
+    def to_dataset(self) -> "xarray.Dataset":
+        """Return the twin as an xarray Dataset of one patient, at every step of the simulation.
+
+        Variables and names are those of `Cohort.to_dataset`. Beside them are the method's own
+        readings (`EF_emulated`), the bounds and the narrowing of the compatible patients
+        (`E_max_low`, `E_max_high`, `E_max_narrowing`), and the clip's distance and threshold. The
+        attributes have the warnings. `xarray.concat(datasets, "patient")` joins twins of one
+        system.
+
+        Raises:
+            ImportError: If xarray is not installed.
+        """
+        return to_dataset(self._columns(), self.system, self.box, warnings=list(self.warnings))
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Return the twin as a pandas DataFrame of one row.
+
+        Its columns are the variables of `to_dataset` without the waveforms and extremes;
+        `attrs["units"]` has their units by name.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        return to_dataframe(self._columns(), self.system, self.box, warnings=list(self.warnings))
+
+    def _columns(self) -> list[Column]:
+        readings = self.system.readings()
+        known = {spec.name: (spec.unit, spec.meaning) for spec in self.box.specs}
+        known |= {name: (one.unit, one.meaning) for name, one in readings.items()}
+        recording = jax.tree.map(lambda leaf: np.asarray(leaf)[None], self.solution.recording())
+        columns = [
+            *parameter_columns(self.box, np.asarray(self.theta)[None]),
+            *reading_columns(readings, {n: np.array([v]) for n, v in self.readings.items()}),
+            *recording_columns(self.system, recording),
+        ]
+        for name, value in self.emulated.items():
+            unit, meaning = known[name]
+            columns.append(
+                status_column(f"{name}_emulated", [value], f"{meaning}, by the method", unit)
+            )
+        for name, ends in self.compatible.intervals.items():
+            unit, meaning = known[name]
+            for end, quantile, value in zip(("low", "high"), ("5%", "95%"), ends, strict=True):
+                says = f"{quantile} of compatible patients: {meaning}"
+                columns.append(status_column(f"{name}_{end}", [value], says, unit))
+            narrowing = [self.compatible.narrowing[name]]
+            says = f"interval over that without a measurement: {meaning}"
+            columns.append(status_column(f"{name}_narrowing", narrowing, says))
+        stats = self.solution.stats
+        return [
+            *columns,
+            status_column(
+                "success", self.solution.success[None], "whether the simulation succeeded"
+            ),
+            status_column(
+                "residual", stats.residual[None], "relative change of the state per beat"
+            ),
+            status_column("error", stats.error[None], "estimated discretisation error"),
+            status_column("distance", [self.distance], "distance from the training clips"),
+            status_column("threshold", [self.threshold], "largest distance of a clip like them"),
+        ]
+
+    def save(self, folder: str | Path) -> None:
+        """Save the twin; `load_twin` reads it back.
+
+        Its `config.json` is `describe`, with the identity of the system. The clip is not saved,
+        nor its name.
+
+        Args:
+            folder: Folder of the twin. An existing one is replaced once the new one is complete.
+
+        Raises:
+            ValueError: If the parameters are not those of θ in the box, or the system has no
+                identity, see `fingerprint`.
+        """
+        expected = self.box.complete(jnp.asarray(self.theta))
+        for name in self.box.parameters.specs():
+            value, other = getattr(self.parameters, name), getattr(expected, name)
+            if not np.array_equal(value, other, equal_nan=True):
+                raise ValueError(
+                    f"{name} of this twin is {value}, and {other} by θ and the box: save the twin "
+                    "as it was built, and change it after loading"
+                )
+        checkpoint.save(
+            Path(folder),
+            (self.theta, self.solution),
+            {
+                "kind": "twin",
+                "format": FORMAT,
+                "jaxtwin": version("jaxtwin"),
+                "identity": fingerprint(self.system, self.box).description,
+                "box": self.box.describe(),
+                "theta": str(np.asarray(self.theta).dtype),
+                "x64": bool(jax.config.read("jax_enable_x64")),
+                "points": self.compatible.points,
+                "drawn": self.compatible.drawn,
+                **describe(self),
+            },
+        )
+
+
+def load_twin(folder: str | Path, system: AbstractRecordedSystem) -> Twin:
+    """Load a twin that `Twin.save` saved.
+
+        twin = load_twin("twins/7", LeftHeart())
+        periodic_orbit(twin.system, twin.parameters)
+
+    Args:
+        folder: Folder of the twin.
+        system: The system that the twin was made with.
+
+    Raises:
+        CheckpointError: If there is no twin, it is damaged, of another format or of another
+            system.
+    """
+    folder = Path(folder)
+    kept = checkpoint.config(folder, kind="twin")
+    if kept["format"] != FORMAT:
+        raise checkpoint.CheckpointError(
+            f"the twin at {folder} has the format {kept['format']!r}, this version reads "
+            f"{FORMAT!r}: build it again, or load it with jaxtwin {kept['jaxtwin']}"
+        )
+    name = kept["identity"]["system"]["class"]
+    if name != fingerprint(system).description["system"]["class"]:
+        raise checkpoint.CheckpointError(
+            f"the twin at {folder} is of {name}, not of {type(system).__name__}: load it with the "
+            "system it was made with"
+        )
+    box = Box.described(system.parameters, kept["box"])
+    differing = differences(kept["identity"], fingerprint(system, box).description)
+    if differing:
+        raise checkpoint.CheckpointError(
+            f"the twin at {folder} is of another system: {'; '.join(differing)}. Load it with the "
+            "system it was made with"
+        )
+    # With the precision of the twin, whatever that of this process.
+    with jax.enable_x64(kept["x64"]):
+        theta = jnp.zeros(len(box.names), kept["theta"])
+        solution = eqx.filter_eval_shape(lambda v: record(system, box.complete(v)), theta)
+        theta, solution = checkpoint.load(folder, (theta, solution))
+        p = box.complete(theta)
+    entries = kept["parameters"] | kept["simulated"]
+    asked = {name: entry for name, entry in entries.items() if "compatible" in entry}
+    return Twin(
+        system=system,
+        box=box,
+        theta=np.asarray(theta),
+        parameters=p,
+        emulated={name: entry["value"] for name, entry in kept["emulated"].items()},
+        solution=solution,
+        readings={name: entry["value"] for name, entry in kept["simulated"].items()},
+        compatible=Compatible(
+            kept["points"],
+            kept["drawn"],
+            {name: tuple(entry["compatible"]) for name, entry in asked.items()},
+            {name: entry["narrowing"] for name, entry in asked.items()},
+        ),
+        distance=kept["familiarity"]["distance"],
+        threshold=kept["familiarity"]["threshold"],
+        warnings=tuple(kept["warnings"]),
+    )
+
+
+def describe(twin: Twin) -> dict[str, Any]:
+    """A twin as JSON allows it, every number with its unit."""
+    intervals, narrowing = twin.compatible.intervals, twin.compatible.narrowing
+    units = {name: one.unit for name, one in twin.system.readings().items()}
+
+    def compatible(name: str) -> dict[str, Any]:
+        if name not in intervals:
+            return {}
+        return {"compatible": intervals[name], "narrowing": narrowing[name]}
+
+    def readings(values: dict[str, float]) -> dict[str, dict[str, Any]]:
+        return {name: {"value": value, "unit": units[name]} for name, value in values.items()}
+
+    simulated = readings(twin.readings)
+    return {
+        "warnings": list(twin.warnings),
+        "parameters": {
+            spec.name: {
+                "value": float(value),
+                "unit": spec.unit,
+                "meaning": spec.meaning,
+                **compatible(spec.name),
+            }
+            for spec, value in zip(twin.box.specs, twin.theta, strict=True)
+        },
+        "emulated": readings(twin.emulated),
+        "simulated": {name: entry | compatible(name) for name, entry in simulated.items()},
+        "converged": bool(twin.solution.success),
+        "familiarity": {"distance": twin.distance, "threshold": twin.threshold},
+        "note": (
+            "Research use only. `compatible` is the central 90% of the patients of the box whose "
+            "measurements agree with this clip's; `narrowing` is the width of that interval over "
+            "its width without any measurement. A parameter with a narrowing near 1 is a guess."
+        ),
+    }
+
+
+def summary(twin: Twin) -> str:
+    """A twin as a short table for the terminal."""
+    units = {name: one.unit for name, one in twin.system.readings().items()}
+    lines = [f"WARNING: {warning}" for warning in twin.warnings]
+    lines.append(f"{'':14}{'value':>10}  {'unit':<12}{'same volumes (90%)':>22}  narrowing")
+
+    def compatible(name: str) -> str:
+        if name not in twin.compatible.intervals:
+            return ""
+        low, high = twin.compatible.intervals[name]
+        return f"{f'{low:.3g} – {high:.3g}':>22}  {twin.compatible.narrowing[name]:.2f}"
+
+    for spec, value in zip(twin.box.specs, twin.theta, strict=True):
+        lines.append(f"{spec.name:14}{value:10.4g}  {spec.unit:<12}{compatible(spec.name)}")
+    for name, value in twin.emulated.items():
+        again = twin.readings[name]
+        lines.append(f"{name:14}{value:10.4g}  {units[name]:<12}re-simulated {again:.4g}")
+    for name, value in twin.readings.items():
+        if name not in twin.emulated:
+            lines.append(
+                f"{name:14}{value:10.4g}  {units[name]:<12}{compatible(name) or 'simulated'}"
+            )
+    return "\n".join(lines)

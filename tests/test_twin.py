@@ -1,0 +1,148 @@
+"""A twin on disk, and as xarray and pandas take it."""
+
+import json
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray
+
+import jaxtwin as jt
+from jaxtwin.analysis.identifiability import Compatible
+from jaxtwin.models.left_heart import THREE
+from jaxtwin.models.lvad import LVAD
+from jaxtwin.parameters import Box
+from jaxtwin.training.checkpoint import CheckpointError
+from jaxtwin.twin import Twin, describe
+
+HEART = jt.models.LeftHeart()
+BOX = Box.of(
+    jt.models.LeftHeart.parameters,
+    THREE.names,
+    dict(zip(THREE.names, zip(THREE.low, THREE.high, strict=True), strict=True)),
+    fixed={"R_s": 1.25},
+)
+
+
+@pytest.fixture(scope="module")
+def twin():
+    theta = np.array([0.8, 130.0, 2.1], np.float32)
+    p = BOX.complete(jnp.asarray(theta))
+    solution = jax.jit(lambda p: jt.record(HEART, p))(p)
+    readings = {name: float(value) for name, value in jt.read(HEART, solution).items()}
+    names = (*BOX.names, "P_lv_max")
+    compatible = Compatible(
+        60,
+        65_536,
+        {name: (0.1 * i, 1 / 3 + i) for i, name in enumerate(names)},
+        {name: 0.1 for name in names},
+    )
+    return Twin(
+        HEART,
+        BOX,
+        theta,
+        p,
+        {"EF": 55.1},
+        solution,
+        readings,
+        compatible,
+        3.25,
+        12.5,
+        ("This clip looks unlike the clips the encoder was trained on.",),
+    )
+
+
+def assert_same(one, other):
+    assert eqx.tree_equal((one.theta, one.solution), (other.theta, other.solution))
+    assert eqx.tree_equal(one.parameters, other.parameters)
+    for name in ("system", "box", "emulated", "readings", "compatible", "distance", "threshold"):
+        assert getattr(one, name) == getattr(other, name), name
+    assert one.warnings == other.warnings
+
+
+def test_a_loaded_twin_is_the_one_saved(twin, tmp_path):
+    twin.save(tmp_path / "twin")
+    loaded = jt.load_twin(tmp_path / "twin", jt.models.LeftHeart())
+    assert_same(loaded, twin)
+    assert describe(loaded) == describe(twin)
+    with pytest.raises(AssertionError):
+        assert_same(loaded._replace(distance=3.0), twin)
+
+
+def test_a_loaded_twin_is_simulated_further(twin, tmp_path):
+    twin.save(tmp_path / "twin")
+    loaded = jt.load_twin(str(tmp_path / "twin"), HEART)
+    system: Any = loaded.system
+    again = jax.jit(lambda p: jt.periodic_orbit(system, p))(loaded.parameters)
+    for new, old in zip(
+        jax.tree.leaves(again.outputs), jax.tree.leaves(twin.solution.outputs), strict=True
+    ):
+        np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-3)
+
+
+def test_a_twin_is_loaded_in_its_own_precision(twin, tmp_path):
+    twin.save(tmp_path / "twin")
+    with jax.enable_x64(False):
+        assert_same(jt.load_twin(tmp_path / "twin", HEART), twin)
+
+
+def test_a_twin_of_another_system_is_refused(twin, tmp_path):
+    twin.save(tmp_path / "twin")
+    with pytest.raises(CheckpointError, match=r"is of jaxtwin.*LeftHeart, not of LVAD"):
+        jt.load_twin(tmp_path / "twin", LVAD(HEART, 9_000.0))
+    pumped = twin._replace(system=LVAD(HEART, 9_000.0))
+    pumped.save(tmp_path / "pumped")
+    with pytest.raises(CheckpointError, match="speed is 9000, not 12000"):
+        jt.load_twin(tmp_path / "pumped", LVAD(HEART, 12_000.0))
+
+
+def test_another_format_or_another_checkpoint_is_refused(twin, tmp_path):
+    twin.save(tmp_path / "twin")
+    file = tmp_path / "twin" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"format": "jaxtwin twin 99"}))
+    with pytest.raises(CheckpointError, match="format 'jaxtwin twin 99', this version reads"):
+        jt.load_twin(tmp_path / "twin", HEART)
+    file.write_text(json.dumps(config | {"kind": "emulator"}))
+    with pytest.raises(CheckpointError, match="of kind emulator, expected twin"):
+        jt.load_twin(tmp_path / "twin", HEART)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        jt.load_twin(tmp_path / "nothing", HEART)
+
+
+def test_parameters_that_are_not_those_of_theta_are_not_saved(twin, tmp_path):
+    treated = eqx.tree_at(lambda p: p.R_s, twin.parameters, 0.9)
+    with pytest.raises(ValueError, match=r"R_s of this twin is 0\.9, and 1\.25 by θ and the box"):
+        twin._replace(parameters=treated).save(tmp_path / "twin")
+    assert not (tmp_path / "twin").exists()
+
+
+def test_numbers_and_units_are_in_the_file_as_text(twin, tmp_path):
+    twin.save(tmp_path / "twin")
+    config = json.loads((tmp_path / "twin" / "config.json").read_text())
+    assert config["parameters"]["E_max"]["unit"] == "mmHg/mL"
+    assert config["simulated"]["EDV"] == {"value": twin.readings["EDV"], "unit": "mL"}
+    assert config["warnings"] == list(twin.warnings) and config["box"]["R_s"] == 1.25
+
+
+def test_a_twins_dataset_has_its_beat_and_what_is_left_open(twin):
+    data = twin.to_dataset()
+    assert dict(data.sizes) == {"patient": 1, "phase": 240}
+    np.testing.assert_array_equal(data.P_lv[0], twin.solution.outputs.P_lv[:-1])
+    np.testing.assert_array_equal(data.E_max, twin.theta[2:])
+    assert data.EF.item() == twin.readings["EF"] and data.EF_emulated.item() == 55.1
+    assert (data.E_max_low.item(), data.E_max_high.item()) == (0.2, 1 / 3 + 2)
+    assert data.E_max_low.attrs["units"] == "mmHg/mL" and data.P_lv_max_narrowing.item() == 0.1
+    assert (data.distance.item(), data.threshold.item()) == (3.25, 12.5)
+    assert data.success.item() and data.attrs["warnings"] == list(twin.warnings)
+    both = xarray.concat([data, data], "patient")
+    assert both.sizes["patient"] == 2 and both.V_lv.attrs["units"] == "mL"
+
+
+def test_a_twins_frame_is_one_row(twin):
+    frame = twin.to_dataframe()
+    assert len(frame) == 1 and frame.EF[0] == twin.readings["EF"]
+    assert frame.attrs["units"]["EF_emulated"] == "%" and "P_lv" not in frame
