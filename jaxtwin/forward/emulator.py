@@ -12,6 +12,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.cohort import Cohort
@@ -126,7 +127,7 @@ class Emulator(AbstractForward):
                 said of it.
         """
         theta = theta.astype(jnp.float32)
-        if not isinstance(theta, jax.core.Tracer):
+        if not isinstance(theta, Tracer):
             self._warn_outside(theta)
         values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
         table = values.reshape(len(self.channels), 2 + self.phases)
