@@ -9,8 +9,11 @@ import pytest
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = (
     "index",
+    "concepts",
+    "results",
     "add_a_model",
     "add_a_measurement",
+    "add_a_method",
     "add_an_encoder",
     "add_an_intervention",
     "add_a_data_set",

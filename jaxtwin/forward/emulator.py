@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.cohort import Cohort
@@ -118,8 +120,15 @@ class Emulator(AbstractForward):
         )
 
     def __call__(self, theta: Theta) -> Recording[Channels]:
-        """Emulate one patient, inside jit and vmap; outside the box the result is meaningless."""
+        """Emulate one patient, inside jit and vmap; outside the box the result is meaningless.
+
+        Warns:
+            OutsideBoxWarning: If θ is a concrete number outside the box; inside jit nothing can be
+                said of it.
+        """
         theta = theta.astype(jnp.float32)
+        if not isinstance(theta, Tracer):
+            self._warn_outside(theta)
         values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
         table = values.reshape(len(self.channels), 2 + self.phases)
         offset, scale = self.units(theta)
@@ -144,15 +153,18 @@ class Emulator(AbstractForward):
         Warns:
             OutsideBoxWarning: If any θ is outside the box; its result is an extrapolation.
         """
-        inside = np.asarray(self.box.contains(jnp.asarray(theta, jnp.float32)))
+        self._warn_outside(jnp.asarray(theta, jnp.float32))
+        return _predict(self, jnp.asarray(theta, jnp.float32))
+
+    def _warn_outside(self, theta: Float[Array, "*patient free"]) -> None:
+        inside = np.asarray(self.box.contains(theta))
         if not inside.all():
             warnings.warn(
                 f"{np.sum(~inside)} of {inside.size} θ are outside the box on which this emulator "
                 f"was trained, {self.box.describe()}: simulate them, or train on a larger box",
                 OutsideBoxWarning,
-                stacklevel=3,  # the caller's line, past Equinox's own frame
+                stacklevel=4,  # the caller's line, past Equinox's own frames
             )
-        return _predict(self, jnp.asarray(theta, jnp.float32))
 
     def targets(self, cohort: Cohort) -> Float[np.ndarray, "patient value"]:
         """Return the network's target values for simulated patients, before standardisation.
@@ -215,12 +227,13 @@ def save_emulator(folder: Path, emulator: Emulator) -> None:
     )
 
 
-def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
+def load_emulator(folder: str | Path, system: AbstractRecordedSystem) -> Emulator:
     """Load an emulator of a system.
 
     Raises:
         CheckpointError: If the checkpoint is damaged, or of another system.
     """
+    folder = Path(folder)
     kept = checkpoint.config(folder, kind="emulator")
     if "identity" not in kept:
         raise checkpoint.CheckpointError(

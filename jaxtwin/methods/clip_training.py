@@ -205,7 +205,9 @@ def head(
     return encoder.head(jnp.concatenate([features, jnp.stack(beside)]))
 
 
-def discrepancy(got: Numbers, true: Numbers, spread: Numbers) -> Float[Array, ""]:
+def discrepancy(
+    got: Numbers, true: Numbers, spread: Sequence[Float[Array, ""]]
+) -> Float[Array, ""]:
     """Huber loss between measurements of clips, every number over its spread.
 
     Args:

@@ -78,9 +78,8 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
         k0, k1 = (tree([h * r for r in f((t, args), v)]) for t, v in ((t0, y), (t1, second)))
         dense_info = {"y0": y0, "y1": tree(second), "k0": k0, "k1": k1}
         solved = ~(left > unsolved(left.dtype))
-        result = dfx.RESULTS.where(
-            solved, dfx.RESULTS.successful, dfx.RESULTS.nonlinear_max_steps_reached
-        )
+        failure: Any = dfx.RESULTS.nonlinear_max_steps_reached
+        result = dfx.RESULTS.where(solved, dfx.RESULTS.successful, failure)
         return tree(second), tree(error), dense_info, None, result
 
     def stage_times(self, t0: Scalar, t1: Scalar) -> tuple[Scalar, Scalar]:

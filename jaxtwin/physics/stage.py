@@ -135,7 +135,7 @@ class Stage(NamedTuple):
             {j: -self.weight * columns[j][i] for j in depends[i]} for i in range(len(self.known))
         ]
         for i, row in enumerate(rows):
-            row[i] = 1 + row.get(i, 0.0)
+            row[i] = 1 + row[i] if i in row else jnp.ones_like(y[i])
         defect = [k + self.weight * r - v for k, r, v in zip(self.known, rate, y, strict=True)]
         return defect, rows
 

@@ -183,6 +183,9 @@ def test_predict_warns_outside_of_the_box(emulator):
     theta[2, 0] = 1.8
     with pytest.warns(OutsideBoxWarning, match=r"1 of 4 θ are outside .*'T_c': \[0.4, 1.7\]"):
         emulator.predict(theta)
+    emulator(jnp.asarray(theta[0]))
+    with pytest.warns(OutsideBoxWarning, match="1 of 1 θ are outside"):
+        emulator.read(jnp.asarray(theta[2]), ("EF",))
 
 
 def test_errors_of_an_emulator(emulator, cohort):

@@ -107,7 +107,7 @@ class BareRoot(ShiKorakianitis):
 
 
 def test_a_solver_that_stalls_says_where_and_what():
-    times = np.linspace(0.0, 1.0, 5)
+    times = jnp.linspace(0.0, 1.0, 5)
     with pytest.raises(RuntimeError, match=r"BareRoot was solved up to t = .*'V_lv'.*regularise"):
         simulate(BareRoot(), ShiParameters(), times, max_steps=200)
     assert not simulate(BareRoot(), ShiParameters(), times, max_steps=200, throw=False).success
