@@ -1,1 +1,1 @@
-"""What a twin's numbers are worth: metrics, identifiability, familiarity."""
+"""Evaluation of twins: metrics, identifiability, familiarity and detection of disease."""

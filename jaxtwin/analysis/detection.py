@@ -1,8 +1,8 @@
-"""Is a disease to be seen in numbers that never met a diagnosis?
+"""Detection of disease from numbers that were obtained without diagnoses.
 
-Three ways to ask without labels: one number alone (`auroc`), being unlike the bulk
-(`outlyingness`), falling into groups (`memberships`); and a classifier that was told the diagnoses
-(`probabilities`), for what there was to be found.
+Three scores need no labels: a single number (`auroc`), the distance from the bulk of the patients
+(`outlyingness`) and membership in groups (`memberships`). A classifier trained on the diagnoses
+(`probabilities`) gives an upper reference.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ Table = Float[np.ndarray, "patient value"]
 Reference = Float[np.ndarray, "other value"]
 
 FEWEST = 10
-"""Ill patients, and others, below which an interval is not given: with five it would hold the truth
-in eight cases of ten and say nineteen of twenty."""
-# A table of more columns is classified by them alone, without squares and products.
+"""Smallest number of ill patients, and of others, for which an interval is given: with five, a
+nominal 95% interval would cover the true value in only eight cases out of ten."""
+# Largest number of columns for which the classifier also uses their squares and products.
 WIDE = 16
 MOST_GROUPS = 8
 
@@ -38,22 +38,23 @@ def auroc(
     resamples: int = 2_000,
     seed: int = 0,
 ) -> Interval:
-    """The probability that an ill patient scores higher than one who is not; ties count half.
+    """Compute the area under the receiver operating characteristic with a bootstrap interval.
 
-    The area under the receiver operating characteristic, its mean over the seeds of what made the
-    scores, with the percentile bootstrap interval over seeds and over ill and other patients
-    apart, so that no resample is without either. Of fewer than `FEWEST` patients of a kind the
-    bootstrap knows too little: the interval is NaN.
+    This is the probability that an ill patient has a higher score than one who is not ill, where
+    ties count half. It is averaged over the seeds of the method that gave the scores. The
+    percentile bootstrap resamples seeds, ill patients and other patients separately, so every
+    resample contains both kinds of patient. With fewer than `FEWEST` patients of either kind the
+    interval is NaN, because the bootstrap is unreliable.
 
     Args:
-        scores: One number a patient, larger for more likely ill, from each seed.
-        ill: Who has the disease.
-        level: Share of the interval.
-        resamples: How many.
-        seed: Of the resampling.
+        scores: Score of each patient for each seed; higher means more likely ill.
+        ill: Whether each patient has the disease.
+        level: Coverage of the interval.
+        resamples: Number of bootstrap resamples.
+        seed: Seed for the resampling.
 
     Raises:
-        ValueError: If nobody is ill, or everybody, or a score is NaN.
+        ValueError: If no patient or every patient is ill, or a score is not finite.
     """
     mean, drawn = _areas(scores, ill, resamples, seed)
     return _interval(mean, drawn, ill, level)
@@ -68,17 +69,17 @@ def auroc_difference(
     resamples: int = 2_000,
     seed: int = 0,
 ) -> Interval:
-    """How much larger the area of one score is than another's, on the same patients.
+    """Compute by how much the area of one score exceeds that of another on the same patients.
 
-    Both are drawn anew with the same patients, so that what is hard about them cancels.
+    Both scores are resampled with the same patients, so that variation between patients cancels.
 
     Args:
-        scores: As in `auroc`.
+        scores: Score of each patient for each seed, as in `auroc`.
         others: Another score of the same patients.
-        ill: Who has the disease.
-        level: Share of the interval.
-        resamples: How many.
-        seed: Of the resampling.
+        ill: Whether each patient has the disease.
+        level: Coverage of the interval.
+        resamples: Number of bootstrap resamples.
+        seed: Seed for the resampling.
     """
     mean, drawn = _areas(scores, ill, resamples, seed)
     other, also = _areas(others, ill, resamples, seed)
@@ -91,16 +92,16 @@ def _areas(
     resamples: int,
     seed: int,
 ) -> tuple[float, Float[np.ndarray, " resample"]]:
-    """The mean area over seeds, and those of patients and seeds drawn anew."""
+    """Return the mean area over seeds, and the mean area of each bootstrap resample."""
     sick, well = scores[:, ill], scores[:, ~ill]
     n, m = sick.shape[1], well.shape[1]
     if not n or not m or not np.isfinite(scores).all():
         raise ValueError(
             f"{n} ill patients and {m} others, {int(np.sum(~np.isfinite(scores)))} scores not "
-            "finite: expected some of each, and a score of everybody"
+            "finite: expected patients of both kinds, and a finite score for each"
         )
     random = np.random.default_rng(seed)
-    # How often each patient is drawn: an area of a resample is then a weighted mean.
+    # Counts of each patient in each resample, so that the resample's area is a weighted mean.
     of_sick = random.multinomial(n, np.full(n, 1 / n), resamples) / n
     of_well = random.multinomial(m, np.full(m, 1 / m), resamples) / m
     areas, means = np.empty((len(scores), resamples)), np.empty(len(scores))
@@ -122,16 +123,17 @@ def _interval(
 
 
 def outlyingness(values: Table, reference: Reference, *, share: float = 0.6) -> np.ndarray:
-    """How far each patient is from the bulk of the reference, as a Mahalanobis distance.
+    """Compute each patient's Mahalanobis distance from the bulk of the reference.
 
-    Mean and covariance are of the given share of the reference that lies closest together
+    Mean and covariance are those of the given share of the reference that lies closest together
     (Rousseeuw and Van Driessen, "A fast algorithm for the minimum covariance determinant
-    estimator", Technometrics 41(3), 1999), so that the ill do not hide themselves.
+    estimator", Technometrics 41(3), 1999), so that ill patients in the reference do not affect
+    them.
 
     Args:
-        values: One row a patient.
-        reference: Patients of the same kind, most of them alike.
-        share: Of the reference that counts as the bulk.
+        values: One row per patient.
+        reference: One row per reference patient, most of whom should be healthy.
+        share: Share of the reference that counts as the bulk.
 
     Raises:
         ValueError: If the reference has too few patients for a covariance.
@@ -145,18 +147,18 @@ def outlyingness(values: Table, reference: Reference, *, share: float = 0.6) -> 
 def memberships(
     values: Table, reference: Reference, *, seed: int = 0
 ) -> Float[np.ndarray, "patient group"]:
-    """How likely each patient belongs to each of some groups, found without diagnoses.
+    """Compute the probability that each patient belongs to each of several unsupervised groups.
 
-    The groups are the components of a mixture of Gaussians, fitted to the reference; how many
-    there are, up to `MOST_GROUPS`, is the number with the lowest Bayesian information criterion.
+    The groups are the components of a Gaussian mixture fitted to the reference. Their number, up
+    to `MOST_GROUPS`, minimises the Bayesian information criterion.
 
     Args:
-        values: One row a patient.
-        reference: The patients among whom groups are sought.
-        seed: Of the fit's starts.
+        values: One row per patient.
+        reference: One row per patient to whom the mixture is fitted.
+        seed: Seed for the starting points of the fit.
 
     Returns:
-        Probabilities; the groups are in no order that means anything.
+        Probabilities; the order of the groups is arbitrary.
 
     Raises:
         ValueError: If the reference has too few patients.
@@ -164,7 +166,7 @@ def memberships(
     _check(reference, 4 * MOST_GROUPS)
     scaler = StandardScaler().fit(reference)
     known = scaler.transform(reference)
-    # Its matrices are small: threads would only wait for each other.
+    # The matrices are too small to benefit from threads.
     with threadpool_limits(1):
         mixtures = [
             # The ridge keeps a group of a few patients from collapsing onto them.
@@ -178,16 +180,16 @@ def memberships(
 def probabilities(
     values: Table, reference: Reference, diagnosis: Sequence[str]
 ) -> dict[str, Float[np.ndarray, " patient"]]:
-    """How likely each patient has each diagnosis, by a classifier that was told the reference's.
+    """Compute the probability of each diagnosis with a classifier trained on the reference.
 
-    Logistic regression on the values, their squares and products; on the values alone where there
-    are more than `WIDE` of them. How much it is held back is chosen by cross-validation among the
-    reference's patients, unless somebody's diagnosis is too rare for that (C = 0.1 then).
+    Logistic regression on the values, their squares and products, or on the values alone if there
+    are more than `WIDE` of them. The regularisation is chosen by cross-validation on the
+    reference, or is C = 0.1 if a diagnosis is too rare for that.
 
     Args:
-        values: One row a patient.
-        reference: Other patients.
-        diagnosis: The reference's, one a patient.
+        values: One row per patient.
+        reference: One row per reference patient.
+        diagnosis: Diagnosis of each reference patient.
 
     Raises:
         ValueError: If there are fewer than two diagnoses.
@@ -196,7 +198,7 @@ def probabilities(
         raise ValueError(f"diagnoses {sorted(set(diagnosis))}: expected at least two")
     counts = [list(diagnosis).count(name) for name in set(diagnosis)]
     products = [PolynomialFeatures(2, include_bias=False), StandardScaler()]
-    # Folds hold every diagnosis; of one that too few have, none can.
+    # Every fold must contain every diagnosis, which is impossible for a very rare one.
     strength = LogisticRegression(C=0.1, max_iter=2_000)
     if min(counts) >= 5:
         options: dict[str, Any] = {
@@ -221,6 +223,6 @@ def _check(reference: Reference, least: int) -> None:
     n, k = reference.shape
     if n < least or not np.isfinite(reference).all():
         raise ValueError(
-            f"{n} reference patients with {k} values: expected finite ones, and at least {least} "
+            f"{n} reference patients with {k} values: expected finite values and at least {least} "
             "patients"
         )

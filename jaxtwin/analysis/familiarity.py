@@ -1,4 +1,4 @@
-"""Does a clip look like the clips that an encoder was trained on?"""
+"""Check whether a clip resembles the clips that an encoder was trained on."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -7,21 +7,19 @@ from jaxtyping import Array, Bool, Float
 
 
 class Familiarity(eqx.Module):
-    """The training clips' features as a Gaussian, and how far is too far from it.
+    """Gaussian model of the training clips' features, with a threshold for unfamiliar clips.
 
-    The Gaussian has the features' own variances along their leading principal axes and one
+    The Gaussian has the variances of the features along their leading principal axes, and one
     common variance along all others (probabilistic principal components: Tipping and Bishop,
-    Journal of the Royal Statistical Society B 61(3), 1999). The distance of a clip is the
-    Mahalanobis distance, squared and divided by the number of features, so that it is about 1
-    for a training clip.
+    Journal of the Royal Statistical Society B 61(3), 1999). The distance of a clip is the squared
+    Mahalanobis distance divided by the number of features, about 1 for a training clip.
 
     Attributes:
-        mean: Of the training clips' features.
-        axes: The leading principal axes, one per row; rows of zeros where there were too few
-            clips for as many.
-        variances: Along those axes.
-        rest: The mean variance along all others.
-        threshold: Distances above this are unfamiliar.
+        mean: Mean of the training clips' features.
+        axes: Leading principal axes, one per row; rows of zeros if there were too few clips.
+        variances: Variances along the leading axes.
+        rest: Mean variance along all other axes.
+        threshold: Largest distance of a familiar clip.
     """
 
     mean: Float[Array, " feature"]
@@ -39,16 +37,16 @@ class Familiarity(eqx.Module):
         axes: int = 16,
         quantile: float = 0.99,
     ) -> "Familiarity":
-        """Learn the Gaussian from training clips and the threshold from others.
+        """Fit the Gaussian to training clips and the threshold to held-out clips.
 
         Args:
             training: Features of the clips that the encoder was trained on.
-            held_out: Features of clips like them that it was not trained on.
-            axes: Number of principal axes, at most; no more than half of the clips are used.
-            quantile: This share of the held-out clips is familiar by definition.
+            held_out: Features of similar clips that it was not trained on.
+            axes: Largest number of principal axes; also limited to half the number of clips.
+            quantile: Share of the held-out clips that is familiar by definition.
 
         Raises:
-            ValueError: If there are fewer than four training clips, or no others.
+            ValueError: If there are fewer than four training clips, or no held-out clips.
         """
         if len(training) < 4 or not len(held_out):
             raise ValueError(
@@ -60,10 +58,10 @@ class Familiarity(eqx.Module):
         variances = sizes**2 / (len(training) - 1)
         rows = min(axes, training.shape[1] - 1)
         axes = min(rows, len(training) // 2)
-        # Divided by the number of directions left out, seen in the training clips or not.
+        # Divided by the number of remaining directions, including those without any variance.
         rest = variances[axes:].sum() / (training.shape[1] - axes)
         floor = 1e-6 * variances.sum() / training.shape[1]
-        # As many rows whatever the number of clips, so that it can be saved and loaded.
+        # The number of rows does not depend on the number of clips, for saving and loading.
         empty = ((0, rows - axes), (0, 0))
         gaussian = cls(
             jnp.asarray(mean),
@@ -78,13 +76,13 @@ class Familiarity(eqx.Module):
 
     @classmethod
     def blank(cls, features: int, *, axes: int = 16) -> "Familiarity":
-        """Zeros of the shapes that `fit` gives: what a saved one is read into."""
+        """Return zeros in the shapes that `fit` gives, into which a saved model is loaded."""
         rows = min(axes, features - 1)
         shapes = ((features,), (rows, features), (rows,), (), ())
         return cls(*(jnp.zeros(shape, jnp.float32) for shape in shapes))
 
     def distance(self, features: Float[Array, "*batch feature"]) -> Float[Array, "*batch"]:
-        """Squared Mahalanobis distance a feature."""
+        """Return the squared Mahalanobis distance divided by the number of features."""
         centred = features - self.mean.reshape((1,) * (features.ndim - 1) + (-1,))
         along = centred @ self.axes.T
         outside = jnp.sum(centred**2, axis=-1) - jnp.sum(along**2, axis=-1)
@@ -93,5 +91,5 @@ class Familiarity(eqx.Module):
         return total / features.shape[-1]
 
     def recognises(self, features: Float[Array, "*batch feature"]) -> Bool[Array, "*batch"]:
-        """Whether clips with these features are like the training clips."""
+        """Return whether clips with these features resemble the training clips."""
         return self.distance(features) <= self.threshold

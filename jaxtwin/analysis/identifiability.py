@@ -1,4 +1,4 @@
-"""What a few numbers say about a patient's parameters, and what they leave open."""
+"""Identifiability: which parameters of a patient a few measured numbers determine."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,20 +8,21 @@ import numpy as np
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.physics.base import reading
 
-# Points that agree, for quantiles that a few more would not move much; and when to give up.
+# Number of agreeing points sufficient for stable quantiles, and the number of rounds tried.
 ENOUGH, MOST_ROUNDS = 50, 16
 
 
 class Compatible(NamedTuple):
-    """The patients of the box who would have been measured alike.
+    """Patients of the box that are compatible with a measurement.
 
     Attributes:
-        points: How many of the points drawn agree with the measurement.
-        drawn: How many were drawn.
-        intervals: For each parameter, and each reading that was asked about, the central 90% of
-            the agreeing points.
-        narrowing: For each of them, the width of that interval over the width it has without
-            any measurement: near 1 nothing was learnt, near 0 the measurement pins it down.
+        points: Number of drawn points that agree with the measurement.
+        drawn: Number of points drawn.
+        intervals: Central 90% interval of the agreeing points for each parameter and for each
+            reading in `about`, in its unit.
+        narrowing: Width of each interval relative to its width without any measurement: near 1,
+            the measurement says nothing; near 0, it determines the value. 1 for a
+            value that is the same in the whole box.
     """
 
     points: int
@@ -38,20 +39,20 @@ def compatible_patients(
     points: int = 65_536,
     seed: int = 0,
 ) -> Compatible:
-    """Search the whole box for patients whose numbers agree with those measured.
+    """Search the whole box for patients whose readings agree with the measured ones.
 
-    Every θ of a Sobol sequence over the box whose numbers lie within the errors is
-    kept: a rejection sampler with a uniform prior on the box. No linearisation, and no
-    encoder: this is about the measurement itself. The more numbers, the fewer agree: up to
-    `MOST_ROUNDS` sequences are drawn until `ENOUGH` points do.
+    This is a rejection sampler with a uniform prior on the box: it keeps every θ of a Sobol
+    sequence whose readings lie within the errors. It uses neither a linearisation nor an encoder,
+    so the result depends on the measurement alone. Fewer points agree with more measured readings,
+    so up to `MOST_ROUNDS` sequences are drawn until `ENOUGH` points agree.
 
     Args:
-        forward: Of the model, on its box.
-        measured: By name of a reading, the value and half the width of the interval that counts as
-            agreement, in the reading's unit.
-        about: Readings that were not measured, and are asked about like the parameters.
-        points: How many θ to try at a time.
-        seed: Of the sequences.
+        forward: Simulator or emulator of the model.
+        measured: Value and error by name of a reading, in its unit; a point agrees if its reading
+            is within the error of the value.
+        about: Names of unmeasured readings for which to return intervals.
+        points: Number of θ to try per round.
+        seed: Seed for the Sobol sequences.
 
     Raises:
         ValueError: If an error is not positive, or fewer than ten points agree.
@@ -75,15 +76,16 @@ def compatible_patients(
             for name, (value, e) in measured.items()
         )
         raise ValueError(
-            f"only {found} of {drawn} points of the box have {what}: that is at the "
-            "edge of what the model can do; raise `points`, or check the measurement"
+            f"only {found} of {drawn} points of the box have {what}: expected at least 10; check "
+            "the measurement, which the model can hardly reproduce, or raise `points`"
         )
     intervals, narrowing = {}, {}
     for name, before in prior.items():
         low, high = np.quantile(np.concatenate([part[name] for part in kept]), (0.05, 0.95))
         prior_low, prior_high = np.quantile(before, (0.05, 0.95))
         intervals[name] = (float(low), float(high))
-        narrowing[name] = float((high - low) / (prior_high - prior_low))
+        width = prior_high - prior_low
+        narrowing[name] = float((high - low) / width) if width > 0 else 1.0
     return Compatible(found, drawn, intervals, narrowing)
 
 
@@ -94,7 +96,7 @@ def _draw(
     points: int,
     seed: int,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Parameters and readings of points of the box, and which of them agree."""
+    """Return parameters and readings of points of the box, and which points agree."""
     theta = forward.box.sample(points, seed=seed)
     recording = forward.predict(theta)
 

@@ -1,4 +1,4 @@
-"""Means over patients and seeds, and how sure one can be of them."""
+"""Means over patients and seeds, with bootstrap intervals."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from scipy import stats
 
 
 class Interval(NamedTuple):
-    """A mean with its bootstrap interval."""
+    """Mean with the bounds of its bootstrap interval."""
 
     mean: float
     low: float
@@ -19,13 +19,13 @@ class Interval(NamedTuple):
 def mean_with_interval(
     values: Float[np.ndarray, " patient"], *, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """The mean over patients and its percentile bootstrap interval.
+    """Compute the mean over patients and its percentile bootstrap interval.
 
     Args:
-        values: One number a patient. Where there are several seeds, their mean for each patient:
-            patients are what is drawn anew. NaN (no answer) is left out.
-        level: Share of the interval.
-        seed: Of the resampling.
+        values: One number per patient, averaged over seeds if there are several, because only
+            patients are resampled. NaN (no answer) is left out.
+        level: Coverage of the interval.
+        seed: Seed for the resampling.
     """
     values = values[np.isfinite(values)]
     if len(values) < 2 or np.ptp(values) == 0:
@@ -50,24 +50,27 @@ def mean_over_seeds(
     resamples: int = 2_000,
     seed: int = 0,
 ) -> Interval:
-    """The mean over seeds and patients, with the bootstrap interval over both.
+    """Compute the mean over seeds and patients, with a bootstrap interval over both.
 
-    Seeds are drawn anew, and patients: for all seeds alike if they are the same, or each seed's
-    own within it. With one seed only patients are. NaN (no answer) is left out of every mean.
+    The bootstrap resamples seeds and patients: one set of patients for all seeds if they are the
+    same, otherwise each seed's own. With a single seed it resamples patients only. NaN (no answer)
+    is left out of every mean.
 
     Args:
-        values: One array a seed, one number a patient.
-        same_patients: Whether entry i is the same patient in every seed.
-        level: Share of the interval.
-        resamples: How many.
-        seed: Of the resampling.
+        values: One array per seed, with one number per patient.
+        same_patients: Whether entry i is the same patient for every seed.
+        level: Coverage of the interval.
+        resamples: Number of bootstrap resamples.
+        seed: Seed for the resampling.
 
     Raises:
-        ValueError: If the patients are the same, and not as many in every seed.
+        ValueError: If `same_patients` and the number of patients differs between seeds.
     """
     sizes = {len(column) for column in values}
     if same_patients and len(sizes) > 1:
-        raise ValueError(f"{sorted(sizes)} patients in the seeds: expected the same ones in each")
+        raise ValueError(
+            f"{sorted(sizes)} patients in the seeds: expected the same ones for every seed"
+        )
     random = np.random.default_rng(seed)
     means = np.empty(resamples)
     shared = max(sizes)

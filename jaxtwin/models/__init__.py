@@ -1,4 +1,4 @@
-"""Models: parts of circuits, and one file a model."""
+"""Models, one per file, and the circuit parts they share."""
 
 import lazy_loader
 

@@ -2,8 +2,8 @@
 
 Bjørdalsbakke, Sturdy, Hose and Hellevik, "Parameter estimation for closed-loop lumped parameter
 models of the systemic circulation using synthetic data", Mathematical Biosciences 343, 108731,
-2022; without the intrathoracic pressure that the ventricle may be given there. The values are
-those that CirculatorySystemModels.jl quotes from the paper's table 1; the paper was not read.
+2022, without the optional intrathoracic pressure on the ventricle. The values are those that
+CirculatorySystemModels.jl quotes from the paper's table 1; they were not checked against the paper.
 """
 
 from typing import ClassVar, NamedTuple
@@ -18,7 +18,10 @@ _WIDE = _TABLE + "; bounds wide around it"
 
 
 class BjordalsbakkeParameters(AbstractParameters):
-    """The loop's parameters, in mL, mmHg and s; named as the left heart's where they are those."""
+    """Parameters of the loop, in mL, mmHg and s.
+
+    Parameters that the left heart also has carry the same names.
+    """
 
     T_c: Scalar = parameter(
         0.85, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_WIDE
@@ -61,7 +64,7 @@ class BjordalsbakkeParameters(AbstractParameters):
         symbol="R_a",
         unit="mmHg·s/mL",
         meaning="aortic-valve resistance",
-        source="not in Bjørdalsbakke 2022, whose valve is its 0; bounds for a stenosis",
+        source="not in Bjørdalsbakke 2022, which has no such resistance; bounds include stenosis",
     )
     Z_ao: Scalar = parameter(
         0.033,
@@ -98,14 +101,14 @@ class BjordalsbakkeParameters(AbstractParameters):
 
 
 class BjordalsbakkeState(NamedTuple):
-    """The loop's three states."""
+    """State of the loop."""
 
     V: Scalar
     """Ventricular volume [mL]."""
     P_sa: Scalar
-    """Pressure of the systemic arteries [mmHg]."""
+    """Pressure in the systemic arteries [mmHg]."""
     P_sv: Scalar
-    """Pressure of the systemic veins, from which the ventricle fills [mmHg]."""
+    """Pressure in the systemic veins, from which the ventricle fills [mmHg]."""
 
 
 class Bjordalsbakke(
@@ -127,7 +130,7 @@ class Bjordalsbakke(
     def outputs(
         self, t: Scalar, state: BjordalsbakkeState, p: BjordalsbakkeParameters
     ) -> VentricleOutputs:
-        """Volumes, pressures and valve flows at time t [s]."""
+        """Return volumes, pressures and valve flows at time t [s]."""
         activation = hill_activation(phase_of(t, p.T_c) / p.T_c, 0.303, 1.32, 0.508, 21.9)
         P_lv = ((p.E_max - p.E_min) * activation + p.E_min) * state.V
         q_m = ideal_valve(state.P_sv, P_lv, p.R_m)
@@ -139,7 +142,7 @@ class Bjordalsbakke(
     def vector_field(
         self, t: Scalar, state: BjordalsbakkeState, p: BjordalsbakkeParameters
     ) -> BjordalsbakkeState:
-        """The loop's equations; see the class."""
+        """Evaluate the loop's equations; see the class."""
         out = self.outputs(t, state, p)
         return BjordalsbakkeState(
             V=out.q_m - out.q_a,
@@ -152,30 +155,31 @@ class Bjordalsbakke(
     ) -> BjordalsbakkeState:
         """See `AbstractVentricle`.
 
-        The flow enters the arteries behind Z_ao, as P_ao is no state: the Z_ao times the flow
-        that it would add to P_ao is left out.
+        The flow enters the arteries downstream of Z_ao, because P_ao is not a state. Its
+        contribution to P_ao, Z_ao times the flow, is neglected.
         """
         return rates._replace(V=rates.V - flow, P_sa=rates.P_sa + flow / p.C_s)
 
     def initial_state(self, p: BjordalsbakkeParameters) -> BjordalsbakkeState:
-        """At rest, as in the paper: one pressure everywhere, 7 mmHg with the defaults."""
+        """Return the loop at rest: one pressure everywhere, 7 mmHg with the defaults."""
         P = p.V_0 / (1 / p.E_min + p.C_s + p.C_r)
         return BjordalsbakkeState(P / p.E_min, P, P)
 
     def period(self, p: BjordalsbakkeParameters) -> Scalar:
-        """The heart period T_c [s]."""
+        """Return the heart period T_c [s]."""
         return p.T_c
 
     def conserved(
         self, state: BjordalsbakkeState, p: BjordalsbakkeParameters
     ) -> tuple[Scalar, ...]:
-        """The stressed volume V_0 = V + C_s P_sa + C_r P_sv [mL]: the loop is closed."""
+        """Return the stressed volume of the closed loop, V_0 = V + C_s P_sa + C_r P_sv [mL]."""
         return (state.V + p.C_s * state.P_sa + p.C_r * state.P_sv,)
 
     def scaling(self, p: BjordalsbakkeParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
-        """The loop's similarity law: all its equations are homogeneous of degree one.
+        """Return the offset and scale of every output.
 
-        So V_lv/V_0, P C/V_0 and q T_c/V_0 do not depend on V_0.
+        All equations are homogeneous of degree one, so V_lv/V_0, P C/V_0 and q T_c/V_0 do not
+        depend on V_0.
         """
         zero = 0.0 * p.V_0
         V, P, q = p.V_0 + zero, p.V_0 / (p.C_s + p.C_r), p.V_0 / p.T_c
@@ -187,4 +191,4 @@ SYSTEMIC = Box.of(
     BjordalsbakkeParameters,
     ("T_c", "V_0", "E_max", "E_min", "R_m", "Z_ao", "R_s", "C_s", "C_r"),
 )
-"""All that the paper has as a parameter, but for the shape of the activation."""
+"""Box with all parameters of the paper free, except those of the activation's shape."""

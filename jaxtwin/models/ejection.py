@@ -1,4 +1,4 @@
-"""The ejection fraction: its definition, a convention to compare with, and its clinical levels."""
+"""The ejection fraction: its definition, an alternative convention and its clinical levels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,20 +14,21 @@ def ejection_fraction(
     EDV: Float[Array | np.ndarray, "*batch"] | float,
     ESV: Float[Array | np.ndarray, "*batch"] | float,
 ) -> Any:
-    """Ejection fraction 100 (EDV − ESV)/EDV [%].
+    """Return the ejection fraction 100 (EDV − ESV)/EDV [%].
 
     Args:
-        EDV: End-diastolic volume, the largest of the beat [mL].
-        ESV: End-systolic volume, the smallest of the beat [mL].
+        EDV: End-diastolic volume, the largest in the beat [mL].
+        ESV: End-systolic volume, the smallest in the beat [mL].
     """
     return 100 * (EDV - ESV) / EDV
 
 
 def ejection_fraction_at_fixed_times(beat: Solution[Any, Any]) -> Float[Array, ""]:
-    """Ejection fraction [%] from V_lv at t = 0 and at t_es = 0.2 + 0.15 T_c, for comparison only.
+    """Return the ejection fraction [%] from V_lv at t = 0 and at t_es = 0.2 + 0.15 T_c.
 
-    The convention of the scripts published with Kuang et al. 2024. It lies below the reading EF,
-    by 3 points on average over the left heart's seven-parameter box.
+    This is the convention of the scripts published with Kuang et al. 2024, kept for comparison
+    only. It is lower than the reading EF, by 3 points on average over the left heart's
+    seven-parameter box.
     """
     V = beat.outputs.V_lv
     t_es = 0.2 + 0.15 * beat.times[-1]
@@ -35,16 +36,17 @@ def ejection_fraction_at_fixed_times(beat: Solution[Any, Any]) -> Float[Array, "
 
 
 def ef_level(readings: Mapping[str, Float[np.ndarray, " patient"]]) -> list[str]:
-    """Reduced (at most 40%), mildly reduced or preserved (at least 50%) ejection fraction.
+    """Classify ejection fractions as reduced, mildly reduced or preserved.
 
-    Bozkurt et al., "Universal definition and classification of heart failure", Journal of Cardiac
-    Failure 27(4), 2021.
+    An EF of at most 40% is reduced, one of at least 50% preserved: Bozkurt et al., "Universal
+    definition and classification of heart failure", Journal of Cardiac Failure 27(4), 2021.
 
     Args:
-        readings: The patients' readings, EF among them.
+        readings: Readings of the patients by name, including EF [%].
 
     Returns:
-        One of the three words per patient, to divide a trial's patients by.
+        "reduced", "mildly reduced" or "preserved" for each patient. Usable as the subgroups of a
+        trial.
     """
     return [
         "reduced" if value <= 40 else "preserved" if value >= 50 else "mildly reduced"

@@ -1,4 +1,4 @@
-"""Time-varying elastance of heart chambers: curves of activation, and what is made of them."""
+"""Time-varying elastance of heart chambers: activation and elastance curves."""
 
 import functools
 
@@ -9,18 +9,18 @@ from jaxtwin.parameters import Scalar
 
 
 def double_hill(t: Scalar, T_c: Scalar, E_max: Scalar, E_min: Scalar) -> Scalar:
-    """The double-Hill elastance E(t) [mmHg/mL], with t = 0 at end diastole.
+    """Return the double-Hill elastance E(t) [mmHg/mL], with t = 0 at end diastole.
 
     With t_n = (t mod T_c) / (0.2 + 0.15 T_c), g = (t_n/0.7)^1.9 and h = (t_n/1.17)^21.9,
 
         E = (E_max − E_min) · 1.55 · g/(1 + g) · 1/(1 + h) + E_min.
 
-    Simaan et al. 2009, equations 1 – 3. Peak elastance is near t = 0.2 + 0.15 T_c.
+    Simaan et al. 2009, equations 1–3. The elastance peaks near t = 0.2 + 0.15 T_c.
 
     Args:
         t: Time [s].
         T_c: Heart period [s].
-        E_max: Peak elastance [mmHg/mL]; the curve's own peak is within 1% of it.
+        E_max: Peak elastance [mmHg/mL]; the peak of the curve is within 1% of it.
         E_min: Passive elastance [mmHg/mL].
     """
     t_n = phase_of(t, T_c) / (0.2 + 0.15 * T_c)
@@ -28,27 +28,27 @@ def double_hill(t: Scalar, T_c: Scalar, E_max: Scalar, E_min: Scalar) -> Scalar:
 
 
 def phase_of(t: Scalar, period: Scalar) -> Scalar:
-    """The time since the last period began, t mod T, in [0, T)."""
-    # Not jnp.mod: the remainder of floats is a library call, which keeps XLA from vectorising
-    # the solver's whole step over patients.
+    """Return the time since the start of the current period, t mod T, in [0, T)."""
+    # jnp.mod of floats is a library call, which would keep XLA from vectorising the solver step
+    # over patients.
     return t - period * jnp.floor(t / period)
 
 
 def hill_pair(t_n: Scalar, rise: float, n_rise: float, fall: float, n_fall: float) -> Scalar:
-    """A rising times a falling Hill function, g/(1 + g) · 1/(1 + h), not normalised.
+    """Return the product of a rising and a falling Hill function, without normalisation.
 
-    With g = (t_n/rise)^n_rise and h = (t_n/fall)^n_fall; Stergiopulos, Meister and Westerhof,
-    American Journal of Physiology 270, 1996.
+    g/(1 + g) · 1/(1 + h) with g = (t_n/rise)^n_rise and h = (t_n/fall)^n_fall; Stergiopulos,
+    Meister and Westerhof, American Journal of Physiology 270, 1996.
 
     Args:
-        t_n: Time since the beginning of contraction, in any unit.
-        rise: When the rising function is at one half, in the same unit.
-        n_rise: Its exponent.
-        fall: When the falling function is at one half.
-        n_fall: Its exponent.
+        t_n: Time since the start of contraction, in any unit.
+        rise: Time at which the rising function is one half, in the unit of t_n.
+        n_rise: Exponent of the rising function.
+        fall: Time at which the falling function is one half, in the unit of t_n.
+        n_fall: Exponent of the falling function.
     """
     # A power with a real exponent differentiates through a logarithm, which is -inf at 0.
-    # The floor keeps it finite; there both g and its derivative are far below rounding.
+    # The floor keeps it finite, at a point where g and its derivative are far below rounding.
     log_t_n = jnp.log(jnp.maximum(t_n, 1e-12))
     g = jnp.exp(n_rise * (log_t_n - jnp.log(rise)))
     h = jnp.exp(n_fall * (log_t_n - jnp.log(fall)))
@@ -57,8 +57,8 @@ def hill_pair(t_n: Scalar, rise: float, n_rise: float, fall: float, n_fall: floa
 
 @functools.cache
 def hill_pair_peak(rise: float, n_rise: float, fall: float, n_fall: float) -> float:
-    """The largest value that `hill_pair` has at any time."""
-    # In float64 and outside of whatever is being traced: the number is kept for all precisions.
+    """Return the maximum of `hill_pair` over time."""
+    # In float64 and outside any trace, because the cached number serves all precisions.
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         times = jnp.linspace(0.0, 2.0 * max(rise, fall), 100_001)
         values = jax.vmap(lambda t_n: hill_pair(t_n, rise, n_rise, fall, n_fall))(times)
@@ -66,25 +66,25 @@ def hill_pair_peak(rise: float, n_rise: float, fall: float, n_fall: float) -> fl
 
 
 def hill_activation(t_n: Scalar, rise: float, n_rise: float, fall: float, n_fall: float) -> Scalar:
-    """An activation between 0 and 1: `hill_pair`, same arguments, over its own largest value."""
+    """Return `hill_pair`, with the same arguments, normalised to a maximum of 1."""
     return hill_pair(t_n, rise, n_rise, fall, n_fall) / hill_pair_peak(rise, n_rise, fall, n_fall)
 
 
 def cosine_activation(
     t: Scalar, T_c: Scalar, start: Scalar, contraction: Scalar, relaxation: Scalar
 ) -> Scalar:
-    """An activation of two half cosines, between 0 and 1.
+    """Return an activation of two half cosines, between 0 and 1.
 
-    With s = (t − start) mod T_c it rises as (1 − cos(π s/contraction))/2, then falls as
+    With s = (t − start) mod T_c, it rises as (1 − cos(π s/contraction))/2, then falls as
     (1 + cos(π (s − contraction)/relaxation))/2, and is 0 for the rest of the beat. Regazzoni et
     al., Journal of Computational Physics 457, 2022.
 
     Args:
         t: Time [s].
         T_c: Heart period [s].
-        start: When contraction begins [s].
-        contraction: Its duration [s].
-        relaxation: Duration of relaxation [s]; both together are less than T_c.
+        start: Start of contraction [s].
+        contraction: Duration of contraction [s].
+        relaxation: Duration of relaxation [s]; contraction + relaxation must be less than T_c.
     """
     s = phase_of(t - start, T_c)
     rising = jnp.minimum(s, contraction) / contraction

@@ -1,12 +1,12 @@
-"""The left heart of three states, which with a rotary pump has four.
+"""The left heart with three states (four with a rotary pump).
 
 Ferreira, Chen, Simaan, Boston and Antaki, "A nonlinear state-space model of a combined
 cardiovascular system and a rotary pump", Proceedings of the 44th IEEE Conference on Decision and
-Control and European Control Conference, 2005: what came before the five states of `LeftHeart`.
+Control and European Control Conference, 2005: the predecessor of the five-state `LeftHeart`.
 
-The circuit is theirs as others quote it, and was not compared with the paper. There aortic flow
-has an inertance and so a state of its own (five with the pump, says the abstract); here the
-inertance is left out, and the flow follows from the pressures. That simplification is ours.
+The circuit follows later quotations and was not checked against the paper. There, aortic flow has
+an inertance and so is a state (the abstract counts five with the pump). Here the inertance is left
+out and the flow follows from the pressures; this simplification is jaxtwin's own.
 """
 
 from typing import ClassVar, NamedTuple
@@ -22,7 +22,7 @@ _WIDE = _QUOTED + "; bounds wide around it"
 
 
 class FerreiraParameters(AbstractParameters):
-    """The circuit's parameters, in mL, mmHg and s; named as the left heart's."""
+    """Parameters of the circuit, in mL, mmHg and s, with the names used by `LeftHeart`."""
 
     T_c: Scalar = parameter(
         0.8, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_BOX
@@ -115,7 +115,7 @@ class FerreiraParameters(AbstractParameters):
 
 
 class FerreiraState(NamedTuple):
-    """The circuit's three states."""
+    """State of the circuit."""
 
     V: Scalar
     """Ventricular volume above the unstressed volume [mL]."""
@@ -126,9 +126,10 @@ class FerreiraState(NamedTuple):
 
 
 class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, VentricleOutputs]):
-    """The left heart of Ferreira et al. 2005, without inertance: `LVAD(Ferreira(), speed)` pumps.
+    """The left heart of Ferreira et al. 2005, without inertance.
 
-    With r(u) = max(u, 0), P_lv = E(t) V, q_m = r(P_la − P_lv)/R_m, q_a = r(P_lv − P_a)/(R_a + R_c):
+    `LVAD(Ferreira(), speed)` adds a pump. With r(u) = max(u, 0), P_lv = E(t) V,
+    q_m = r(P_la − P_lv)/R_m and q_a = r(P_lv − P_a)/(R_a + R_c):
 
         dV/dt    = q_m − q_a
         dP_la/dt = (P_a − P_la)/(R_s C_r) − q_m/C_r
@@ -139,7 +140,7 @@ class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, VentricleOut
     parameters: ClassVar = FerreiraParameters
 
     def outputs(self, t: Scalar, state: FerreiraState, p: FerreiraParameters) -> VentricleOutputs:
-        """Volumes, pressures and valve flows at time t [s]."""
+        """Return volumes, pressures and valve flows at time t [s]."""
         P_lv = double_hill(t, p.T_c, p.E_max, p.E_min) * state.V
         q_m = ideal_valve(state.P_la, P_lv, p.R_m)
         q_a = ideal_valve(P_lv, state.P_a, p.R_a + p.R_c)
@@ -148,7 +149,7 @@ class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, VentricleOut
         return VentricleOutputs(state.V + p.V_d, P_lv, P_ao, state.P_la, q_m, q_a, q_s)
 
     def vector_field(self, t: Scalar, state: FerreiraState, p: FerreiraParameters) -> FerreiraState:
-        """The circuit's equations; see the class."""
+        """Evaluate the circuit's equations; see the class."""
         out = self.outputs(t, state, p)
         return FerreiraState(
             V=out.q_m - out.q_a,
@@ -159,28 +160,29 @@ class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, VentricleOut
     def divert(self, rates: FerreiraState, flow: Scalar, p: FerreiraParameters) -> FerreiraState:
         """See `AbstractVentricle`.
 
-        The flow enters the arteries behind R_c, as P_ao is no state: the R_c times the flow that
-        it would add to P_ao is left out.
+        The flow enters the arteries downstream of R_c, because P_ao is not a state. Its
+        contribution to P_ao, R_c times the flow, is neglected.
         """
         return rates._replace(V=rates.V - flow, P_a=rates.P_a + flow / p.C_s)
 
     def initial_state(self, p: FerreiraParameters) -> FerreiraState:
-        """End diastole with the ventricle filled to V_0: (V_0, V_0·E_min, P_0)."""
+        """Return end diastole with the ventricle filled to V_0: (V_0, V_0·E_min, P_0)."""
         return FerreiraState(p.V_0, p.V_0 * p.E_min, p.P_0 + 0.0 * p.V_0)
 
     def period(self, p: FerreiraParameters) -> Scalar:
-        """The heart period T_c [s]."""
+        """Return the heart period T_c [s]."""
         return p.T_c
 
     def conserved(self, state: FerreiraState, p: FerreiraParameters) -> tuple[Scalar, ...]:
-        """The stressed volume V_s = V + C_r P_la + C_s P_a [mL]: the loop is closed."""
+        """Return the stressed volume of the closed loop, V_s = V + C_r P_la + C_s P_a [mL]."""
         return (state.V + p.C_r * state.P_la + p.C_s * state.P_a,)
 
     def scaling(self, p: FerreiraParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
-        """The circuit's similarity law, the left heart's.
+        """Return the offset and scale of every output.
 
-        (V_lv − V_d)/V_s, C P/V_s and T_c q/V_s depend on neither V_0 nor V_d nor P_0: the
-        equations are homogeneous of degree one, and the orbit knows the start by V_s alone.
+        (V_lv − V_d)/V_s, C P/V_s and T_c q/V_s do not depend on V_0, V_d or P_0: the equations
+        are homogeneous of degree one, and the periodic orbit depends on the initial state only
+        through V_s.
         """
         (V_s,) = self.conserved(self.initial_state(p), p)
         P = V_s / (p.C_r + p.C_s)
@@ -193,4 +195,4 @@ class Ferreira(AbstractVentricle[FerreiraState, FerreiraParameters, VentricleOut
 NINE = Box.of(
     FerreiraParameters, ("T_c", "V_0", "E_max", "E_min", "R_m", "R_a", "V_d", "R_s", "C_s")
 )
-"""The seven parameters of the left heart's twin, and the arteries'."""
+"""Box of the seven parameters of `left_heart.SEVEN`, R_s and C_s."""

@@ -1,4 +1,4 @@
-"""Both hearts and both circulations as a closed loop of eight states, with a septum that moves.
+"""Both sides of the heart and both circulations as a closed loop of eight states, with a septum.
 
 The loop is the lumped circulation of Regazzoni, Salvador, Africa, Fedele, Dede' and Quarteroni, "A
 cardiac electromechanical model coupled with a lumped-parameter model for closed-loop blood
@@ -7,9 +7,9 @@ and Sagawa, "Ventricular systolic interdependence: volume elastance model in iso
 hearts", American Journal of Physiology 253, 1987, and of Santamore and Burkhoff, "Hemodynamic
 consequences of ventricular interaction as assessed by model analysis", ibid. 260, 1991.
 
-Left out are the vessels' inertances (four more states, whose time constants are 2 to 6 ms) and the
-leak of closed valves: at the published values they change the extremes of volumes and pressures by
-no more than 0.2 mL and 0.3 mmHg.
+The inertances of the vessels (four more states, with time constants of 2 to 6 ms) and the leakage
+of closed valves are left out: at the published values they change the extremes of volumes and
+pressures by no more than 0.2 mL and 0.3 mmHg.
 """
 
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -35,10 +35,11 @@ def _fixed(default: float, symbol: str, unit: str, meaning: str) -> Any:
 
 
 class FourChamberParameters(AbstractParameters):
-    """The loop's parameters, in mL, mmHg and s; a peak elastance is E_A + E_B of the paper.
+    """Parameters of the loop, in mL, mmHg and s.
 
-    Those without a suffix are the left ventricle's or, as R_s, the systemic arteries', as in
-    `LeftHeartParameters`. V_0 is the stressed volume of the whole loop here.
+    A peak elastance is E_A + E_B of the paper. Names without a suffix refer to the left ventricle
+    or, like R_s, to the systemic arteries, as in `LeftHeartParameters`. V_0 is the stressed volume
+    of the whole loop.
     """
 
     T_c: Scalar = _free(60 / 72, 0.4, 1.5, "T_c", "s", "heart period")
@@ -88,12 +89,12 @@ class FourChamberParameters(AbstractParameters):
 
 
 class FourChamberState(NamedTuple):
-    """The loop's eight states; volumes are those above the unstressed ones."""
+    """State of the loop; volumes are those above the unstressed volumes."""
 
     V_la: Scalar
     """Volume of the left atrium [mL]."""
     V_lv: Scalar
-    """Volume of the left ventricle, with what the septum gives it [mL]."""
+    """Volume of the left ventricle, including the volume displaced by the septum [mL]."""
     V_ra: Scalar
     """Volume of the right atrium [mL]."""
     V_rv: Scalar
@@ -109,7 +110,7 @@ class FourChamberState(NamedTuple):
 
 
 class FourChamberOutputs(NamedTuple):
-    """What can be observed of both hearts; it begins with the fields of `VentricleOutputs`."""
+    """Outputs of both sides of the heart, beginning with the fields of `VentricleOutputs`."""
 
     V_lv: Annotated[Scalar, "mL", "left-ventricular volume"]
     P_lv: Annotated[Scalar, "mmHg", "left-ventricular pressure"]
@@ -130,7 +131,7 @@ class FourChamberOutputs(NamedTuple):
 
 
 SHARES = (61.0, 115.0, 61.0, 135.0, 96.0, 1800.0, 350.0, 384.0)
-"""Where Regazzoni et al. begin: the stressed volume in each state's place [mL]."""
+"""Initial stressed volumes of Regazzoni et al., in the order of the states [mL]."""
 
 
 RIGHT_READINGS: dict[str, Reading] = {
@@ -152,14 +153,15 @@ RIGHT_READINGS: dict[str, Reading] = {
         "mmHg", lambda beat: beat.waveforms.P_ra.mean(-1), "mean right-atrial pressure"
     ),
 }
-"""Readings of the right heart, as a catheter and an MRI give them."""
+"""Readings of the right heart, such as a catheter and an MRI scan give."""
 
 
 class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, FourChamberOutputs]):
-    """Four chambers, two circulations, four ideal valves, and a septum.
+    """Four chambers, two circulations, four ideal valves and a septum.
 
-    Every wall has E(t) = E_min + (E_max − E_min) a(t) with the ventricles' or the atria's
-    `cosine_activation` a. The ventricles' walls are two free ones and the septum between them:
+    Every wall has the elastance E(t) = E_min + (E_max − E_min) a(t), where a is the
+    `cosine_activation` of the ventricles or of the atria. The ventricles have two free walls and
+    share the septum:
 
         P_lv = E_lv (V_lv − V_s)   P_rv = E_rv (V_rv + V_s)   P_lv − P_rv = E_s V_s
         V_s = (E_lv V_lv − E_rv V_rv)/(E_s + E_lv + E_rv)
@@ -172,22 +174,23 @@ class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, Fo
         C_pa dP_pa/dt = q_p − (P_pa − P_pv)/R_pa
         C_pv dP_pv/dt = (P_pa − P_pv)/R_pa − (P_pv − P_la)/R_pv.
 
-    The septum is muscle, so it stiffens with the ventricles; as stiff in diastole as in systole,
-    it would hide the ventricles' filling from each other. A change of P_lv at a given V_rv changes
-    P_rv by E_rv/(E_s + E_rv) as much: 0.04 in systole and 0.09 in diastole with the defaults, where
-    Dickstein, Todaka and Burkhoff, American Journal of Physiology 273, 1997, found 0.04 – 0.07 and
-    0.07 – 0.19 in dogs. The other way it is E_lv/(E_s + E_lv), 0.16 and 0.14. For E_s → ∞ there is
-    none. The free walls have the elastances that were published for the chambers: the septum then
-    bows to the right by 6 mL, which the left ventricle gains and the right one loses, while
-    pressures and output stay what they were within 0.3 mmHg and 0.01 L/min. It is linear, so that
-    it moves further than a wall can where one side fails: 30 mL for 15 mmHg in diastole.
+    The septum is muscle, so it stiffens with the ventricles; if it were as stiff in diastole as in
+    systole, the filling of one ventricle would hardly affect the other. At a given V_rv, P_rv
+    changes by a share E_rv/(E_s + E_rv) of a change of P_lv: 0.04 in systole and 0.09 in diastole
+    with the defaults, where Dickstein, Todaka and Burkhoff, American Journal of Physiology 273,
+    1997, found 0.04–0.07 and 0.07–0.19 in dogs. In the opposite direction the share is
+    E_lv/(E_s + E_lv), 0.16 and 0.14. The interaction vanishes for E_s → ∞. The free walls have the
+    elastances published for the chambers: the septum then bows to the right by 6 mL, which the
+    left ventricle gains and the right one loses, while pressures and output change by less than
+    0.3 mmHg and 0.01 L/min. The septum is linear, so when one side fails it moves further than a
+    real wall can: 30 mL for 15 mmHg in diastole.
 
-    With the published values the aorta is at 125/78 mmHg and the output is 5.4 L/min, but the
-    pulmonary artery is at 40/35 mmHg: hypertensive, for a resistance of the lungs of 5 Wood units.
-    `HEALTHY_LUNGS` bring it to 23/12 mmHg, and leave the left heart nearly as it is.
+    With the published values, aortic pressure is 125/78 mmHg and output 5.4 L/min, but pulmonary
+    arterial pressure is 40/35 mmHg: hypertensive, from a pulmonary resistance of 5 Wood units.
+    `HEALTHY_LUNGS` lowers it to 23/12 mmHg and hardly changes the left heart.
 
-    `periodic_orbit`'s 240 steps a beat are enough: on 24 points of `BOTH_SIDES` volumes are within
-    0.1 mL of an independent solver's all through the beat, and pressures within 0.1 mmHg.
+    240 steps per beat are enough: on 24 points of `BOTH_SIDES`, volumes stay within 0.1 mL and
+    pressures within 0.1 mmHg of an independent solver's throughout the beat.
     """
 
     parameters: ClassVar = FourChamberParameters
@@ -196,7 +199,7 @@ class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, Fo
     def outputs(
         self, t: Scalar, state: FourChamberState, p: FourChamberParameters
     ) -> FourChamberOutputs:
-        """Volumes, pressures and valve flows at time t [s]."""
+        """Return volumes, pressures and valve flows at time t [s]."""
         T = p.T_c
         ventricles = cosine_activation(t, T, 0.0 * T, p.f_vc * T, p.f_vr * T)
         atria = cosine_activation(t, T, p.f_as * T, p.f_ac * T, p.f_ar * T)
@@ -229,7 +232,7 @@ class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, Fo
     def vector_field(
         self, t: Scalar, state: FourChamberState, p: FourChamberParameters
     ) -> FourChamberState:
-        """The loop's equations; see the class."""
+        """Evaluate the loop's equations; see the class."""
         out = self.outputs(t, state, p)
         q_sv = (state.P_sv - out.P_ra) / p.R_sv
         q_pa = (state.P_pa - state.P_pv) / p.R_pa
@@ -252,27 +255,27 @@ class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, Fo
         return rates._replace(V_lv=rates.V_lv - flow, P_ao=rates.P_ao + flow / p.C_sa)
 
     def initial_state(self, p: FourChamberParameters) -> FourChamberState:
-        """V_0 shared out as in `SHARES`."""
+        """Return V_0 divided among the compartments in proportion to `SHARES`."""
         V = FourChamberState(*(p.V_0 * (share / sum(SHARES)) for share in SHARES))
         return V._replace(
             P_ao=V.P_ao / p.C_sa, P_sv=V.P_sv / p.C_sv, P_pa=V.P_pa / p.C_pa, P_pv=V.P_pv / p.C_pv
         )
 
     def period(self, p: FourChamberParameters) -> Scalar:
-        """The heart period T_c [s]."""
+        """Return the heart period T_c [s]."""
         return p.T_c
 
     def conserved(self, state: FourChamberState, p: FourChamberParameters) -> tuple[Scalar, ...]:
-        """The stressed volume [mL], V_0: the loop is closed."""
+        """Return the stressed volume V_0 of the closed loop [mL]."""
         chambers = state.V_la + state.V_lv + state.V_ra + state.V_rv
         systemic = p.C_sa * state.P_ao + p.C_sv * state.P_sv
         return (chambers + systemic + p.C_pa * state.P_pa + p.C_pv * state.P_pv,)
 
     def scaling(self, p: FourChamberParameters) -> tuple[FourChamberOutputs, FourChamberOutputs]:
-        """The loop's similarity law.
+        """Return the offset and scale of every output.
 
-        As in `LeftHeart`, all stressed volumes, pressures and flows are proportional to V_0, and
-        no other of them depends on an unstressed volume. A ventricle holds about 1/20 of V_0.
+        As in `LeftHeart`, all stressed volumes, pressures and flows are proportional to V_0 and
+        independent of the unstressed volumes. A ventricle holds about 1/20 of V_0.
         """
         zero = 0.0 * p.V_0
         V = p.V_0 / 20
@@ -286,10 +289,10 @@ class FourChambers(AbstractVentricle[FourChamberState, FourChamberParameters, Fo
 
 
 HEALTHY_LUNGS = {"R_pa": 0.06, "R_pv": 0.03, "C_pa": 4.0, "V_0": 2400.0}
-"""What to replace for a healthy adult's pulmonary pressures."""
+"""Parameter values that give the pulmonary pressures of a healthy adult."""
 
 BOTH_SIDES = Box.of(
     FourChamberParameters,
     ("T_c", "V_0", "E_max", "E_min", "E_max_rv", "R_s", "R_pa", "R_pv", "C_pa"),
 )
-"""A twin of both hearts: from healthy lungs to pulmonary hypertension, and failure of either."""
+"""Box for a twin of both sides: healthy lungs to pulmonary hypertension, failure of either side."""

@@ -1,4 +1,4 @@
-"""The minimal model of glucose and insulin in an intravenous glucose tolerance test.
+"""Minimal model of glucose and insulin in an intravenous glucose tolerance test.
 
 Glucose: Bergman, Ider, Bowden and Cobelli, "Quantitative estimation of insulin sensitivity",
 American Journal of Physiology 236, 1979. Insulin: Toffolo, Bergman, Finegood, Bowden and Cobelli,
@@ -7,7 +7,7 @@ American Journal of Physiology 236, 1979. Insulin: Toffolo, Bergman, Finegood, B
 as in the modified test of Finegood, Hramiak and Dupre, Journal of Clinical Endocrinology and
 Metabolism 70, 1990.
 
-Time is in minutes here, not seconds; glucose is in mg/dL, insulin in µU/mL.
+Time is in minutes, not seconds; glucose is in mg/dL, insulin in µU/mL.
 """
 
 from collections.abc import Mapping
@@ -24,19 +24,19 @@ _PACINI = (
     "{}) and larger groups; the bounds reach down to type-2 diabetes"
 )
 _FASTING = "a healthy adult's; the bounds reach to type-2 diabetes"
-_FIT = "of the size that fits of healthy adults give; the bounds reach to type-2 diabetes"
+_FIT = "typical of fits to healthy adults; the bounds reach to type-2 diabetes"
 _PROTOCOL = "the insulin-modified test"
 
 
 class GlucoseParameters(AbstractParameters):
-    """The patient, then the test. Rates are by the minute."""
+    """Parameters of the patient, then of the test. Rates are per minute."""
 
     S_G: Scalar = parameter(
         0.025,
         (0.005, 0.045),
         symbol="S_G",
         unit="min⁻¹",
-        meaning="glucose effectiveness: how fast glucose returns by itself",
+        meaning="glucose effectiveness: rate of return to G_b at basal insulin",
         source=_PACINI.format("0.026 – 0.036"),
     )
     S_I: Scalar = parameter(
@@ -52,7 +52,7 @@ class GlucoseParameters(AbstractParameters):
         (0.01, 0.1),
         symbol="p_2",
         unit="min⁻¹",
-        meaning="rate at which insulin's action comes and goes",
+        meaning="rate at which insulin's action rises and decays",
         source=_FIT,
     )
     G_b: Scalar = parameter(
@@ -76,7 +76,7 @@ class GlucoseParameters(AbstractParameters):
         (0.1, 0.4),
         symbol="n",
         unit="min⁻¹",
-        meaning="rate at which insulin is cleared",
+        meaning="clearance rate of insulin",
         source=_FIT,
     )
     I_first: Scalar = parameter(
@@ -100,7 +100,7 @@ class GlucoseParameters(AbstractParameters):
         (0.0, 30.0),
         symbol="h",
         unit="mg/dL",
-        meaning="how far above G_b glucose must be for the second phase",
+        meaning="glucose threshold of the second phase, above G_b",
         source="near G_b in fits of healthy adults",
     )
     G_bolus: Scalar = parameter(
@@ -116,7 +116,7 @@ class GlucoseParameters(AbstractParameters):
         (0.0, 60.0),
         symbol="D",
         unit="mU/kg",
-        meaning="insulin given; 0 in the standard test",
+        meaning="insulin dose; 0 in the standard test",
         source=_PROTOCOL,
     )
     V_I: Scalar = parameter(
@@ -124,17 +124,17 @@ class GlucoseParameters(AbstractParameters):
         (0.04, 0.16),
         symbol="V_I",
         unit="L/kg",
-        meaning="volume in which given insulin is distributed",
+        meaning="distribution volume of the insulin dose",
         source="about twice the plasma's; the bounds are wide around it",
     )
     t_dose: Scalar = parameter(
-        20.0, symbol="t_D", unit="min", meaning="when insulin is given", source=_PROTOCOL
+        20.0, symbol="t_D", unit="min", meaning="start of the insulin injection", source=_PROTOCOL
     )
     T_dose: Scalar = parameter(
         3.0,
         symbol="T_D",
         unit="min",
-        meaning="how long giving it takes",
+        meaning="duration of the insulin injection",
         source="a slow injection; protocols differ",
     )
     T: Scalar = parameter(
@@ -143,7 +143,7 @@ class GlucoseParameters(AbstractParameters):
 
 
 class GlucoseState(NamedTuple):
-    """The three states, which are all that can be observed as well."""
+    """State of the model, and its outputs."""
 
     G: Annotated[Scalar, "mg/dL", "glucose in plasma"]
     X: Annotated[Scalar, "min⁻¹", "action of insulin in a remote compartment"]
@@ -161,19 +161,19 @@ class GlucoseTest(AbstractRecordedSystem[GlucoseState, GlucoseParameters, Glucos
         dI/dt = −n (I − I_b) + γ r(G − G_b − h) t + u(t)
 
     t is in minutes. The papers' p_3 is p_2 S_I, and their threshold of the second phase is
-    G_b + h: counted from G_b, as here, fasting is an equilibrium for every patient.
+    G_b + h: because h is measured from G_b, fasting is an equilibrium for every patient.
 
-    The factor t makes the second phase grow with the time since the bolus. It ties the model to
-    one bolus, at t = 0, and a secretion that rises for ever where glucose stays above the
-    threshold has no bound: De Gaetano and Arino, Journal of Mathematical Biology 40, 2000.
-    Nothing defends the patient from low glucose either (no glucagon).
+    The factor t makes the second phase grow with the time since the bolus. It restricts the model
+    to a single bolus at t = 0, and secretion grows without bound where glucose stays above the
+    threshold: De Gaetano and Arino, Journal of Mathematical Biology 40, 2000. There is no
+    counter-regulation of low glucose (no glucagon).
     """
 
     parameters: ClassVar = GlucoseParameters
     time_unit: ClassVar = "min"
 
     def vector_field(self, t: Scalar, state: GlucoseState, p: GlucoseParameters) -> GlucoseState:
-        """The rates of change by the minute at t [min]; see the class."""
+        """Return the rates of change per minute at t [min]; see the class."""
         given = jnp.where((t >= p.t_dose) & (t < p.t_dose + p.T_dose), p.dose, 0.0)
         second = p.gamma * jnp.maximum(state.G - p.G_b - p.h, 0.0) * t
         return GlucoseState(
@@ -183,24 +183,24 @@ class GlucoseTest(AbstractRecordedSystem[GlucoseState, GlucoseParameters, Glucos
         )
 
     def initial_state(self, p: GlucoseParameters) -> GlucoseState:
-        """After the bolus and the first phase of secretion, before insulin acts."""
+        """Return the state after the bolus and the first secretion phase, before insulin acts."""
         return GlucoseState(p.G_b + p.G_bolus, 0.0 * p.S_I, p.I_b + p.I_first)
 
     def outputs(self, t: Scalar, state: GlucoseState, p: GlucoseParameters) -> GlucoseState:
-        """The state itself; of it glucose and insulin are measured."""
+        """Return the state itself, of which glucose and insulin can be measured."""
         del t, p
         return state
 
     def duration(self, p: GlucoseParameters) -> Scalar:
-        """The duration of the test T [min]."""
+        """Return the duration T of the test [min]."""
         return p.T
 
     def discontinuities(self, p: GlucoseParameters) -> tuple[Scalar, ...]:
-        """Beginning and end of the giving of insulin [min]."""
+        """Return the start and end of the insulin injection [min]."""
         return (p.t_dose, p.t_dose + p.T_dose)
 
     def readings(self) -> Mapping[str, Reading]:
-        """Highest, lowest and mean glucose, and highest and mean insulin."""
+        """Return the highest, lowest and mean glucose, and the highest and mean insulin."""
         return {
             "G_max": Reading("mg/dL", lambda test: test.maximum.G),
             "G_min": Reading("mg/dL", lambda test: test.minimum.G),
@@ -210,18 +210,19 @@ class GlucoseTest(AbstractRecordedSystem[GlucoseState, GlucoseParameters, Glucos
         }
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """No lower glucose than a patient bears."""
+        """Return the lowest glucose that a patient tolerates."""
         return {"G_min": (40.0, float("inf"))}
 
     def scaling(self, p: GlucoseParameters) -> tuple[GlucoseState, GlucoseState]:
-        """Glucose goes with G_b, X with S_G, insulin with what the test puts into plasma."""
+        """Return offset and scale: G_b for glucose, S_G for X, insulin's rise in the test for I."""
         zero = 0.0 * p.G_b
         insulin = p.I_b + p.I_first + p.dose / p.V_I
         return GlucoseState(p.G_b + zero, zero, p.I_b + zero), GlucoseState(p.G_b, p.S_G, insulin)
 
 
 TWIN = Box.of(GlucoseParameters, ("S_G", "S_I", "p_2", "G_b", "I_b", "I_first", "gamma", "G_bolus"))
-"""What a patient's twin is asked for; the dose is the clinic's, and n, h and V_I are assumed.
+"""Box for a patient's twin. The dose is known from the test; n, h and V_I are assumed.
 
-The box is wider than life: who is sensitive to insulin secretes little. Its corners of much of
-both have less glucose than a patient bears; `G_min` tells them."""
+The box is wider than the real population, in which patients sensitive to insulin secrete little.
+Where sensitivity and secretion are both high, glucose falls below what a patient tolerates;
+`G_min` shows it."""

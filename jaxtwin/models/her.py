@@ -1,11 +1,11 @@
-"""A ventricle with valves that may leak, before a windkessel of four elements.
+"""A ventricle with leaky valves that feeds a four-element windkessel.
 
 Her, Kim, Lim and Choi, "Windkessel model of hemodynamic state supported by a pulsatile
 ventricular assist device in premature ventricle contraction", BioMedical Engineering OnLine
-17:18, 2018; without their device. The loop is open, with four states. Circuit and values are
-theirs as a public program quotes them, which has the elastance of Simaan 2009; they were not
-compared with the paper's own figures and tables. The default heart is a failing one, as the
-patients are there.
+17:18, 2018, without their device. The loop is open and has four states. Circuit and values follow
+a public program that quotes the paper and uses the elastance of Simaan 2009; they were not checked
+against the paper's figures and tables. The default heart is a failing one, like the patients in
+the paper.
 """
 
 from typing import ClassVar, NamedTuple
@@ -21,7 +21,7 @@ _LEAK = _QUOTED + "; lower bound for a severe leak"
 
 
 class HerParameters(AbstractParameters):
-    """The circuit's parameters, in mL, mmHg and s; named as the left heart's."""
+    """Parameters of the circuit, in mL, mmHg and s, with the names used by `LeftHeart`."""
 
     T_c: Scalar = parameter(
         0.8, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_WIDE
@@ -122,7 +122,7 @@ class HerParameters(AbstractParameters):
 
 
 class HerState(NamedTuple):
-    """The circuit's four states."""
+    """State of the circuit."""
 
     V: Scalar
     """Ventricular volume above the unstressed volume [mL]."""
@@ -137,21 +137,21 @@ class HerState(NamedTuple):
 class Her(AbstractVentricle[HerState, HerParameters, VentricleOutputs]):
     """The ventricle and arteries of Her et al. 2018.
 
-    With P_lv = E(t) V, and valves v that are `leaky_valve`s, u/R forwards and u/R_closed back:
+    With P_lv = E(t) V and valves v that are `leaky_valve`s, u/R forwards and u/R_closed backwards:
 
         dV/dt      = q_m − q_a          q_m = v(P_la − P_lv)
         C_a dP_ao/dt = q_a − Q          q_a = v(P_lv − P_ao)
         C_s dP_a/dt  = Q − P_a/R_s
         L_s dQ/dt    = P_ao − P_a − R_c Q
 
-    Blood leaves the arteries against a pressure of 0. With a leak EDV − ESV is more than what
-    reaches the body: the output is the mean of q_s.
+    Blood leaves the arteries against a pressure of 0. With a leak, EDV − ESV exceeds the volume
+    that reaches the body; the output is the mean of q_s.
     """
 
     parameters: ClassVar = HerParameters
 
     def outputs(self, t: Scalar, state: HerState, p: HerParameters) -> VentricleOutputs:
-        """Volumes, pressures and valve flows at time t [s]."""
+        """Return volumes, pressures and valve flows at time t [s]."""
         P_lv = double_hill(t, p.T_c, p.E_max, p.E_min) * state.V
         return VentricleOutputs(
             V_lv=state.V + p.V_d,
@@ -164,7 +164,7 @@ class Her(AbstractVentricle[HerState, HerParameters, VentricleOutputs]):
         )
 
     def vector_field(self, t: Scalar, state: HerState, p: HerParameters) -> HerState:
-        """The circuit's equations; see the class."""
+        """Evaluate the circuit's equations; see the class."""
         out = self.outputs(t, state, p)
         return HerState(
             V=out.q_m - out.q_a,
@@ -178,21 +178,22 @@ class Her(AbstractVentricle[HerState, HerParameters, VentricleOutputs]):
         return rates._replace(V=rates.V - flow, P_ao=rates.P_ao + flow / p.C_a)
 
     def initial_state(self, p: HerParameters) -> HerState:
-        """A full ventricle, V = P_la/E_min, and the pressure at which half of it leaves a beat."""
+        """Return a full ventricle, V = P_la/E_min, at the pressure that ejects half per beat."""
         V = p.P_la / p.E_min
         P = 0.5 * p.R_s * V / p.T_c
         return HerState(V, P, P, 0.0 * P)
 
     def period(self, p: HerParameters) -> Scalar:
-        """The heart period T_c [s]."""
+        """Return the heart period T_c [s]."""
         return p.T_c
 
     def scaling(self, p: HerParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
-        """The circuit's similarity law.
+        """Return the offset and scale of every output.
 
-        The equations are homogeneous of degree one in state and P_la together, leaks included. So
-        (V_lv − V_d), pressures and flows, over P_la, depend on neither P_la nor V_d. They are given
-        in units of the full ventricle V = P_la/E_min, of V/T_c, and of R_s V/T_c.
+        The equations, leaks included, are homogeneous of degree one in the state and P_la
+        together. So V_lv − V_d, pressures and flows, divided by P_la, do not depend on P_la or
+        V_d. The scales are the full ventricle V = P_la/E_min for volumes, V/T_c for flows and
+        R_s V/T_c for pressures.
         """
         V = p.P_la / p.E_min
         q = V / p.T_c
@@ -203,11 +204,11 @@ class Her(AbstractVentricle[HerState, HerParameters, VentricleOutputs]):
 
 
 TIGHT = Box.of(HerParameters, ("T_c", "P_la", "E_max", "E_min", "V_d", "R_m", "R_a", "R_s", "C_s"))
-"""Ventricle, filling and arteries, with valves that hold tight."""
+"""Box of ventricle, filling and arteries, with competent valves."""
 
 REGURGITANT = Box.of(
     HerParameters,
     ("T_c", "P_la", "E_max", "E_min", "R_m_closed", "R_a_closed", "R_s"),
     {"R_m_closed": (1.0, 30.0), "R_a_closed": (1.0, 30.0)},
 )
-"""With both leaks, from mild to severe."""
+"""Box with mitral and aortic regurgitation, from mild to severe."""

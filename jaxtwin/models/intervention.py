@@ -1,10 +1,10 @@
-"""What may be done to a patient: an intervention changes the parameters or the system.
+"""Interventions: functions that change a patient's parameters or system.
 
     treated, p = combine(Settings({"P_i": 20.0}), Drug({"R": -0.3}))(Lung(), p)
 
-An intervention is a function of one patient, inside jit and vmap, so its doses can be batched and
-differentiated. `therapies` and `pump` have those of hearts. One of your own is a class of a few
-lines:
+An intervention is a function of one patient that works under jit and vmap, so its doses can be
+batched and differentiated. `therapies` and `pump` define those for hearts. To write your own,
+subclass `AbstractIntervention`:
 
     class Exercise(AbstractIntervention):
         effort: Scalar
@@ -25,21 +25,21 @@ from jaxtwin.parameters import AbstractParameters, Scalar
 from jaxtwin.physics.base import AbstractRecordedSystem
 
 Dose: TypeAlias = Scalar | float
-"""A number, or an array where it is batched or differentiated."""
+"""Dose of an intervention: a number, or an array if it is batched or differentiated."""
 
 
 class AbstractIntervention(eqx.Module):
-    """A change of one patient."""
+    """Base class of interventions: a function from one patient to the treated patient."""
 
     @abc.abstractmethod
     def __call__(
         self, system: AbstractRecordedSystem, p: AbstractParameters
     ) -> tuple[AbstractRecordedSystem, Any]:
-        """The patient's system and parameters after it."""
+        """Return the patient's system and parameters after the intervention."""
 
 
 def change(p: AbstractParameters, **by: Callable[[Scalar], Any]) -> Any:
-    """The parameters with some of them put through a function.
+    """Return the parameters with functions applied to some of them.
 
     Raises:
         ValueError: If the model has no such parameter.
@@ -55,17 +55,17 @@ def change(p: AbstractParameters, **by: Callable[[Scalar], Any]) -> Any:
 
 
 def check_dose(name: str, value: Any, *, above: float) -> None:
-    """Raise a ValueError for a plain number that is no dose; arrays may be traced."""
+    """Raise a ValueError if a plain number is not above a bound; arrays may be traced."""
     if isinstance(value, int | float) and not above < value < float("inf"):
         raise ValueError(f"{name} = {value}: expected a number above {above:g}")
 
 
 def check_intervention(value: Any, where: str) -> None:
-    """Raise a ValueError that says what to write if a value is no intervention.
+    """Raise a ValueError if a value is not an intervention.
 
     Args:
-        value: What was given.
-        where: What it was given as, such as "arm 'pump'".
+        value: Value to check.
+        where: Role of the value in the message, such as "arm 'pump'".
     """
     if isinstance(value, type):
         doses = ", ".join(f"{field.name}=..." for field in dataclasses.fields(value))
@@ -75,23 +75,23 @@ def check_intervention(value: Any, where: str) -> None:
     if not isinstance(value, AbstractIntervention):
         raise ValueError(
             f"{where} is {value!r}: expected an intervention, such as Nothing() or "
-            'Drug({"R_s": -0.2}); one of your own is a subclass of AbstractIntervention'
+            'Drug({"R_s": -0.2}), or a subclass of AbstractIntervention'
         )
 
 
 class Nothing(AbstractIntervention):
-    """The control."""
+    """No treatment, for the control arm."""
 
     def __call__(self, system, p):
-        """The patient as before."""
+        """Return the patient unchanged."""
         return system, p
 
 
 class Combination(AbstractIntervention):
-    """Several interventions, one after the other.
+    """Several interventions in sequence.
 
     Attributes:
-        parts: The interventions, in their order.
+        parts: Interventions in the order in which they are applied.
     """
 
     parts: tuple[AbstractIntervention, ...]
@@ -101,26 +101,26 @@ class Combination(AbstractIntervention):
             check_intervention(part, f"part {i} of a combination")
 
     def __call__(self, system, p):
-        """The patient after all of them."""
+        """Return the patient after all interventions."""
         for part in self.parts:
             system, p = part(system, p)
         return system, p
 
 
 def combine(*parts: AbstractIntervention) -> Combination:
-    """Combine interventions into one; each sees what the earlier ones made of the patient."""
+    """Combine interventions into one that applies them in order."""
     return Combination(parts)
 
 
 class DoseResponse(eqx.Module):
-    """The effect of a drug over its dose, d ↦ maximum · dⁿ/(halfⁿ + dⁿ).
+    """Effect of a drug as a function of its dose, d ↦ maximum · dⁿ/(halfⁿ + dⁿ).
 
     The Hill or E_max model of pharmacology; Goutelle et al., "The Hill equation: a review of its
     capabilities in pharmacological modelling", Fundamental & Clinical Pharmacology 22(6), 2008.
 
     Attributes:
-        maximum: Effect of a very large dose, such as 1 for a parameter that doubles.
-        half: Dose of half the effect, in the dose's unit.
+        maximum: Limit of the effect for large doses; a relative effect of 1 doubles a parameter.
+        half: Dose with half the maximal effect, in the unit of the dose.
         exponent: Steepness n.
     """
 
@@ -129,7 +129,7 @@ class DoseResponse(eqx.Module):
     exponent: Dose = 1.0
 
     def __call__(self, dose: Dose) -> Scalar:
-        """The effect of a dose."""
+        """Return the effect of a dose."""
         # A power with a real exponent differentiates through a logarithm, which is -inf at 0.
         ratio = jnp.maximum(dose / self.half, 1e-12) ** self.exponent
         return self.maximum * ratio / (1 + ratio)
@@ -147,18 +147,18 @@ class Settings(AbstractIntervention):
     values: Mapping[str, Dose]
 
     def __call__(self, system, p):
-        """The patient under these settings."""
+        """Return the patient with these settings."""
         by = {name: lambda old, new=new: new + 0 * old for name, new in self.values.items()}
         return system, change(p, **by)
 
 
 class Drug(AbstractIntervention):
-    """A drug that changes parameters by shares of what they were.
+    """A drug that changes parameters by a relative amount.
 
-        Drug({"R": -0.3})  # a bronchodilator: airways a third less tight
+        Drug({"R": -0.3})  # a bronchodilator lowers airway resistance by 30%
 
     Attributes:
-        shares: Relative change of each parameter, by name: 0.5 for half as much again.
+        shares: Relative change of each parameter, by name: 0.5 increases it by half.
     """
 
     shares: Mapping[str, Dose]
@@ -168,7 +168,7 @@ class Drug(AbstractIntervention):
             check_dose(f"Drug: {name}", share, above=-1.0)
 
     def __call__(self, system, p):
-        """The patient under the drug."""
+        """Return the patient under the drug."""
         by = {
             name: lambda old, share=share: old * (1 + share) for name, share in self.shares.items()
         }

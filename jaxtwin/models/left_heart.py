@@ -2,7 +2,7 @@
 
 Simaan, Ferreira, Chen, Antaki and Galati, "A dynamical state space representation and
 performance analysis of a feedback-controlled rotary left ventricular assist device", IEEE
-Transactions on Control Systems Technology 17(1), 2009; without the pump.
+Transactions on Control Systems Technology 17(1), 2009, without the pump.
 """
 
 from typing import ClassVar, NamedTuple
@@ -17,7 +17,7 @@ _KUANG = "Kuang 2024 (box); Simaan 2009 (default)"
 
 
 class LeftHeartParameters(AbstractParameters):
-    """The circuit's parameters, in mL, mmHg and s."""
+    """Parameters of the circuit, in mL, mmHg and s."""
 
     T_c: Scalar = parameter(
         1.0, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_KUANG
@@ -102,7 +102,7 @@ class LeftHeartParameters(AbstractParameters):
 
 
 class LeftHeartState(NamedTuple):
-    """The circuit's five states."""
+    """State of the circuit."""
 
     V: Scalar
     """Ventricular volume above the unstressed volume [mL]."""
@@ -131,7 +131,7 @@ class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, Ventricle
     parameters: ClassVar = LeftHeartParameters
 
     def outputs(self, t: Scalar, state: LeftHeartState, p: LeftHeartParameters) -> VentricleOutputs:
-        """Volumes, pressures and valve flows at time t [s]."""
+        """Return volumes, pressures and valve flows at time t [s]."""
         P_lv = double_hill(t, p.T_c, p.E_max, p.E_min) * state.V
         q_m = ideal_valve(state.P_la, P_lv, p.R_m)
         q_a = ideal_valve(P_lv, state.P_ao, p.R_a)
@@ -141,7 +141,7 @@ class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, Ventricle
     def vector_field(
         self, t: Scalar, state: LeftHeartState, p: LeftHeartParameters
     ) -> LeftHeartState:
-        """The circuit's equations; see the class."""
+        """Evaluate the circuit's equations; see the class."""
         out = self.outputs(t, state, p)
         return LeftHeartState(
             V=out.q_m - out.q_a,
@@ -156,24 +156,24 @@ class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, Ventricle
         return rates._replace(V=rates.V - flow, P_ao=rates.P_ao + flow / p.C_a)
 
     def initial_state(self, p: LeftHeartParameters) -> LeftHeartState:
-        """End diastole with the ventricle filled to V_0: (V_0, V_0·E_min, P_0, P_0, 0)."""
+        """Return end diastole with the ventricle filled to V_0: (V_0, V_0·E_min, P_0, P_0, 0)."""
         zero = 0.0 * p.V_0
         return LeftHeartState(p.V_0, p.V_0 * p.E_min, p.P_0 + zero, p.P_0 + zero, zero)
 
     def period(self, p: LeftHeartParameters) -> Scalar:
-        """The heart period T_c [s]."""
+        """Return the heart period T_c [s]."""
         return p.T_c
 
     def conserved(self, state: LeftHeartState, p: LeftHeartParameters) -> tuple[Scalar, ...]:
-        """The stressed volume V_s = V + C_r P_la + C_s P_a + C_a P_ao [mL]: the loop is closed."""
+        """Return the stressed volume V_s = V + C_r P_la + C_s P_a + C_a P_ao [mL]."""
         return (state.V + p.C_r * state.P_la + p.C_s * state.P_a + p.C_a * state.P_ao,)
 
     def scaling(self, p: LeftHeartParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
-        """The circuit's similarity law.
+        """Return the offset and scale of every output.
 
-        The equations are homogeneous of degree one in the state (valves included), and the
-        periodic state depends on the initial one through V_s alone. So (V_lv − V_d)/V_s,
-        C P/V_s and T_c q/V_s depend on neither V_0 nor V_d nor P_0.
+        The equations, valves included, are homogeneous of degree one in the state, and the
+        periodic orbit depends on the initial state only through V_s. So (V_lv − V_d)/V_s, C P/V_s
+        and T_c q/V_s do not depend on V_0, V_d or P_0.
         """
         (V_s,) = self.conserved(self.initial_state(p), p)
         P = V_s / (p.C_r + p.C_s + p.C_a)
@@ -185,14 +185,14 @@ class LeftHeart(AbstractVentricle[LeftHeartState, LeftHeartParameters, Ventricle
 
 
 SEVEN = Box.of(LeftHeartParameters, ("T_c", "V_0", "E_max", "E_min", "R_m", "R_a", "V_d"))
-"""The seven-parameter twin of Kuang et al. 2024."""
+"""Box of the seven-parameter twin of Kuang et al. 2024."""
 
 THREE = Box.of(
     LeftHeartParameters,
     ("T_c", "V_0", "E_max"),
     {"T_c": (0.5, 2.0), "V_0": (15.0, 400.0), "E_max": (0.3, 30.0)},
 )
-"""The three-parameter twin of Kuang et al. 2024, in its own wider box."""
+"""Box of the three-parameter twin of Kuang et al. 2024, with its own wider bounds."""
 
 EIGHT = Box.of(
     LeftHeartParameters,
@@ -200,4 +200,4 @@ EIGHT = Box.of(
     dict(zip(SEVEN.names, zip(SEVEN.low, SEVEN.high, strict=True), strict=True))
     | {"R_s": (0.5, 2.5)},
 )
-"""The seven-parameter box with systemic resistance, which hypertension changes."""
+"""`SEVEN` with systemic resistance as an eighth parameter, for hypertension."""

@@ -1,7 +1,7 @@
-"""The lung as one compartment behind one airway, and what breathes for it.
+"""The lung as one compartment behind one airway, driven by a ventilator, by its muscles or by both.
 
 The equation of motion of the respiratory system: Bates, "Lung Mechanics: An Inverse Modeling
-Approach", Cambridge University Press, 2009. Units are the field's own: L, cmH₂O and s.
+Approach", Cambridge University Press, 2009. Units are those of the field: L, cmH₂O and s.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ _SETTING = "usual settings of a ventilator"
 
 
 class AbstractBreathParameters(AbstractParameters):
-    """What drives a breath: four settings of the ventilator, and the patient's own effort.
+    """Parameters that drive a breath: four ventilator settings and the patient's effort.
 
-    With P_i = 0 the patient breathes alone, with P_mus = 0 the ventilator does; with both it
-    supports an effort that begins and ends with its own inspiration.
+    With P_i = 0 the patient breathes unassisted, with P_mus = 0 the ventilator does all the work.
+    With both, the ventilator supports an effort that begins and ends with its inspiration.
     """
 
     T: Scalar = parameter(
@@ -58,28 +58,28 @@ class AbstractBreathParameters(AbstractParameters):
 
 
 def airway_pressure(t: Scalar, p: AbstractBreathParameters) -> Scalar:
-    """The ventilator's pressure at the mouth [cmH₂O]: PEEP + P_i for T_i, then PEEP.
+    """Return the ventilator's pressure at the mouth [cmH₂O]: PEEP + P_i for T_i, then PEEP.
 
     Args:
-        t: Time [s]; t = 0 is the beginning of inspiration.
-        p: The breath.
+        t: Time [s]; t = 0 is the start of inspiration.
+        p: Parameters of the breath.
     """
     return p.PEEP + jnp.where(phase_of(t, p.T) < p.T_i, p.P_i, 0.0)
 
 
 def muscle_pressure(t: Scalar, p: AbstractBreathParameters) -> Scalar:
-    """The pressure of the inspiratory muscles [cmH₂O], positive where they draw in air.
+    """Return the pressure of the inspiratory muscles [cmH₂O], positive when they draw in air.
 
-    A parabola from 0 to P_mus in inspiration and an exponential back to 0 in expiration. With
-    T_e = T − T_i and s = (t − T_i)/T_e:
+    It rises along a parabola from 0 to P_mus in inspiration and falls back to 0 exponentially in
+    expiration. With T_e = T − T_i and s = (t − T_i)/T_e:
 
         P_mus t (T − t)/(T_i T_e)    then    P_mus (exp(−5 s) − exp(−5))/(1 − exp(−5))
 
     After Albanese, Cheng, Ursino and Chbat, American Journal of Physiology - Heart 310, 2016.
 
     Args:
-        t: Time [s]; t = 0 is the beginning of inspiration.
-        p: The breath.
+        t: Time [s]; t = 0 is the start of inspiration.
+        p: Parameters of the breath.
     """
     phase, T_e = phase_of(t, p.T), p.T - p.T_i
     rising = phase * (p.T - phase) / (p.T_i * T_e)
@@ -95,29 +95,29 @@ BREATH: dict[str, Reading] = {
         "L/min", lambda breath: (breath.maximum.V - breath.minimum.V) * 60 / breath.duration
     ),
 }
-"""Readings of every lung's breath: tidal volume, peak inspiratory flow, minute ventilation."""
+"""Readings of every lung: tidal volume, peak inspiratory flow and minute ventilation."""
 
 _Breath = TypeVar("_Breath", bound=AbstractBreathParameters)
 
 
 class AbstractLung(AbstractPeriodicSystem[State, _Breath, Outputs]):
-    """A lung that breathes once a period; its outputs have at least V [L] and q [L/s]."""
+    """A lung that breathes once per period. Its outputs include V [L] and q [L/s]."""
 
     def period(self, p: _Breath) -> Scalar:
-        """The duration of a breath T [s]."""
+        """Return the duration T of a breath [s]."""
         return p.T
 
     def discontinuities(self, p: _Breath) -> tuple[Scalar, ...]:
-        """The end of inspiration."""
+        """Return the end of inspiration [s]."""
         return (p.T_i,)
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """A tidal volume that keeps a patient alive, and that nobody would turn down at once."""
+        """Return the range of plausible tidal volumes."""
         return {"V_T": (0.1, 1.2)}
 
 
 class LungParameters(AbstractBreathParameters):
-    """The breath, then two properties of the patient."""
+    """Parameters of the breath, then resistance and compliance of the patient."""
 
     R: Scalar = parameter(
         10.0,
@@ -138,14 +138,14 @@ class LungParameters(AbstractBreathParameters):
 
 
 class LungState(NamedTuple):
-    """The one state."""
+    """State of the lung."""
 
     V: Scalar
     """Volume above that of the lung at rest [L]."""
 
 
 class LungOutputs(NamedTuple):
-    """What can be observed at the mouth, and the pressure that cannot."""
+    """Outputs of the lung: what can be measured at the mouth, and the alveolar pressure."""
 
     V: Annotated[Scalar, "L", "volume above that of the lung at rest"]
     q: Annotated[Scalar, "L/s", "flow into the lung"]
@@ -154,7 +154,7 @@ class LungOutputs(NamedTuple):
 
 
 class Lung(AbstractLung[LungState, LungParameters, LungOutputs]):
-    """One compartment, breathed for by a ventilator, by its muscles, or by both.
+    """One compartment, driven by a ventilator, by its muscles or by both.
 
     With P_aw of `airway_pressure` and P_mus of `muscle_pressure`:
 
@@ -164,26 +164,26 @@ class Lung(AbstractLung[LungState, LungParameters, LungOutputs]):
     parameters: ClassVar = LungParameters
 
     def outputs(self, t: Scalar, state: LungState, p: LungParameters) -> LungOutputs:
-        """Volume, flow and pressures at time t [s]; t = 0 is the beginning of inspiration."""
+        """Return volume, flow and pressures at time t [s]; t = 0 is the start of inspiration."""
         P_aw = airway_pressure(t, p)
         P_alv = state.V / p.C - muscle_pressure(t, p)
         return LungOutputs(state.V, (P_aw - P_alv) / p.R, P_aw, P_alv)
 
     def vector_field(self, t: Scalar, state: LungState, p: LungParameters) -> LungState:
-        """The equation of motion; see the class."""
+        """Evaluate the equation of motion; see the class."""
         return LungState(self.outputs(t, state, p).q)
 
     def initial_state(self, p: LungParameters) -> LungState:
-        """The lung at rest under PEEP."""
+        """Return the lung at rest under PEEP."""
         return LungState(p.C * p.PEEP)
 
     def readings(self) -> Mapping[str, Reading]:
-        """`BREATH`, and the mean pressure in the alveoli."""
+        """Return `BREATH` and the mean alveolar pressure."""
         mean = Reading("cmH2O", lambda breath: breath.waveforms.P_alv.mean(-1))
         return {**BREATH, "P_alv_mean": mean}
 
     def scaling(self, p: LungParameters) -> tuple[LungOutputs, LungOutputs]:
-        """Above PEEP everything goes with P_i and P_mus: the equation is linear."""
+        """Return offset and scale: above PEEP, all outputs are linear in P_i and P_mus."""
         P = p.P_i + p.P_mus
         zero = 0.0 * P
         offset = LungOutputs(p.C * p.PEEP, zero, p.PEEP + zero, p.PEEP + zero)
@@ -191,4 +191,4 @@ class Lung(AbstractLung[LungState, LungParameters, LungOutputs]):
 
 
 AIRWAY = Box.of(LungParameters, ("R", "C"))
-"""What a patient's twin is asked for; the ventilator's settings are known."""
+"""Box for a patient's twin; the ventilator's settings are known."""

@@ -1,4 +1,4 @@
-"""A rotary blood pump from the left ventricle to the aorta (LVAD), around any ventricle's circuit.
+"""A rotary blood pump (LVAD) from the left ventricle to the aorta of any circuit with a ventricle.
 
 Simaan, Ferreira, Chen, Antaki and Galati, "A dynamical state space representation and
 performance analysis of a feedback-controlled rotary left ventricular assist device", IEEE
@@ -20,11 +20,11 @@ from jaxtwin.physics.solution import Event, Reading, Recording
 _SIMAAN = "Simaan 2009"
 
 Speed = Scalar | float | Callable[[Scalar], Scalar]
-"""Of a pump [rpm]: a number, or a function of the phase of the beat in [0, 1)."""
+"""Pump speed [rpm]: a number, or a function of the phase of the beat in [0, 1)."""
 
 
 class PumpParameters(AbstractParameters):
-    """The pump and its cannulae, in mL, mmHg and s."""
+    """Parameters of the pump and its cannulae, in mL, mmHg and s."""
 
     R_p: Scalar = parameter(
         0.4314,
@@ -64,24 +64,24 @@ class PumpParameters(AbstractParameters):
 
 
 class PumpedState(NamedTuple):
-    """The circuit's state and the pump's."""
+    """State of the circuit and the pump."""
 
     heart: Any
-    """The circuit's own states."""
+    """State of the circuit."""
     Q_p: Scalar
     """Flow through the pump, from the ventricle to the aorta [mL/s]."""
 
 
 class PumpedOutputs(NamedTuple):
-    """What can be observed of the circuit and the pump; `outputs.P_lv` is `outputs.heart.P_lv`."""
+    """Outputs of the circuit and the pump; `outputs.P_lv` is `outputs.heart.P_lv`."""
 
     heart: Any
-    """The circuit's own outputs."""
+    """Outputs of the circuit."""
     Q_p: Annotated[Scalar, "mL/s", "flow through the pump"]
     R_k: Annotated[Scalar, "mmHg·s/mL", "resistance of the sucked-in wall; 0 without suction"]
 
     def __getattr__(self, name: str) -> Any:
-        """The circuit's outputs by their own names."""
+        """Return an output of the circuit by name."""
         return getattr(self.heart, name)
 
 
@@ -105,47 +105,47 @@ PUMP_READINGS: dict[str, Reading] = {
         absent=0.0,
     ),
 }
-"""Readings of a pump, beside those of its ventricle; all are 0 without a pump."""
+"""Readings of a pump, in addition to those of the ventricle; all are 0 without a pump."""
 
 
 class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
-    """A circuit with a pump at some speed.
+    """A circuit with a pump that runs at a given speed.
 
     With r(u) = max(u, 0) and R_k = α r(P_s − P_lv),
 
         L* dQ_p/dt = P_lv − P_ao − (R* + R_k) Q_p + β_2 ω²
-        dV/dt gets − Q_p, dP_ao/dt gets + Q_p/C_a.
+        dV/dt decreases by Q_p, dP_ao/dt increases by Q_p/C_a.
 
-    Blood flows back through a pump that is too slow. The circuit's parameters are the patient's;
-    the pump belongs to the system.
+    Blood flows back through a pump that is too slow. The parameters of the system are those of the
+    patient's circuit; the pump and its speed are attributes of the system.
 
     Attributes:
         heart: The circuit.
-        speed: Of the pump, ω [rpm].
-        pump: Its constants.
+        speed: Pump speed ω [rpm].
+        pump: Parameters of the pump.
     """
 
     heart: AbstractVentricle
     speed: Speed
     pump: PumpParameters = PumpParameters()
 
-    # The volume of a pumped ventricle turns sharply where the mitral valve opens, and is read off
-    # the steps: with 480 within 0.1 mL, with 240 within 0.14.
+    # The volume of a pumped ventricle turns sharply when the mitral valve opens, and its extremes
+    # are read at the steps: they are within 0.1 mL with 480 steps, 0.14 mL with 240.
     steps = 480
 
     @property
     def parameters(self) -> type[AbstractParameters]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The circuit's, whichever it is."""
+        """Return the parameter class of the circuit."""
         return self.heart.parameters
 
     def outputs(self, t: Scalar, state: PumpedState, p: Any) -> PumpedOutputs:
-        """The circuit's outputs, the pump's flow and the suction at time t [s]."""
+        """Return the circuit's outputs, the pump flow and the suction at time t [s]."""
         heart = self.heart.outputs(t, state.heart, p)
         R_k = self.pump.alpha * jnp.maximum(self.pump.P_s - heart.P_lv, 0)
         return PumpedOutputs(heart, state.Q_p, R_k)
 
     def vector_field(self, t: Scalar, state: PumpedState, p: Any) -> PumpedState:
-        """The circuit's and the pump's equations; see the class."""
+        """Evaluate the equations of circuit and pump; see the class."""
         out = self.outputs(t, state, p)
         rates = self.heart.vector_field(t, state.heart, p)
         head = out.P_lv - out.P_ao + self.pump.beta_2 * self.speed_at(t, p) ** 2
@@ -156,46 +156,46 @@ class LVAD(AbstractPeriodicSystem[PumpedState, Any, PumpedOutputs]):
         )
 
     def speed_at(self, t: Scalar, p: Any) -> Scalar:
-        """The pump's speed at time t [rpm]."""
+        """Return the pump speed at time t [rpm]."""
         if callable(self.speed):
             beats = t / self.heart.period(p)
             return cast(Callable[[Scalar], Scalar], self.speed)(beats - jnp.floor(beats))
         return cast(Scalar, self.speed)
 
     def initial_state(self, p: Any) -> PumpedState:
-        """The circuit's own, and a pump at rest."""
+        """Return the circuit's initial state, with the pump at rest."""
         return PumpedState(self.heart.initial_state(p), 0.0 * self.heart.period(p))
 
     def discontinuities(self, p: Any) -> tuple[Scalar, ...]:
-        """The circuit's own; a speed is taken to be smooth within the beat."""
+        """Return the circuit's discontinuities; the speed is assumed smooth within the beat."""
         return self.heart.discontinuities(p)
 
     def period(self, p: Any) -> Scalar:
-        """The heart period [s]."""
+        """Return the heart period [s]."""
         return self.heart.period(p)
 
     def conserved(self, state: PumpedState, p: Any) -> tuple[Scalar, ...]:
-        """The circuit's own: the pump only moves blood."""
+        """Return the circuit's conserved quantities, which the pump does not change."""
         return self.heart.conserved(state.heart, p)
 
     def readings(self) -> Mapping[str, Reading]:
-        """The circuit's own, with EF and stroke work of the ventricle alone, and the pump's."""
+        """Return the readings of circuit and pump; EF and stroke work are the ventricle's."""
         return {**self.heart.readings(), **PUMP_READINGS}
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """The circuit's own."""
+        """Return the circuit's limits."""
         return self.heart.limits()
 
     def safety(self) -> Mapping[str, Event]:
-        """The circuit's own events, and any suction."""
+        """Return the circuit's safety events, and suction."""
         return {**self.heart.safety(), "suction": Event("suction", 0.0, 0.0)}
 
     def feasible(self, recording: Recording[Any]) -> Bool[Array | np.ndarray, "*patient"]:
-        """Whether the circuit can be so; see `AbstractVentricle`."""
+        """Return whether the circuit's beat is feasible; see `AbstractVentricle`."""
         return self.heart.feasible(recording)
 
     def scaling(self, p: Any) -> tuple[PumpedOutputs, PumpedOutputs]:
-        """The circuit's own, with the aortic valve's scale of flow for the pump."""
+        """Return the circuit's offset and scale; pump flow is scaled like aortic-valve flow."""
         offset, scale = self.heart.scaling(p)
         zero = 0.0 * scale.q_a
         return (

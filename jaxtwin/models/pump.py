@@ -1,4 +1,4 @@
-"""Treatment with a pump: at a given speed, below suction, or as a controller would choose it."""
+"""Treatment with a pump at a given speed, below suction, or at a speed chosen by a controller."""
 
 import abc
 from typing import Any, NamedTuple
@@ -17,24 +17,24 @@ from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.sdirk import SDIRK2
 
 SPEEDS = (6_000.0, 18_000.0)
-"""Where speeds are sought [rpm]."""
+"""Range of pump speeds searched [rpm]."""
 
 
 class AbstractSpeedLaw(eqx.Module):
-    """How the speed of a patient's pump is chosen."""
+    """Rule that chooses the pump speed for each patient."""
 
     @abc.abstractmethod
     def choose(self, heart: AbstractVentricle, p: Any, pump: PumpParameters) -> Scalar:
-        """The speed for one patient [rpm]; NaN where the law finds none."""
+        """Return the speed for one patient [rpm], or NaN if the law finds none."""
 
 
 class Pump(AbstractIntervention):
     """A left-ventricular assist device.
 
     Attributes:
-        speed: A number or a function of the phase of the beat [rpm], or a law that chooses the
-            number for each patient.
-        pump: The device.
+        speed: Pump speed [rpm] as a number or a function of the phase of the beat, or a law that
+            chooses a number for each patient.
+        pump: Parameters of the pump.
     """
 
     speed: Speed | AbstractSpeedLaw
@@ -49,7 +49,7 @@ class Pump(AbstractIntervention):
         check_dose("Pump: speed", self.speed, above=0.0)
 
     def __call__(self, system, p):
-        """The patient with a pump."""
+        """Return the patient with a pump."""
         if not isinstance(system, AbstractVentricle):
             raise ValueError(
                 f"a pump needs a ventricle and an aorta: expected an AbstractVentricle, got "
@@ -62,12 +62,12 @@ class Pump(AbstractIntervention):
 
 
 class Suction(NamedTuple):
-    """The speed at which a pump begins to suck on the ventricle's wall.
+    """Speed at which a pump starts to suck in the ventricular wall.
 
     Attributes:
-        speed: Where the least pump flow of the beat stops rising with speed [rpm]; NaN where it
-            rises all the way, or a simulation failed.
-        found: Whether it was found.
+        speed: Speed at which the smallest pump flow of the beat stops rising with speed [rpm]; NaN
+            if it rises over the whole range or a simulation failed.
+        found: Whether such a speed was found.
     """
 
     speed: Float[Array, ""]
@@ -83,22 +83,25 @@ def suction_speed(
     spacing: float = 500.0,
     tolerance: float = 50.0,
 ) -> Suction:
-    """Where the least pump flow of a beat stops rising with speed; made for `jax.vmap`.
+    """Find the speed at which the smallest pump flow of a beat stops rising with speed.
 
-    It rises until the wall is sucked in, and then falls: beats at equidistant speeds bracket the
-    first maximum, and golden sections close in on it. A short suction at the end of ejection may
-    come earlier: the endpoint `suction` of a trial says how much of the beat is sucked.
+    The smallest flow rises until the wall is sucked in, and then falls. Beats at equidistant speeds
+    bracket the first maximum and a golden-section search refines it. Brief suction at the end of
+    ejection may occur at lower speeds: the endpoint `suction` of a trial gives the share of the
+    beat with suction. Use `jax.vmap` for several patients.
 
     Args:
         heart: The circuit without a pump.
-        p: Its parameters.
-        pump: The device.
-        speeds: Where to look [rpm].
-        spacing: Of the first look [rpm]; suction that comes and goes within less is overlooked.
-        tolerance: On the speed [rpm].
+        p: Parameters of the circuit.
+        pump: Parameters of the pump.
+        speeds: Range of speeds to search [rpm].
+        spacing: Spacing of the first, coarse search [rpm]; suction confined to a narrower range of
+            speeds is missed.
+        tolerance: Tolerance on the speed [rpm].
 
     Raises:
-        ValueError: If there is nothing to look at.
+        ValueError: If the tolerance is not positive, exceeds the spacing, or fewer than two
+            spacings fit between the speeds.
     """
     low, high = speeds
     if not (0 < tolerance <= spacing <= (high - low) / 2):
@@ -116,7 +119,7 @@ def suction_speed(
     grid = jnp.arange(low, high + spacing / 2, spacing, dtype)
     flows = jax.lax.map(flow_min, grid)
     fell = flows[1:] < flows[:-1]
-    # Where it falls between k and k + 1, the maximum is between k − 1 and k + 1.
+    # If the flow falls between k and k + 1, the maximum is between k − 1 and k + 1.
     first = jnp.argmax(fell)
     a, b = grid[jnp.maximum(first - 1, 0)], grid[first + 1]
     golden = (5**0.5 - 1) / 2
@@ -141,32 +144,32 @@ def suction_speed(
 
 
 class BelowSuction(AbstractSpeedLaw):
-    """So much slower than the speed at which suction begins.
+    """Speed a fixed margin below the onset of suction.
 
     Attributes:
-        margin: Share of that speed.
+        margin: Margin as a share of the speed at which suction starts.
     """
 
     margin: Scalar | float = 0.1
 
     def choose(self, heart: AbstractVentricle, p: Any, pump: PumpParameters) -> Scalar:
-        """See `suction_speed`; NaN where the least flow rises all the way."""
+        """Return the speed [rpm], or NaN if `suction_speed` finds no suction."""
         return (1 - self.margin) * suction_speed(heart, p, pump).speed
 
 
 class FlatteningFlow(AbstractSpeedLaw):
-    """Raise the speed beat by beat until the envelope of the least pump flow flattens.
+    """Controller that raises the speed until the envelope of the smallest pump flow flattens.
 
-    As the controllers of Simaan et al. 2009 and of Kuang et al. 2024, which follow a patient in
-    time; the heart is never at rest while the speed rises, so it stops elsewhere than
-    the first maximum of the settled beat, which is `suction_speed`.
+    It works like the controllers of Simaan et al. 2009 and Kuang et al. 2024, which follow a
+    patient in time. The circulation does not settle while the speed rises, so the controller stops
+    at a different speed than `suction_speed`, which compares settled beats.
 
     Attributes:
         start: Speed of the first beat [rpm].
-        rise: From one beat to the next [rpm].
-        window: The envelope has flattened where the least flow is no larger than so many beats
-            before.
-        most: Speed at which it gives up [rpm].
+        rise: Increase of the speed from one beat to the next [rpm].
+        window: Number of beats over which the envelope is compared: it has flattened when the
+            smallest flow is no larger than this many beats earlier.
+        most: Highest speed tried [rpm].
     """
 
     start: float = eqx.field(static=True, default=SPEEDS[0])
@@ -175,7 +178,7 @@ class FlatteningFlow(AbstractSpeedLaw):
     most: float = eqx.field(static=True, default=SPEEDS[1])
 
     def choose(self, heart: AbstractVentricle, p: Any, pump: PumpParameters) -> Scalar:
-        """The speed at which the envelope flattened; NaN where it never did."""
+        """Return the speed at which the envelope flattened [rpm], or NaN if it never did."""
 
         def beat(carry, speed):
             state, last, stopped_at = carry
@@ -188,7 +191,7 @@ class FlatteningFlow(AbstractSpeedLaw):
 
         dtype = jnp.result_type(*jax.tree.leaves(p), jnp.float32)
         speeds = jnp.arange(self.start, self.most, self.rise, dtype)
-        # The envelope is of interest once the heart has settled with the pump.
+        # Start from the settled beat with the pump, so that the initial transient is left out.
         first = periodic_orbit(LVAD(heart, speeds[0], pump), p, throw=False)
         state = jax.tree.map(lambda leaf: leaf[-1], first.states)
         last = jnp.full(self.window, -jnp.inf, dtype)

@@ -1,9 +1,9 @@
-"""A ventricle between a constant filling pressure and a windkessel of three elements.
+"""A ventricle between a constant filling pressure and a three-element windkessel.
 
 Stergiopulos, Meister and Westerhof, "Determinants of stroke volume and systolic and diastolic
 aortic pressure", American Journal of Physiology 270 (Heart and Circulatory Physiology 39), 1996.
-The loop is open, with two states. The circuit is theirs as later authors quote it, who also
-gave the human values below; neither was compared with the paper's own table.
+The loop is open and has two states. The circuit follows later authors who quote the paper and give
+the human values below; neither was checked against the paper's table.
 """
 
 from typing import ClassVar, NamedTuple
@@ -14,11 +14,11 @@ from jaxtwin.models.ventricle import AbstractVentricle, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 
 _QUOTED = "after Stergiopulos 1996, as quoted by others; bounds wide around it"
-_OURS = "not in Stergiopulos 1996, whose valve is its 0; bounds for a stenosis"
+_OURS = "not in Stergiopulos 1996, which has no such resistance; bounds include stenosis"
 
 
 class StergiopulosParameters(AbstractParameters):
-    """The circuit's parameters, in mL, mmHg and s; named as the left heart's."""
+    """Parameters of the circuit, in mL, mmHg and s, with the names used by `LeftHeart`."""
 
     T_c: Scalar = parameter(
         0.8, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_QUOTED
@@ -106,7 +106,7 @@ class StergiopulosParameters(AbstractParameters):
 
 
 class StergiopulosState(NamedTuple):
-    """The circuit's two states."""
+    """State of the circuit."""
 
     V: Scalar
     """Ventricular volume above the unstressed volume [mL]."""
@@ -132,9 +132,9 @@ class Stergiopulos(AbstractVentricle[StergiopulosState, StergiopulosParameters, 
     def outputs(
         self, t: Scalar, state: StergiopulosState, p: StergiopulosParameters
     ) -> VentricleOutputs:
-        """Volumes, pressures and valve flows at time t [s]."""
+        """Return volumes, pressures and valve flows at time t [s]."""
         t_n = phase_of(t, p.T_c) / (p.t_p * p.T_c)
-        # Of time over that of the peak: 0.303 T_c and 0.508 T_c at the default t_p.
+        # In units of the time of the peak: 0.303 T_c and 0.508 T_c at the default t_p.
         activation = hill_activation(t_n, 0.708, 1.32, 1.187, 21.9)
         P_lv = ((p.E_max - p.E_min) * activation + p.E_min) * state.V
         q_m = ideal_valve(p.P_v, P_lv, p.R_m)
@@ -152,7 +152,7 @@ class Stergiopulos(AbstractVentricle[StergiopulosState, StergiopulosParameters, 
     def vector_field(
         self, t: Scalar, state: StergiopulosState, p: StergiopulosParameters
     ) -> StergiopulosState:
-        """The circuit's equations; see the class."""
+        """Evaluate the circuit's equations; see the class."""
         out = self.outputs(t, state, p)
         return StergiopulosState(out.q_m - out.q_a, (out.q_a - out.q_s) / p.C_s)
 
@@ -161,26 +161,27 @@ class Stergiopulos(AbstractVentricle[StergiopulosState, StergiopulosParameters, 
     ) -> StergiopulosState:
         """See `AbstractVentricle`.
 
-        The flow enters the compliance, behind R_c. At the root it would add R_c times itself to
-        P_ao, which is no state here, and would hold the valve shut by as much: of 5 L/min 4 mmHg.
+        The flow enters the compliance, downstream of R_c. At the aortic root it would raise P_ao,
+        which is not a state here, by R_c times the flow and keep the valve shut longer: 4 mmHg for
+        5 L/min.
         """
         return rates._replace(V=rates.V - flow, P=rates.P + flow / p.C_s)
 
     def initial_state(self, p: StergiopulosParameters) -> StergiopulosState:
-        """A full ventricle, V = P_v/E_min, and the pressure at which half of it leaves a beat."""
+        """Return a full ventricle, V = P_v/E_min, at the pressure that ejects half per beat."""
         V = p.P_v / p.E_min
         return StergiopulosState(V, 0.5 * p.R_s * V / p.T_c)
 
     def period(self, p: StergiopulosParameters) -> Scalar:
-        """The heart period T_c [s]."""
+        """Return the heart period T_c [s]."""
         return p.T_c
 
     def scaling(self, p: StergiopulosParameters) -> tuple[VentricleOutputs, VentricleOutputs]:
-        """The circuit's similarity law.
+        """Return the offset and scale of every output.
 
-        The equations are homogeneous of degree one in state and P_v together. So (V_lv − V_d),
-        pressures and flows, over P_v, depend on neither P_v nor V_d. They are given in units of
-        the full ventricle V = P_v/E_min, of V/T_c, and of R_s V/T_c.
+        The equations are homogeneous of degree one in the state and P_v together. So V_lv − V_d,
+        pressures and flows, divided by P_v, do not depend on P_v or V_d. The scales are the full
+        ventricle V = P_v/E_min for volumes, V/T_c for flows and R_s V/T_c for pressures.
         """
         V = p.P_v / p.E_min
         q = V / p.T_c
@@ -194,4 +195,4 @@ COUPLING = Box.of(
     StergiopulosParameters,
     ("T_c", "t_p", "P_v", "E_max", "E_min", "V_d", "R_m", "R_c", "R_s", "C_s"),
 )
-"""Ventricle, filling and arteries: all but a stenosis of the aortic valve."""
+"""Box of ventricle, filling and arteries, without aortic stenosis."""

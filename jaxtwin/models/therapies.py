@@ -1,4 +1,4 @@
-"""Treatments of a heart that change its circuit's parameters: drugs, fluid, pacing, valves."""
+"""Treatments that change the parameters of a heart's circuit: drugs, fluid, pacing, valves."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ class Inotrope(AbstractIntervention):
     """A drug that changes contractility.
 
     Attributes:
-        effect: Relative change of the peak elastance E_max: 0.5 for half as much again.
+        effect: Relative change of the peak elastance E_max: 0.5 increases it by half.
     """
 
     effect: Dose
@@ -20,7 +20,7 @@ class Inotrope(AbstractIntervention):
         check_dose("Inotrope: effect", self.effect, above=-1.0)
 
     def __call__(self, system, p):
-        """The patient with another E_max."""
+        """Return the patient with a changed E_max."""
         return system, change(p, E_max=lambda E_max: E_max * (1 + self.effect))
 
 
@@ -28,7 +28,7 @@ class Vasodilator(AbstractIntervention):
     """A drug that changes systemic resistance; a vasopressor has a positive effect.
 
     Attributes:
-        effect: Relative change of R_s: -0.3 for a third less.
+        effect: Relative change of R_s: -0.3 lowers it by 30%.
     """
 
     effect: Dose
@@ -37,23 +37,25 @@ class Vasodilator(AbstractIntervention):
         check_dose("Vasodilator: effect", self.effect, above=-1.0)
 
     def __call__(self, system, p):
-        """The patient with another R_s."""
+        """Return the patient with a changed R_s."""
         return system, change(p, R_s=lambda R_s: R_s * (1 + self.effect))
 
 
 class Fluid(AbstractIntervention):
-    """Blood or fluid given, or taken where it is negative, all of which adds to stressed volume.
+    """Blood or fluid given, all of which adds to the stressed volume.
 
     Attributes:
-        volume: How much [mL].
+        volume: Volume given [mL]; negative for volume withdrawn.
     """
 
     volume: Dose
 
     def __call__(self, system, p):
-        """The patient with another V_0: what the circuit is filled with is linear in it."""
+        """Return the patient with a changed V_0, in which the stressed volume is linear."""
         if not isinstance(system, AbstractPeriodicSystem):
-            raise ValueError(f"{type(system).__name__} conserves no volume that fluid could add to")
+            raise ValueError(
+                f"{type(system).__name__} has no conserved volume that Fluid could change"
+            )
 
         def stressed(V_0):
             filled = change(p, V_0=lambda _: V_0)
@@ -70,7 +72,7 @@ class RateControl(AbstractIntervention):
     """Pacing, or a drug that sets the heart rate.
 
     Attributes:
-        rate: Beats a minute.
+        rate: Heart rate [beats per minute].
     """
 
     rate: Dose
@@ -79,7 +81,7 @@ class RateControl(AbstractIntervention):
         check_dose("RateControl: rate", self.rate, above=0.0)
 
     def __call__(self, system, p):
-        """The patient with another heart period."""
+        """Return the patient with a changed heart period."""
         return system, change(p, T_c=lambda T_c: 60 / self.rate + 0 * T_c)
 
 
@@ -87,25 +89,25 @@ class MitralRepair(AbstractIntervention):
     """Relief of a mitral stenosis.
 
     Attributes:
-        resistance: Of the valve afterwards, if it was higher [mmHg·s/mL].
+        resistance: Upper limit of the valve's resistance after the repair [mmHg·s/mL].
     """
 
     resistance: Dose = 0.005
 
     def __call__(self, system, p):
-        """The patient with a mitral valve no tighter than that."""
+        """Return the patient with a mitral-valve resistance of at most `resistance`."""
         return system, change(p, R_m=lambda R_m: jnp.minimum(R_m, self.resistance))
 
 
 class AorticRepair(AbstractIntervention):
-    """Relief of an aortic stenosis, by repair or a new valve.
+    """Relief of an aortic stenosis, by repair or valve replacement.
 
     Attributes:
-        resistance: Of the valve afterwards, if it was higher [mmHg·s/mL].
+        resistance: Upper limit of the valve's resistance after the repair [mmHg·s/mL].
     """
 
     resistance: Dose = 0.001
 
     def __call__(self, system, p):
-        """The patient with an aortic valve no tighter than that."""
+        """Return the patient with an aortic-valve resistance of at most `resistance`."""
         return system, change(p, R_a=lambda R_a: jnp.minimum(R_a, self.resistance))

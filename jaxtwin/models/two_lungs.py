@@ -1,9 +1,9 @@
-"""The lung as two compartments behind a common airway, which fill and empty at their own pace.
+"""The lung as two compartments with different time constants behind a common airway.
 
 Otis, McKerrow, Bartlett, Mead, McIlroy, Selverstone and Radford, "Mechanical factors in
 distribution of pulmonary ventilation", Journal of Applied Physiology 8, 1956; Bates, "Lung
-Mechanics: An Inverse Modeling Approach", Cambridge University Press, 2009. Units are the field's
-own: L, cmH₂O and s.
+Mechanics: An Inverse Modeling Approach", Cambridge University Press, 2009. Units are those of the
+field: L, cmH₂O and s.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _SLOW = "a ventilated adult's obstructed half; the bounds begin where compartmen
 
 
 class TwoLungsParameters(AbstractBreathParameters):
-    """The breath, then the airways and compartments: 1 has the wider airway, 2 the narrower."""
+    """Parameters of the breath, then of airways and compartments; 1 has the wider airway."""
 
     R_c: Scalar = parameter(
         5.0,
@@ -69,7 +69,7 @@ class TwoLungsParameters(AbstractBreathParameters):
 
 
 class TwoLungsState(NamedTuple):
-    """The two states."""
+    """State of the lung."""
 
     V_1: Scalar
     """Volume of compartment 1 above that at rest [L]."""
@@ -78,7 +78,7 @@ class TwoLungsState(NamedTuple):
 
 
 class TwoLungsOutputs(NamedTuple):
-    """What can be observed at the mouth, and what happens behind it."""
+    """Outputs of the lung: at the mouth, and in each compartment."""
 
     V: Annotated[Scalar, "L", "volume of both compartments above that at rest"]
     q: Annotated[Scalar, "L/s", "flow into the lung, at the mouth"]
@@ -92,7 +92,7 @@ class TwoLungsOutputs(NamedTuple):
 
 
 def _swings(breath: Recording) -> tuple[Any, Any, Any]:
-    """How much the volumes V, V_1 and V_2 change in a breath."""
+    """Return the ranges of V, V_1 and V_2 in a breath [L]."""
     high, low = breath.maximum, breath.minimum
     return high.V - low.V, high.V_1 - low.V_1, high.V_2 - low.V_2
 
@@ -108,23 +108,24 @@ def _pendelluft(breath: Recording) -> Any:
 
 
 class TwoLungs(AbstractLung[TwoLungsState, TwoLungsParameters, TwoLungsOutputs]):
-    """Two compartments, breathed for by a ventilator, by their muscles, or by both.
+    """Two compartments, driven by a ventilator, by their muscles or by both.
 
     With P_aw of `airway_pressure` and P_mus of `muscle_pressure`, for i = 1, 2:
 
         P_aw + P_mus = R_c q + R_i q_i + V_i/C_i        q = q_1 + q_2        dV_i/dt = q_i
 
-    so that, with P_1 = V_1/C_1 − P_mus and P_2 likewise,
+    so that, with P_i = V_i/C_i − P_mus,
 
         q   = (P_aw − (R_2 P_1 + R_1 P_2)/(R_1 + R_2)) / (R_c + R_1 R_2/(R_1 + R_2))
         q_1 = (R_2 q + P_2 − P_1)/(R_1 + R_2)        q_2 = q − q_1
 
-    With equal time constants R_i C_i the compartments move as one, `Lung`. Otherwise the slow one
-    lags: it may still fill from the fast one while that empties (pendelluft), and traps air.
+    With equal time constants R_i C_i the compartments move as one, like `Lung`. Otherwise the slow
+    one lags: it traps air, and may still fill from the fast one while that empties (pendelluft).
 
-    What the mouth does not tell: its flow stays the same where the compartments change places,
-    so R_1 ≤ R_2 names them; and it determines four numbers of the five, so R_c must be known.
-    These are C = C_1 + C_2 and, with α = R_1/S, β = C_1/C and S = R_1 + R_2,
+    Two things cannot be identified from flow at the mouth. Swapping the compartments does not
+    change it, so R_1 ≤ R_2 fixes their order; and it determines only four combinations of the five
+    parameters, so R_c must be known. These are C = C_1 + C_2 and, with α = R_1/S, β = C_1/C and
+    S = R_1 + R_2,
 
         β(1 − β) S        (1 − α − β)²/(β(1 − β))        R_c + α(1 − α) S
     """
@@ -132,7 +133,7 @@ class TwoLungs(AbstractLung[TwoLungsState, TwoLungsParameters, TwoLungsOutputs])
     parameters: ClassVar = TwoLungsParameters
 
     def outputs(self, t: Scalar, state: TwoLungsState, p: TwoLungsParameters) -> TwoLungsOutputs:
-        """Volumes, flows and pressures at time t [s]; t = 0 is the beginning of inspiration."""
+        """Return volumes, flows and pressures at time t [s]; t = 0 is the start of inspiration."""
         P_aw, P_mus = airway_pressure(t, p), muscle_pressure(t, p)
         P_1, P_2 = state.V_1 / p.C_1 - P_mus, state.V_2 / p.C_2 - P_mus
         both = p.R_1 + p.R_2
@@ -143,20 +144,21 @@ class TwoLungs(AbstractLung[TwoLungsState, TwoLungsParameters, TwoLungsOutputs])
         return TwoLungsOutputs(V, q, P_aw, state.V_1, state.V_2, q_1, q_2, P_1, P_2)
 
     def vector_field(self, t: Scalar, state: TwoLungsState, p: TwoLungsParameters) -> TwoLungsState:
-        """The equations of motion; see the class."""
+        """Evaluate the equations of motion; see the class."""
         out = self.outputs(t, state, p)
         return TwoLungsState(out.q_1, out.q_2)
 
     def initial_state(self, p: TwoLungsParameters) -> TwoLungsState:
-        """The lung at rest under PEEP."""
+        """Return the lung at rest under PEEP."""
         return TwoLungsState(p.C_1 * p.PEEP, p.C_2 * p.PEEP)
 
     def readings(self) -> Mapping[str, Reading]:
-        """`BREATH`, and what two compartments add to it.
+        """Return `BREATH` and the readings of the two compartments.
 
-        share_2 is compartment 2's share of what both take up; pendelluft is what they take up
-        beyond the tidal volume, which passes between them instead of the mouth; P_2_end is the
-        alveolar pressure of compartment 2 at the end of expiration, PEEP where it has emptied.
+        share_2 is compartment 2's share of the volume that both take up. pendelluft is the volume
+        that they take up beyond the tidal volume, which passes between them and not through the
+        mouth. P_2_end is the alveolar pressure of compartment 2 at the end of expiration, equal to
+        PEEP if it has emptied.
         """
         return {
             **BREATH,
@@ -166,9 +168,9 @@ class TwoLungs(AbstractLung[TwoLungsState, TwoLungsParameters, TwoLungsOutputs])
         }
 
     def scaling(self, p: TwoLungsParameters) -> tuple[TwoLungsOutputs, TwoLungsOutputs]:
-        """Above PEEP everything goes with P_i and P_mus: the equations are linear.
+        """Return offset and scale: above PEEP, all outputs are linear in P_i and P_mus.
 
-        Flows are in units of those at the beginning of inspiration from rest.
+        Flows are scaled by those at the start of inspiration from rest.
         """
         P = p.P_i + p.P_mus
         zero = 0.0 * P
@@ -184,4 +186,4 @@ class TwoLungs(AbstractLung[TwoLungsState, TwoLungsParameters, TwoLungsOutputs])
 
 
 COMPARTMENTS = Box.of(TwoLungsParameters, ("R_1", "C_1", "R_2", "C_2"))
-"""What a patient's twin is asked for; the common airway and the ventilator are known."""
+"""Box for a patient's twin; the common airway and the ventilator's settings are known."""

@@ -1,4 +1,4 @@
-"""Circuits with a left ventricle: what they promise, and what is read off their beats."""
+"""Circuits with a left ventricle: their interface, outputs and readings."""
 
 import abc
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from jaxtwin.physics.solution import Event, Reading, Recording
 
 
 class VentricleOutputs(NamedTuple):
-    """What can be observed of a left ventricle between an atrium and an aorta."""
+    """Outputs of a left ventricle between an atrium and an aorta."""
 
     V_lv: Annotated[Scalar, "mL", "left-ventricular volume"]
     P_lv: Annotated[Scalar, "mmHg", "left-ventricular pressure"]
@@ -28,7 +28,7 @@ class VentricleOutputs(NamedTuple):
 
 
 def _stroke_work(beat: Recording[Any]) -> Any:
-    """Area of the loop, which runs anticlockwise where the abscissa is the volume."""
+    """Return the area of the pressure-volume loop, which runs anticlockwise [mmHg·mL]."""
     P, V = beat.waveforms.P_lv, beat.waveforms.V_lv
     P_next, V_next = jnp.roll(P, -1, -1), jnp.roll(V, -1, -1)
     return -((P + P_next) / 2 * (V_next - V)).sum(-1)
@@ -71,8 +71,8 @@ READINGS: dict[str, Reading] = {
     ),
     "period": Reading("s", lambda beat: beat.duration, "heart period"),
 }
-"""Readings of every ventricle's beat. The cuff of the systolic and diastolic pressures is taken to
-be at the aorta."""
+"""Readings of every circuit with a left ventricle. Systolic and diastolic pressures are those of
+the aorta."""
 
 CLINICAL: dict[str, tuple[float, float]] = {
     "EDV": (40.0, 300.0),
@@ -81,7 +81,8 @@ CLINICAL: dict[str, tuple[float, float]] = {
     "P_la_mean": (0.0, 30.0),
     "output": (2.0, 10.0),
 }
-"""Plausible range of some readings in a clinic; boxes hold hearts with an output of 1 L/min."""
+"""Clinically plausible range of some readings; a box also contains hearts that leave it, such as
+with an output of 1 L/min."""
 
 SAFETY: dict[str, Event] = {
     "hypotension": Event("P_ao_mean", 60.0, np.inf),
@@ -96,35 +97,35 @@ pressure above 25 mmHg (pulmonary oedema)."""
 class AbstractVentricle(AbstractPeriodicSystem[State, Parameters, Outputs]):
     """A circuit with a left ventricle and an aorta, to which a pump can be attached.
 
-    Its outputs are `VentricleOutputs`, or begin with these fields, as `FourChamberOutputs` do.
+    Its outputs are `VentricleOutputs`, or begin with the same fields, like `FourChamberOutputs`.
 
     Attributes:
-        further_readings: Readings beside those of every left ventricle, `READINGS`.
+        further_readings: Readings in addition to `READINGS`, those of every left ventricle.
     """
 
     further_readings: ClassVar[Mapping[str, Reading]] = MappingProxyType({})
 
     @abc.abstractmethod
     def divert(self, rates: State, flow: Scalar, p: Parameters) -> State:
-        """The rates of change where a flow [mL/s] leaves the ventricle and enters the aorta."""
+        """Return the rates of change with a flow [mL/s] diverted from ventricle to aorta."""
 
     def readings(self) -> Mapping[str, Reading]:
-        """See `READINGS` and `further_readings`."""
+        """Return `READINGS` and `further_readings`."""
         return {**READINGS, **self.further_readings}
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """See `CLINICAL`."""
+        """Return `CLINICAL`."""
         return CLINICAL
 
     def safety(self) -> Mapping[str, Event]:
-        """See `SAFETY`."""
+        """Return `SAFETY`."""
         return SAFETY
 
     def feasible(self, recording: Recording[Any]) -> Bool[Array | np.ndarray, "*patient"]:
-        """Whether there is blood in the heart and its veins all through the beat.
+        """Return whether the heart and the veins contain blood throughout the beat.
 
-        Circuits are linear, and go on below an empty ventricle and a negative mean pressure of
-        the veins, which collapse in life.
+        The linear circuits allow a ventricular volume below 0 and a negative mean venous pressure,
+        at which real veins collapse.
         """
         filled = recording.minimum.V_lv > 0
         return filled & (recording.waveforms.P_la.mean(-1) > 0)

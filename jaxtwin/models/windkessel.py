@@ -1,7 +1,8 @@
-"""The arteries as a windkessel of two or three elements, filled by a given flow.
+"""The arteries as a two- or three-element windkessel, filled by a given flow.
 
 Westerhof, Lankhaar and Westerhof, "The arterial Windkessel", Medical & Biological Engineering &
-Computing 47, 2009. Linear, with closed forms: what the solvers are tested on.
+Computing 47, 2009. The model is linear with closed-form solutions, against which the solvers are
+tested.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ _ADULT = "a resting adult's; the bounds are wide around it"
 
 
 class WindkesselParameters(AbstractParameters):
-    """Parameters in mL, mmHg and s; with Z = 0 the windkessel has two elements."""
+    """Parameters of the windkessel, in mL, mmHg and s; with Z = 0 it has two elements."""
 
     T_c: Scalar = parameter(
         0.9, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_ADULT
@@ -56,14 +57,14 @@ class WindkesselParameters(AbstractParameters):
 
 
 class WindkesselState(NamedTuple):
-    """The one state."""
+    """State of the windkessel."""
 
     P: Scalar
     """Pressure in the compliance [mmHg]."""
 
 
 class WindkesselOutputs(NamedTuple):
-    """What can be observed of the arteries."""
+    """Outputs of the windkessel."""
 
     P_ao: Annotated[Scalar, "mmHg", "aortic pressure"]
     q_a: Annotated[Scalar, "mL/s", "flow into the aorta"]
@@ -71,16 +72,16 @@ class WindkesselOutputs(NamedTuple):
 
 
 def half_sine_flow(t: Scalar, T_c: Scalar, T_e: Scalar, SV: Scalar) -> Scalar:
-    """A flow of half a sine a beat [mL/s]: SV π/(2 T_e) sin(π t/T_e) for t < T_e, then none.
+    """Return a half-sine flow [mL/s]: SV π/(2 T_e) sin(π t/T_e) for t < T_e, then 0 until T_c.
 
     Args:
-        t: Time [s]; t = 0 is the beginning of ejection.
+        t: Time [s]; t = 0 is the start of ejection.
         T_c: Heart period [s].
         T_e: Duration of ejection [s], less than T_c.
-        SV: What flows in a beat [mL].
+        SV: Stroke volume [mL].
     """
     phase = phase_of(t, T_c)
-    # Held at T_e: past it the sine is 0, and so is its derivative by the phase.
+    # Held at T_e, where the sine is 0, so that its derivative by the phase is 0 afterwards.
     held = jnp.minimum(phase, T_e)
     return SV * jnp.pi / (2 * T_e) * jnp.sin(jnp.pi * held / T_e)
 
@@ -98,27 +99,27 @@ class Windkessel(AbstractPeriodicSystem[WindkesselState, WindkesselParameters, W
     def outputs(
         self, t: Scalar, state: WindkesselState, p: WindkesselParameters
     ) -> WindkesselOutputs:
-        """Pressure and flows at time t [s]."""
+        """Return pressure and flows at time t [s]."""
         q_a = half_sine_flow(t, p.T_c, p.T_e, p.SV)
         return WindkesselOutputs(state.P + p.Z * q_a, q_a, state.P / p.R)
 
     def vector_field(
         self, t: Scalar, state: WindkesselState, p: WindkesselParameters
     ) -> WindkesselState:
-        """The balance of the compliance; see the class."""
+        """Evaluate the balance of the compliance; see the class."""
         out = self.outputs(t, state, p)
         return WindkesselState((out.q_a - out.q_s) / p.C)
 
     def initial_state(self, p: WindkesselParameters) -> WindkesselState:
-        """The mean pressure R SV/T_c."""
+        """Return the mean pressure R SV/T_c."""
         return WindkesselState(p.R * p.SV / p.T_c)
 
     def period(self, p: WindkesselParameters) -> Scalar:
-        """The heart period T_c [s]."""
+        """Return the heart period T_c [s]."""
         return p.T_c
 
     def readings(self) -> Mapping[str, Reading]:
-        """Systolic, diastolic and mean aortic pressure, and output."""
+        """Return systolic, diastolic and mean aortic pressure, and output."""
         return {
             "systolic": Reading("mmHg", lambda beat: beat.maximum.P_ao),
             "diastolic": Reading("mmHg", lambda beat: beat.minimum.P_ao),
@@ -127,15 +128,15 @@ class Windkessel(AbstractPeriodicSystem[WindkesselState, WindkesselParameters, W
         }
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """Pressure and output as in a clinic."""
+        """Return clinically plausible ranges of pressure and output."""
         return {"P_ao_mean": (50.0, 130.0), "output": (2.0, 10.0)}
 
     def scaling(self, p: WindkesselParameters) -> tuple[WindkesselOutputs, WindkesselOutputs]:
-        """Pressures go with R SV/T_c, flows with SV/T_c: the equations are linear in SV."""
+        """Return offset and scale: R SV/T_c for pressures, SV/T_c for flows, linear in SV."""
         flow = p.SV / p.T_c
         zero = 0.0 * flow
         return WindkesselOutputs(zero, zero, zero), WindkesselOutputs(p.R * flow, flow, flow)
 
 
 THREE_ELEMENTS = Box.of(WindkesselParameters, ("T_c", "T_e", "SV", "R", "C", "Z"))
-"""All parameters free."""
+"""Box with all parameters free."""

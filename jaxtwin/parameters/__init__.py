@@ -1,12 +1,12 @@
-"""Parameters with units, bounds and sources, and the box in which some of them are free.
+"""Parameters with units, bounds and sources, and boxes in which some of them are free.
 
 A model declares each parameter once:
 
     class SpringParameters(AbstractParameters):
         k: Scalar = parameter(1.0, (0.1, 10.0), "N/m", "stiffness")
 
-From that line come the default values, the Sobol samples, the maps between bounded and
-unbounded parameters, the axis labels and the tables.
+This declaration provides the default value, the bounds of Sobol samples and of the maps between
+bounded and unbounded parameters, the axis labels and the tables.
 """
 
 from jaxtwin.parameters.box import Box as Box

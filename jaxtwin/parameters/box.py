@@ -1,4 +1,4 @@
-"""The box in which a model's free parameters θ are sought."""
+"""The box of a model's free parameters θ."""
 
 import dataclasses
 import warnings
@@ -15,18 +15,18 @@ from jaxtwin.parameters.declaration import AbstractParameters, ParameterSpec, Th
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """The box in which a patient's free parameters θ are sought; the others stay fixed.
+    """Bounds of a patient's free parameters θ; all other parameters are fixed.
 
-    θ is an array with one entry a free parameter, in the order of `names` and in the
-    parameters' own units; `u` is the same point with every side of the box scaled to [0, 1];
-    `raw` is the same point on the whole real line. Build one with `Box.of`.
+    θ is an array with one entry per free parameter, in the order of `names` and in the
+    parameters' units. `u` is the same point with every side of the box scaled to [0, 1], `raw` the
+    same point mapped to the whole real line. Build a box with `Box.of`.
 
     Attributes:
         parameters: The model's parameter class.
-        names: The free parameters.
-        low: Lower corner, in the parameters' units.
-        high: Upper corner.
-        fixed: Parameters held at a value other than their default, with that value.
+        names: Names of the free parameters.
+        low: Lower bounds, in the parameters' units.
+        high: Upper bounds, in the parameters' units.
+        fixed: Names and values of the parameters fixed at a value other than their default.
     """
 
     parameters: type[AbstractParameters]
@@ -44,20 +44,20 @@ class Box:
         *,
         fixed: Mapping[str, float] | None = None,
     ) -> "Box":
-        """Free the named parameters within their declared bounds.
+        """Make a box in which the named parameters are free within their declared bounds.
 
             Box.of(LeftHeartParameters, ("T_c", "E_max"), fixed={"R_s": 1.3})
 
         Args:
             parameters: The model's parameter class.
-            names: Which parameters are free; a single name may come alone.
-            bounds: Bounds (low, high) that replace the declared ones.
-            fixed: Known values of parameters that are not free, the same for all patients. Those
-                neither free nor named here are at their defaults.
+            names: Names of the free parameters; a single name may be given as a string.
+            bounds: Bounds (low, high) by name that replace the declared ones.
+            fixed: Known values of parameters that are not free, the same for all patients.
+                Parameters that are neither free nor named here keep their defaults.
 
         Raises:
-            ValueError: If a name is unknown, a free parameter has no proper bounds, or a fixed
-                value is not one finite number.
+            ValueError: If a name is unknown, a free parameter has no valid bounds, or a fixed
+                value is not a single finite number.
         """
         specs = _specs_of(parameters)
         names = (names,) if isinstance(names, str) else tuple(names)
@@ -66,8 +66,8 @@ class Box:
         unknown += [name for name in bounds if name not in names]
         if unknown or not names or len(set(names)) != len(names):
             raise ValueError(
-                f"free parameters {names} with bounds for {tuple(bounds)}: expected at "
-                f"least one name, each once, out of {', '.join(specs)}, and bounds for those only"
+                f"free parameters {names} with bounds for {tuple(bounds)}: expected at least one "
+                f"name, each once, from {', '.join(specs)}, and bounds for these only"
             )
         sides = [_side(specs[name], bounds.get(name), parameters) for name in names]
         return cls(
@@ -84,7 +84,7 @@ class Box:
         parameters: type[AbstractParameters],
         description: Mapping[str, Sequence[float] | float],
     ) -> "Box":
-        """The box that `describe` gave this description of."""
+        """Return the box with this description, as given by `describe`."""
         free = {name: side for name, side in description.items() if isinstance(side, Sequence)}
         return cls.of(
             parameters,
@@ -97,7 +97,7 @@ class Box:
 
     @property
     def specs(self) -> tuple[ParameterSpec, ...]:
-        """The free parameters' specifications, with this box's bounds."""
+        """Specifications of the free parameters, with the bounds of this box."""
         specs = self.parameters.specs()
         return tuple(
             dataclasses.replace(specs[name], bounds=(low, high))
@@ -105,10 +105,10 @@ class Box:
         )
 
     def complete(self, theta: Theta) -> AbstractParameters:
-        """All parameters of one patient: θ, the box's fixed values, and defaults for the rest.
+        """Return all parameters of one patient: θ, the box's fixed values and defaults.
 
         Raises:
-            ValueError: If θ has not one entry for each free parameter.
+            ValueError: If θ does not have one entry per free parameter.
         """
         if isinstance(theta, Mapping):
             raise ValueError(
@@ -118,32 +118,33 @@ class Box:
         if np.shape(theta) != (len(self.names),):
             raise ValueError(
                 f"θ of shape {np.shape(theta)}: expected shape ({len(self.names)},), one entry "
-                f"for each of {', '.join(self.names)}; for many patients, jax.vmap(box.complete)"
+                f"for each of {', '.join(self.names)}; for many patients, use "
+                "jax.vmap(box.complete)"
             )
         free = dict(zip(self.names, theta, strict=True))
         return self.parameters(**free, **dict(self.fixed))
 
     def to_unit(self, theta: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
-        """The place u of θ in the box: 0 at the lower, 1 at the upper bound."""
+        """Return the position u of θ in the box: 0 at the lower bound, 1 at the upper bound."""
         low, high = self._corners(theta)
         return (theta - low) / (high - low)
 
     def from_unit(self, u: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
-        """The θ at the place u of the box."""
+        """Return θ at position u in the box."""
         low, high = self._corners(u)
-        # From the nearer corner: rounding would carry low + (high − low) past the upper one.
+        # Measured from the nearer bound: low + (high − low) may exceed high by rounding.
         return jnp.where(u < 0.5, low + (high - low) * u, high - (high - low) * (1 - u))
 
     def bound(self, raw: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
-        """The θ of any point of ℝⁿ, by a sigmoid on every side of the box."""
+        """Map a point of ℝⁿ to θ in the box, by a sigmoid for each parameter."""
         return self.from_unit(jax.nn.sigmoid(raw))
 
     def unbound(self, theta: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
-        """The inverse of `bound`; infinite on the box's faces."""
+        """Return the inverse of `bound`; infinite on the faces of the box."""
         return jax.scipy.special.logit(self.to_unit(theta))
 
     def contains(self, theta: Float[Array, "*batch free"]) -> Bool[Array, "*batch"]:
-        """Whether θ lies in the closed box; NaN does not."""
+        """Return whether θ lies in the closed box; False for NaN."""
         low, high = self._corners(theta)
         return jnp.all((theta >= low) & (theta <= high), axis=-1)
 
@@ -159,16 +160,16 @@ class Box:
                 raise ValueError(
                     f"{spec.name} = {outside.flat[0]:g} {spec.unit} ({outside.size} of "
                     f"{column.size}) is outside the box {spec.bounds}; "
-                    "choose values inside it, or make a wider box with Box.of(..., bounds=...)"
+                    "choose values inside it, or widen the box with Box.of(..., bounds=...)"
                 )
 
     def sample(self, n: int, *, seed: int) -> Float[np.ndarray, "n free"]:
         """Return the first n points of a scrambled Sobol sequence over the box.
 
-        They have JAX's default float type: float32 unless its x64 mode is on. The points of a
-        smaller n are the beginning of those of a larger one.
+        They have JAX's default float type: float32 unless its x64 mode is on. The points for a
+        smaller n are the first ones for a larger n.
         """
-        from scipy.stats import qmc  # Takes half a second, and few need it.
+        from scipy.stats import qmc  # Imported here because it takes half a second.
 
         sobol = qmc.Sobol(len(self.names), scramble=True, rng=seed)
         u = sobol.random_base2(max(n - 1, 0).bit_length())[:n]
@@ -176,9 +177,9 @@ class Box:
         return theta.astype(jnp.result_type(float))
 
     def describe(self) -> dict[str, list[float] | float]:
-        """Name → [low, high] of a free parameter, name → value of a fixed one.
+        """Return [low, high] of each free parameter and the value of each fixed one, by name.
 
-        It is kept beside checkpoints; `Box.described` reads it back.
+        Checkpoints store this description; `Box.described` makes the box from it.
         """
         free = {
             name: [low, high]
@@ -190,7 +191,7 @@ class Box:
         self, like: Float[Array, "*batch free"]
     ) -> tuple[Float[Array, "*batch free"], Float[Array, "*batch free"]]:
         self._check_length(like)
-        # Not a whole number's type: it would round the bounds.
+        # An integer type would round the bounds.
         dtype = like.dtype if jnp.issubdtype(like.dtype, jnp.floating) else float
         low, high = jnp.asarray(self.low, dtype), jnp.asarray(self.high, dtype)
         return jnp.broadcast_to(low, like.shape), jnp.broadcast_to(high, like.shape)
@@ -204,7 +205,11 @@ class Box:
 
 
 def _specs_of(parameters: Any) -> dict[str, ParameterSpec]:
-    """The specifications, or an error that says what to pass in the class's place."""
+    """Return the specifications of a parameter class.
+
+    Raises:
+        ValueError: If the argument is not a parameter class.
+    """
     if isinstance(parameters, type) and issubclass(parameters, AbstractParameters):
         return parameters.specs()
     if isinstance(parameters, AbstractParameters):
@@ -222,24 +227,22 @@ def _specs_of(parameters: Any) -> dict[str, ParameterSpec]:
 def _side(
     spec: ParameterSpec, bounds: Any, parameters: type[AbstractParameters]
 ) -> tuple[float, float]:
-    """Low and high of one free parameter."""
+    """Return the bounds (low, high) of one free parameter."""
     bounds = spec.bounds if bounds is None else bounds
     if bounds is None:
         raise ValueError(
             f"{spec.name} ({spec.meaning}) cannot be free: it has no bounds; declare "
-            f"them in {parameters.__name__} or pass bounds={{'{spec.name}': (low, high)}}"
+            f"them in {parameters.__name__}, or pass bounds={{'{spec.name}': (low, high)}}"
         )
     if np.shape(bounds) != (2,) or not -np.inf < bounds[0] < bounds[1] < np.inf:
-        raise ValueError(
-            f"bounds of {spec.name} are {bounds}: expected low < high, two finite numbers"
-        )
+        raise ValueError(f"bounds of {spec.name} are {bounds}: expected low < high, both finite")
     return float(bounds[0]), float(bounds[1])
 
 
 def _held(
     specs: Mapping[str, ParameterSpec], names: Sequence[str], fixed: Mapping[str, Any]
 ) -> tuple[tuple[str, float], ...]:
-    """The fixed values, in the order of declaration."""
+    """Return names and values of the fixed parameters, in the order of declaration."""
     wrong = [name for name in fixed if name not in specs or name in names]
     if wrong:
         raise ValueError(
@@ -250,8 +253,8 @@ def _held(
         if np.shape(value) != ():
             raise ValueError(
                 f"fixed value of {name} has shape {np.shape(value)}: expected one number for all "
-                f"patients; what differs between them is free: name {name} among the free "
-                "parameters and give its values in θ (CurveTask takes them as `known`)"
+                f"patients; if it differs between patients, make {name} a free parameter and give "
+                "its values in θ (in a CurveTask, as `known`)"
             )
         if not np.isfinite(value):
             raise ValueError(f"fixed value of {name} is {value}: expected a finite number")
@@ -261,7 +264,7 @@ def _held(
         if bounds is not None and not bounds[0] <= value <= bounds[1]:
             warnings.warn(
                 f"{name} is fixed at {value:g} {specs[name].unit}, outside its declared bounds "
-                f"{bounds}: check its unit, or disregard this if the value is meant",
+                f"{bounds}: check its unit; if the value is intended, ignore this warning",
                 stacklevel=3,
             )
     return tuple(held.items())

@@ -1,4 +1,4 @@
-"""How a model declares its parameters."""
+"""Declaration of a model's parameters."""
 
 import dataclasses
 import functools
@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 
 if TYPE_CHECKING:
     Scalar: TypeAlias = Array
-else:  # Defaults are Python numbers until a solver turns them into arrays.
+else:  # Default values are Python numbers until a solver converts them to arrays.
     Scalar = Float[Array, ""] | float
-"""One number of one patient: a parameter, a state or an output."""
+"""A single number of one patient: a parameter, a state or an output."""
 Theta: TypeAlias = Float[Array, " free"]
 
 _GREEK = re.compile(
@@ -25,16 +25,16 @@ _GREEK = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class ParameterSpec:
-    """What there is to know about one parameter.
+    """Specification of one parameter.
 
     Attributes:
-        name: The attribute's name in the code.
-        symbol: How it is typeset, as LaTeX without dollar signs.
-        unit: Its unit, "" where it has none.
-        default: A typical value.
-        bounds: The lowest and highest value considered; None for a constant of the model.
-        meaning: What it is, in words.
-        source: Where the default and the bounds come from.
+        name: Name of the attribute in the code.
+        symbol: LaTeX symbol, without dollar signs.
+        unit: Unit, "" if dimensionless.
+        default: Typical value.
+        bounds: Lowest and highest value considered; None for a constant of the model.
+        meaning: Meaning in words.
+        source: Source of the default and the bounds.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ParameterSpec:
 
     @property
     def label(self) -> str:
-        """The axis label, such as "$E_{max}$ [mmHg/mL]"."""
+        """Axis label, such as "$E_{max}$ [mmHg/mL]"."""
         return f"${self.symbol}$ [{self.unit}]" if self.unit else f"${self.symbol}$"
 
 
@@ -66,22 +66,22 @@ def parameter(
         C_s: Scalar = parameter(1.33, None, "mL/mmHg", "systemic compliance")
 
     Args:
-        default: A typical value.
-        bounds: The lowest and highest value considered; None for a constant of the model.
-        unit: Its unit, "" where it has none.
-        meaning: What it is, in words.
-        symbol: How it is typeset, as LaTeX without dollar signs; by default derived from the
-            name: `E_max_lv` becomes E_{max,lv}, `tau_s` becomes \tau_s.
-        source: Where the default and the bounds come from; by default the class's `source`.
+        default: Typical value.
+        bounds: Lowest and highest value considered; None for a constant of the model.
+        unit: Unit, "" if dimensionless.
+        meaning: Meaning in words.
+        symbol: LaTeX symbol, without dollar signs; by default derived from the name: `E_max_lv`
+            becomes E_{max,lv}, `tau_s` becomes \tau_s.
+        source: Source of the default and the bounds; by default the `source` of the class.
 
     Raises:
-        ValueError: If the bounds are not a finite interval that holds the default.
+        ValueError: If the bounds are not a finite interval that contains the default.
     """
     what = f"parameter ({meaning})" if meaning else f"parameter({default}, {bounds})"
     if isinstance(bounds, str):
         raise ValueError(
             f"parameter({default!r}, {bounds!r}): the second argument is the bounds (low, high), "
-            f"None for a constant; write parameter({default!r}, None, {bounds!r}, ...)"
+            f"or None for a constant; write parameter({default!r}, None, {bounds!r}, ...)"
         )
     if bounds is not None:
         if len(bounds) != 2 or not all(math.isfinite(bound) or bound != bound for bound in bounds):
@@ -98,17 +98,17 @@ def parameter(
 
 
 class AbstractParameters(eqx.Module):
-    """All parameters of one model, by name: one patient's, or a batch of patients' under vmap.
+    """Base class for the parameters of a model: those of one patient, or of a batch under vmap.
 
     Attributes:
-        source: Where those parameters come from that do not say it themselves.
+        source: Source of the parameters that are declared without one.
     """
 
     source: ClassVar[str] = ""
 
     @classmethod
     def specs(cls) -> dict[str, ParameterSpec]:
-        """The specification of every parameter, in the order of declaration.
+        """Return the specification of every parameter, in the order of declaration.
 
         Raises:
             ValueError: If a field was not declared with `parameter`.
@@ -130,7 +130,7 @@ class AbstractParameters(eqx.Module):
 
 
 def _symbol(name: str) -> str:
-    r"""LaTeX of a name: `E_max_lv` as E_{max,lv}, `tau_s` as \tau_s."""
+    r"""Convert a name to LaTeX: `E_max_lv` to E_{max,lv}, `tau_s` to \tau_s."""
     head, *rest = (
         f"\\{part}" if _GREEK.fullmatch(part) else part for part in name.split("_") if part
     )
@@ -141,7 +141,7 @@ def _symbol(name: str) -> str:
 
 
 def table(parameters: type[AbstractParameters]) -> str:
-    """A model's parameters as a Markdown table."""
+    """Return a Markdown table of a model's parameters."""
     lines = [
         "| parameter | meaning | unit | default | bounds | source |",
         "|---|---|---|---|---|---|",
