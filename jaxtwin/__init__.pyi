@@ -1,4 +1,5 @@
 from . import data as data
+from . import methods as methods
 from . import models as models
 from . import plotting as plotting
 from . import treatments as treatments
@@ -18,17 +19,13 @@ from .identity import fingerprint as fingerprint
 from .methods.clips import Clips as Clips
 from .methods.clips import ClipTask as ClipTask
 from .methods.least_squares import LeastSquares as LeastSquares
-from .methods.neural_ode import ConditionedNeuralODE as ConditionedNeuralODE
 from .methods.neural_ode import NeuralODE as NeuralODE
 from .methods.pinn import PINN as PINN
-from .methods.prior import BoxMiddle as BoxMiddle
 from .methods.pssl_clips import PSSL as PSSL
 from .methods.pssl_curves import CurvePSSL as CurvePSSL
 from .methods.saving import load_learnt as load_learnt
 from .methods.saving import save_learnt as save_learnt
 from .methods.scores import score_curves as score_curves
-from .methods.supervised_clips import SupervisedClips as SupervisedClips
-from .methods.supervised_curves import SupervisedCurves as SupervisedCurves
 from .methods.tasks import Curves as Curves
 from .methods.tasks import CurveTask as CurveTask
 from .parameters.box import Box as Box

@@ -9,6 +9,8 @@ import pytest
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = (
     "index",
+    "concepts",
+    "results",
     "add_a_model",
     "add_a_measurement",
     "add_a_method",

@@ -21,7 +21,8 @@ class Compatible(NamedTuple):
         intervals: Central 90% interval of the agreeing points for each parameter and for each
             reading in `about`, in its unit.
         narrowing: Width of each interval relative to its width without any measurement: near 1,
-            the measurement says nothing; near 0, it determines the value.
+            the measurement says nothing; near 0, it determines the value. 1 for a
+            value that is the same in the whole box.
     """
 
     points: int
@@ -83,7 +84,8 @@ def compatible_patients(
         low, high = np.quantile(np.concatenate([part[name] for part in kept]), (0.05, 0.95))
         prior_low, prior_high = np.quantile(before, (0.05, 0.95))
         intervals[name] = (float(low), float(high))
-        narrowing[name] = float((high - low) / (prior_high - prior_low))
+        width = prior_high - prior_low
+        narrowing[name] = float((high - low) / width) if width > 0 else 1.0
     return Compatible(found, drawn, intervals, narrowing)
 
 

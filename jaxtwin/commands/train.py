@@ -21,12 +21,13 @@ from jaxtwin.commands.twin import real_clip, write_twin
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import read_echonet, read_theta
 from jaxtwin.data.phantom.cohort import make_phantoms
+from jaxtwin.data.recording import read_clip
 from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
 from jaxtwin.methods.pssl_clips import PSSL
 from jaxtwin.methods.saving import save_learnt
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
-from jaxtwin.twin import build_twin, read_clip, summary
+from jaxtwin.twin import build_twin, summary
 
 BOXES = {"seven": SEVEN, "three": THREE}
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from jaxtwin import plotting
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import TwinConfig
+from jaxtwin.data.recording import read_clip
 from jaxtwin.data.vitals import PLAUSIBLE, VitalName, Vitals
 from jaxtwin.forward.emulator import load_emulator
 from jaxtwin.methods.base import Learnt
@@ -21,7 +22,7 @@ from jaxtwin.methods.clips import Clips, ClipTask
 from jaxtwin.methods.pssl_clips import load_pssl
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.training import checkpoint
-from jaxtwin.twin import Twin, build_twin, describe, read_clip, summary
+from jaxtwin.twin import Twin, build_twin, describe, summary
 
 
 def real_clip() -> Path:

@@ -6,5 +6,6 @@ from .echonet import Record as Record
 from .echonet import read_echonet as read_echonet
 from .format import ClipFormat as ClipFormat
 from .phantom.cohort import make_phantoms as make_phantoms
+from .recording import read_clip as read_clip
 from .recording import read_recording as read_recording
 from .vitals import Vitals as Vitals

@@ -2,11 +2,34 @@
 
 from pathlib import Path
 
-from jaxtwin.data.base import EchoVideo, UnreadableClipError
+import numpy as np
+from jaxtyping import UInt8
+
+from jaxtwin.data.base import EchoVideo, UnreadableClipError, resample, window
 from jaxtwin.data.camus import read_camus_recording
 from jaxtwin.data.camus_patient import SUFFIXES
 from jaxtwin.data.dicom import read_dicom
+from jaxtwin.data.format import ClipFormat
 from jaxtwin.data.video import read_video
+
+# The shortest recording in which anything has extremes [s].
+SHORTEST_BEAT = 0.4
+
+
+def read_clip(
+    path: str | Path, format: ClipFormat = ClipFormat()
+) -> UInt8[np.ndarray, "frames size size"]:
+    """Read the beginning of a recording in the format of an encoder; see `read_recording`.
+
+    Raises:
+        UnreadableClipError: If it cannot be read, or is shorter than any heartbeat.
+    """
+    recording = read_recording(path)
+    if recording.times[-1] < SHORTEST_BEAT:
+        raise UnreadableClipError(
+            f"lasts {recording.times[-1]:.2f} s: expected at least one heartbeat", Path(path).name
+        )
+    return window(resample(recording, format), format, 0)
 
 
 def read_recording(path: str | Path, fps: float | None = None) -> EchoVideo:

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.cohort import Cohort
@@ -125,7 +127,7 @@ class Emulator(AbstractForward):
                 said of it.
         """
         theta = theta.astype(jnp.float32)
-        if not isinstance(theta, jax.core.Tracer):
+        if not isinstance(theta, Tracer):
             self._warn_outside(theta)
         values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
         table = values.reshape(len(self.channels), 2 + self.phases)
@@ -225,12 +227,13 @@ def save_emulator(folder: Path, emulator: Emulator) -> None:
     )
 
 
-def load_emulator(folder: Path, system: AbstractRecordedSystem) -> Emulator:
+def load_emulator(folder: str | Path, system: AbstractRecordedSystem) -> Emulator:
     """Load an emulator of a system.
 
     Raises:
         CheckpointError: If the checkpoint is damaged, or of another system.
     """
+    folder = Path(folder)
     kept = checkpoint.config(folder, kind="emulator")
     if "identity" not in kept:
         raise checkpoint.CheckpointError(

@@ -1,4 +1,5 @@
-"""Ways to a patient's twin: one protocol, tasks of curves and of clips, one file a method.
+"""Methods: ways from a measurement to a patient's twin, behind one protocol (`base`)."""
 
-`base` explains the protocol, with a method of one's own as an example.
-"""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

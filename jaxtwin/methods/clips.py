@@ -43,14 +43,14 @@ class Clips:
     @classmethod
     def from_arrays(
         cls,
-        clips: UInt8[np.ndarray, "clip frames size size"],
+        clips: UInt8[np.ndarray, "clip ..."],
         format: ClipFormat,
         vitals: Sequence[Vitals] | None = None,
     ) -> "Clips":
         """Clips in memory, on which no volume was measured.
 
         Args:
-            clips: The clips, in the format.
+            clips: The clips in the format, [clip, frames, size, size].
             format: Their format.
             vitals: What was measured beside each; only methods that use vitals need them.
 
@@ -61,7 +61,7 @@ class Clips:
         if clips.shape[1:] != expected:
             raise ValueError(
                 f"clips of shape {clips.shape}: expected [clip, {', '.join(map(str, expected))}], "
-                "as jaxtwin.twin.read_clip gives one (for one clip, clip[None])"
+                "as jaxtwin.data.read_clip gives one (for one clip, clip[None])"
             )
         beside = [UNKNOWN] * len(clips) if vitals is None else list(vitals)
         if len(beside) != len(clips):

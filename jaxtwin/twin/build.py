@@ -1,7 +1,6 @@
 """From a clip to a twin."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxtwin.analysis.identifiability import compatible_patients
-from jaxtwin.data.base import ClipFormat, UnreadableClipError, resample, window
-from jaxtwin.data.recording import read_recording
 from jaxtwin.data.vitals import UNKNOWN, Vitals
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.methods.base import Learnt
@@ -23,22 +20,6 @@ from jaxtwin.twin.twin import Twin
 # A forward model is wrong by much less inside its box; beyond this share of the method's own
 # validation error, the method's answer and the simulation are not the same patient.
 LARGEST_GAP = 0.5
-# The shortest recording in which anything has extremes [s].
-SHORTEST_BEAT = 0.4
-
-
-def read_clip(path: Path, format: ClipFormat) -> UInt8[np.ndarray, "frames size size"]:
-    """Read the beginning of a recording in the format of an encoder; see `read_recording`.
-
-    Raises:
-        UnreadableClipError: If it cannot be read, or is shorter than any heartbeat.
-    """
-    recording = read_recording(path)
-    if recording.times[-1] < SHORTEST_BEAT:
-        raise UnreadableClipError(
-            f"lasts {recording.times[-1]:.2f} s: expected at least one heartbeat", path.name
-        )
-    return window(resample(recording, format), format, 0)
 
 
 def build_twin(
@@ -53,7 +34,7 @@ def build_twin(
     Args:
         learnt: What a method learnt that gives θ through a forward model, such as `PSSL`. Its
             validation errors say how far the readings of an unseen clip are to be trusted.
-        clip: In the format of the method's task, see `read_clip`.
+        clip: In the format of the method's task, see `jaxtwin.data.read_clip`.
         vitals: Measured beside the clip; those of the task are needed.
         about: Readings that were not measured, and about which the compatible patients are asked;
             by default all that the forward model's outputs allow.

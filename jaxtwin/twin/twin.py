@@ -268,7 +268,7 @@ def summary(twin: Twin) -> str:
     """A twin as a short table for the terminal."""
     units = {name: one.unit for name, one in twin.system.readings().items()}
     lines = [f"WARNING: {warning}" for warning in twin.warnings]
-    lines.append(f"{'':14}{'value':>10}  {'unit':<12}{'same volumes (90%)':>22}  narrowing")
+    lines.append(f"{'':14}{'value':>10}  {'unit':<12} {'same volumes (90%)':>22}  narrowing")
 
     def compatible(name: str) -> str:
         if name not in twin.compatible.intervals:
@@ -277,13 +277,13 @@ def summary(twin: Twin) -> str:
         return f"{f'{low:.3g} – {high:.3g}':>22}  {twin.compatible.narrowing[name]:.2f}"
 
     for spec, value in zip(twin.box.specs, twin.theta, strict=True):
-        lines.append(f"{spec.name:14}{value:10.4g}  {spec.unit:<12}{compatible(spec.name)}")
+        lines.append(f"{spec.name:14}{value:10.4g}  {spec.unit:<12} {compatible(spec.name)}")
     for name, value in twin.emulated.items():
         again = twin.readings[name]
-        lines.append(f"{name:14}{value:10.4g}  {units[name]:<12}re-simulated {again:.4g}")
+        lines.append(f"{name:14}{value:10.4g}  {units[name]:<12} re-simulated {again:.4g}")
     for name, value in twin.readings.items():
         if name not in twin.emulated:
             lines.append(
-                f"{name:14}{value:10.4g}  {units[name]:<12}{compatible(name) or 'simulated'}"
+                f"{name:14}{value:10.4g}  {units[name]:<12} {compatible(name) or 'simulated'}"
             )
     return "\n".join(lines)

@@ -18,7 +18,7 @@ PHASES = 80
 
 
 def make_phantoms(
-    folder: Path,
+    folder: str | Path,
     system: AbstractRecordedSystem,
     box: Box,
     counts: tuple[int, int, int],
@@ -34,6 +34,7 @@ def make_phantoms(
         counts: Number of patients for training, validation and test.
         seed: Seed for patients, views and noise.
     """
+    folder = Path(folder)
     if (folder / "FileList.csv").exists():
         return
     patients = draw_cohort(system, box, sum(counts), seed=3 * seed + 2**20, phases=PHASES)
