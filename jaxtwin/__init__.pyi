@@ -55,3 +55,5 @@ from .treatments.trials import run_trial as run_trial
 from .twin.build import build_twin as build_twin
 from .twin.twin import Twin as Twin
 from .twin.twin import load_twin as load_twin
+
+__version__: str

@@ -92,7 +92,7 @@ def test_every_public_name_is_in_the_reference():
         assert [name.name for name in found if not name.meaning] == []
     for package, names in shown.items():
         module = jt if package == "jt" else getattr(jt, package.removeprefix("jt."))
-        assert names == set(module.__all__)
+        assert names == set(vars(module)["__all__"])
     assert hooks["MARKER"] in (DOCS / "api" / "names.md").read_text()
 
 
