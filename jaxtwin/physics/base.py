@@ -204,7 +204,7 @@ def read(
         try:
             return jnp.asarray(reading(system, name).of(recording))
         except MissingChannelError as error:
-            shown = name if isinstance(name, str) else "a reading of your own"
+            shown = name if isinstance(name, str) else "the given reading"
             raise MissingChannelError(
                 f"{shown} is read off {error.channel}, and only "
                 f"{', '.join(recording.waveforms.channel_names)} are recorded: add that channel",
