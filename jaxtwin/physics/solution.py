@@ -61,6 +61,24 @@ class Recording(eqx.Module, Generic[Outputs]):
     duration: Float[Array | np.ndarray, "*patient"]
 
 
+@jax.custom_jvp
+def largest(x: Float[Array, "*patient time"]) -> Float[Array, "*patient"]:
+    """Return the largest value over time, with the gradient of the place where it is.
+
+    The gradient of `jnp.max` looks for that place by comparing values with the largest one. Where
+    a compiled program computes the values twice, rounded differently, it finds none, and the
+    gradient of an output such as (P − P_v)/R is wrong or NaN.
+    """
+    return jnp.max(x, -1)
+
+
+@largest.defjvp
+def _largest_jvp(primals, tangents):
+    (x,), (d_x,) = primals, tangents
+    place = jnp.argmax(x, -1, keepdims=True)
+    return largest(x), jnp.take_along_axis(d_x, place, -1)[..., 0]
+
+
 class Reading(NamedTuple):
     """A number computed from a recording, such as an end-diastolic volume.
 
@@ -167,6 +185,6 @@ class Solution(eqx.Module, Generic[State, Outputs]):
             at = jnp.multiply.outer(self.duration, jnp.arange(phases)) / phases
             interpolate = jnp.vectorize(jnp.interp, signature="(n),(t),(t)->(n)")
             waveforms = jax.tree.map(lambda leaf: interpolate(at, self.times, leaf), self.outputs)
-        maximum = jax.tree.map(lambda leaf: jnp.max(leaf, -1), self.outputs)
-        minimum = jax.tree.map(lambda leaf: jnp.min(leaf, -1), self.outputs)
+        maximum = jax.tree.map(largest, self.outputs)
+        minimum = jax.tree.map(lambda leaf: -largest(-leaf), self.outputs)
         return Recording(maximum, minimum, waveforms, self.duration)

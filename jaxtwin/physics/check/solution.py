@@ -11,7 +11,7 @@ from scipy import integrate
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 from jaxtwin.physics.check.report import Report, compiled, names
 from jaxtwin.physics.record import record
-from jaxtwin.physics.solution import Solution
+from jaxtwin.physics.solution import Solution, largest
 
 # Largest root-mean-square error of an output over time, as a share of its range.
 ACCURATE = 0.01
@@ -116,7 +116,7 @@ def _functionals(times: Any, outputs: Any) -> Any:
         [
             value
             for x in jax.tree.leaves(outputs)
-            for value in (mean(x), mean(weights * x), jnp.max(x), jnp.min(x))
+            for value in (mean(x), mean(weights * x), largest(x), -largest(-x))
         ]
     )
 
