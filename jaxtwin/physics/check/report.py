@@ -82,6 +82,5 @@ def not_finite(tree: Any) -> list[str]:
 
 def compiled(function: Callable[..., Any], *args: Any) -> Any:
     """Compile a function for arguments like these, with few optimisations, to save time."""
-    # Level 0 is not faster, and has given NaN for batches of a model with one state.
     hurry: dict[str, Any] = {"xla_backend_optimization_level": 0}
     return jax.jit(function).lower(*args).compile(hurry)
