@@ -62,7 +62,7 @@ class Recording(eqx.Module, Generic[Outputs]):
 
 
 @jax.custom_jvp
-def largest(x: Float[Array, "*patient time"]) -> Float[Array, "*patient"]:
+def largest(x: Float[Array | np.ndarray, "*patient time"]) -> Float[Array, "*patient"]:
     """Return the largest value over time, with the gradient of the place where it is.
 
     The gradient of `jnp.max` looks for that place by comparing values with the largest one. Where
