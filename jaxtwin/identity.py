@@ -1,11 +1,11 @@
-"""What something kept on disk was made with: a description, and a short key of it.
+"""Fingerprints: a description of what a file was made with, and a short key of it.
 
     mark = fingerprint(LVAD(LeftHeart(), 6_000.0), SEVEN, phases=80)
     mark.key            # "b1946ac92492d234"
     mark.description    # {"system": {"class": "jaxtwin...LVAD", "speed": 6000, ...}, ...}
 
-Equal content has an equal key in every process. A function is known by its module and name alone:
-a change of its body, or of a class's methods, is not seen.
+Equal content has an equal key in every process. A function is identified by its module and name:
+changes of its body, or of the methods of a class, are not detected.
 """
 
 import dataclasses
@@ -28,15 +28,15 @@ from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, AbstractSystem, outputs_of
 
 FEW = 32
-"""Arrays of at most so many entries are described by their values, larger ones by a digest."""
+"""Largest number of entries of an array described by its values; larger ones have a digest."""
 
 
 class Fingerprint(NamedTuple):
-    """What something was made with.
+    """Fingerprint of what a result was made with.
 
     Attributes:
-        key: Sixteen hexadecimal digits, the beginning of the description's SHA-256.
-        description: The same for people, and for JSON.
+        key: First sixteen hexadecimal digits of the SHA-256 of the description.
+        description: Readable description, as a JSON value.
     """
 
     key: str
@@ -44,20 +44,20 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(system: AbstractSystem, box: Box | None = None, **details: Any) -> Fingerprint:
-    """The identity of a system, of its parameters in a box, and of whatever else mattered.
+    """Compute the fingerprint of a system, its parameters in a box, and further details.
 
-    The description holds the system's class with the values of all its fields, its `steps` and
-    outputs; which parameters are free and within which bounds; the values of all others, defaults
-    included; and the details.
+    The description contains the class of the system with the values of all fields, its `steps` and
+    outputs; the free parameters and their bounds; the values of all others, including defaults;
+    and the details.
 
     Args:
         system: The model.
-        box: Which parameters are free; without one all are at their defaults.
-        details: Whatever else the result depends on, by name: numbers, strings, arrays,
-            functions, interventions, and containers of those. `steps` replaces the system's own.
+        box: Box of the free parameters; without one, all parameters have their defaults.
+        details: Anything else on which the result depends, by name: numbers, strings, arrays,
+            functions, interventions, and containers of these. `steps` replaces the system's.
 
     Raises:
-        ValueError: If something cannot be told from another of its kind, such as a lambda.
+        ValueError: If an object cannot be identified, such as a lambda.
     """
     parameters = system.parameters if box is None else box.parameters
     names, held = ((), ()) if box is None else (box.names, box.fixed)
@@ -66,7 +66,7 @@ def fingerprint(system: AbstractSystem, box: Box | None = None, **details: Any) 
         "system": _describe(system, "system"),
         "outputs": list(outputs_of(system)._fields),
         "parameters": _name(parameters, "parameters"),
-        # Lists: the order of the free parameters is that of θ.
+        # Lists, because the order of the free parameters is that of θ.
         "free": []
         if box is None
         else [
@@ -83,12 +83,12 @@ def fingerprint(system: AbstractSystem, box: Box | None = None, **details: Any) 
 
 
 def differences(kept: Any, wanted: Any, where: str = "") -> list[str]:
-    """Where two descriptions differ, in words: "system.speed is 6000, not 12000".
+    """Describe where two descriptions differ, such as "system.speed is 6000, not 12000".
 
     Args:
-        kept: The description on disk.
-        wanted: That of what is asked for.
-        where: Of both, within a larger one.
+        kept: Description on disk.
+        wanted: Description of what is requested.
+        where: Path of both within a larger description.
     """
     if isinstance(kept, Mapping) and isinstance(wanted, Mapping):
         return [
@@ -104,7 +104,7 @@ def differences(kept: Any, wanted: Any, where: str = "") -> list[str]:
 
 
 def _describe(value: Any, where: str) -> Any:
-    """A value as JSON holds it; `where` is its place, for errors."""
+    """Convert a value to a JSON value; `where` is its path, for error messages."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, enum.Enum):
@@ -132,7 +132,7 @@ def _describe(value: Any, where: str) -> Any:
         return _name(value, where)
     raise ValueError(
         f"{where} is {value!r}: expected numbers, strings, arrays, functions, dataclasses and "
-        "containers of those, which can be compared with what another process made"
+        "containers of these, which can be compared between processes"
     )
 
 
@@ -142,7 +142,7 @@ def _fields(value: Any, names: Any, where: str) -> dict[str, Any]:
 
 
 def _number(value: Any) -> int | float | str:
-    """6000 and 6000.0 alike; JSON has no NaN."""
+    """Convert a number such that 6000 and 6000.0 are equal, and NaN is valid in JSON."""
     if isinstance(value, int | np.integer):
         return int(value)
     value = float(value)
@@ -154,7 +154,7 @@ def _number(value: Any) -> int | float | str:
 def _array(value: Any, where: str) -> Any:
     if isinstance(value, jax.core.Tracer):
         raise ValueError(
-            f"{where} is a traced value: take the fingerprint outside of jax.jit, jax.vmap and "
+            f"{where} is a traced value: compute the fingerprint outside jax.jit, jax.vmap and "
             "jax.grad, where it is a number"
         )
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -170,13 +170,14 @@ def _array(value: Any, where: str) -> Any:
 
 
 def _name(thing: Any, where: str) -> str:
-    """Module and name of a class or function."""
+    """Return the module and name of a class or function."""
     name = getattr(thing, "__qualname__", getattr(thing, "__name__", "<"))
-    # A function inside another may hold values that its name does not tell; a class seldom does.
+    # A nested function may depend on enclosed values, which its name does not show. Classes rarely
+    # do.
     if "<lambda>" in name or ("<" in name and not isinstance(thing, type)):
         raise ValueError(
-            f"{where} is {thing}, which cannot be told from another of that name: define it with "
-            "`def` or `class` at the top of a module, or make it a dataclass with the numbers it "
+            f"{where} is {thing}, which cannot be identified by its name: define it with `def` or "
+            "`class` at the top level of a module, or make it a dataclass with the numbers it "
             "needs as fields and a __call__"
         )
     return f"{thing.__module__}.{name}"

@@ -1,4 +1,4 @@
-"""Methods: ways from a measurement to a patient's twin, behind one protocol (`base`)."""
+"""Methods that estimate a patient's twin from a measurement, with one protocol (`base`)."""
 
 import lazy_loader
 

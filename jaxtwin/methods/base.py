@@ -1,11 +1,11 @@
-"""One protocol for every method, whatever it sees: a recipe learns a task, and then estimates.
+"""The protocol of all methods: a method learns a task, and the result estimates patients.
 
     learnt = method.learn(task, training, validation)
     found = learnt.estimate(measurements)
     found.theta, found.readings["EF"], found.success
 
-A method of your own says what it sees and implements `AbstractMethod.prepare`. Here is one that
-gives each patient the extremes of the training patient with the most similar curve:
+A custom method declares what it sees and implements `AbstractMethod.prepare`. This one gives each
+patient the extremes of the training patient with the most similar curve:
 
     class Nearest(AbstractMethod[CurveTask, Curves]):
         sees: ClassVar = Sees("curve", labels=True, cohort=True, physics=False)
@@ -18,7 +18,7 @@ gives each patient the extremes of the training patient with the most similar cu
 
             return Learnt(self, task, answer)
 
-The task checks what goes in and judges what comes out, so that a method need not.
+The task checks the measurements and judges the estimates, so a method does not have to.
 """
 
 import abc
@@ -57,13 +57,13 @@ else:
 
 @dataclasses.dataclass(frozen=True)
 class Sees:
-    """What a method is allowed to look at.
+    """Information that a method uses.
 
     Attributes:
         measurement: A curve of one output over a beat, or an echo clip.
-        labels: Whether it learns from numbers that somebody else has read off, such as EDV.
-        cohort: Whether it learns from many patients before it meets a new one.
-        physics: Whether it knows the system's equations.
+        labels: Whether it learns from labels, such as EDV measured by an expert.
+        cohort: Whether it learns from a cohort before it estimates new patients.
+        physics: Whether it uses the equations of the system.
     """
 
     measurement: Literal["curve", "clip"]
@@ -73,19 +73,19 @@ class Sees:
 
 
 class Estimate(NamedTuple):
-    """What a method says of some patients, in their order.
+    """Estimates of a method for some patients.
 
     Attributes:
-        recording: The recordings that the method itself gives: extremes of at least the measured
-            output, and curves at the task's phases. The duration is NaN where the method knows
-            none. None where the method gives numbers alone.
-        theta: The free parameters; None where the method has none.
-        success: Whether there is an answer for the patient; if not, the other entries mean
-            nothing.
-        readings: The system's readings that the method gives, by name, in their units.
-        misfit: How far the measurement is from what the method says it should be, as a share of
-            what the task allows, see `CurveTask.judge`; None where this was not judged.
-        features: What an encoder of clips saw, for `Familiarity`; None for other methods.
+        recording: Recordings given by the method: extremes of at least the measured output, and
+            curves at the task's phases. The duration is NaN if the method does not give it. None
+            for methods that give only numbers.
+        theta: Free parameters; None for methods without parameters.
+        success: Whether there is an estimate for the patient; if not, the other entries are
+            meaningless.
+        readings: Readings of the system given by the method, by name, in their units.
+        misfit: Distance between the measurement and the method's reconstruction of it, as a share
+            of what the task allows, see `CurveTask.judge`; None if it was not judged.
+        features: Features of an encoder of clips, for `Familiarity`; None for other methods.
     """
 
     recording: Recording[Channels] | None
@@ -98,13 +98,13 @@ class Estimate(NamedTuple):
     def to_dataset(self, task: "AbstractTask[Any]") -> "xarray.Dataset":
         """Return an xarray Dataset with the dimensions patient and phase, failures included.
 
-        Its variables are what there is of the free parameters, the waveforms by the outputs'
-        names, the extremes (`V_lv_maximum`, `V_lv_minimum`) and the readings, with success, misfit
-        and duration; their attributes `units` and `long_name` say what they are. Names are those
-        of `Cohort.to_dataset`. Features are left out.
+        Its variables are the free parameters, the waveforms by the outputs' names, the extremes
+        (`V_lv_maximum`, `V_lv_minimum`) and the readings, as far as the method gives them, with
+        success, misfit and duration. They have the attributes `units` and `long_name`, and the
+        names used by `Cohort.to_dataset`. Features are left out.
 
         Args:
-            task: What was estimated.
+            task: Task of the estimate.
 
         Raises:
             ImportError: If xarray is not installed.
@@ -115,10 +115,10 @@ class Estimate(NamedTuple):
         """Return a pandas DataFrame with one row per patient, failed ones included.
 
         Its columns are the variables of `to_dataset` without the waveforms and extremes;
-        `attrs["units"]` has their units by name.
+        `attrs["units"]` contains their units by name.
 
         Args:
-            task: What was estimated.
+            task: Task of the estimate.
 
         Raises:
             ImportError: If pandas is not installed.
@@ -141,11 +141,11 @@ Measurements = TypeVar("Measurements")
 
 
 class AbstractTask(abc.ABC, Generic[Measurements]):
-    """What is measured of a patient, and what is asked for.
+    """What is measured in a patient, and what is to be estimated.
 
     Attributes:
         system: The model.
-        box: The free parameters and where they are sought.
+        box: The free parameters and their bounds.
     """
 
     system: AbstractRecordedSystem
@@ -153,11 +153,11 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
 
     @abc.abstractmethod
     def check(self, measurements: Measurements, *, labels: bool = False) -> Measurements:
-        """Give the measurements as methods expect them.
+        """Return the measurements in the form that methods expect.
 
         Args:
             measurements: Measurements of some patients.
-            labels: Whether labels are needed.
+            labels: Whether labels are required.
 
         Raises:
             ValueError: If they do not belong to this task.
@@ -165,18 +165,18 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
 
     @abc.abstractmethod
     def judge(self, measurements: Measurements, found: Estimate) -> Estimate:
-        """Compare an estimate with the measurements that it was made from, and warn."""
+        """Compare an estimate with its measurements, and warn if they disagree."""
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Everything that what is learnt depends on, as JSON allows it."""
+        """Return everything on which the result of learning depends, as a JSON value."""
 
 
 Task = TypeVar("Task", bound=AbstractTask)
 
 
 class Session(NamedTuple):
-    """How learning is to run; see `AbstractMethod.learn`."""
+    """Settings of one run of learning; see `AbstractMethod.learn`."""
 
     seed: int
     folder: Path | None
@@ -186,22 +186,22 @@ class Session(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Learnt(Generic[Task, Measurements]):
-    """A method that is ready for new patients.
+    """Result of learning: a method that can estimate new patients.
 
     Attributes:
-        method: The recipe.
-        task: What was learnt.
+        method: The method that learnt.
+        task: The task that was learnt.
         answer: Function from checked measurements to an estimate; call `estimate` instead.
-        knowledge: A pytree with the arrays that were learnt; None for methods that only work on
-            the patient at hand.
-        validation: Errors on the validation patients, by name; "loss" is what the step was
-            selected by. Empty for methods that only work on the patient at hand.
-        best_step: The step with the lowest validation loss, which was kept.
-        steps: Number of optimiser steps that learning took.
-        seconds: Time that learning took, with compilation [s].
-        step_seconds: Time of one step, without compilation [s].
-        fits: Whether estimates are meant to agree with the measurement; if not, a misfit is no
-            reason to warn.
+        knowledge: Pytree with the learnt arrays; None for methods that fit each patient
+            individually.
+        validation: Errors on the validation patients, by name; "loss" is the one used to select
+            the step. Empty for methods that fit each patient individually.
+        best_step: Step with the lowest validation loss, whose arrays were kept.
+        steps: Number of optimiser steps.
+        seconds: Time for learning, including compilation [s].
+        step_seconds: Time per step, without compilation [s].
+        fits: Whether estimates are supposed to reproduce the measurement; if not, a misfit does
+            not cause a warning.
     """
 
     method: "AbstractMethod[Task, Measurements]"
@@ -222,8 +222,8 @@ class Learnt(Generic[Task, Measurements]):
             ValueError: If the measurements do not belong to the task.
 
         Warns:
-            OutOfModelWarning: If a measurement is far from everything that the method says it
-                could be; see the task's `judge`.
+            OutOfModelWarning: If a measurement is far from the method's reconstruction of it; see
+                the task's `judge`.
         """
         checked = self.task.check(measurements)
         found = self.answer(checked)
@@ -231,10 +231,10 @@ class Learnt(Generic[Task, Measurements]):
 
 
 class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
-    """A way from a measurement to a patient's twin: settings only, nothing learnt.
+    """Base class for methods, which contain settings but nothing that was learnt.
 
     Attributes:
-        sees: What it is allowed to look at.
+        sees: Information that the method uses.
     """
 
     sees: AbstractClassVar[Sees]
@@ -250,22 +250,22 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
         progress: ProgressBar = progress_bar,
         resume: bool = False,
     ) -> Learnt[Task, Measurements]:
-        """Get ready for new patients.
+        """Learn a task.
 
         Args:
-            task: What is measured and asked for.
-            training: Patients to learn from; methods that only work on the patient at hand need
-                none.
-            validation: Other patients, to select by.
-            seed: Seed of everything random.
+            task: The task.
+            training: Measurements of the training patients; not needed by methods that fit each
+                patient individually.
+            validation: Measurements of other patients, used to select the best step.
+            seed: Seed for all random numbers.
             folder: Folder for checkpoints and the log of the training; by default nothing is
                 written.
-            progress: Makes progress bars, as `tqdm.tqdm` does; `silent` shows none.
-            resume: Whether to go on from a checkpoint in the folder, if there is one.
+            progress: Function that makes progress bars, like `tqdm.tqdm`; `silent` shows none.
+            resume: Whether to continue from a checkpoint in the folder, if there is one.
 
         Raises:
-            ValueError: If patients are missing, do not belong to the task, or lack labels.
-            CheckpointError: On resuming from something else.
+            ValueError: If measurements are missing, do not belong to the task, or lack labels.
+            CheckpointError: If the checkpoint is from a different run.
         """
         name = type(self).__name__
         if self.sees.cohort:
@@ -280,30 +280,31 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
         if resume and folder is None:
             raise ValueError("resume=True without a folder: pass the folder to resume from")
         session = Session(seed, None if folder is None else Path(folder), progress, resume)
-        # None where `prepare` says that it may be.
+        # `prepare` accepts None here if `sees.cohort` is False.
         return self.prepare(task, cast(Any, training), cast(Any, validation), session)
 
     @abc.abstractmethod
     def prepare(
         self, task: Task, training: Measurements, validation: Measurements, session: Session
     ) -> Learnt[Task, Measurements]:
-        """Get ready for new patients; `learn` has checked the arguments.
+        """Learn a task; `learn` has checked the arguments.
 
         Args:
-            task: What is measured and asked for.
-            training: Patients to learn from; may be None where `sees.cohort` is False.
-            validation: Patients to select by; may be None where `sees.cohort` is False.
+            task: The task.
+            training: Measurements of the training patients; may be None if `sees.cohort` is False.
+            validation: Measurements of the validation patients; may be None if `sees.cohort` is
+                False.
             session: Seed, folder, progress bars, and whether to resume.
         """
 
 
 class AbstractTrainedMethod(AbstractMethod[Task, Measurements]):
-    """A method that trains a network on a cohort, so that what it learnt can be saved."""
+    """A method that trains a network on a cohort, so its result can be saved."""
 
     @abc.abstractmethod
     def untrained(self, task: Task) -> Any:
-        """Build what is learnt, before learning: only shapes and types of its arrays matter."""
+        """Build the knowledge before learning; only the shapes and types of its arrays matter."""
 
     @abc.abstractmethod
     def ready(self, task: Task, knowledge: Any) -> Callable[[Measurements], Estimate]:
-        """Give the function from checked measurements to an estimate."""
+        """Return the function from checked measurements to an estimate."""

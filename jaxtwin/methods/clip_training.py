@@ -1,4 +1,4 @@
-"""What methods of clips have in common: an encoder, its training, and its predictions."""
+"""Shared parts of the methods for clips: the encoder, its training and its predictions."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -26,14 +26,14 @@ from jaxtwin.physics.solution import Recording
 from jaxtwin.training.loop import fit
 from jaxtwin.training.settings import TrainingConfig
 
-# Training clips are moved by up to so many pixels, as a probe is.
+# Largest random shift of training clips [pixels], which imitates movement of the probe.
 LARGEST_SHIFT = 6
 Numbers: TypeAlias = Sequence[Float[Array | np.ndarray, "*batch"]]
-"""What was measured, one array for each name in `ClipTask.measured`."""
+"""Measured numbers, one array for each name in `ClipTask.measured`."""
 
 
 class Decoded(NamedTuple):
-    """What a method makes of the encoder's raw numbers of one clip."""
+    """Quantities decoded from the encoder's raw numbers for one clip."""
 
     theta: Theta | None
     recording: Recording[Channels] | None
@@ -41,13 +41,13 @@ class Decoded(NamedTuple):
 
 
 class ClipKnowledge(eqx.Module):
-    """What a method of clips learns.
+    """Knowledge learnt by a method for clips.
 
     Attributes:
-        encoder: Clip → raw numbers.
+        encoder: Network from a clip to raw numbers.
         mean: Mean of each measured number over the training clips.
         spread: Standard deviation of each measured number over the training clips.
-        familiarity: Of clips; None while the encoder is being trained.
+        familiarity: Model of the training clips' features; None while the encoder is trained.
     """
 
     encoder: AbstractEncoder
@@ -60,10 +60,10 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
     """A method that trains an encoder of clips.
 
     Attributes:
-        encoder: The default network, the paper's, or a function that makes one of your own from
-            the clips' format, the number of raw numbers, and `beside` and `key` by their names.
-        config: How it is trained.
-        weights_seed: Seed of the encoder's first weights; by default that of `learn`.
+        encoder: Name of the network, or a function that makes one from the clips' format, the
+            number of raw numbers, and the keyword arguments `beside` and `key`.
+        config: Settings of the training.
+        weights_seed: Seed for the encoder's initial weights; by default that of `learn`.
     """
 
     encoder: eqx.AbstractVar[EncoderName | Callable[..., AbstractEncoder]]
@@ -72,22 +72,22 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
 
     @abc.abstractmethod
     def size(self, task: ClipTask) -> int:
-        """Number of raw numbers that the encoder gives; raises where the task is impossible."""
+        """Return the number of raw numbers of the encoder, or raise if the task is unsuitable."""
 
     @abc.abstractmethod
     def decode(
         self, task: ClipTask, knowledge: ClipKnowledge, raw: Float[Array, " raw"]
     ) -> Decoded:
-        """Turn the raw numbers of one clip into what would be measured."""
+        """Convert the raw numbers of one clip to the measured quantities."""
 
     @abc.abstractmethod
     def penalty(self, raw: Float[Array, " raw"]) -> Float[Array, ""]:
-        """What is added to the loss of one clip."""
+        """Return a term that is added to the loss of one clip."""
 
     def prepare(
         self, task: ClipTask, training: Clips, validation: Clips, session: Session
     ) -> Learnt[ClipTask, Clips]:
-        """Train the encoder, selected on the validation clips; see `AbstractMethod`."""
+        """Train the encoder and select it on the validation clips; see `AbstractMethod`."""
         weights = session.seed if self.weights_seed is None else self.weights_seed
         start = self._create(task, jax.random.key(weights))
         knowledge = _with_scales(start, task, training, validation)
@@ -146,7 +146,7 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
         return ClipKnowledge(start.encoder, start.mean, start.spread, familiarity)
 
     def ready(self, task: ClipTask, knowledge: ClipKnowledge) -> Callable[[Clips], Estimate]:
-        """Give the function from clips to an estimate."""
+        """Return the function from clips to an estimate."""
         self.size(task)
         return lambda clips: predict(self, task, knowledge, clips)
 
@@ -156,7 +156,7 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
             if self.encoder not in get_args(EncoderName):
                 raise ValueError(
                     f"no encoder {self.encoder!r}: choose {' or '.join(get_args(EncoderName))}, or "
-                    "pass a function that makes one of your own"
+                    "pass a function that makes an encoder"
                 )
             known = cast(EncoderName, self.encoder)
             encoder = create_encoder(known, task.format, size, beside=beside, key=key)
@@ -169,10 +169,10 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
 def _with_scales(
     start: ClipKnowledge, task: ClipTask, training: Clips, validation: Clips
 ) -> ClipKnowledge:
-    """Knowledge with the training clips' scales.
+    """Add the scales of the training clips to the knowledge.
 
     Raises:
-        ValueError: If there are too few clips, or they are all alike.
+        ValueError: If there are too few clips, or a measured number is the same for all.
     """
     if len(training) < 4 or not len(validation):
         raise ValueError(
@@ -196,7 +196,7 @@ def head(
     features: Float[Array, " feature"],
     vitals: Float[Array, " vital"],
 ) -> Float[Array, " raw"]:
-    """Apply an encoder's head to its features and the task's vitals, in usual units."""
+    """Apply an encoder's head to its features and the task's vitals, scaled by usual values."""
     if not task.vitals:
         return encoder.head(features)
     picked = pick_vitals(vitals, task.vital_names)
@@ -208,22 +208,22 @@ def head(
 def discrepancy(
     got: Numbers, true: Numbers, spread: Sequence[Float[Array, ""]]
 ) -> Float[Array, ""]:
-    """Huber loss between measurements of clips, every number over its spread.
+    """Compute the Huber loss between estimated and measured numbers, divided by their spread.
 
     Args:
-        got: What the method says, [clip] for each number.
-        true: What was measured, [clip] for each number.
+        got: Estimated numbers, [clip] each.
+        true: Measured numbers, [clip] each.
         spread: Standard deviation of each number over the training clips.
     """
     errors = [(a - b) / s for a, b, s in zip(got, true, spread, strict=True)]
-    # Quadratic within a quarter of the spread, the error aimed at; beyond, outliers count less.
+    # Quadratic within a quarter of the spread, the target error; linear for outliers beyond it.
     size = jnp.abs(jnp.stack([jnp.asarray(error) for error in errors]))
     knee = 0.25
     return jnp.mean(jnp.where(size < knee, size**2 / (2 * knee), size - knee / 2))
 
 
 def shift(clip: Clip, key: PRNGKeyArray) -> Clip:
-    """Move a clip by a random number of pixels; black comes in from the border."""
+    """Shift a clip by a random number of pixels and fill the border with black."""
     margin = ((0, 0), (LARGEST_SHIFT, LARGEST_SHIFT), (LARGEST_SHIFT, LARGEST_SHIFT))
     rows, columns = jax.random.randint(key, (2,), 0, 2 * LARGEST_SHIFT + 1)
     return jax.lax.dynamic_slice(jnp.pad(clip, margin), (0, rows, columns), clip.shape)
@@ -232,7 +232,7 @@ def shift(clip: Clip, key: PRNGKeyArray) -> Clip:
 def predict(
     method: AbstractClipMethod, task: ClipTask, knowledge: ClipKnowledge, clips: Clips
 ) -> Estimate:
-    """Apply what was learnt to clips, batch by batch."""
+    """Estimate clips from the learnt knowledge, in batches."""
     parts = [_predict(method, task, knowledge, b.clip, b.vitals) for b in clips.ordered()]
     decoded, features = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     success = np.asarray(np.isfinite(np.stack(decoded.numbers)).all(axis=0))

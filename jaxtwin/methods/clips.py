@@ -1,4 +1,4 @@
-"""Tasks of clips: an echo clip of each patient, and a few numbers that were read off it."""
+"""Tasks with clips: an echo clip of each patient, and a few numbers measured on it."""
 
 import dataclasses
 import hashlib
@@ -20,7 +20,7 @@ from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, reading
 
 VOLUMES = ("EDV", "ESV", "EF")
-"""Readings that every data set of clips has: volumes [mL] and ejection fraction [%]."""
+"""Readings available in every data set of clips: volumes [mL] and ejection fraction [%]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Clips:
     """Clips of some patients, in a cache on disk or in memory.
 
     Attributes:
-        cache: Where the clips are, with what was measured on them.
-        indices: Which of them these are, in this order.
+        cache: Cache with the clips and the numbers measured on them.
+        indices: Indices of these clips in the cache, in order.
     """
 
     cache: ClipCache
@@ -37,7 +37,7 @@ class Clips:
 
     @classmethod
     def from_split(cls, cache: ClipCache, split: str) -> "Clips":
-        """The clips of one split of a cache: TRAIN, VAL or TEST."""
+        """Select the clips of one split of a cache: TRAIN, VAL or TEST."""
         return cls(cache, cache.split(split))
 
     @classmethod
@@ -47,15 +47,16 @@ class Clips:
         format: ClipFormat,
         vitals: Sequence[Vitals] | None = None,
     ) -> "Clips":
-        """Clips in memory, on which no volume was measured.
+        """Make clips from arrays in memory, without measured volumes.
 
         Args:
-            clips: The clips in the format, [clip, frames, size, size].
-            format: Their format.
-            vitals: What was measured beside each; only methods that use vitals need them.
+            clips: The clips in the given format, [clip, frames, size, size].
+            format: Format of the clips.
+            vitals: Vitals of each patient; only needed by methods that use them.
 
         Raises:
-            ValueError: If the clips have another format, or there are not as many vitals.
+            ValueError: If the clips have another format, or the numbers of clips and vitals
+                differ.
         """
         expected = (format.frames, format.size, format.size)
         if clips.shape[1:] != expected:
@@ -81,19 +82,19 @@ class Clips:
 
     @property
     def records(self) -> list[Record]:
-        """The data set's records of the clips."""
+        """Records of the clips in the data set."""
         return [self.cache.records[i] for i in self.indices]
 
     @property
     def vitals(self) -> Float[np.ndarray, "clip vital"]:
-        """The fields of `Vitals` for each clip; NaN where nobody measured."""
+        """Return the fields of `Vitals` for each clip; NaN if not measured."""
         table = np.array([record.vitals for record in self.records], np.float32)
         return table.reshape(len(self), len(Vitals._fields))
 
     def measured(self) -> dict[str, Float[np.ndarray, " clip"]]:
-        """What was measured, by name of the reading: `VOLUMES` and vitals, in their units.
+        """Return the measured readings by name: `VOLUMES` and vitals, in their units.
 
-        The ejection fraction is that of the two volumes, not the data set's rounded one.
+        The ejection fraction is computed from the two volumes, not the rounded one in the data set.
         """
         EDV = np.array([record.edv for record in self.records], np.float32)
         ESV = np.array([record.esv for record in self.records], np.float32)
@@ -101,31 +102,32 @@ class Clips:
         return found | dict(zip(Vitals._fields, self.vitals.T, strict=True))
 
     def ordered(self, batch_size: int = 32) -> Iterator[Batch]:
-        """Batches for evaluation: every clip once, in order, from its first frame on."""
+        """Iterate over batches for evaluation: every clip once, in order, from its first frame."""
         return ordered_batches(self.cache, self.indices, batch_size)
 
     def shuffled(self, batch_size: int, seed: int, start_step: int) -> Iterator[Batch]:
-        """Batches for training, without end; see `jaxtwin.data.loading.batches`."""
+        """Iterate over endless batches for training; see `jaxtwin.data.loading.batches`."""
         return batches(self.cache, self.indices, batch_size, seed, start_step)
 
     def digest(self) -> str:
-        """Short fingerprint of the clips' names and of what was measured on them."""
+        """Return a short digest of the clips' names and the numbers measured on them."""
         told = [(r.name, r.edv, r.esv, *r.vitals) for r in self.records]
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipTask(AbstractTask[Clips]):
-    """Find a patient's parameters from an echo clip.
+    """Task: estimate a patient's parameters from an echo clip.
 
     Attributes:
         system: The model.
-        box: The free parameters and where they are sought.
-        format: Rate, length and size of the clips.
-        vitals: Readings measured beside each clip, which the method is given; one name or several.
+        box: The free parameters and their bounds.
+        format: Frame rate, length and size of the clips.
+        vitals: Names of the readings measured in addition to the clip, as inputs of the method; a
+            single name may be given as a string.
 
     Raises:
-        ValueError: If a vital is none, or the system has no reading of that name.
+        ValueError: If a vital is unknown, or the system has no reading with its name.
     """
 
     system: AbstractRecordedSystem
@@ -145,16 +147,16 @@ class ClipTask(AbstractTask[Clips]):
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """Readings that are measured on, or beside, the clips that are learnt from."""
+        """Readings measured on the training clips, or in addition to them."""
         return (*VOLUMES, *self.vitals)
 
     @property
     def vital_names(self) -> tuple[VitalName, ...]:
-        """The vitals, as the data's functions take them."""
+        """Names of the vitals, typed for the functions of `jaxtwin.data`."""
         return cast(tuple[VitalName, ...], self.vitals)
 
     def describe(self) -> dict[str, Any]:
-        """Everything that what is learnt depends on, as JSON allows it."""
+        """Return everything on which the result of learning depends, as a JSON value."""
         return {
             "measurement": "clip",
             "system": type(self.system).__name__,
@@ -164,11 +166,10 @@ class ClipTask(AbstractTask[Clips]):
         }
 
     def check(self, measurements: Clips, *, labels: bool = False) -> Clips:
-        """Give the clips as they are.
+        """Check the clips and return them unchanged.
 
         Raises:
-            ValueError: If they have another format, or a vital is missing, or labels are needed
-                and not there.
+            ValueError: If they have another format, or a vital or a required label is missing.
         """
         if measurements.cache.format != self.format:
             raise ValueError(
@@ -186,6 +187,6 @@ class ClipTask(AbstractTask[Clips]):
         return measurements
 
     def judge(self, measurements: Clips, found: Estimate) -> Estimate:
-        """Give the estimate as it is: whether a clip is familiar is asked by `build_twin`."""
+        """Return the estimate unchanged; `build_twin` checks whether a clip is familiar."""
         del measurements
         return found

@@ -1,4 +1,4 @@
-"""Networks that read curves, and how they are trained on a cohort."""
+"""Networks with curves as input, and their training on a cohort."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=eqx.Module)
 
 
 class CurveEncoder(eqx.Module):
-    """A multilayer perceptron from a curve, and what is known beside it, to any vector.
+    """A multilayer perceptron from a curve and known parameters to a vector.
 
     Attributes:
         network: The trained part.
@@ -41,33 +41,33 @@ class CurveEncoder(eqx.Module):
         depth: int = 3,
         key: PRNGKeyArray,
     ) -> "CurveEncoder":
-        """Make an untrained encoder that gives `size` numbers."""
+        """Make an untrained encoder with `size` outputs."""
         entries = np.concatenate([np.asarray(training.known), np.asarray(training.values)], axis=1)
         network = eqx.nn.MLP(
             entries.shape[1], size, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
         )
         mean, spread = entries.mean(axis=0), entries.std(axis=0)
-        # One patient alone, or one value for all, has no spread.
+        # The spread is 0 for a single patient, or if all values are equal.
         spread = np.where(spread > 0, spread, np.maximum(np.abs(mean), 1.0))
         return cls(network, jnp.asarray(mean), jnp.asarray(spread))
 
     def __call__(
         self, known: Float[Array, " known"], values: Float[Array, " sample"]
     ) -> Float[Array, " size"]:
-        """Read one curve."""
+        """Apply the network to one curve."""
         entries = jnp.concatenate([known, values])
         mean, spread = jax.lax.stop_gradient((self.mean, self.spread))
         return self.network((entries - mean) / spread)
 
 
 def blank_curves(task: CurveTask) -> Curves:
-    """Curves of one patient that have the right shapes: enough to build an encoder again."""
+    """Return curves of one patient with the right shapes, from which to rebuild an encoder."""
     zeros, one = np.zeros((1, task.samples), np.float32), np.zeros(1, np.float32)
     return Curves(zeros, np.zeros((1, len(task.known)), np.float32), one, one)
 
 
 Objective = Callable[[Any, Curves, Curves], Float[Array, " patient"]]
-"""Loss of each patient: from the model, the curves as the network sees them, and as measured."""
+"""Function from the model, its noisy input curves and the measured curves to patients' losses."""
 
 
 def learn_from_curves(
@@ -82,26 +82,26 @@ def learn_from_curves(
     stage: str,
     made_with: str = "",
 ) -> Fitted[Model]:
-    """Train a model on a cohort's curves, selected on other patients'.
+    """Train a model on a cohort's curves and select it on those of other patients.
 
-    What the network sees carries fresh noise on top of the measured one, as much again, so that it
-    cannot copy the noise that its loss has in it; a network that is free to draw any curve still
-    keeps about half of it. Validation sees the measured noise alone, in input and loss alike.
+    The input curves get additional noise of the same size as the measured noise, so that the
+    network cannot copy the noise in its loss; a network that can produce any curve still
+    reproduces about half of it. In validation, input and loss have the measured noise only.
 
     Args:
-        model: Its inexact arrays are trained.
-        objective: Its loss.
+        model: The model, whose inexact arrays are trained.
+        objective: Loss of the model.
         task: The task.
-        training: Patients to learn from.
-        validation: Patients to select by.
-        config: How to train.
-        session: Seed of the order of patients and of the noise; where checkpoints and log are
-            kept, and whether to go on from them.
-        stage: Name of the checkpoint and of the lines of the log.
-        made_with: What else the objective depends on, such as its forward model.
+        training: Curves of the training patients.
+        validation: Curves of the validation patients.
+        config: Settings of the training.
+        session: Seed for the order of patients and the noise, folder for checkpoints and log, and
+            whether to resume.
+        stage: Name of the checkpoint and of the log entries.
+        made_with: Anything else on which the objective depends, such as its forward model.
 
     Raises:
-        CheckpointError: On resuming the training of other patients, or of something else.
+        CheckpointError: If the checkpoint is from other patients or a different training.
     """
     seed = session.seed
 

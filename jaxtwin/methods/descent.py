@@ -1,4 +1,4 @@
-"""Gradient descent for one patient at a time: the small networks of PINNs and Neural ODEs."""
+"""Gradient descent for each patient, for the small networks of PINNs and Neural ODEs."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -23,16 +23,16 @@ def descend(
 ) -> Model:
     """Minimise a loss by AdamW with warm-up, cosine decay and clipping, inside jit and vmap.
 
-    Under vmap every patient has an optimiser of its own: nobody's gradient is clipped because of
-    somebody else's. (`training.fit` is for what learns from a cohort.)
+    Under vmap each patient has a separate optimiser, so clipping one patient's gradient does not
+    affect others. (Use `training.fit` to learn from a cohort.)
 
     Args:
-        loss: From the model and the step's key.
-        model: Its inexact arrays are fitted.
-        steps: How many.
-        learning_rate: Peak of the schedule.
-        weight_decay: Of matrices only.
-        key: Of the steps' keys.
+        loss: Function from the model and the key of a step to the loss.
+        model: The model, whose inexact arrays are fitted.
+        steps: Number of steps.
+        learning_rate: Peak learning rate of the schedule.
+        weight_decay: Weight decay, applied to matrices only.
+        key: Key from which the keys of the steps are derived.
     """
     schedule = optax.warmup_cosine_decay_schedule(
         learning_rate / 10, learning_rate, max(steps // 20, 1), max(steps, 2), learning_rate / 100
@@ -59,6 +59,6 @@ def descend(
 
 
 def phase_waves(phase: Float[Array, ""], harmonics: int) -> Float[Array, " wave"]:
-    """The waves cos 2πkφ and sin 2πkφ, k = 1 to `harmonics`: what is made of them is periodic."""
+    """Return cos 2πkφ and sin 2πkφ for k = 1 to `harmonics`, as inputs of periodic functions."""
     angles = 2 * jnp.pi * phase * jnp.arange(1, harmonics + 1)
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])

@@ -1,4 +1,4 @@
-"""One patient at a time, for all patients of a task: what fits do."""
+"""Application of a fit to each patient of a task separately."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,26 +30,26 @@ def each_patient(
     chunk: int = 64,
     progress: ProgressBar = silent,
 ) -> Any:
-    """Apply a function of one patient to all, on all cores.
+    """Apply a function of one patient to all patients, on all cores.
 
     Args:
-        function: Function of one patient, inside jit and vmap. It is compiled once; give an equal
-            `equinox.Partial` each time.
+        function: Function of one patient, used inside jit and vmap. It is compiled once if each
+            call passes an equal `equinox.Partial`.
         task: The task.
         curves: Curves of the patients.
-        seed: Seed of the patients' keys; the key of patient i depends on it and on i alone.
+        seed: Seed for the patients' keys; the key of patient i depends on the seed and i only.
         chunk: Largest number of patients computed together on one core.
-        progress: Makes the progress bar over chunks.
+        progress: Function that makes the progress bar over chunks.
 
     Returns:
         The results as NumPy arrays, [patient, ...] on every leaf.
     """
     n = len(curves.values)
-    # Float32 holds whole numbers up to 2^24.
+    # Float32 represents integers exactly up to 2^24.
     head = np.stack([np.full(n, seed % 2**24), np.arange(n)], axis=1)
     known = np.zeros((n, 0)) if curves.known is None else curves.known
     rows = np.concatenate([head, known, curves.values], axis=1).astype(np.float32)
-    chunk = min(chunk, -(-n // 2))  # Few patients are shared by two cores as well.
+    chunk = min(chunk, -(-n // 2))  # At least two chunks, so that few patients also use two cores.
     return map_patients(
         eqx.Partial(_one, function, len(task.known)),
         rows,

@@ -1,8 +1,8 @@
-"""Fit through the simulator: nonlinear least squares for each patient, from many starts.
+"""Nonlinear least squares through the simulator for each patient, from several starts.
 
-The maximum of the posterior under normal noise and a nearly uniform prior on the box, by the
+Maximises the posterior under normal noise and a nearly uniform prior on the box, with the
 Levenberg-Marquardt method (Moré, "The Levenberg-Marquardt algorithm: implementation and theory",
-Lecture Notes in Mathematics 630, 1978) as Optimistix has it.
+Lecture Notes in Mathematics 630, 1978) of Optimistix.
 """
 
 from typing import ClassVar
@@ -22,11 +22,10 @@ from jaxtwin.physics.channels import select
 
 
 class LeastSquares(AbstractMethod[CurveTask, Curves]):
-    """Levenberg-Marquardt through the simulator, the best of many starts.
+    """Levenberg-Marquardt fit through the simulator, the best of several starts.
 
     Attributes:
-        starts: Number of points of a Sobol sequence over the box from which each patient is
-            fitted.
+        starts: Number of starts of each patient's fit, points of a Sobol sequence over the box.
         iterations: Largest number of iterations from each start.
     """
 
@@ -43,7 +42,7 @@ class LeastSquares(AbstractMethod[CurveTask, Curves]):
     ) -> Learnt[CurveTask, Curves]:
         """Learn nothing; see `AbstractMethod`."""
         del training, validation
-        # The starts are the same for all patients; the box's faces are infinitely far.
+        # All patients have the same starts. The faces of the box are at infinity.
         theta = jnp.asarray(task.box.sample(self.starts, seed=session.seed), float)
         raw = task.box.unbound(theta).clip(-4, 4)
         function = eqx.Partial(fit_patient, task, self.iterations, raw)
@@ -52,7 +51,7 @@ class LeastSquares(AbstractMethod[CurveTask, Curves]):
             theta, simulation = each_patient(
                 function, task, curves, seed=session.seed, progress=session.progress
             )
-            # From a curve with gaps the search does not move, and its start is no answer.
+            # With gaps in the curve the search stays at its start, which is not a solution.
             success = simulation.success & np.isfinite(curves.values).all(axis=1)
             return task.estimate_from(select(task.channels, simulation.recording), theta, success)
 
@@ -62,7 +61,7 @@ class LeastSquares(AbstractMethod[CurveTask, Curves]):
 def fit_patient(
     task: CurveTask, iterations: int, starts: Float[Array, "start free"], patient: Patient
 ):
-    """The most probable θ of one patient, and the simulated beat there."""
+    """Return the most probable θ of one patient, and the simulated beat at this θ."""
 
     def simulate(theta):
         return simulate_patient(task.system, task.box, task.samples, task.system.steps, theta)
@@ -72,7 +71,7 @@ def fit_patient(
         error = task.weight * (getattr(recording.waveforms, task.channel) - patient.values)
         return jnp.concatenate([error, raw / RAW_SPREAD])
 
-    # Otherwise the solver would keep all that the linearised beat needs, for every start.
+    # Otherwise the solver would store the residuals of the linearised beat for every start.
     linearised = jax.custom_jvp(residuals)
 
     @linearised.defjvp

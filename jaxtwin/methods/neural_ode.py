@@ -1,8 +1,8 @@
-"""Neural ODEs: a network in the place of the equations.
+"""Neural ODEs: a network in place of the equations.
 
 Chen, Rubanova, Bettencourt and Duvenaud, "Neural ordinary differential equations", NeurIPS 2018;
 with the additional dimensions of Dupont, Doucet and Teh, "Augmented neural ODEs", NeurIPS 2019.
-The heart is driven, so the network is told the phase of the beat.
+Because the heart is driven, the phase of the beat is an input of the network.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ class DrivenField(eqx.Module):
     """dz/dφ = network(z, waves of φ, code), and its solution over one beat.
 
     Attributes:
-        network: The trained part.
-        harmonics: Fourier features of the phase; with none the network is blind to time.
+        network: The trained network.
+        harmonics: Number of Fourier features of the phase; with 0, the field is autonomous.
     """
 
     network: Callable[[Float[Array, " entry"]], Float[Array, " state"]]
@@ -50,7 +50,7 @@ class DrivenField(eqx.Module):
     def create(
         cls, size: int, code: int, harmonics: int, width: int, depth: int, *, key: PRNGKeyArray
     ) -> "DrivenField":
-        """An untrained field of `size` states."""
+        """Make an untrained field of `size` states."""
         network = eqx.nn.MLP(
             size + 2 * harmonics + code,
             size,
@@ -65,7 +65,7 @@ class DrivenField(eqx.Module):
     def solve(
         self, z0: Float[Array, " state"], code: Code, samples: int
     ) -> Float[Array, "boundaries state"]:
-        """The states at phases 0, 1/n, ... 1, by Heun's method."""
+        """Return the states at phases 0, 1/n, ... 1, by Heun's method."""
 
         def field(phase, z, code):
             return self.network(jnp.concatenate([z, phase_waves(phase, self.harmonics), code]))
@@ -80,7 +80,7 @@ class DrivenField(eqx.Module):
             args=code,
             saveat=dfx.SaveAt(steps=True, t0=True),
             max_steps=samples,
-            # Every step is kept: there are few, and computing them again takes time.
+            # Store every step: there are few, and recomputing them would take time.
             adjoint=dfx.RecursiveCheckpointAdjoint(checkpoints=samples),
             throw=False,
         )
@@ -88,25 +88,25 @@ class DrivenField(eqx.Module):
 
 
 class PatientODE(eqx.Module):
-    """One patient's field and initial state, in dimensionless units."""
+    """Field and initial state of one patient, in dimensionless units."""
 
     field: DrivenField
     z0: Float[Array, " state"]
 
 
 class NeuralODE(AbstractMethod[CurveTask, Curves]):
-    """A Neural ODE for each patient's curve, periodic by a penalty.
+    """A Neural ODE for each patient's curve, made periodic by a penalty.
 
-    It knows no physiology: the curve is all it gives.
+    It uses no physiology and gives only the curve.
 
     Attributes:
-        augment: Number of states beside the curve itself.
+        augment: Number of states in addition to the curve.
         width: Width of the network.
-        depth: Number of its hidden layers.
+        depth: Number of hidden layers.
         harmonics: Number of Fourier features of the phase.
         steps: Number of optimiser steps.
-        learning_rate: Peak of the schedule.
-        weight_decay: Weight decay, which keeps it from following the noise.
+        learning_rate: Peak learning rate of the schedule.
+        weight_decay: Weight decay, which limits fitting of the noise.
     """
 
     sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=False)
@@ -140,7 +140,7 @@ class NeuralODE(AbstractMethod[CurveTask, Curves]):
 
 
 def fit_patient(method: NeuralODE, task: CurveTask, patient: Patient) -> Float[Array, " sample"]:
-    """Fit one patient, and give the curve of the fitted Neural ODE."""
+    """Fit one patient and return the curve of the fitted Neural ODE."""
     make, rest = jax.random.split(patient.key)
     size = 1 + method.augment
     field = DrivenField.create(size, 0, method.harmonics, method.width, method.depth, key=make)
@@ -166,7 +166,7 @@ def fit_patient(method: NeuralODE, task: CurveTask, patient: Patient) -> Float[A
 
 
 class SharedODE(eqx.Module):
-    """One field for all patients, and a network that reads each patient's code from the curve."""
+    """One field for all patients, with an encoder from a curve to a patient's code."""
 
     encoder: CurveEncoder
     field: DrivenField
@@ -175,13 +175,13 @@ class SharedODE(eqx.Module):
     def __call__(
         self, known: Float[Array, " known"], values: Float[Array, " sample"]
     ) -> Float[Array, "boundaries state"]:
-        """The beat of one patient, in dimensionless units."""
+        """Return the beat of one patient, in dimensionless units."""
         read = self.encoder(known, values)
         return self.field.solve(read[: self.size], read[self.size :], len(values))
 
 
 class SharedKnowledge(eqx.Module):
-    """What `ConditionedNeuralODE` learns: the networks, and the curves' scale.
+    """Knowledge of `ConditionedNeuralODE`: the networks, and the scale of the curves.
 
     Attributes:
         model: Encoder and field.
@@ -198,12 +198,12 @@ class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
     """One Neural ODE shared by all patients, conditioned on the measured curve.
 
     Attributes:
-        augment: Number of states beside the curve itself.
-        code: Length of what the encoder says of a patient, beside the initial state.
+        augment: Number of states in addition to the curve.
+        code: Length of a patient's code, which the encoder gives in addition to the initial state.
         width: Width of the field's network; the encoder is four times as wide.
         depth: Number of hidden layers of the field.
         harmonics: Number of Fourier features of the phase.
-        config: How it is trained.
+        config: Settings of the training.
     """
 
     sees: ClassVar = Sees("curve", labels=False, cohort=True, physics=False)
@@ -247,7 +247,7 @@ class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
         return self._create(blank_curves(task), jax.random.key(0))
 
     def ready(self, task: CurveTask, knowledge: SharedKnowledge) -> Callable[[Curves], Estimate]:
-        """Give the function from curves to an estimate."""
+        """Return the function from curves to an estimate."""
         apply = eqx.filter_jit(lambda known, values: jax.vmap(knowledge.model)(known, values))
         mean, spread = float(knowledge.mean), float(knowledge.spread)
 

@@ -1,4 +1,4 @@
-"""Inverse physics-informed neural network: states and parameters that obey the equations.
+"""Inverse physics-informed neural network for states and parameters.
 
 Raissi, Perdikaris and Karniadakis, "Physics-informed neural networks: a deep learning framework
 for solving forward and inverse problems involving nonlinear partial differential equations",
@@ -27,7 +27,7 @@ from jaxtwin.physics.record import record
 
 
 class Scales(NamedTuple):
-    """Typical values of a system's states, to make the network's outputs of order one.
+    """Typical values of a system's states, which scale the network's outputs to order one.
 
     Attributes:
         mean: Mean of each state variable over the box and the beat.
@@ -39,38 +39,39 @@ class Scales(NamedTuple):
 
 
 class StateNetwork(eqx.Module):
-    """Phase → dimensionless state, periodic by construction, with the patient's raw parameters."""
+    """Periodic network from phase to dimensionless state, with the patient's raw parameters."""
 
     network: eqx.nn.MLP
     raw: Float[Array, " free"]
     harmonics: int = eqx.field(static=True)
 
     def __call__(self, phase: Float[Array, ""]) -> Float[Array, " state"]:
-        """The state at one phase of the beat."""
+        """Return the state at one phase of the beat."""
         return self.network(phase_waves(phase, self.harmonics))
 
 
 class PINN(AbstractMethod[CurveTask, Curves]):
-    """A network for the states of each patient, with θ trainable beside it.
+    """A network for the states of each patient, trained together with θ.
 
-    The loss is the curve's misfit, plus the residual of the equations in seconds at collocation
-    points that move at every step, plus that of the conserved quantities. Each equation's residual
-    is divided by the rate 1/T + |∂f_i/∂x_i| at which its state relaxes: without that, a valve of
-    little resistance weighs ten thousand times more than anything else. Divided so, an equation
-    that relaxes fast becomes the balance it relaxes to, and the conserved quantities say what the
-    balances leave out. The period is enforced: the network sees only periodic functions.
+    The loss is the misfit of the curve, plus the residual of the equations in seconds at
+    collocation points that move at every step, plus that of the conserved quantities. The residual
+    of each equation is divided by the rate 1/T + |∂f_i/∂x_i| at which its state relaxes: otherwise,
+    a valve with a small resistance weighs ten thousand times more than anything else. With this
+    scaling, an equation that relaxes fast turns into the balance to which it relaxes, and the
+    conserved quantities supply what the balances leave undetermined. The period is enforced,
+    because the inputs of the network are periodic functions.
 
     Attributes:
         width: Width of the network.
-        depth: Number of its hidden layers.
+        depth: Number of hidden layers.
         harmonics: Number of Fourier features of the phase.
-        collocation: Number of collocation points in a step.
+        collocation: Number of collocation points per step.
         steps: Number of optimiser steps.
-        learning_rate: Peak of the schedule.
-        preconditioned: Whether residuals are divided by their states' relaxation rates, as above;
-            otherwise by 1/T alone, the plain choice of the literature.
-        tolerance: A residual of this size, as a share of a state's spread, weighs as much as an
-            error of the curve of one standard deviation of its noise.
+        learning_rate: Peak learning rate of the schedule.
+        preconditioned: Whether residuals are divided by the relaxation rates of their states, as
+            above; otherwise by 1/T alone, the usual choice in the literature.
+        tolerance: Residual, as a share of a state's spread, that has the same weight as an error
+            of the curve of one standard deviation of its noise.
     """
 
     sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
@@ -90,7 +91,7 @@ class PINN(AbstractMethod[CurveTask, Curves]):
         validation: Curves | None,
         session: Session,
     ) -> Learnt[CurveTask, Curves]:
-        """Learn no more than the states' scales; see `AbstractMethod`."""
+        """Learn only the scales of the states; see `AbstractMethod`."""
         del training, validation
         require_period(task, self)
         scales = jax.tree.map(jnp.asarray, state_scales(task))
@@ -112,11 +113,11 @@ class PINN(AbstractMethod[CurveTask, Curves]):
 
 
 FINE = 240
-"""Phases at which a fitted network is read."""
+"""Number of phases at which a fitted network is evaluated."""
 
 
 def state_scales(task: CurveTask, points: int = 256) -> Scales:
-    """Simulate the box for typical states, which a modeller knows beforehand."""
+    """Simulate points of the box for typical states, which a modeller would know in advance."""
     theta = task.box.sample(points, seed=0).astype(np.float32)
     states = map_patients(eqx.Partial(_states, task), theta)
     return Scales(states.mean(axis=(0, 1)), states.std(axis=(0, 1)))
@@ -136,7 +137,7 @@ def residuals(
     *,
     preconditioned: bool,
 ) -> Float[Array, " residual"]:
-    """Residuals of equations and conserved quantities at one phase, as shares of their scales."""
+    """Compute the scaled residuals of equations and conserved quantities at one phase."""
     system, T = cast(AbstractPeriodicSystem, task.system), task.system.duration(p)
     _, unravel = ravel_pytree(jax.tree.map(jnp.asarray, system.initial_state(p)))
 
@@ -160,7 +161,7 @@ def residuals(
 
 
 def fit_patient(method: PINN, task: CurveTask, scales: Scales, patient: Patient) -> tuple[Any, Any]:
-    """Fit one patient: θ, and the network's outputs at `FINE` phases."""
+    """Fit one patient; return θ and the network's outputs at `FINE` phases."""
     make, rest = jax.random.split(patient.key)
     size = len(scales.mean)
     network = eqx.nn.MLP(

@@ -1,4 +1,4 @@
-"""What is known of a patient before any measurement: a yardstick for parameters and pressures."""
+"""The prior: a baseline for parameters and pressures that uses no measurement."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from jaxtwin.physics.channels import select
 
 
 class BoxMiddle(AbstractMethod[CurveTask, Curves]):
-    """The middle of the box for everyone, with the known parameters in their places."""
+    """The middle of the box for every patient, except for the known parameters."""
 
     sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
 

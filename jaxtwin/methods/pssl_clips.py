@@ -1,11 +1,10 @@
 """Physics-informed self-supervised learning on clips.
 
 Kuang, Dean, Jedlicki, Ouyang, Philippakis, Sontag and Alaa, "Med-Real2Sim: Non-Invasive Medical
-Digital Twins using Physics-Informed Self-Supervised Learning", NeurIPS 2024. The encoder gives
-the circuit's parameters of a patient; a forward model turns them into what was measured; only
-that is compared. No parameter is ever shown to the encoder. With an `Emulator` as forward model
-it is the paper's P-SSL; with a `Simulator` the same loss is differentiated through the periodic
-state.
+Digital Twins using Physics-Informed Self-Supervised Learning", NeurIPS 2024. The encoder estimates
+a patient's parameters and a forward model maps them to the measured numbers, which are compared
+with the data. Parameters are never used as labels. With an `Emulator` as forward model this is the
+paper's P-SSL; with a `Simulator` the same loss is differentiated through the periodic state.
 """
 
 from collections.abc import Callable
@@ -28,8 +27,8 @@ from jaxtwin.physics.base import read
 from jaxtwin.training import checkpoint
 from jaxtwin.training.settings import TrainingConfig
 
-# Volumes leave directions of θ open. There this pull towards the middle of the box decides,
-# too weak to be seen where the volumes have a say.
+# Volumes do not determine all directions of θ. In the others this prior pulls θ towards the middle
+# of the box; it is too weak to matter where the volumes are informative.
 PRIOR_WEIGHT = 1e-3
 
 
@@ -37,14 +36,14 @@ class PSSL(AbstractClipMethod):
     """P-SSL on clips: an encoder learns θ from volumes alone, through a forward model.
 
     Attributes:
-        forward: θ → volumes and waveforms, on the task's box; never trained here.
-        encoder: The default network, the paper's, or a function that makes one of your own, see
-            `AbstractClipMethod`.
-        config: How the encoder is trained.
-        weights_seed: Seed of the encoder's first weights; by default that of `learn`.
+        forward: Forward model from θ to volumes and waveforms, on the task's box; it is not
+            trained.
+        encoder: Name of the network, or a function that makes one, see `AbstractClipMethod`.
+        config: Settings of the training.
+        weights_seed: Seed for the encoder's initial weights; by default that of `learn`.
     """
 
-    # A clip's EDV and ESV are what its loss compares: no label of θ, but two numbers read off.
+    # The loss compares EDV and ESV of a clip, which are labels, though not labels of θ.
     sees: ClassVar = Sees("clip", labels=True, cohort=True, physics=True)
     forward: AbstractForward
     encoder: EncoderName | Callable[..., AbstractEncoder] = "tubelet"
@@ -52,7 +51,7 @@ class PSSL(AbstractClipMethod):
     weights_seed: int | None = None
 
     def size(self, task: ClipTask) -> int:
-        """One raw number for each free parameter."""
+        """Return the number of free parameters; see `AbstractClipMethod`."""
         forward = self.forward
         if forward.box != task.box or type(forward.system) is not type(task.system):
             raise ValueError(
@@ -65,14 +64,14 @@ class PSSL(AbstractClipMethod):
     def decode(
         self, task: ClipTask, knowledge: ClipKnowledge, raw: Float[Array, " raw"]
     ) -> Decoded:
-        """Bound θ to the box, and give what the forward model says would be measured there."""
+        """Map the raw numbers to θ in the box, and apply the forward model."""
         theta = task.box.bound(raw)
         recording = self.forward(theta)
         found = read(self.forward.system, recording, task.measured)
         return Decoded(theta, recording, tuple(found[name] for name in task.measured))
 
     def penalty(self, raw: Float[Array, " raw"]) -> Float[Array, ""]:
-        """A weak pull towards the middle of the box."""
+        """Return a weak penalty on the distance from the middle of the box."""
         return PRIOR_WEIGHT * jnp.mean(raw**2)
 
 
@@ -81,17 +80,17 @@ def load_pssl(
     forward: AbstractForward,
     encoder: Callable[..., AbstractEncoder] | None = None,
 ) -> Learnt[ClipTask, Clips]:
-    """Read what P-SSL learnt from clips; `save_learnt` writes it.
+    """Load the result of P-SSL on clips saved by `save_learnt`.
 
     Args:
-        folder: Where it was saved.
-        forward: What it was trained through.
-        encoder: The function that made the encoder, where it is one of your own: only arrays are
-            kept in files.
+        folder: Folder in which it was saved.
+        forward: Forward model with which it was trained.
+        encoder: The function that made the encoder, if it is a custom one, because files contain
+            arrays only.
 
     Raises:
-        CheckpointError: If it is broken, or was trained through a forward model of another box.
-        ValueError: If the encoder is one of your own, and `encoder` is missing.
+        CheckpointError: If the files are damaged, or from a forward model on another box.
+        ValueError: If the encoder is a custom one and `encoder` is missing.
     """
     folder = Path(folder)
     kept = checkpoint.config(folder, kind="learnt")
@@ -105,7 +104,7 @@ def load_pssl(
     task = ClipTask(
         forward.system, forward.box, ClipFormat(**told["format"]), tuple(told["vitals"])
     )
-    # In this order: θ has no names.
+    # The order matters, because the entries of θ have no names.
     if list(told["box"].items()) != list(forward.box.describe().items()):
         raise checkpoint.CheckpointError(
             f"the encoder at {folder} was trained in the box {told['box']}, the forward model has "

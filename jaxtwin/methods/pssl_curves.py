@@ -1,9 +1,9 @@
 """Physics-informed self-supervised learning on curves.
 
 Kuang, Dean, Jedlicki, Ouyang, Philippakis, Sontag and Alaa, "Med-Real2Sim: Non-Invasive Medical
-Digital Twins using Physics-Informed Self-Supervised Learning", NeurIPS 2024. A network gives the
-circuit's parameters of a patient; a forward model turns them into the curve that was measured;
-only that is compared. No parameter is ever shown to the network.
+Digital Twins using Physics-Informed Self-Supervised Learning", NeurIPS 2024. A network estimates a
+patient's parameters and a forward model maps them to a curve, which is compared with the measured
+one. Parameters are never used as labels.
 """
 
 from collections.abc import Callable
@@ -26,19 +26,20 @@ from jaxtwin.training.settings import TrainingConfig
 class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
     """P-SSL on curves: a network learns θ from unlabelled curves, through a forward model.
 
-    Through an emulator this is the paper's method; through the simulator it is the same loss,
-    differentiated through the periodic state.
+    With an emulator this is the paper's method; with a simulator the same loss is differentiated
+    through the periodic state.
 
     Attributes:
-        forward: θ → curves; never trained here. It has the task's box, among its channels the
-            task's, and as many phases as the task has samples.
-        config: How the encoder is trained.
-        create: Makes the untrained encoder, a module (known, samples) → raw θ, from the training
-            curves, the number of free parameters, and width, depth and key by their names.
+        forward: Forward model from θ to curves; it is not trained. It has the task's box, at least
+            the task's channels, and as many phases as the task has samples.
+        config: Settings of the training.
+        create: Function that makes the untrained encoder, a module (known, samples) → raw θ, from
+            the training curves, the number of free parameters, and the keyword arguments width,
+            depth and key.
         width: Width of the encoder.
-        depth: Number of its hidden layers.
-        slack: What the network itself is expected to miss, in units of the task's resolution.
-            Added to the noise, it decides how much the curve counts beside the prior.
+        depth: Number of hidden layers.
+        slack: Expected error of the network itself, in units of the task's resolution. Added to
+            the noise, it determines the weight of the curve relative to the prior.
     """
 
     sees: ClassVar = Sees("curve", labels=False, cohort=True, physics=True)
@@ -58,7 +59,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         encoder = self._encoder(task, training, jax.random.key(session.seed))
 
         def objective(encoder: Any, seen: Curves, curves: Curves):
-            """Minus the logarithm of the posterior of each patient, per sample."""
+            """Compute the negative log-posterior of each patient, per sample."""
 
             def one(known, seen, values):
                 raw = encoder(known, seen)
@@ -86,7 +87,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         return self._encoder(task, blank_curves(task), jax.random.key(0))
 
     def ready(self, task: CurveTask, knowledge: Any) -> Callable[[Curves], Estimate]:
-        """Give the function from curves to an estimate."""
+        """Return the function from curves to an estimate."""
         self._check(task)
 
         @eqx.filter_jit
@@ -99,7 +100,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
 
         def answer(curves: Curves) -> Estimate:
             theta, got = jax.tree.map(np.asarray, apply(curves.known, curves.values))
-            # The forward model's own extremes: a grid of phases misses a waveform's peak.
+            # The forward model's extremes, because a grid of phases misses the peak of a waveform.
             return task.estimate(
                 {channel: got.waveforms[channel] for channel in task.channels},
                 maximum=got.maximum[task.channel],
@@ -114,7 +115,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         return self.create(training, free, width=self.width, depth=self.depth, key=key)
 
     def _check(self, task: CurveTask) -> None:
-        """Raise a ValueError if the forward model is one for another task."""
+        """Raise a ValueError if the forward model does not fit the task."""
         forward = self.forward
         missing = [name for name in task.channels if name not in forward.channels]
         if missing or forward.phases != task.samples:

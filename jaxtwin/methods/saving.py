@@ -1,4 +1,4 @@
-"""What methods learnt, on disk: arrays and a description beside them, no code."""
+"""Saving and loading of learnt methods: arrays with a description, no code."""
 
 import dataclasses
 import json
@@ -23,15 +23,15 @@ def trained(
     knowledge: Any,
     fitted: Fitted[Any],
 ) -> Learnt[Any, Any]:
-    """Make what a method learnt of its knowledge and of how training went."""
+    """Make a `Learnt` from a method's knowledge and the course of its training."""
     facts = {name: getattr(fitted, name) for name in _FACTS}
     return Learnt(method, task, method.ready(task, knowledge), knowledge, **facts)
 
 
 def save_learnt(folder: str | Path, learnt: Learnt[Any, Any]) -> None:
-    """Write what a method learnt, and its validation errors.
+    """Save the result of learning, with its validation errors.
 
-    A forward model is no part of it: save it with `save_emulator`.
+    The forward model is not included: save it with `save_emulator`.
 
     Raises:
         ValueError: If the method learns nothing that could be saved.
@@ -51,15 +51,15 @@ def save_learnt(folder: str | Path, learnt: Learnt[Any, Any]) -> None:
 def load_learnt(
     folder: str | Path, method: AbstractTrainedMethod[Any, Any], task: AbstractTask[Any]
 ) -> Learnt[Any, Any]:
-    """Read what a method learnt.
+    """Load the result of learning saved by `save_learnt`.
 
     Args:
-        folder: Where it was saved.
-        method: A recipe like the one that learnt; how it was trained makes no difference.
-        task: The same task.
+        folder: Folder in which it was saved.
+        method: Method like the one that learnt; its training settings may differ.
+        task: The task that was learnt.
 
     Raises:
-        CheckpointError: If it is broken, or from another method, task or forward model.
+        CheckpointError: If the files are damaged, or from another method, task or forward model.
     """
     folder = Path(folder)
     kept, now = checkpoint.config(folder, kind="learnt"), identity(method, task)
@@ -69,14 +69,14 @@ def load_learnt(
                 f"what was learnt at {folder} has another {name}: kept {kept[name]}, now "
                 f"{now[name]}; load it with the one it was trained with"
             )
-    # Its shapes alone: drawing weights that are replaced at once takes seconds.
+    # Only the shapes are needed: drawing weights that are replaced at once takes seconds.
     blank = eqx.filter_eval_shape(method.untrained, task)
     knowledge = checkpoint.load(folder, blank)
     return Learnt(method, task, method.ready(task, knowledge), knowledge, **kept["learnt"])
 
 
 def identity(method: AbstractTrainedMethod[Any, Any], task: AbstractTask[Any]) -> dict[str, Any]:
-    """Give what a method and a task are, as JSON allows it."""
+    """Describe a method and a task, as a JSON value."""
     found = {
         "kind": "learnt",
         "method": type(method).__name__,
@@ -92,7 +92,7 @@ def identity(method: AbstractTrainedMethod[Any, Any], task: AbstractTask[Any]) -
 
 
 def made_with(method: AbstractTrainedMethod[Any, Any]) -> str:
-    """Name a method's forward model; of an emulator, with its measured error; "" without one."""
+    """Name a method's forward model, with the error of an emulator; "" without a forward model."""
     forward = getattr(method, "forward", None)
     if forward is None:
         return ""
@@ -101,7 +101,7 @@ def made_with(method: AbstractTrainedMethod[Any, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A setting as JSON allows it."""
+    """Convert a setting to a JSON value."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, Callable):

@@ -1,4 +1,4 @@
-"""Errors of estimates against simulated truth: the numbers that methods are compared by."""
+"""Errors of estimates relative to simulated truth, by which methods are compared."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ Scores = dict[str, Float[np.ndarray, " patient"]]
 
 
 def score_readings(estimate: Estimate, truth: dict[str, Any]) -> Scores:
-    """Absolute error of every reading that an estimate gives and the truth has.
+    """Compute the absolute error of every reading present in both estimate and truth.
 
     Args:
-        estimate: Estimate of some patients, from curves or from clips.
-        truth: Their readings by name, such as `cohort.read()` or `clips.measured()`.
+        estimate: Estimate of some patients, from curves or clips.
+        truth: Readings of the patients by name, such as `cohort.read()` or `clips.measured()`.
 
     Returns:
-        By name, READING_error in the reading's unit; NaN where a method failed.
+        READING_error for each reading, in its unit; NaN if the method failed.
     """
     return {
         f"{name}_error": np.where(
@@ -33,20 +33,20 @@ def score_readings(estimate: Estimate, truth: dict[str, Any]) -> Scores:
 
 
 def score_curves(task: CurveTask, estimate: Estimate, truth: Cohort[Any]) -> Scores:
-    """Errors of each patient; NaN where a method has no such answer, or failed.
+    """Compute the errors of each patient; NaN if the method failed.
 
     Args:
         task: The task.
-        estimate: What a method said.
-        truth: The patients' own simulations, at the task's phases.
+        estimate: Estimate of a method.
+        truth: Simulations of the patients, at the task's phases.
 
     Returns:
-        By name: those of `score_readings`, for the readings that the measured channel's extremes
-        and the method's curves allow, such as EF, and CHANNEL_error, the root-mean-square error of
-        each curve that the method gives, in the curve's unit. For methods that give θ also
-        theta_NAME, the absolute error as a share of the box's side, theta, their mean over the
-        parameters that were not known, and, simulated at θ̂, READING_resimulated and
-        CHANNEL_resimulated.
+        Errors by name. Those of `score_readings`, for the readings that can be computed from the
+        measured channel's extremes and the method's curves, such as EF. CHANNEL_error, the
+        root-mean-square error of each curve that the method gives, in the curve's unit. For
+        methods that give θ also theta_NAME, the absolute error as a share of the side of the box;
+        theta, the mean of these over the parameters that were not known; and, simulated at θ̂,
+        READING_resimulated and CHANNEL_resimulated.
     """
     true = truth.read()
     failed = ~estimate.success
@@ -82,15 +82,15 @@ def score_curves(task: CurveTask, estimate: Estimate, truth: Cohort[Any]) -> Sco
 
 
 def resimulate(task: CurveTask, estimate: Estimate) -> Cohort[Any]:
-    """Simulate the patients of an estimate at its θ, and anybody where it failed.
+    """Simulate the patients of an estimate at its θ, or at the middle of the box if it failed.
 
     Raises:
-        ValueError: If the method gives no θ.
+        ValueError: If the estimate has no θ.
     """
     if estimate.theta is None:
         raise ValueError("this estimate has no θ to simulate: its method knows no parameters")
     low, high = np.asarray(task.box.low), np.asarray(task.box.high)
-    # A bound is met but for rounding; where there is no answer, anything will do.
+    # Clipped because θ may exceed a bound by rounding. The value for a failed estimate is not used.
     theta = np.where(~estimate.success[:, None], (low + high) / 2, estimate.theta).clip(
         np.asarray(low, np.float32), np.asarray(high, np.float32)
     )

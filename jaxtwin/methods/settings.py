@@ -1,4 +1,4 @@
-"""How methods are trained by default. Imports nothing heavy, for command lines."""
+"""Default training settings of the methods, in a module that is quick to import."""
 
 from jaxtwin.training.settings import TrainingConfig
 
@@ -11,9 +11,9 @@ CURVE_TRAINING = TrainingConfig(
     evaluate_every=250,
     patience=4,
 )
-"""Of methods that learn from a cohort's curves."""
-# Ten minutes on two cores.
+"""Default settings for methods that learn from the curves of a cohort."""
+# Takes ten minutes on two cores.
 CLIP_TRAINING = TrainingConfig(
     steps=1_000, batch_size=16, weight_decay=1e-2, evaluate_every=100, patience=5
 )
-"""Of methods that learn from clips."""
+"""Default settings for methods that learn from clips."""

@@ -1,4 +1,4 @@
-"""Supervised regression of EDV, ESV and EF: what is done where labels are all that is wanted."""
+"""Supervised regression of EDV, ESV and EF: the baseline without physics."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -16,16 +16,15 @@ from jaxtwin.training.settings import TrainingConfig
 
 
 class SupervisedClips(AbstractClipMethod):
-    """A network from the clip to EDV, ESV and EF; no physics, no parameters.
+    """A network from the clip to EDV, ESV and EF, without physics or parameters.
 
-    The three numbers are regressed each on its own: EF is not made from the volumes, so that none
-    of its error is theirs.
+    The three numbers are regressed separately: EF is not computed from the volumes, so it does not
+    inherit their errors.
 
     Attributes:
-        encoder: The default network, the paper's, or a function that makes one of your own, see
-            `AbstractClipMethod`.
-        config: How the encoder is trained.
-        weights_seed: Seed of the encoder's first weights; by default that of `learn`.
+        encoder: Name of the network, or a function that makes one, see `AbstractClipMethod`.
+        config: Settings of the training.
+        weights_seed: Seed for the encoder's initial weights; by default that of `learn`.
     """
 
     sees: ClassVar = Sees("clip", labels=True, cohort=True, physics=False)
@@ -34,10 +33,10 @@ class SupervisedClips(AbstractClipMethod):
     weights_seed: int | None = None
 
     def size(self, task: ClipTask) -> int:
-        """One raw number for each that was measured on the clip."""
+        """Return the number of readings measured on the clip; see `AbstractClipMethod`."""
         if task.vitals:
             raise ValueError(
-                f"SupervisedClips regresses what is seen in the clip, and the task has the vitals "
+                f"SupervisedClips regresses only readings of the clip, but the task has the vitals "
                 f"{', '.join(task.vitals)}: make a task without vitals"
             )
         return len(task.measured)
@@ -45,9 +44,9 @@ class SupervisedClips(AbstractClipMethod):
     def decode(
         self, task: ClipTask, knowledge: ClipKnowledge, raw: Float[Array, " raw"]
     ) -> Decoded:
-        """Give the numbers in their units."""
+        """Convert the raw numbers to readings in their units."""
         return Decoded(None, None, tuple(knowledge.mean + knowledge.spread * raw))
 
     def penalty(self, raw: Float[Array, " raw"]) -> Float[Array, ""]:
-        """Zero."""
+        """Return zero."""
         return jnp.zeros((), raw.dtype)

@@ -1,4 +1,4 @@
-"""Supervised regression of a curve's extremes: the usual way where labels are all one wants."""
+"""Supervised regression of a curve's extremes: the baseline without physics."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -18,10 +18,10 @@ from jaxtwin.training.settings import TrainingConfig
 
 
 class ExtremesKnowledge(eqx.Module):
-    """What `SupervisedCurves` learns: a network, and the labels' scale.
+    """Knowledge of `SupervisedCurves`: a network, and the scale of the labels.
 
     Attributes:
-        encoder: Curve → standardised extremes.
+        encoder: Network from a curve to its standardised extremes.
         mean: Mean of each extreme over the training patients.
         spread: Standard deviation of each extreme over the training patients.
     """
@@ -32,12 +32,12 @@ class ExtremesKnowledge(eqx.Module):
 
 
 class SupervisedCurves(AbstractTrainedMethod[CurveTask, Curves]):
-    """A network from the curve to its extremes, learnt from labels; no physics, no parameters.
+    """A network from the curve to its extremes, trained on labels, without physics or parameters.
 
     Attributes:
-        config: How it is trained.
+        config: Settings of the training.
         width: Width of the network.
-        depth: Number of its hidden layers.
+        depth: Number of hidden layers.
     """
 
     sees: ClassVar = Sees("curve", labels=True, cohort=True, physics=False)
@@ -76,7 +76,7 @@ class SupervisedCurves(AbstractTrainedMethod[CurveTask, Curves]):
         return self._create(blank_curves(task), jax.random.key(0))
 
     def ready(self, task: CurveTask, knowledge: ExtremesKnowledge) -> Callable[[Curves], Estimate]:
-        """Give the function from curves to an estimate."""
+        """Return the function from curves to an estimate."""
 
         @eqx.filter_jit
         def apply(known: Any, values: Any) -> Float[Array, "patient 2"]:

@@ -1,4 +1,4 @@
-"""Tasks of curves: one output of a system is measured over a beat, or over a transient."""
+"""Tasks with curves: one output of a system is measured over a beat or a transient."""
 
 import dataclasses
 import warnings
@@ -23,18 +23,18 @@ from jaxtwin.physics.base import (
 from jaxtwin.physics.channels import Channels
 from jaxtwin.physics.solution import Recording
 
-# Spread of a logistic variable: with it, a normal prior on raw parameters is close to a uniform
-# one on the box.
+# Standard deviation of a logistic variable. With it, a normal prior on the raw parameters is close
+# to a uniform prior on the box.
 RAW_SPREAD = float(np.pi / np.sqrt(3))
-# A curve's error is allowed the noise, the task's resolution, and this share of the curve's own
-# spread, which a network may miss.
+# The allowed error of a curve is the sum of the noise, the task's resolution, and this share of the
+# curve's standard deviation, for the error of a network.
 ALLOWED_SHARE = 0.1
-# Errors beyond so many times what is allowed are no noise: a good fit is at 1 or below.
+# Errors larger than this multiple of the allowed error are not noise: a good fit is at 1 or below.
 LARGEST_MISFIT = 1.5
 
 
 class OutOfModelWarning(UserWarning):
-    """A measurement is far from everything that a method says it could be."""
+    """Warning that a measurement is far from a method's reconstruction of it."""
 
 
 class Curves(NamedTuple):
@@ -42,10 +42,11 @@ class Curves(NamedTuple):
 
     Attributes:
         values: Samples of the task's channel, with noise.
-        known: The task's known parameters, in its order; may be left out where it has none.
-        maximum: Label: the channel's largest value without noise. Only methods that see labels
-            need it.
-        minimum: Label: the channel's smallest value without noise.
+        known: Values of the task's known parameters, in its order; optional if it has none.
+        maximum: Label: largest value of the channel without noise; only needed by methods that
+            use labels.
+        minimum: Label: smallest value of the channel without noise; only needed by methods that
+            use labels.
     """
 
     values: Float[Array | np.ndarray, "patient sample"]
@@ -61,25 +62,26 @@ class Curves(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CurveTask(AbstractTask[Curves]):
-    """Find a patient's parameters from one output, sampled over one beat or transient.
+    """Task: estimate a patient's parameters from one output, sampled over a beat or transient.
 
     Attributes:
         system: The model.
-        box: The free parameters and where they are sought.
-        channel: The output of the system that is measured.
-        resolution: Errors of the curve below this do not matter, in the channel's unit; it stands
-            in for a noise that is smaller.
-        hidden: Outputs that are not measured, and are asked for; one name or several.
+        box: The free parameters and their bounds.
+        channel: Name of the measured output.
+        resolution: Size below which errors of the curve do not matter, in the channel's unit; it
+            replaces a smaller noise.
+        hidden: Names of outputs that are not measured and are to be estimated; a single name may
+            be given as a string.
         samples: Number n of samples, at phases 0, 1/n, ... (n − 1)/n of the system's duration,
-            the first one at its t = 0.
-        known: Free parameters that are measured beside the curve, exactly, such as the period;
-            one name or several.
-        noise: Standard deviation of the measurement's noise, in the channel's unit.
+            starting at t = 0 of the system.
+        known: Names of free parameters whose exact values are given with the curve, such as the
+            period; a single name may be given as a string.
+        noise: Standard deviation of the measurement noise, in the channel's unit.
 
     Raises:
-        ValueError: If a channel is no output of the system or is named twice; if a known parameter
-            is not free, or nothing would be left to find; if the samples are none of the
-            simulator's steps.
+        ValueError: If a channel is not an output of the system or is named twice, a known
+            parameter is not free, no unknown parameter is left, or the samples do not coincide
+            with steps of the simulator.
     """
 
     system: AbstractRecordedSystem
@@ -116,16 +118,16 @@ class CurveTask(AbstractTask[Curves]):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The measured output, then the hidden ones."""
+        """Name of the measured output, then those of the hidden ones."""
         return (self.channel, *self.hidden)
 
     @property
     def weight(self) -> float:
-        """Weight of one unit of error: one over the noise or the resolution."""
+        """Weight of an error: the reciprocal of the noise or the resolution."""
         return 1 / max(self.noise, self.resolution)
 
     def describe(self) -> dict[str, Any]:
-        """Everything that what is learnt depends on, as JSON allows it."""
+        """Return everything on which the result of learning depends, as a JSON value."""
         return {
             "measurement": "curve",
             "system": type(self.system).__name__,
@@ -138,27 +140,27 @@ class CurveTask(AbstractTask[Curves]):
         }
 
     def theta(self, raw: Float[Array, " free"], known: Float[Array, " known"]) -> Theta:
-        """θ from unbounded parameters, with the known ones put in their places."""
+        """Return θ from unbounded parameters, with the known ones replaced by their values."""
         theta = self.box.bound(raw)
         for name, value in zip(self.known, known, strict=True):
             theta = theta.at[self.box.names.index(name)].set(value)
         return theta
 
     def surprise(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
-        """Minus the logarithm of the prior, which is nearly uniform on the box."""
+        """Compute the negative log-prior, which is nearly uniform on the box."""
         return 0.5 * jnp.sum((raw / RAW_SPREAD) ** 2)
 
     def measure(self, patients: Cohort[Any], random: np.random.Generator | int) -> Curves:
-        """Measure simulated patients: their curves with noise, and their labels without.
+        """Measure simulated patients: curves with noise, and labels without noise.
 
         Args:
-            patients: Simulated at the task's phases, in its box.
-            random: Generator of the noise, or its seed. The same state gives the same draw at
-                every size of the noise.
+            patients: Patients of the task's box, simulated at its phases.
+            random: Random generator for the noise, or its seed. The same state gives the same
+                standard draw for every size of the noise.
 
         Raises:
-            ValueError: If the patients are of another box or were recorded at other phases, or if
-                a simulation failed.
+            ValueError: If the patients are from another box or recorded at other phases, or a
+                simulation failed.
         """
         curve = np.asarray(getattr(patients.recording.waveforms, self.channel))
         if patients.box != self.box or curve.shape[1] != self.samples:
@@ -181,11 +183,11 @@ class CurveTask(AbstractTask[Curves]):
         )
 
     def check(self, measurements: Curves, *, labels: bool = False) -> Curves:
-        """Give the curves as methods expect them: arrays in float32, `known` always there.
+        """Return the curves in the form that methods expect: arrays in float32, with `known`.
 
         Raises:
-            ValueError: If the number of samples or of known values is another, a known value is
-                outside the box, or labels are needed and not there.
+            ValueError: If the number of samples or known values is wrong, a known value is outside
+                the box, or a required label is missing.
         """
         values = np.asarray(measurements.values, np.float32)
         if values.ndim != 2 or values.shape[1] != self.samples:
@@ -241,13 +243,13 @@ class CurveTask(AbstractTask[Curves]):
         minimum: Float[np.ndarray, " patient"] | None = None,
         theta: Float[np.ndarray, "patient free"] | None = None,
     ) -> Estimate:
-        """Make an estimate in which a patient fails where an extreme or a curve is not finite.
+        """Make an estimate; a patient fails if an extreme or a curve is not finite.
 
         Args:
-            waveforms: Curves by output, [patient, phase], as far as the method has them.
+            waveforms: Curves by output, [patient, phase], as far as the method gives them.
             maximum: Largest values of the measured output; by default those of its curve.
             minimum: Smallest values of the measured output; by default those of its curve.
-            theta: The free parameters, where the method has them.
+            theta: Free parameters, if the method gives them.
         """
         largest = waveforms[self.channel].max(axis=1) if maximum is None else np.asarray(maximum)
         smallest = waveforms[self.channel].min(axis=1) if minimum is None else np.asarray(minimum)
@@ -272,21 +274,21 @@ class CurveTask(AbstractTask[Curves]):
         theta: Float[np.ndarray, "patient free"] | None,
         success: Bool[np.ndarray, " patient"],
     ) -> Estimate:
-        """Make an estimate of recordings, with the readings that they allow."""
+        """Make an estimate from recordings, with the readings that can be computed from them."""
         readings = readable(self.system, recording)
         return Estimate(recording, theta, success, readings)
 
     def judge(self, measurements: Curves, found: Estimate) -> Estimate:
-        """Compare an estimate with the curves that it was made from.
+        """Compare an estimate with the measured curves.
 
         The misfit is the root-mean-square difference between the measured curve and the method's
-        own, over the noise + the resolution + a tenth of the curve's standard deviation. A method
+        curve, divided by noise + resolution + a tenth of the curve's standard deviation. A method
         without a curve is judged by its extremes, with twice the noise. Good fits are at 1 or
-        below, whatever the noise; another unit, another start of the beat or another number for
-        the noise is far above.
+        below for any noise. A wrong unit, a wrong start of the beat or a wrong noise level gives a
+        value far above 1.
 
         Warns:
-            OutOfModelWarning: If a misfit is above 1.5. The estimates are left as they are.
+            OutOfModelWarning: If a misfit is above 1.5. The estimates are not changed.
         """
         values = np.asarray(measurements.values)
         recording = found.recording
@@ -308,11 +310,11 @@ class CurveTask(AbstractTask[Curves]):
         if far.size:
             shown = ", ".join(f"patient {i}: {misfit[i]:.3g}" for i in far[:5])
             warnings.warn(
-                f"{far.size} of {len(misfit)} curves are unlike the best that was found for them "
+                f"{far.size} of {len(misfit)} curves differ from the best fit found for them "
                 f"(misfit above {LARGEST_MISFIT}; {shown}{', ...' * (far.size > 5)}): do not rely "
                 f"on these estimates. Check the unit of {self.channel}, that the first sample is "
-                "at the system's t = 0, the number given as noise, and the known values; "
-                "estimate.misfit has every patient's",
+                "at the system's t = 0, the value of noise, and the known values; "
+                "estimate.misfit contains the misfit of every patient",
                 OutOfModelWarning,
                 stacklevel=3,
             )
@@ -320,10 +322,10 @@ class CurveTask(AbstractTask[Curves]):
 
 
 def require_period(task: CurveTask, method: Any) -> None:
-    """Raise a ValueError where a method that is periodic by construction is given a transient."""
+    """Raise a ValueError if a method that is periodic by construction gets a transient."""
     if not isinstance(task.system, AbstractPeriodicSystem):
         raise ValueError(
             f"{type(method).__name__} knows only curves that repeat themselves, and "
-            f"{type(task.system).__name__} is no AbstractPeriodicSystem: use P-SSL, "
+            f"{type(task.system).__name__} is not an AbstractPeriodicSystem: use P-SSL, "
             "least squares or supervised regression"
         )

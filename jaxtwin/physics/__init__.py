@@ -1,1 +1,1 @@
-"""Models of physiology and the ways to solve them."""
+"""Systems of ordinary differential equations and their solvers."""

@@ -1,4 +1,4 @@
-"""How to differentiate the periodic orbit of a driven system."""
+"""Differentiation of the periodic orbit of a driven system."""
 
 import abc
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ from jaxtwin.physics.iteration import AbstractIteration
 
 
 class Settled(NamedTuple):
-    """The beat that repeats itself.
+    """A periodic beat.
 
     Attributes:
         states: The state at each time, [time] on every leaf.
-        residual: Largest change of a state variable over it, see `Stats`.
-        beats: How many beats were run on the full grid.
-        left: Largest defect left in the equations of its steps, see `Stats`.
+        residual: Largest change of a state variable over the beat, see `Stats`.
+        beats: Number of beats run on the full grid.
+        left: Largest remaining defect of the step equations, see `Stats`.
         coarse: The periodic orbit of a coarser grid.
     """
 
@@ -33,23 +33,23 @@ class Settled(NamedTuple):
 
 
 class AbstractAdjoint(eqx.Module):
-    """How to find the beat that repeats itself, such that it can be differentiated."""
+    """Base class for adjoints: how to find the periodic beat so that it can be differentiated."""
 
     @abc.abstractmethod
     def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
-        """The beat that repeats itself, differentiable with respect to the beat map's arrays.
+        """Find the periodic beat, differentiable with respect to the arrays of the beat map.
 
         Args:
             beats: The beat map.
-            method: How to get from beat to beat to the one that repeats itself.
+            method: Iteration that finds the periodic beat.
         """
 
 
 class ImplicitAdjoint(AbstractAdjoint):
     """Differentiate the periodic state by the implicit-function theorem.
 
-    The cost is that of one beat with its Jacobian, whatever the number of beats it took. Where the
-    orbit was not found all derivatives are 0. Second derivatives raise a NotImplementedError.
+    The cost is that of one beat with its Jacobian, however many beats the iteration took. All
+    derivatives are 0 if the orbit was not found. Second derivatives raise a NotImplementedError.
     """
 
     def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
@@ -60,17 +60,17 @@ class ImplicitAdjoint(AbstractAdjoint):
 class DirectAdjoint(AbstractAdjoint):
     """Differentiate through a fixed number of beats, started from the initial state.
 
-    The plain, costly alternative that `ImplicitAdjoint` is checked against. Where the solution
-    diverged derivatives may be NaN.
+    This is the straightforward, expensive alternative against which `ImplicitAdjoint` is tested.
+    Derivatives may be NaN if the solution diverged.
 
     Attributes:
-        beats: How many beats to run, without looking at convergence.
+        beats: Number of beats to run, regardless of convergence.
     """
 
     beats: int = 15
 
     def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
-        """See `AbstractAdjoint`; of the method, only the tolerance is used, by the caller."""
+        """See `AbstractAdjoint`. Only the tolerance of the method is used, by the caller."""
         beat = beats.steps()
         y0, _ = jax.lax.scan(
             lambda y, _: (beat(y).end, None), beats.initial_state(), length=self.beats
@@ -81,9 +81,10 @@ class DirectAdjoint(AbstractAdjoint):
 
 
 def held(where: Bool[Array, ""], tree: Any) -> Any:
-    """The tree, with arrays that are constant under differentiation unless `where` holds.
+    """Return the tree with its arrays held constant under differentiation unless `where` is true.
 
-    In reverse mode a cotangent of 0 that met an infinite slope beyond, 0 · inf = NaN, is 0 again.
+    In reverse mode this also resets to 0 a cotangent that became NaN through an infinite slope
+    (0 · inf).
     """
     return jax.tree.map(
         lambda x: jnp.where(where, x, jax.lax.stop_gradient(x)) if eqx.is_inexact_array(x) else x,
@@ -93,7 +94,7 @@ def held(where: Bool[Array, ""], tree: Any) -> Any:
 
 @jax.custom_jvp
 def differentiated_once(x: Any) -> Any:
-    """X itself, which says so where it is differentiated: see `ImplicitAdjoint`."""
+    """Return x unchanged, but raise an error if it is differentiated; see `ImplicitAdjoint`."""
     return x
 
 
@@ -118,14 +119,14 @@ def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
 def _settled_jvp(primals, tangents):
     """Tangent of the fixed point y = Φ(y, p) on the surface c(y, p) = c(y_0(p), p).
 
-    That is (I − ∂Φ/∂y) dy = ∂Φ/∂p dp with gᵀ dy = dc_0 − ∂c/∂p dp, see `FixedPoint`. The
-    tangent of the whole beat is then what dp does to it and what each entry of dy does.
+    dy solves (I − ∂Φ/∂y) dy = ∂Φ/∂p dp with gᵀ dy = dc_0 − ∂c/∂p dp, see `FixedPoint`. The tangent
+    of the whole beat is then the sum of the contributions of dp and of each entry of dy.
     """
     beats, method = primals
     d_beats, _ = tangents
     settled = _settled(beats, method)
-    # The tangents of an orbit that was not found are 0. They are set to 0 on both sides: of what
-    # comes out for forward mode, of what goes in for reverse mode, whose cotangents go that way.
+    # The tangents of an orbit that was not found are 0. Both outputs and inputs are masked: the
+    # outputs for forward mode, and the inputs for the cotangents of reverse mode.
     ok = settled.residual <= method.tolerance
 
     def masked(tree):
@@ -136,15 +137,15 @@ def _settled_jvp(primals, tangents):
     y = jax.tree.map(lambda leaf: leaf[0], states)
 
     def end(tree):
-        """The last state, as a vector."""
+        """Return the last state as a vector."""
         return jnp.stack([leaf[-1] for leaf in jax.tree.leaves(tree)])
 
     def departure(beats):
-        """How far the initial state's conserved quantities are from those of y."""
+        """Return the conserved quantities of the initial state minus those of y."""
         return beats.conserved(beats.initial_state()) - beats.conserved(y)
 
     def inputs(beats):
-        """What the steps need."""
+        """Return the inputs of the steps."""
         _, constants, xs = beats.steps()
         return constants, xs
 
@@ -152,8 +153,8 @@ def _settled_jvp(primals, tangents):
     _, (d_constants, d_xs) = eqx.filter_jvp(inputs, (beats,), (d_beats,))
     _, d_conserved = eqx.filter_jvp(departure, (beats,), (d_beats,))
 
-    # Reverse mode keeps the states, and computes each step anew: what it would have to read
-    # otherwise is sixty times as much.
+    # Reverse mode stores the states and recomputes each step: otherwise it would have to read
+    # sixty times as much memory.
     @eqx.filter_checkpoint
     def body(d_y, x):
         _, (d_y, _) = eqx.filter_jvp(step, (constants, *x[0]), (d_constants, d_y, x[1]))
@@ -164,7 +165,7 @@ def _settled_jvp(primals, tangents):
     direct = prepend(still, jax.lax.scan(body, still, ((before, xs), d_xs))[1])
     _, jacobian, columns = beat_steps.sensitivities(y, record=True)
     matrix, weights = FixedPoint.of(beats, y, jacobian)
-    # None: what is differentiated does not touch it.
+    # None if the conserved quantities do not depend on the differentiated inputs.
     right = end(direct) if d_conserved is None else end(direct) + weights.T @ d_conserved
     d_y = inverse(matrix) @ right
     d_states = jax.tree.map(

@@ -1,4 +1,4 @@
-"""What a user writes to add a model: an `AbstractPeriodicSystem` or an `AbstractRecordedSystem`."""
+"""Base classes for models: `AbstractPeriodicSystem` and `AbstractRecordedSystem`."""
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,46 +23,46 @@ Parameters = TypeVar("Parameters", bound=AbstractParameters)
 
 
 class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
-    """An ordinary differential equation of one patient's physiology.
+    """An ordinary differential equation for the physiology of one patient.
 
-    Every method takes and gives scalars; batches are `jax.vmap` outside. The state is a
-    named tuple of scalars (`state.P_ao`), never an indexed vector: the equations read like
-    the paper's, and under vmap each entry becomes one contiguous array over patients.
+    Every method takes and returns scalars; apply `jax.vmap` for a batch. The state is a named tuple
+    of scalars (`state.P_ao`), never an indexed vector: the equations read like those of a paper,
+    and under vmap each entry becomes one contiguous array over patients.
     """
 
     parameters: AbstractClassVar[type[AbstractParameters]]
 
     @abc.abstractmethod
     def vector_field(self, t: Scalar, state: State, p: Parameters) -> State:
-        """The time derivative of the state [its unit / s] at time t [s]."""
+        """Return the time derivative of the state at time t, in its units per `time_unit`."""
 
     @abc.abstractmethod
     def initial_state(self, p: Parameters) -> State:
-        """The state at t = 0."""
+        """Return the state at t = 0."""
 
     def discontinuities(self, p: Parameters) -> tuple[Scalar, ...]:
-        """Times at which the vector field jumps, whatever the state [s]; () by default.
+        """Return the times [s] at which the vector field jumps for any state; () by default.
 
-        Solvers end a step at each. Of a periodic system those strictly inside one period:
-        that the drive may jump where a period ends is taken for granted.
+        Solvers end a step at each of them. For a periodic system, return those strictly inside one
+        period; solvers always allow for a jump at the end of a period.
         """
         del p
         return ()
 
     @abc.abstractmethod
     def outputs(self, t: Scalar, state: State, p: Parameters) -> Outputs:
-        """What can be observed of the state at time t [s]."""
+        """Return the observable quantities at time t [s]."""
 
 
 class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
-    """A system that is watched from its initial state on, such as a tolerance test.
+    """A system recorded from its initial state over a finite duration, such as a tolerance test.
 
-    Subclass it for a transient; for what repeats itself, `AbstractPeriodicSystem`.
+    Subclass it for a transient; for a periodic system, subclass `AbstractPeriodicSystem`.
 
     Attributes:
-        steps: Solver steps over the duration. A model that needs more says so
-            (`steps = 480` in its class); `check_system` compares with twice as many.
-        time_unit: Unit of the duration, and of all other times that the system speaks of.
+        steps: Number of solver steps over the duration. A model that needs more sets it in its
+            class (`steps = 480`); `check_system` compares with twice as many.
+        time_unit: Unit of the duration and all other times of the system.
     """
 
     steps: ClassVar[int] = 240
@@ -70,70 +70,70 @@ class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
 
     @abc.abstractmethod
     def duration(self, p: Parameters) -> Scalar:
-        """For how long it is watched [s]."""
+        """Return the duration of the recording [s]."""
 
     def scaling(self, p: Parameters) -> tuple[Outputs, Outputs]:
-        """Offset and scale (> 0) that make (output − offset) / scale of order one.
+        """Return offset and scale (> 0) such that (output − offset) / scale is of order one.
 
-        An emulator learns the outputs in these units. By default zeros and ones: it standardises
-        over its training set as well. The closer to the model's own similarity law, the less is
-        left to learn.
+        An emulator learns the outputs in these units. The default is zeros and ones, because the
+        emulator also standardises over its training set. A scale that follows the model's
+        similarity law leaves less to learn.
         """
         zero, outputs = 0.0 * self.duration(p), outputs_of(self)
         return jax.tree.map(lambda _: zero, outputs), jax.tree.map(lambda _: zero + 1.0, outputs)
 
     def readings(self) -> Mapping[str, Reading]:
-        """What people read off its recordings, by name; {} by default.
+        """Return the readings of a recording by name; {} by default.
 
-        Losses, error tables and limits of cohorts speak of these numbers.
+        Losses, error tables and the limits of cohorts refer to these names.
         """
         return {}
 
     def limits(self) -> Mapping[str, tuple[float, float]]:
-        """By name of a reading, what a patient must be within to be met at all; {} by default.
+        """Return the plausible range (low, high) of readings by name; {} by default.
 
-        A box is wider than life. `draw_cohort` leaves out whoever is beyond.
+        A box also contains implausible patients. `draw_cohort` leaves out those beyond a range.
         """
         return {}
 
     def safety(self) -> Mapping[str, Event]:
-        """Safety events of a patient, by name; {} by default. Trials count them in every arm."""
+        """Return the safety events by name; {} by default. Trials count them in every arm."""
         return {}
 
     def feasible(self, recording: Recording[Outputs]) -> Bool[Array | np.ndarray, "*patient"]:
-        """Whether a patient can be as recorded; always true by default.
+        """Return whether the recording is physically possible; always true by default.
 
-        Equations may go on where life does not, such as below an empty ventricle. A trial counts
-        such a patient among the failures.
+        Equations may have solutions that are not, such as a negative ventricular volume. A trial
+        counts such a patient as a failure.
         """
         return jnp.ones_like(recording.duration, bool)
 
 
 class AbstractPeriodicSystem(AbstractRecordedSystem[State, Parameters, Outputs]):
-    """A system driven periodically, so that it settles into a periodic orbit (a beat)."""
+    """A periodically driven system, which settles into a periodic orbit (a beat)."""
 
     @abc.abstractmethod
     def period(self, p: Parameters) -> Scalar:
-        """The period of the drive [s]."""
+        """Return the period of the drive [s]."""
 
     def duration(self, p: Parameters) -> Scalar:
-        """One period [s]."""
+        """Return the period [s]."""
         return self.period(p)
 
     def conserved(self, state: State, p: Parameters) -> tuple[Scalar, ...]:
-        """Quantities that stay constant along every solution; () by default.
+        """Return the quantities that stay constant along every solution; () by default.
 
-        They pick one orbit out of a family, so the periodic state and its gradient need them:
-        `check_system` finds one that is missing. They should be independent of each other and
-        linear in the state, as volumes are: solvers conserve such quantities to rounding, others
-        only as well as they solve.
+        They select one orbit of a family, so the periodic state and its gradient depend on them;
+        `check_system` finds missing ones. They should be independent of each other and linear in
+        the state, like volumes: solvers conserve linear quantities to rounding, others only to
+        the accuracy of the solution.
         """
         del state, p
         return ()
 
 
 def outputs_of(system: AbstractSystem) -> Any:
-    """A system's outputs, as shapes: which there are, and their type."""
+    """Return the shapes and types of a system's outputs."""
 
     def outputs() -> Any:
         p = system.parameters()
@@ -143,10 +143,10 @@ def outputs_of(system: AbstractSystem) -> Any:
 
 
 def check_channels(system: AbstractSystem, channels: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the channels as a tuple; a single name is one channel.
+    """Return the channels as a tuple; a single name is accepted as a string.
 
     Raises:
-        ValueError: If there is none, or one is no output of the system.
+        ValueError: If there are none, or one of them is not an output of the system.
     """
     channels = (channels,) if isinstance(channels, str) else tuple(channels)
     outputs = outputs_of(system)
@@ -160,10 +160,10 @@ def check_channels(system: AbstractSystem, channels: str | Sequence[str]) -> tup
 
 
 def reading(system: AbstractRecordedSystem, name: str | Reading) -> Reading:
-    """Return the system's reading of that name; a `Reading` of your own as it is.
+    """Return the system's reading with this name; a `Reading` is returned unchanged.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If the system has no such reading.
     """
     if isinstance(name, Reading):
         return name
@@ -181,21 +181,20 @@ def read(
     beat: Recording[Any] | Solution[Any, Any],
     names: str | Reading | Iterable[str | Reading] | None = None,
 ) -> dict[Any, Any]:
-    """Read numbers off a recording, such as `read(LeftHeart(), beat)["EF"]`.
+    """Compute readings from a recording, such as `read(LeftHeart(), beat)["EF"]`.
 
-    Made for `jax.vmap` and `jax.grad`.
+    Works under `jax.vmap` and `jax.grad`.
 
     Args:
         system: The model.
-        beat: One patient's recording or solution, or many patients'. A solution is read with all
-            its steps.
-        names: Readings of the system, or of your own; by default all that the system has.
+        beat: Recording or solution of one or many patients. All steps of a solution are used.
+        names: Names of the system's readings, or `Reading`s; by default all readings of the system.
 
     Returns:
-        The numbers by what was asked for, in each reading's unit, [*patient].
+        Value of each reading in its unit, [*patient], by the name or `Reading` given.
 
     Raises:
-        ValueError: If the system has no such reading, or an output that it needs was not recorded.
+        ValueError: If the system has no such reading, or a required output was not recorded.
     """
     names = system.readings() if names is None else names
     names = [names] if isinstance(names, str | Reading) else names
@@ -205,7 +204,7 @@ def read(
         try:
             return jnp.asarray(reading(system, name).of(recording))
         except MissingChannelError as error:
-            shown = name if isinstance(name, str) else "a reading of your own"
+            shown = name if isinstance(name, str) else "the given reading"
             raise MissingChannelError(
                 f"{shown} is read off {error.channel}, and only "
                 f"{', '.join(recording.waveforms.channel_names)} are recorded: add that channel",
@@ -216,10 +215,10 @@ def read(
 
 
 def readable(system: AbstractRecordedSystem, recording: Recording[Any]) -> dict[str, np.ndarray]:
-    """Read all of the system's readings for which the recording has the outputs.
+    """Compute all readings of the system for which the recording has the outputs.
 
     Returns:
-        The numbers by name, in each reading's unit, [*patient].
+        Value of each reading in its unit, [*patient], by name.
     """
     found = {}
     for name, one in system.readings().items():
@@ -231,7 +230,7 @@ def readable(system: AbstractRecordedSystem, recording: Recording[Any]) -> dict[
 
 
 def check_rates(system: AbstractSystem, p: Any) -> None:
-    """Raise a ValueError if the vector field does not give one scalar rate for each state."""
+    """Raise a ValueError if the vector field does not return one scalar rate per state."""
     state = system.initial_state(p)
     rates = eqx.filter_eval_shape(system.vector_field, jnp.zeros(()), state, p)
     shapes = {jnp.shape(leaf) for leaf in (*jax.tree.leaves(rates), *jax.tree.leaves(state))}

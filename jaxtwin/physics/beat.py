@@ -1,4 +1,4 @@
-"""One period of a driven system, or all of a transient, as a map from initial to final state."""
+"""One period of a driven system, or a whole transient, as a map from initial to final state."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -16,17 +16,17 @@ from jaxtwin.physics.solution import RESULTS, Solution, Stats
 from jaxtwin.physics.solve import ode_term
 
 FEWEST = 8
-"""Steps between two discontinuities, at least, where there are steps enough."""
+"""Smallest number of steps between two discontinuities, if there are enough steps."""
 
 
 class Beat(NamedTuple):
-    """One period from some state.
+    """One period from a given state.
 
     Attributes:
-        end: The state after it.
-        change: By how much it changed each entry, relative to the entry's largest size in it.
+        end: The state at the end of the period.
+        change: Change of each state over the period, relative to its largest size during it.
         states: The state at each time, [time] on every leaf.
-        left: Largest defect left in the equations of a step, 0 where that is not known.
+        left: Largest remaining defect of the equations of a step, 0 if it is not known.
     """
 
     end: Any
@@ -35,17 +35,17 @@ class Beat(NamedTuple):
     left: Float[Array, ""]
 
     def residual(self) -> Float[Array, ""]:
-        """The largest change of an entry."""
+        """Largest change of a state."""
         return jnp.max(jnp.abs(jnp.stack(jax.tree.leaves(self.change))))
 
 
 class Steps(NamedTuple):
-    """The steps of one beat, with all that the state does not enter computed before.
+    """The steps of one beat, with everything that does not depend on the state precomputed.
 
     Attributes:
-        step: A function (constants, y, x) → (y, left) that takes one step; see `Beat.left`.
-        constants: What it needs in every step.
-        xs: What it needs in each, stacked.
+        step: Function (constants, y, x) → (y, left) that takes one step; see `Beat.left`.
+        constants: Input shared by all steps.
+        xs: Inputs of the individual steps, stacked.
     """
 
     step: Callable[[Any, Any, Any], Any]
@@ -53,7 +53,7 @@ class Steps(NamedTuple):
     xs: Any
 
     def __call__(self, y0, *, record: bool = False) -> Beat:
-        """The beat from y0; its states are None unless they are recorded."""
+        """Run the beat from y0; its states are None unless they are recorded."""
 
         def body(carry, x):
             y, size, left = carry
@@ -63,7 +63,7 @@ class Steps(NamedTuple):
 
         start = (y0, jax.tree.map(jnp.abs, y0), jnp.zeros_like(jax.tree.leaves(y0)[0]))
         (y1, size, left), later = jax.lax.scan(body, start, self.xs)
-        # 0/0 counts as no change.
+        # A state that is 0 throughout has changed by 0, not by 0/0.
         tiny = jnp.finfo(jax.tree.leaves(y0)[0].dtype).tiny
         change = jax.tree.map(lambda a, b, s: (b - a) / (s + tiny), y0, y1, size)
         return Beat(y1, change, prepend(y0, later) if record else None, left)
@@ -71,10 +71,10 @@ class Steps(NamedTuple):
     def sensitivities(
         self, y0, *, record: bool
     ) -> tuple[Any, Float[Array, "state state"], list[Any]]:
-        """The states of the beat from y0, its Jacobian, and its columns if they are recorded.
+        """Return the states of the beat from y0, its Jacobian, and its columns if recorded.
 
-        The columns are carried as scalars like the state. As an axis of their own (`jax.jacfwd`)
-        it would be the inner one under vmap, and every operation five times slower.
+        The columns are carried as scalars like the state. As a separate axis (`jax.jacfwd`), they
+        would be the innermost axis under vmap, which makes every operation five times slower.
         """
         leaves, structure = jax.tree.flatten(y0)
         n = len(leaves)
@@ -98,13 +98,13 @@ class Steps(NamedTuple):
 
 
 class BeatMap(eqx.Module):
-    """The map from a state at the start of a period to the one at its end.
+    """The map from the state at the start of a period to the state at its end.
 
     Attributes:
         system: The model.
-        p: All its parameters.
-        solver: Whose steps are taken, with no error control.
-        number: How many of them make a period.
+        p: All parameters of the model.
+        solver: Solver that takes the steps, without error control.
+        number: Number of steps per period.
     """
 
     system: AbstractRecordedSystem
@@ -113,27 +113,27 @@ class BeatMap(eqx.Module):
     number: int = eqx.field(static=True)
 
     def coarser(self, factor: int) -> "BeatMap":
-        """The same map with so many times fewer steps."""
+        """Return the same map with the number of steps divided by a factor."""
         fewest = 1 + len(self.system.discontinuities(self.p))
         return BeatMap(self.system, self.p, self.solver, max(fewest, self.number // factor))
 
     def initial_state(self) -> Any:
-        """The system's initial state, with one dtype for all its entries."""
+        """Return the system's initial state, with the same dtype for all entries."""
         state = self.system.initial_state(self.p)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, self._dtype(state)), state)
 
     def _dtype(self, state) -> Any:
-        """What is computed in: Python's numbers take the dtype of the arrays beside them."""
+        """Return the dtype of the computation; Python numbers take that of the arrays."""
         dtype = jnp.result_type(*jax.tree.leaves(self.p), *jax.tree.leaves(state))
         return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
     def times(self) -> Float[Array, " time"]:
-        """The grid of one period: equidistant, but with a time at each of the discontinuities.
+        """Return the grid of one period, equidistant between the discontinuities.
 
-        The node nearest to a discontinuity moves onto it, and the others stay equidistant in
-        between; where two are close, or one is close to an end, nodes are drawn in from further
-        off, so that `FEWEST` steps lie between. The drive's last value is its limit
-        from the left: systems may jump where one period ends and the next begins.
+        The node nearest to each discontinuity is moved onto it, and the others are equidistant in
+        between. Where two discontinuities are close to each other or to an end, nodes are moved
+        there from elsewhere, so that at least `FEWEST` steps lie in between. The last value of the
+        drive is its limit from the left, because systems may jump at the end of a period.
         """
         dtype = self._dtype(self.system.initial_state(self.p))
         period = jnp.asarray(self.system.duration(self.p), dtype)
@@ -147,9 +147,9 @@ class BeatMap(eqx.Module):
             )
         if n:
             jumps = jnp.stack([jnp.asarray(t, period.dtype) for t in discontinuities]) / period
-            # Beyond an end there is nothing to stop at: a free parameter may lead there.
+            # A free parameter may move a discontinuity out of the period, where it has no effect.
             jumps = jnp.sort(jnp.clip(jumps, 0.0, 1.0))
-            # So many steps at least between two of them: a short pulse is not left to one step.
+            # The minimum keeps a short pulse from being covered by a single step.
             fewest = max(1, min(FEWEST, self.number // (4 * (n + 1))))
             taken = fewest * jnp.arange(1, n + 1)
             free = jnp.round(jumps * self.number) - taken
@@ -161,10 +161,10 @@ class BeatMap(eqx.Module):
         return period * (1 - 8 * jnp.finfo(period.dtype).eps) * fractions
 
     def steps(self) -> Steps:
-        """The steps of one beat.
+        """Return the steps of one beat.
 
         Raises:
-            ValueError: If the system does not give a rate for each of its states.
+            ValueError: If the vector field does not return one rate per state.
         """
         check_rates(self.system, self.p)
         times = self.times()
@@ -175,7 +175,7 @@ class BeatMap(eqx.Module):
         def step(beats, y, x):
             t0, t1 = x
             term = ode_term(beats.system)
-            # Solvers that carry something from step to step start afresh with each.
+            # Solvers with an internal state are initialised at every step.
             carried = beats.solver.init(term, t0, t1, y, beats.p)
             y, *_ = beats.solver.step(term, t0, t1, y, beats.p, carried, made_jump=False)
             return y, jnp.zeros_like(jax.tree.leaves(y)[0])
@@ -183,7 +183,7 @@ class BeatMap(eqx.Module):
         return Steps(step, self, (t0, t1))
 
     def _hoisted_steps(self, solver: SDIRK2, t0, t1) -> Steps:
-        """The steps of our own solver, with all that the state does not enter computed before."""
+        """Return the steps of `SDIRK2`, with all terms independent of the state precomputed."""
         leaves, structure = jax.tree.flatten(self.initial_state())
 
         def f(t, y):
@@ -191,7 +191,7 @@ class BeatMap(eqx.Module):
             return jax.tree.leaves(self.system.vector_field(t, state, self.p))
 
         constants, drive, rates = hoist(f, leaves)
-        # Arrays of its own for each stage: one for both would be read with a stride.
+        # Separate arrays for the stages, because a shared one would be read with a stride.
         stages = [jax.vmap(drive)(t) for t in jax.vmap(solver.stage_times)(t0, t1)]
 
         def step(constants, y, x):
@@ -203,23 +203,23 @@ class BeatMap(eqx.Module):
         return Steps(step, constants, (t1 - t0, stages))
 
     def solution(self, states, result: RESULTS, stats: Stats) -> Solution:
-        """The states at `times` as a `Solution`."""
+        """Return the states at `times` as a `Solution`."""
         times = self.times()
         outputs = jax.vmap(self.system.outputs, in_axes=(0, 0, None))(times, states, self.p)
         duration = jnp.asarray(self.system.duration(self.p))
         return Solution(times, states, outputs, duration, result, stats, self.equidistant())
 
     def equidistant(self) -> bool:
-        """Whether the times are."""
+        """Whether the times are equidistant."""
         return not self.system.discontinuities(self.p)
 
     def conserved(self, y) -> Float[Array, " conserved"]:
-        """The system's conserved quantities as a vector."""
+        """Return the system's conserved quantities as a vector."""
         system = cast(AbstractPeriodicSystem, self.system)
         values = system.conserved(y, self.p)
         return jnp.asarray(values, jax.tree.leaves(y)[0].dtype)
 
 
 def prepend(y0, later):
-    """The state y0 before later ones, [time] on every leaf."""
+    """Prepend the state y0 to later ones, [time] on every leaf."""
     return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), y0, later)

@@ -1,4 +1,4 @@
-"""Some of a system's outputs by name."""
+"""Selected outputs of a system, by name."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from jaxtwin.physics.solution import Recording
 
 
 class MissingChannelError(AttributeError, ValueError):
-    """A reading needs an output that is not among the channels.
+    """Error for a reading that needs an output that is not among the channels.
 
     Attributes:
         channel: Name of the missing output.
@@ -23,20 +23,20 @@ class MissingChannelError(AttributeError, ValueError):
 
 
 class Channels(eqx.Module):
-    """Some of a system's outputs, by name: `channels.P_ao` or `channels["P_ao"]`.
+    """Selected outputs of a system, by name: `channels.P_ao` or `channels["P_ao"]`.
 
-    It stands where a system's own tuple of outputs does in a `Recording`.
+    In a `Recording`, it replaces the system's tuple of outputs.
 
     Attributes:
         channel_names: Names of the outputs, in order.
-        channel_values: Their values, in the same order.
+        channel_values: Values of the outputs, in the same order.
     """
 
     channel_names: tuple[str, ...] = eqx.field(static=True)
     channel_values: tuple[Any, ...]
 
     def __getitem__(self, name: str) -> Any:
-        """Get the output of that name.
+        """Get the output with this name.
 
         Raises:
             MissingChannelError: If it is not among the channels.
@@ -49,9 +49,9 @@ class Channels(eqx.Module):
         return self.channel_values[self.channel_names.index(name)]
 
     def __getattr__(self, name: str) -> Any:
-        """Get the output of that name; see `__getitem__`."""
+        """Get the output with this name; see `__getitem__`."""
         if name.startswith("__") or name in ("channel_names", "channel_values"):
-            raise AttributeError(name)  # Being copied or built: the fields are not there yet.
+            raise AttributeError(name)  # While it is copied or built, the fields do not exist yet.
         return self[name]
 
     def __iter__(self):
@@ -65,7 +65,7 @@ def channels_of(names: Sequence[str], outputs: Any) -> Channels:
 
 
 def select(names: Sequence[str], recording: Recording[Any]) -> Recording[Channels]:
-    """Keep only some of a recording's outputs."""
+    """Return the recording with the named outputs only."""
     return Recording(
         channels_of(names, recording.maximum),
         channels_of(names, recording.minimum),

@@ -1,4 +1,4 @@
-"""The same system on a coarser grid: where to begin, and how far off the finer one still is."""
+"""The periodic orbit on a coarser grid, used as a starting point and for error estimates."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from jaxtwin.physics.fixed_point import CoarseOrbit, FixedPoint, inverse
 from jaxtwin.physics.iteration import AndersonIteration
 
 COARSENING = 6
-"""How many times fewer steps the coarser grid has."""
+"""Factor by which the coarser grid has fewer steps."""
 TOLERANCE = 1e-3
-"""On the relative change over its beat: it need not settle better than its own error allows."""
+"""Tolerance on the relative change over the coarse beat; a smaller one would be below its error."""
 ORDER = 1.5
-"""Order of the discretisation error, see `errors`."""
+"""Order of the discretisation error assumed by `errors`."""
 NEUTRAL = 5e3
-"""Amplification beyond which a direction counts as neutral. At 256 points of each model's box it is
-below 15; where a conserved quantity is not declared rounding alone limits it, to no less than 4e4
-in float32 and 3e13 in float64."""
+"""Amplification beyond which a direction counts as neutral. It is below 15 at 256 points of each
+model's box. If a conserved quantity is not declared, only rounding limits it, and it is at least
+4e4 in float32 and 3e13 in float64."""
 
 
 def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
-    """The periodic orbit of a grid with fewer steps, from y0, by `AndersonIteration`."""
+    """Find the periodic orbit on a grid with fewer steps, from y0, by `AndersonIteration`."""
     coarse = beats.coarser(COARSENING)
     steps = coarse.steps()
     settled = AndersonIteration(TOLERANCE, max_beats).settle(steps, y0, None, record=False)
@@ -33,7 +33,7 @@ def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
     tiny = jnp.finfo(newton.dtype).tiny
     sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(states)]) + tiny
     amplification = jnp.max(jnp.abs(newton) * sizes[None, :] / sizes[:, None])
-    # A Jacobian that is finite, of a matrix that has no inverse.
+    # The Jacobian is finite, but I − ∂Φ/∂y has no inverse.
     singular = jnp.all(jnp.isfinite(jacobian)) & ~jnp.all(jnp.isfinite(newton))
     amplification = jnp.where(singular, jnp.inf, amplification)
     return CoarseOrbit(coarse.times(), states, newton, amplification)
@@ -47,30 +47,31 @@ def errors(
     *,
     equidistant: bool,
 ) -> Any:
-    """An estimate of each state's discretisation error, the largest over time.
+    """Estimate the discretisation error of each state, the largest over time.
 
-    Richardson's: of the difference between two grids whose steps differ by a factor r,
-    1/(r^p − 1) is the finer one's error, for a method of order p. Valves that switch within a step
-    take half an order off `SDIRK2`: over the boxes of all circuits here, with p = 1.5 the median
-    estimate is 1 to 2.4 times the error. It is relative to the state's range over the time, or to
-    a tenth of its size where that is larger. NaN where the coarser grid fails.
+    This is Richardson's estimate: for a method of order p, the error of the finer of two grids
+    whose steps differ by a factor r is 1/(r^p − 1) of the difference between them. Valves that
+    switch within a step lower the order of `SDIRK2` by one half: over the boxes of all circuits
+    here, the median estimate with p = 1.5 is 1 to 2.4 times the error. It is relative to the range
+    of the state, or to a tenth of its size if that is larger. It is NaN if the coarser grid fails.
 
     Args:
-        times: The finer grid [s].
-        states: The state at each of its times, [time] on every leaf.
-        coarse_times: The coarser grid [s].
-        coarse_states: The state at each of its times, [time] on every leaf.
-        equidistant: Whether both grids are.
+        times: Times of the finer grid [s].
+        states: The state at each time of the finer grid, [time] on every leaf.
+        coarse_times: Times of the coarser grid [s].
+        coarse_states: The state at each time of the coarser grid, [time] on every leaf.
+        equidistant: Whether both grids are equidistant.
     """
     ratio = (len(times) - 1) / (len(coarse_times) - 1)
     shared = equidistant and ratio == int(ratio)
     share = 1 / (ratio**ORDER - 1) if ratio > 1 else jnp.nan
 
     def error(fine, coarse):
-        # Every so many of the finer times are the coarser ones.
+        # On equidistant grids, the coarser times are a subset of the finer ones.
         there = fine[:: int(ratio)] if shared else jnp.interp(coarse_times, times, fine)
         difference = jnp.max(jnp.abs(there - coarse))
-        # Read off the coarser grid: reading all of the finer one costs a tenth of a cohort's time.
+        # From the coarser grid, because reading all of the finer one takes a tenth of the time of
+        # a cohort's simulation.
         most, least = jnp.max(coarse), jnp.min(coarse)
         size = jnp.maximum(jnp.abs(most), jnp.abs(least))
         scale = jnp.maximum(most - least, size / 10)

@@ -11,10 +11,10 @@ from jaxtwin.physics.beat import BeatMap
 
 
 class FixedPoint(NamedTuple):
-    """I − ∂Φ/∂y of a beat map, made regular.
+    """The matrix I − ∂Φ/∂y of a beat map, made regular.
 
-    It is singular where c(y) is conserved: the gradient g = ∂c/∂y is a left null vector. With
-    w = g/|g|², adding w gᵀ for each conserved quantity makes it regular, and the solution of
+    It is singular if c(y) is conserved, because the gradient g = ∂c/∂y is then a left null vector.
+    With w = g/|g|², adding w gᵀ for each conserved quantity makes it regular, and the solution of
     (I − ∂Φ/∂y + w gᵀ) x = b + w (gᵀx) satisfies both equations.
     """
 
@@ -23,7 +23,7 @@ class FixedPoint(NamedTuple):
 
     @classmethod
     def of(cls, beats: BeatMap, y, jacobian) -> "FixedPoint":
-        """That of a beat map at y, from its Jacobian ∂Φ/∂y there."""
+        """Build it for a beat map at y, from the Jacobian ∂Φ/∂y there."""
         flat, unravel = jax.flatten_util.ravel_pytree(y)
         gradients = jax.jacfwd(lambda v: beats.conserved(unravel(v)))(flat)
         weights = gradients / jnp.sum(gradients**2, axis=1, keepdims=True)
@@ -31,11 +31,11 @@ class FixedPoint(NamedTuple):
 
 
 def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The inverse of a small matrix: Gauss-Jordan elimination with partial pivoting.
+    """Invert a small matrix by Gauss-Jordan elimination with partial pivoting.
 
-    Not `jnp.linalg.inv`: on CPU, two threads that call LAPACK on large batches at the same
-    time wait for each other forever (jaxlib 0.10.2, batches of 2,048 on), and
-    `map_patients` has one for each core.
+    `jnp.linalg.inv` is not used because on CPU two threads that call LAPACK on large batches at
+    the same time deadlock (jaxlib 0.10.2, batches of 2,048 and more), and `map_patients` has one
+    thread per core.
     """
     n = len(matrix)
     table = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1)
@@ -49,15 +49,15 @@ def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 class CoarseOrbit(NamedTuple):
-    """The periodic orbit of a coarser grid.
+    """The periodic orbit on a coarser grid.
 
     Attributes:
-        times: Its times [s].
-        states: The state at each of them, [time] on every leaf.
-        newton: The inverse of I − ∂Φ/∂y there, see `FixedPoint`.
-        amplification: Largest entry of that inverse, with each state in units of its largest size:
-            how much a change in a beat is amplified until it repeats itself, about 1/(1 − rate) of
-            the slowest mode. Infinite where a direction is neutral.
+        times: Times of the grid [s].
+        states: The state at each time, [time] on every leaf.
+        newton: Inverse of I − ∂Φ/∂y at the periodic state, see `FixedPoint`.
+        amplification: Largest entry of that inverse, with each state in units of its largest size.
+            It says how much a change during one beat is amplified in the periodic orbit, about
+            1/(1 − rate) of the slowest mode. Infinite if a direction is neutral.
     """
 
     times: Float[Array, " time"]
@@ -66,6 +66,6 @@ class CoarseOrbit(NamedTuple):
     amplification: Float[Array, ""]
 
     def usable(self) -> Bool[Array, ""]:
-        """Whether Newton's method can start from it."""
+        """Return whether Newton's method can start from this orbit."""
         start = jnp.stack([leaf[0] for leaf in jax.tree.leaves(self.states)])
         return jnp.all(jnp.isfinite(start)) & jnp.all(jnp.isfinite(self.newton))

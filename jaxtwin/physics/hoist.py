@@ -1,8 +1,8 @@
-"""Split a vector field by what its operations depend on: nothing that moves, time, the state.
+"""Split a vector field into constants, terms that depend on time, and terms that depend on state.
 
-A solver that knows its step times beforehand evaluates the first two parts once instead of
-at every iteration of every step of every period. In the left heart that is all of the
-elastance, with its powers.
+A solver that knows its step times in advance evaluates the first two parts once instead of at
+every iteration of every step of every period. In the left heart, they include the whole
+elastance with its powers.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,9 +19,9 @@ class Hoisted(NamedTuple):
     """A vector field f(t, y) in three parts, f(t, y) = rates((constants, drive(t)), y).
 
     Attributes:
-        constants: The values that depend on neither time nor state.
-        drive: From a time to the values that depend on it, but not on the state.
-        rates: From ((constants, drive values), state) to the rates of change.
+        constants: Values that depend on neither time nor state.
+        drive: Function from a time to the values that depend on time but not on the state.
+        rates: Function from ((constants, drive values), state) to the rates of change.
     """
 
     constants: list[Any]
@@ -32,13 +32,13 @@ class Hoisted(NamedTuple):
 def hoist(f: Callable[[Scalar, list[Scalar]], list[Scalar]], y: list[Scalar]) -> Hoisted:
     """Split f(t, y) by tracing it once.
 
-    Divisions of something that moves with the state by something that does not become
-    multiplications by the reciprocal: they are the slowest of its operations. Results differ
-    from those of f by rounding.
+    Divisions are the slowest operations, so those of a value that depends on the state by one that
+    does not are replaced by multiplications by the reciprocal. Results differ from those of f by
+    rounding.
 
     Args:
-        f: A vector field of a list of scalars. It may close over traced values.
-        y: A state, for its types.
+        f: Vector field of a list of scalars. It may close over traced values.
+        y: A state, of which only the types are used.
     """
     t = jnp.zeros((), jnp.result_type(*y))
     traced = jax.make_jaxpr(f)(t, y)
@@ -76,9 +76,12 @@ def hoist(f: Callable[[Scalar, list[Scalar]], list[Scalar]], y: list[Scalar]) ->
 
 
 def _reciprocals(closed: ClosedJaxpr, args: Sequence[Any], moves: Sequence[bool]):
-    """Evaluate with x/d as x · (1/d) where only x moves; the results, and which of them move.
+    """Evaluate a jaxpr, with x/d computed as x · (1/d) if only x depends on the state.
 
-    Calls of jitted functions are opened, so that what is inside can be split too.
+    Jitted functions are inlined, so that their contents can be split as well.
+
+    Returns:
+        The results, and which of them depend on the state.
     """
     jaxpr = closed.jaxpr
     values: dict[Var, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
@@ -112,10 +115,10 @@ def _reciprocals(closed: ClosedJaxpr, args: Sequence[Any], moves: Sequence[bool]
 
 
 def _variables(atoms) -> dict[Var, None]:
-    """The variables among atoms, each once, in order."""
+    """Return the variables among atoms, without duplicates, in order."""
     return {atom: None for atom in atoms if isinstance(atom, Var)}
 
 
 def _read(equations, outputs) -> dict[Var, None]:
-    """All variables that equations or outputs read, each once, in order."""
+    """Return the variables that equations or outputs read, without duplicates, in order."""
     return _variables([atom for equation in equations for atom in equation.invars] + [*outputs])

@@ -1,4 +1,4 @@
-"""How to get from beat to beat to the one that repeats itself."""
+"""Iterations that find the periodic beat."""
 
 import abc
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ from jaxtwin.physics.fixed_point import CoarseOrbit
 
 
 class AbstractIteration(eqx.Module):
-    """How to get from beat to beat to the one that repeats itself.
+    """Base class for iterations that find the periodic beat.
 
     Attributes:
-        tolerance: On `Stats.residual`. Rounding alone gives about 1e-6 in float32.
-        max_beats: Give up after so many beats.
+        tolerance: Tolerance on `Stats.residual`. Rounding alone gives about 1e-6 in float32.
+        max_beats: Largest number of beats.
     """
 
     tolerance: eqx.AbstractVar[float]
@@ -26,21 +26,21 @@ class AbstractIteration(eqx.Module):
 
     @abc.abstractmethod
     def init(self, y0: Any, coarse: CoarseOrbit | None) -> tuple[Any, Any]:
-        """Where to start the first beat, and what to carry from beat to beat.
+        """Return the start of the first beat, and what to carry from beat to beat.
 
         Args:
-            y0: The initial state, which says what the conserved quantities are.
-            coarse: The periodic orbit of a coarser grid, where one was computed.
+            y0: The initial state, which determines the values of conserved quantities.
+            coarse: The periodic orbit on a coarser grid, or None if it was not computed.
         """
 
     @abc.abstractmethod
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:
-        """Where to start the next beat after `beat` from `start`, and what to carry."""
+        """Return the start of the beat that follows `beat` from `start`, and what to carry."""
 
     def settle(
         self, steps: Steps, y0: Any, coarse: CoarseOrbit | None, *, record: bool
     ) -> "Settled":
-        """Run beats until one repeats itself."""
+        """Run beats until one is periodic within the tolerance."""
         start, carried = self.init(y0, coarse)
 
         def cond(loop):
@@ -58,14 +58,14 @@ class AbstractIteration(eqx.Module):
 
 
 class Settled(NamedTuple):
-    """Where an iteration has come to.
+    """State of an iteration.
 
     Attributes:
-        next_start: Where it would start the next beat.
-        carried: What it carries from beat to beat.
+        next_start: Start of the next beat.
+        carried: Data carried from beat to beat.
         beat: The last beat.
-        residual: That of the last beat; infinite before the first.
-        number: How many beats were run.
+        residual: Residual of the last beat; infinite before the first.
+        number: Number of beats run.
     """
 
     next_start: Any
@@ -76,17 +76,17 @@ class Settled(NamedTuple):
 
 
 class BeatIteration(AbstractIteration):
-    """Start every beat where the last one ended, as a heart does."""
+    """Start every beat where the previous one ended, as a heart does."""
 
     tolerance: float = 3e-5
     max_beats: int = 40
 
     def init(self, y0: Any, coarse: CoarseOrbit | None) -> tuple[Any, Any]:
-        """The initial state."""
+        """Return the initial state."""
         return y0, None
 
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:
-        """The end of the last beat."""
+        """Return the end of the last beat."""
         return beat.end, None
 
 
@@ -94,26 +94,26 @@ class AndersonIteration(AbstractIteration):
     """Extrapolate from the last two beats: Anderson's method of depth one.
 
     Anderson, "Iterative procedures for nonlinear integral equations", Journal of the ACM
-    12(4), 1965. A heart settles along one slow direction, the shift of blood between
-    arteries and veins, whose rate two beats reveal: over the left heart's box the slowest
-    patient needs 8 beats instead of 14. The weights add up to one, so conserved quantities
-    stay what they are if they are linear in the state; otherwise use `BeatIteration`.
+    12(4), 1965. A heart settles along one slow direction, the shift of blood between arteries and
+    veins, whose rate can be determined from two beats: over the left heart's box, the slowest
+    patient needs 8 beats instead of 14. The weights add up to one, so conserved quantities do not
+    change if they are linear in the state; otherwise use `BeatIteration`.
     """
 
     tolerance: float = 3e-5
     max_beats: int = 40
 
     def init(self, y0: Any, coarse: CoarseOrbit | None) -> tuple[Any, Any]:
-        """The initial state."""
+        """Return the initial state."""
         return y0, (jnp.array(True), y0, y0)
 
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:
-        """The combination of both ends whose change is least, if the map were affine."""
+        """Return the combination of both ends that would change least if the map were affine."""
         is_first, last_end, last_change = carried
         f, last_f = (jnp.stack(jax.tree.leaves(tree)) for tree in (beat.change, last_change))
         difference = f - last_f
         square = jnp.maximum(jnp.sum(difference**2), jnp.finfo(f.dtype).tiny)
-        # A rate of 0.83 a beat gives -5; anything beyond is noise, or not yet that one mode.
+        # A rate of 0.83 per beat gives -5. Beyond that is noise, or other modes are still present.
         weight = jnp.clip(jnp.sum(f * difference) / square, -5.0, 0.5)
         weight = jnp.where(is_first, 0.0, weight)
         following = jax.tree.map(lambda a, b: a - weight * (a - b), beat.end, last_end)
@@ -121,29 +121,29 @@ class AndersonIteration(AbstractIteration):
 
 
 class NewtonIteration(AbstractIteration):
-    """Newton's method for the beat that repeats itself, with the Jacobian of a coarser grid.
+    """Newton's method for the periodic beat, with the Jacobian of a coarser grid.
 
-    It starts from the periodic orbit of that grid. Then two beats on the full grid suffice all
-    over the left heart's box: one to correct, one to confirm. Conserved quantities stay what they
-    are if they are linear in the state; otherwise use `BeatIteration`. An orbit that no heart
-    would settle in, because it is unstable, is found too.
+    It starts from the periodic orbit on that grid. Two beats on the full grid then suffice
+    everywhere in the left heart's box, one to correct and one to confirm. Conserved quantities do
+    not change if they are linear in the state; otherwise use `BeatIteration`. Newton's method also
+    finds unstable orbits, in which no heart would settle.
     """
 
     tolerance: float = 3e-5
     max_beats: int = 40
 
     def init(self, y0: Any, coarse: CoarseOrbit | None) -> tuple[Any, Any]:
-        """The periodic state of the coarser grid, and the inverse of I − ∂Φ/∂y there."""
+        """Return the periodic state on the coarser grid, and the inverse of I − ∂Φ/∂y there."""
         unit = jnp.eye(len(jax.tree.leaves(y0)), dtype=jax.tree.leaves(y0)[0].dtype)
         if coarse is None:
             return y0, unit
-        # Whom the coarse grid drives astray starts anew, and goes from beat to beat.
+        # If the coarse orbit is unusable, start from the initial state and go from beat to beat.
         usable = coarse.usable()
         start = jax.tree.map(lambda a, b: jnp.where(usable, a[0], b), coarse.states, y0)
         return start, jnp.where(usable, coarse.newton, unit)
 
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:
-        """The zero of the linearised change."""
+        """Return the zero of the linearised change."""
         flat, unravel = jax.flatten_util.ravel_pytree(start)
         end, _ = jax.flatten_util.ravel_pytree(beat.end)
         return unravel(flat + carried @ (end - flat)), carried

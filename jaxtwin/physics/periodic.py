@@ -1,4 +1,4 @@
-"""The periodic orbit of a driven system: the beat that repeats itself, and its gradient."""
+"""The periodic orbit of a driven system, and its gradient."""
 
 from typing import Any
 
@@ -31,43 +31,44 @@ def periodic_orbit(
 ) -> Solution[State, Outputs]:
     """Find the periodic orbit of one patient, starting from the system's initial state.
 
-    Differentiable in both modes with respect to p, and made for `jax.vmap`.
+    Works under `jax.vmap` and is differentiable with respect to p in both modes. Second derivatives
+    raise a NotImplementedError.
 
     Args:
         system: The model.
-        p: All its parameters.
-        steps: Solver steps per period; `system.steps` by default. With 240 the left heart's
-            volumes are within 0.03 mL on 256 points of its box, and its pressures within
-            0.05 mmHg (median) and 0.3 mmHg (worst).
-        solver: A Diffrax solver. Its steps are taken as they come, with no error control, so it
-            must be one that stays stable at this step size; one with a root finder needs that
-            root finder's tolerances set.
-        method: How to get there, and when to stop.
+        p: All parameters of the model.
+        steps: Number of solver steps per period; `system.steps` by default. With 240 steps, the
+            left heart's volumes are within 0.03 mL on 256 points of its box, and its pressures
+            within 0.05 mmHg (median) and 0.3 mmHg (worst).
+        solver: A Diffrax solver. It takes steps of fixed size without error control, so it must be
+            stable at this step size. A solver with a root finder needs the tolerances of the root
+            finder set.
+        method: Iteration that finds the orbit, with its tolerance.
         adjoint: How to differentiate.
         accuracy: Largest discretisation error that counts as success, as `Stats.error` estimates it
             from a coarser grid.
-        throw: Whether to raise where the search failed. With a batch that is for any of its
-            patients; `throw=False` reports each in `result` instead. Where the orbit was not
-            found (it diverged, or still changed) its derivatives are 0 in both modes, so a loss
-            that leaves such patients out, `jnp.where(orbit.success, loss, 0.0)`, has the gradient
-            of the others. Second derivatives raise a NotImplementedError.
+        throw: Whether to raise an error if the search failed, in a batch for any patient. With
+            `throw=False`, `result` reports the outcome of each patient. Derivatives are 0 in both
+            modes if the orbit was not found (it diverged or still changed), so a loss that leaves
+            such patients out, `jnp.where(orbit.success, loss, 0.0)`, has the gradient of the
+            others.
 
     Raises:
-        ValueError: If the system is not periodic; if `steps` is not positive, or no more than the
-            system's discontinuities; if the method allows no beat.
-        RuntimeError: With `throw`, if the search failed; outside of `jax.jit` and `jax.vmap` the
-            message has the parameters.
+        ValueError: If the system is not periodic, `steps` is not positive or does not exceed the
+            number of discontinuities, or the method allows no beats.
+        RuntimeError: If `throw` is set and the search failed. Outside `jax.jit` and `jax.vmap`, the
+            message includes the parameters.
     """
     if not isinstance(system, AbstractPeriodicSystem):
         raise ValueError(
-            f"{type(system).__name__} does not repeat itself: use `record` or `simulate`, or make "
-            "it an AbstractPeriodicSystem"
+            f"{type(system).__name__} is not periodic: use `record` or `simulate`, or make it an "
+            "AbstractPeriodicSystem"
         )
     steps = system.steps if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps={steps}: a period needs at least one step, a heart about 240")
     if isinstance(solver, dfx.AbstractRungeKutta) and solver.scan_kind is None:
-        # The loop over stages that both modes can differentiate, as `dfx.DirectAdjoint` has it.
+        # A loop over stages that both modes can differentiate, as in `dfx.DirectAdjoint`.
         solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None)
     if method.max_beats < 1:
         raise ValueError(f"max_beats={method.max_beats}: expected at least one beat")
@@ -76,8 +77,8 @@ def periodic_orbit(
     if not throw:
         return orbit
     advice = (
-        "Either a parameter is far from what the model was made for, or more beats "
-        "(`max_beats` of the method, `beats` of DirectAdjoint) or more steps are needed; "
+        "Either a parameter is far outside the range for which the model was made, or it needs "
+        "more beats (`max_beats` of the method, `beats` of DirectAdjoint) or more steps; "
         "throw=False returns the orbit as it is."
     )
     if not orbit.result.is_traced():
@@ -94,7 +95,7 @@ def periodic_orbit(
 
 @eqx.filter_jit
 def _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy) -> Solution:
-    """The work of `periodic_orbit`, compiled once for each kind of arguments."""
+    """Compute `periodic_orbit`, compiled once for each structure of the arguments."""
     beats = BeatMap(system, p, solver, steps)
     found = adjoint.settle(beats, method)
     error = errors(

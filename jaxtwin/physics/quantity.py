@@ -1,4 +1,4 @@
-"""Units and meanings of a system's outputs, as its tuple of outputs declares them."""
+"""Units and meanings of a system's outputs, as declared in its tuple of outputs."""
 
 import typing
 from typing import Annotated, Any, NamedTuple
@@ -8,11 +8,11 @@ from jaxtwin.physics.channels import Channels
 
 
 class Quantity(NamedTuple):
-    """What an output is.
+    """Unit and meaning of an output.
 
     Attributes:
-        unit: Its unit; "" where none is declared.
-        meaning: What it is, in words; "" where nothing is declared.
+        unit: Unit; "" if none is declared.
+        meaning: Meaning in words; "" if none is declared.
     """
 
     unit: str = ""
@@ -20,15 +20,15 @@ class Quantity(NamedTuple):
 
 
 def output_quantities(system: AbstractSystem) -> dict[str, Quantity]:
-    """Unit and meaning of each output of a system, by name.
+    """Return the unit and meaning of each output of a system, by name.
 
-    A model declares them in its tuple of outputs; the meaning may be left out:
+    A model declares them in its tuple of outputs; the meaning is optional:
 
         class SkullOutputs(NamedTuple):
             P: Annotated[Scalar, "mmHg", "pressure inside the skull"]
             q: Annotated[Scalar, "mL/s"]
 
-    Outputs within outputs, such as those of a heart with a pump, go by their own names.
+    Nested outputs, such as those of a heart with a pump, are listed under their own names.
     """
     return _quantities(outputs_of(system))
 
@@ -36,7 +36,7 @@ def output_quantities(system: AbstractSystem) -> dict[str, Quantity]:
 def _quantities(outputs: Any) -> dict[str, Quantity]:
     try:
         declared = typing.get_type_hints(type(outputs), include_extras=True)
-    except NameError:  # A class within a function, in a module with postponed annotations.
+    except NameError:  # A class defined in a function, in a module with postponed annotations.
         declared = {}
     found = {}
     for name, value in outputs._asdict().items():
@@ -45,7 +45,7 @@ def _quantities(outputs: Any) -> dict[str, Quantity]:
 
 
 def by_name(outputs: Any) -> dict[str, Any]:
-    """A tuple of outputs, or `Channels`, by the names of `output_quantities`."""
+    """Return a tuple of outputs, or `Channels`, as a dict with the names of `output_quantities`."""
     if isinstance(outputs, Channels):
         return dict(zip(outputs.channel_names, outputs.channel_values, strict=True))
     found = {}
@@ -61,6 +61,6 @@ def _nested(value: Any) -> bool:
 def _quantity(annotation: Any) -> Quantity:
     if typing.get_origin(annotation) is not Annotated:
         return Quantity()
-    # Other libraries may have notes of their own there.
+    # Other libraries may add metadata of other types.
     words = [note for note in annotation.__metadata__ if isinstance(note, str)]
     return Quantity(*words[:2])

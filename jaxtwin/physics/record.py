@@ -1,4 +1,4 @@
-"""What a system does while it is watched: its periodic orbit, or its transient."""
+"""The recording of a system: its periodic orbit, or its transient."""
 
 from typing import Any
 
@@ -24,15 +24,16 @@ def record(
     steps: int | None = None,
     accuracy: float = ACCURACY,
 ) -> Solution[State, Outputs]:
-    """The periodic orbit of a periodic system; of any other, the transient from its initial state.
+    """Solve for the orbit of a periodic system, or the transient of any other system.
 
-    Made for `jax.vmap`, and differentiable in both modes. A failure is reported in `result` and
-    spoils no other patient.
+    A transient starts at the initial state. `record` works under `jax.vmap` and is differentiable
+    in both modes. A failure is reported in `result` and does not affect other patients.
 
     Args:
         system: The model.
-        p: All its parameters.
-        steps: Steps of `SDIRK2` over the time, with no error control; `system.steps` by default.
+        p: All parameters of the model.
+        steps: Number of `SDIRK2` steps over the duration, without error control; `system.steps` by
+            default.
         accuracy: Largest discretisation error that counts as success, as `Stats.error` estimates it
             from a coarser grid.
     """
@@ -65,7 +66,7 @@ def _run(course: BeatMap) -> Beat:
 
 @_run.def_jvp
 def _run_jvp(primals, tangents):
-    """As it is differentiated anyway, but 0 where the solution diverged: see `adjoint.held`."""
+    """The ordinary tangent, but 0 if the solution diverged; see `adjoint.held`."""
     (course,), (d_course,) = primals, tangents
     course = jax.tree.map(
         lambda x: differentiated_once(x) if eqx.is_inexact_array(x) else x, course

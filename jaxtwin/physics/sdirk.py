@@ -22,17 +22,17 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
     Analysis 14(6), 1977, theorem 5.
 
     The stages are solved by Newton's method with exact, unrolled linear algebra. A circuit with
-    ideal valves is piecewise linear, which its trace shows: one iteration is exact where no valve
-    switches in the step, two where one does; a third changes nothing in the left heart. So many
-    are made, and a batch never waits for its slowest member. (Linearly implicit methods, which
-    stop after one, let a closing valve run backwards until the end of the step.) Any other
-    vector field is iterated, with damping, until the stage's equations hold. The state must be a
-    pytree of scalars; linear invariants are conserved to rounding. Its derivatives are right to
-    first order only.
+    ideal valves is piecewise linear, which is detected from its trace: one iteration is exact if
+    no valve switches in the step, two if one does, and a third changes nothing in the left heart.
+    The number of iterations is fixed, so a batch never waits for its slowest member. (Linearly
+    implicit methods, which stop after one, let flow run backwards through a closing valve until the
+    end of the step.) Any other vector field is iterated, with damping, until the stage equations
+    hold. The state must be a pytree of scalars; linear invariants are conserved to rounding. Only
+    first derivatives are correct.
 
     Attributes:
-        newton_iterations: For each stage, of a piecewise linear vector field.
-        max_iterations: For each stage at most, of any other.
+        newton_iterations: Number of iterations per stage for a piecewise linear vector field.
+        max_iterations: Largest number of iterations per stage for any other vector field.
     """
 
     newton_iterations: int = 2
@@ -42,23 +42,23 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
     interpolation_cls: ClassVar = dfx.ThirdOrderHermitePolynomialInterpolation
 
     def order(self, terms):
-        """Order of the solution."""
+        """Return the order of the solution."""
         return 2
 
     def error_order(self, terms):
-        """Order of the local error estimate, from the embedded solution of order 1."""
+        """Return the order of the local error estimate, from the embedded solution of order 1."""
         return 2
 
     def init(self, terms, t0, t1, y0, args):
-        """There is nothing to carry from step to step."""
+        """Return None: the solver has no internal state."""
         return None
 
     def func(self, terms, t0, y0, args):
-        """The vector field."""
+        """Evaluate the vector field."""
         return terms.vf(t0, y0, args)
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        """One step; see the class and `diffrax.AbstractSolver.step`."""
+        """Take one step; see the class and `diffrax.AbstractSolver.step`."""
         del solver_state, made_jump
         y, structure = jax.tree.flatten(y0)
         t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
@@ -69,7 +69,7 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
             return jax.tree.leaves(terms.vf(t, jax.tree.unflatten(structure, y), args))
 
         second, rate_h, left = self.advance(f, [(t, args) for t in self.stage_times(t0, t1)], h, y)
-        # The embedded solution of order 1 takes the whole step with the first stage's rate.
+        # The embedded solution of order 1 takes the whole step at the rate of the first stage.
         error = [v - v0 - r for v, v0, r in zip(second, y, rate_h, strict=True)]
 
         def tree(leaves):
@@ -83,23 +83,23 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
         return tree(second), tree(error), dense_info, None, result
 
     def stage_times(self, t0: Scalar, t1: Scalar) -> tuple[Scalar, Scalar]:
-        """When the stages of the step from t0 to t1 evaluate the vector field."""
+        """Return the times of the two stages of a step from t0 to t1."""
         return t0 + _GAMMA * (t1 - t0), t1
 
     def advance(
         self, f: Callable[[Any, Scalars], Scalars], stages: Sequence[Any], h: Scalar, y: Scalars
     ) -> tuple[Scalars, Scalars, Scalar]:
-        """One step from y, for a vector field that is given whatever it needs beside the state.
+        """Take one step from y, for a vector field of stage arguments and state.
 
         Args:
-            f: From a stage's arguments and a state to the rates of change.
-            stages: The arguments of each stage: what f needs of the time, and parameters.
+            f: Function from the arguments of a stage and a state to the rates of change.
+            stages: Arguments of each stage: the time, or values that depend on it, and parameters.
             h: Size of the step [s].
             y: The state.
 
         Returns:
             The state after the step, h times the rate of the first stage, and the larger of the
-            defects that are left in both stages' equations, see `stage.Stage.solve`.
+            remaining defects of both stage equations, see `stage.Stage.solve`.
         """
         first, second = stages
         of = structure(lambda y: f(first, y), y)

@@ -1,4 +1,4 @@
-"""What solving a system gives: a `Solution`, and the `Recording` that people read numbers off."""
+"""Results of solving a system: `Solution` and `Recording`, from which readings are computed."""
 
 import functools
 import math
@@ -18,14 +18,14 @@ Outputs = TypeVar("Outputs")
 
 
 class RESULTS(eqx.Enumeration):
-    """How solving a system ended."""
+    """Outcome of solving a system."""
 
     successful = ""
     max_beats_reached = "the beat still changed after `max_beats` beats"
     diverged = "the solution became infinite or not a number"
     step_not_solved = "the equations of an implicit step were not solved: more steps are needed"
     undetermined = (
-        "the beat leaves a combination of states as it is, so the orbit is one of many and its "
+        "the beat does not change a combination of states, so the orbit is one of many and its "
         "gradient is wrong: declare what is conserved (`conserved`; check_system finds it)"
     )
     inaccurate = "the estimated discretisation error is beyond `accuracy`: more steps are needed"
@@ -33,7 +33,7 @@ class RESULTS(eqx.Enumeration):
 
 
 def first_of(*failures: tuple[Bool[Array, ""], RESULTS]) -> RESULTS:
-    """The result of the first failure that happened; successful where none did."""
+    """Return the result of the first failure that occurred, or success if none did."""
     result = RESULTS.successful
     for happened, failure in reversed(failures):
         result = RESULTS.where(happened, failure, result)
@@ -45,14 +45,14 @@ ACCURACY = 0.02
 
 
 class Recording(eqx.Module, Generic[Outputs]):
-    """A system's outputs over the time that it is watched, for one patient or for many.
+    """Outputs of a system over its duration, for one or many patients.
 
     Attributes:
         maximum: Largest value of each output, [*patient] on every leaf.
         minimum: Smallest value of each output, [*patient] on every leaf.
-        waveforms: The outputs at phases 0, 1/n, ... (n − 1)/n of the time,
+        waveforms: The outputs at phases 0, 1/n, ... (n − 1)/n of the duration,
             [*patient, phase] on every leaf.
-        duration: The time [s], [*patient].
+        duration: Duration [s], [*patient].
     """
 
     maximum: Outputs
@@ -62,15 +62,15 @@ class Recording(eqx.Module, Generic[Outputs]):
 
 
 class Reading(NamedTuple):
-    """A number that is read off a recording, such as an end-diastolic volume.
+    """A number computed from a recording, such as an end-diastolic volume.
 
     Attributes:
         unit: Unit of the number.
-        of: Function from a `Recording` to the number, written for one patient and for many
-            (`recording.waveforms.P_ao.mean(-1)`). Only the outputs it uses need be recorded.
-        meaning: What the number is, in words.
-        absent: Value for a system without this reading, in a table beside systems that have it:
-            0 for the flow of a pump where there is no pump.
+        of: Function from a `Recording` to the number, for one patient or many
+            (`recording.waveforms.P_ao.mean(-1)`). Only the outputs it uses need to be recorded.
+        meaning: Meaning in words.
+        absent: Value for systems without this reading in a table with systems that have it, such
+            as 0 for the flow of a pump without a pump.
     """
 
     unit: str
@@ -84,8 +84,8 @@ class Event(NamedTuple):
 
     Attributes:
         reading: Name of the reading.
-        low: Lowest safe value, in the reading's unit; -inf where there is none.
-        high: Highest safe value; inf where there is none.
+        low: Lowest safe value, in the reading's unit; -inf for no limit.
+        high: Highest safe value, in the reading's unit; inf for no limit.
     """
 
     reading: str
@@ -94,20 +94,17 @@ class Event(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """How well a solution was found.
+    """Accuracy and cost of a solution.
 
     Attributes:
         residual: Largest change of a state variable over the period, relative to its largest
-            size in that time; 0 where nothing has to repeat itself, NaN where the solution
-            diverged.
-        beats: Number of beats run on the full grid, including the one returned; 0 where nothing
-            has to repeat itself.
-        left: Largest defect left in the equations of an implicit step, as the relative change of
-            the states that would make up for it; 0 where they are solved exactly (the vector field
-            is piecewise linear), or the solver does not say.
+            size during it; 0 for a transient, NaN if the solution diverged.
+        beats: Number of beats run on the full grid, including the one returned; 0 for a transient.
+        left: Largest remaining defect of the equations of an implicit step, as the relative change
+            of the states that would remove it; 0 if they are solved exactly (the vector field is
+            piecewise linear) or the solver does not report it.
         errors: Estimated discretisation error of each state, the largest over time, relative to
-            the state's range over the time (or to a tenth of its size, where that is larger).
-            NaN where it is not known.
+            the range of the state (or to a tenth of its size, if that is larger). NaN if unknown.
     """
 
     residual: Float[Array, "*patient"]
@@ -117,20 +114,20 @@ class Stats(NamedTuple):
 
     @property
     def error(self) -> Float[Array, "*patient"]:
-        """The largest of the errors."""
+        """Largest of the errors."""
         return functools.reduce(jnp.maximum, jax.tree.leaves(self.errors))
 
 
 class Solution(eqx.Module, Generic[State, Outputs]):
-    """A system over time: what `simulate`, `periodic_orbit` and `record` return.
+    """Solution of a system over time, returned by `simulate`, `periodic_orbit` and `record`.
 
     Attributes:
         times: Times [s], [*patient, time].
         states: The state at each time, [*patient, time] on every leaf.
-        outputs: What can be observed at each time, [*patient, time] on every leaf.
-        duration: How long the system is watched [s], [*patient]: one period of an orbit.
-        result: How solving ended, one of `RESULTS`.
-        stats: How well the solution was found, see `Stats`.
+        outputs: The outputs at each time, [*patient, time] on every leaf.
+        duration: Duration of the solution [s], [*patient]; for an orbit, its period.
+        result: Outcome, one of `RESULTS`.
+        stats: Accuracy and cost, see `Stats`.
         equidistant: Whether the times are known to be equally spaced.
     """
 
@@ -144,19 +141,19 @@ class Solution(eqx.Module, Generic[State, Outputs]):
 
     @property
     def success(self) -> Bool[Array, "*patient"]:
-        """Whether the solution can be used; `result` says why not."""
+        """Whether the solution can be used; if not, `result` says why."""
         return self.result == RESULTS.successful
 
     def recording(self, phases: int | None = None) -> Recording[Outputs]:
-        """Extremes over all times, and waveforms at equally spaced phases.
+        """Return extremes over all times, and waveforms at equally spaced phases.
 
         Args:
             phases: Number n of phases 0, 1/n, ... (n − 1)/n of the duration. It must divide the
-                number of steps, which is the default. Where the times are not equidistant, values
-                in between are interpolated linearly.
+                number of steps, which is the default. If the times are not equidistant, values are
+                interpolated linearly.
 
         Raises:
-            ValueError: If it does not.
+            ValueError: If the number of phases does not divide the number of steps.
         """
         steps = self.times.shape[-1] - 1
         phases = steps if phases is None else phases

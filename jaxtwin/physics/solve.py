@@ -1,4 +1,4 @@
-"""Initial-value problems, through Diffrax."""
+"""Initial-value problems, solved with Diffrax."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ from jaxtwin.physics.solution import RESULTS, Outputs, Solution, State, Stats
 
 
 def ode_term(system: AbstractSystem) -> dfx.ODETerm:
-    """The system as Diffrax takes it, with its parameters as `args`."""
-    # Bound methods of equal modules are equal, so Diffrax does not compile anew at every call.
+    """Return the system as a Diffrax term, with its parameters as `args`."""
+    # Bound methods of equal modules are equal, so Diffrax does not recompile at every call.
     vector_field: Any = system.vector_field
     return dfx.ODETerm(vector_field)
 
 
 def _jumps(system: AbstractSystem, p: AbstractParameters, end: float | None) -> list[Any]:
-    """When the vector field jumps after 0, of a periodic system up to the end, if that is known."""
+    """Return the jump times after 0; for a periodic system, in all periods up to a known end."""
     within = list(system.discontinuities(p))
     if not isinstance(system, AbstractPeriodicSystem):
         return within
@@ -50,19 +50,18 @@ def simulate(
 
     Args:
         system: The model.
-        p: All its parameters.
-        times: When the solution is wanted [s], increasing, from 0 on.
+        p: All parameters of the model.
+        times: Times at which to return the solution [s], increasing, from 0 on.
         state: The state at t = 0; by default `system.initial_state(p)`.
         solver: A Diffrax solver.
         stepsize_controller: By default a PID controller with rtol and atol 1e-6 in float64,
             1e-4 in float32, that ends a step at each of the system's discontinuities, in every
-            period, and where one period ends and the next begins. (How many periods there are
-            must be known: with a traced period or traced times it finds all of them by rejected
-            steps.)
+            period, and at the end of every period. (This requires a known number of periods: with
+            a traced period or traced times, the controller finds the jumps by rejecting steps.)
         adjoint: How to differentiate.
-        max_steps: After so many steps the solution has failed.
-        throw: Whether a failure raises; otherwise it is reported in `result`, and
-            entries that were not reached are infinite.
+        max_steps: Largest number of steps, beyond which the solution has failed.
+        throw: Whether to raise an error on failure. Otherwise `result` reports it, and entries at
+            times that were not reached are infinite.
     """
     end = None if isinstance(times, jax.core.Tracer) else float(np.asarray(times)[-1])
     times = jnp.asarray(times, float)
@@ -110,14 +109,14 @@ def simulate(
 
 
 _ADVICE = (
-    "Where a valve switches, a flow in proportion to √Δp has an infinite slope: regularise the "
-    "root, as in Δp/(Δp² + ε²)^(1/4), or take another solver (solver=SDIRK2()); `record` and "
-    "`periodic_orbit` use steps of fixed size. Or allow more steps (max_steps), or throw=False."
+    "A flow proportional to √Δp has an infinite slope where the valve switches: regularise the "
+    "root, as in Δp/(Δp² + ε²)^(1/4), or use another solver (solver=SDIRK2()); `record` and "
+    "`periodic_orbit` take steps of fixed size. Or allow more steps (max_steps), or throw=False."
 )
 
 
 def _stalled(system: AbstractSystem, p: Any, t: Any, state: Any, end: Any, reason: str) -> str:
-    """Why the solution ended before its time, and which state's rate is steepest there."""
+    """Describe why the solution ended early, and which state's rate is steepest there."""
     slopes = jax.jacfwd(lambda state: system.vector_field(t, state, p))(state)
     names = getattr(state, "_fields", range(len(jax.tree.leaves(state))))
     sizes = np.abs(np.asarray(jax.tree.leaves(state))) + 1e-6

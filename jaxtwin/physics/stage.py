@@ -1,7 +1,7 @@
-"""The equations of one implicit stage, Y − γh f(Y) = known, and how they are solved.
+"""The equations of one implicit stage, Y − γh f(Y) = known, and their solution.
 
-Everything is unrolled over the entries of a small state and structural zeros are skipped, so that
-under vmap each entry is one fused operation over the batch.
+All operations are unrolled over the entries of a small state and structural zeros are skipped, so
+that under vmap each entry is one fused operation over the batch.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ Scalars: TypeAlias = list[Float[Array, ""]]
 Rows: TypeAlias = list[dict[int, Scalar]]
 
 UNDAMPED = 3
-"""Full Newton steps before damping: crossing a kink, the defect may grow once."""
+"""Number of full Newton steps before damping, because the defect may grow once at a kink."""
 LEAST_DAMPING = 1 / 32
 
 
 class Structure(NamedTuple):
-    """What tracing a vector field tells of it.
+    """Structure of a vector field, determined by tracing.
 
     Attributes:
-        depends: For each output, which inputs it can depend on.
-        piecewise_linear: Whether it is certain to be piecewise linear.
+        depends: For each output, the inputs that it may depend on.
+        piecewise_linear: Whether the vector field is certainly piecewise linear.
     """
 
     depends: list[set[int]]
@@ -36,7 +36,7 @@ class Structure(NamedTuple):
 
 
 def structure(f: Callable[[Scalars], Scalars], x: Scalars) -> Structure:
-    """The structure of f, found by tracing it once."""
+    """Determine the structure of f by tracing it once."""
     jaxpr = jax.make_jaxpr(f)(x).jaxpr
     reads: dict[Var, set[int]] = {var: {i} for i, var in enumerate(jaxpr.invars)}
 
@@ -56,7 +56,7 @@ _STEPS = {"eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round", 
 
 
 def _degrees(jaxpr: Jaxpr, inputs: list[int]) -> list[int]:
-    """Of each output: 0 where it is piecewise constant, 1 where piecewise linear, else 2."""
+    """Return for each output 0 if it is piecewise constant, 1 if piecewise linear, 2 otherwise."""
     degrees: dict[Var, int] = dict(zip(jaxpr.invars, inputs, strict=True))
     for equation in jaxpr.eqns:
         name = equation.primitive.name
@@ -81,17 +81,17 @@ def _degrees(jaxpr: Jaxpr, inputs: list[int]) -> list[int]:
 
 
 def factorise(rows: Rows) -> Rows:
-    """The LU factors of a small matrix given as rows {column: entry}, without pivoting.
+    """Compute the LU factors of a small matrix given as rows {column: entry}, without pivoting.
 
-    Pivots are safe for the matrices met here, I − γhJ with h small against 1/|Re λ > 0|.
+    No pivoting is needed for I − γhJ with h small compared with 1/|Re λ > 0|.
     """
     rows = [dict(row) for row in rows]
     for k in range(len(rows)):
         for i in range(k + 1, len(rows)):
             if k in rows[i]:
-                # Divisions rather than one reciprocal a row: XLA computes a cheap value anew
-                # for each of its readers, down to the last division, so that without them
-                # every entry of the new state repeats the whole step (twice the time).
+                # Divisions instead of one reciprocal per row: XLA recomputes a cheap value for
+                # each of its uses, back to the last division, so without divisions every entry
+                # of the new state would repeat the whole step (twice the time).
                 factor = rows[i][k] / rows[k][k]
                 rows[i][k] = factor
                 for j in [j for j in rows[k] if j > k]:
@@ -117,10 +117,10 @@ class Stage(NamedTuple):
     """The equations Y − γh f(arguments, Y) = known.
 
     Attributes:
-        f: From arguments and a state to the rates of change.
-        arguments: What f needs beside the state.
+        f: Function from arguments and a state to the rates of change.
+        arguments: Arguments of f other than the state.
         weight: γh [s].
-        known: The right side.
+        known: Right-hand side.
     """
 
     f: Callable[[Any, Scalars], Scalars]
@@ -129,7 +129,7 @@ class Stage(NamedTuple):
     known: Scalars
 
     def linearised(self, y: Scalars, depends: list[set[int]]) -> tuple[Scalars, Rows]:
-        """What the equations lack at y, known + γh f(y) − y, and the rows of I − γhJ there."""
+        """Return the defect known + γh f(y) − y at y, and the rows of I − γhJ there."""
         rate, columns = _jacobian_columns(lambda y: self.f(self.arguments, y), y)
         rows = [
             {j: -self.weight * columns[j][i] for j in depends[i]} for i in range(len(self.known))
@@ -140,17 +140,17 @@ class Stage(NamedTuple):
         return defect, rows
 
     def solve(self, y: Scalars, of: Structure, iterations: int, most: int) -> tuple[Scalars, Any]:
-        """Y and the defect that is left, by Newton's method from y.
+        """Solve for Y by Newton's method from y; return it with the remaining defect.
 
-        The derivative is that of the implicit-function theorem at the solution,
+        The derivative follows from the implicit-function theorem at the solution,
         dY = (I − γhJ)⁻¹ (d known + d(γhf) at fixed Y), which costs one evaluation of f instead
         of differentiating every iteration.
 
         Args:
-            y: Where to start.
-            of: The structure of f.
-            iterations: How many, if f is piecewise linear.
-            most: How many at most, if it is not.
+            y: Starting point.
+            of: Structure of f.
+            iterations: Number of iterations if f is piecewise linear.
+            most: Largest number of iterations if it is not.
         """
         fixed = Stage(self.f, *_stop_gradient((self.arguments, self.weight, self.known)))
         y = _stop_gradient(y)
@@ -163,7 +163,7 @@ class Stage(NamedTuple):
             left = jnp.zeros_like(y[0])
         else:
             y, left = _stop_gradient(_damped_newton(fixed, y, of.depends, most))
-            # Where even the start has no rates, there is no solution.
+            # There is no solution if f is not even finite at the start.
             y = [jnp.where(jnp.isnan(left), jnp.nan, v) for v in y]
             lu = factorise(fixed.linearised(y, of.depends)[1])
         lu, y = _stop_gradient((lu, y))
@@ -174,7 +174,7 @@ class Stage(NamedTuple):
 
 
 class _Newton(NamedTuple):
-    """An iteration of `_damped_newton`: the best point yet, and the step from it."""
+    """An iteration of `_damped_newton`: the best point so far, and the step from it."""
 
     y: Scalars
     left: Float[Array, ""]
@@ -184,20 +184,21 @@ class _Newton(NamedTuple):
 
 
 def tolerance(dtype: Any) -> float:
-    """The defect at which a stage counts as solved: 2e-12 in float64, 6e-6 in float32."""
+    """Return the defect at which a stage counts as solved: 2e-12 in float64, 6e-6 in float32."""
     return float(jnp.finfo(dtype).eps) ** 0.75
 
 
 def unsolved(dtype: Any) -> float:
-    """The defect above which a stage was not solved: 1e-8 in float64, 3e-4 in float32."""
+    """Return the defect above which a stage counts as failed: 1e-8 in float64, 3e-4 in float32."""
     return float(jnp.finfo(dtype).eps) ** 0.5
 
 
 def _damped_newton(stage: Stage, y: Scalars, depends: list[set[int]], most: int):
-    """Newton's method with steps halved until the defect shrinks; the root, and what is left.
+    """Find the root by Newton's method, with steps halved until the defect decreases.
 
-    What is left is a backward error: the largest defect of an entry, relative to |y| + |known| +
-    γh|J||y|. So large a relative change of the states would make up for it, whatever their units.
+    The remaining defect is returned as a backward error: the largest defect of an entry, relative
+    to |y| + |known| + γh|J||y|. A relative change of the states by this amount would remove it,
+    whatever their units.
     """
     enough = tolerance(y[0].dtype)
 
@@ -216,8 +217,8 @@ def _damped_newton(stage: Stage, y: Scalars, depends: list[set[int]], most: int)
     def body(c: _Newton) -> _Newton:
         trial = [v + c.damping * s for v, s in zip(c.y, c.step, strict=True)]
         defect, rows = stage.linearised(trial, depends)
-        # An infinite slope, as of a root at 0, is left out: then the step is not Newton's, but
-        # the defect still tells whether it led to the solution.
+        # Infinite slopes, such as that of a root at 0, are left out. The step is then not that of
+        # Newton's method, but the defect still shows whether it led to the solution.
         rows = [
             {j: jnp.where(jnp.isfinite(a), a, i == j) for j, a in row.items()}
             for i, row in enumerate(rows)
@@ -230,7 +231,7 @@ def _damped_newton(stage: Stage, y: Scalars, depends: list[set[int]], most: int)
         def choose(a, b):
             return [jnp.where(taken, x, y) for x, y in zip(a, b, strict=True)]
 
-        # There is no way back from a start that is not finite itself.
+        # The iteration cannot recover from a start that is not finite itself.
         lost = (c.number == 0) & ~jnp.isfinite(left)
         return _Newton(
             choose(trial, c.y),
@@ -247,7 +248,7 @@ def _damped_newton(stage: Stage, y: Scalars, depends: list[set[int]], most: int)
 
 
 def _jacobian_columns(f: Callable[[Scalars], Scalars], y: Scalars) -> tuple[Scalars, list[Scalars]]:
-    """The value of f and the columns of its Jacobian."""
+    """Return the value of f and the columns of its Jacobian."""
     value, pushforward = jax.linearize(f, y)
     columns = []
     for j in range(len(y)):
@@ -257,13 +258,13 @@ def _jacobian_columns(f: Callable[[Scalars], Scalars], y: Scalars) -> tuple[Scal
 
 
 def _stop_gradient(tree):
-    """The tree, with its arrays held constant under differentiation."""
+    """Return the tree with its arrays held constant under differentiation."""
     return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
 
 
 @jax.custom_jvp
 def _with_tangent_of(value, other):
-    """The value, with the tangent of another; where nothing is differentiated that is free."""
+    """Return the value with the tangent of another, at no cost without differentiation."""
     return value
 
 

@@ -1,4 +1,4 @@
-"""Treatments: interventions, trials, and the best dose for one patient."""
+"""Interventions, trials, and the search for the best dose for one patient."""
 
 from jaxtwin.models.ejection import ef_level
 from jaxtwin.models.intervention import (

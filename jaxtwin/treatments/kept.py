@@ -1,4 +1,4 @@
-"""Finished arms of a trial, kept in a folder."""
+"""Storage of a trial's finished arms in a folder."""
 
 import json
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from jaxtwin.treatments.treat import Outcome
 
 
 def kept(folder: Path, mark: Fingerprint, compute: Callable[[], Outcome]) -> Outcome:
-    """An arm's outcome from the folder, or computed and put there.
+    """Load the outcome of an arm from a folder, or compute and save it.
 
     Args:
-        folder: Where it is kept, as KEY.npz with the description beside the arrays.
-        mark: What the outcome depends on.
-        compute: What gives it.
+        folder: Folder with one file KEY.npz per arm, with a description beside the arrays.
+        mark: Fingerprint of everything that the outcome depends on.
+        compute: Function that computes the outcome.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{mark.key}.npz"

@@ -1,4 +1,4 @@
-"""The best dose for one patient, by differentiating what is read off the recording.
+"""The best dose for one patient, found with the derivatives of the readings.
 
 best = optimise_intervention(
 LeftHeart(), p, lambda x: Pump(x[0]), [(6_000, 18_000)],
@@ -21,27 +21,27 @@ from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.solution import Reading
 from jaxtwin.treatments.treat import Outcome, treat, warn_of_bounds
 
-# How far an endpoint may be outside its range, in shares of the scale it is divided by.
+# Tolerance on the range of an endpoint, as a share of the endpoint's scale.
 SLACK = 1e-3
-# Where a start can be led into the ranges, it is within a dozen simulations; beyond this the search
-# only walks along the limits that it cannot keep.
+# A start that leads into the ranges does so within a dozen simulations. Beyond this limit the
+# search only moves along constraints that it cannot satisfy.
 MOST_SIMULATIONS = 40
 
 
 class _SpentError(Exception):
-    """A start has had its simulations."""
+    """A start has used up its simulations."""
 
 
 class Optimum(NamedTuple):
-    """The best doses that were found.
+    """Result of the search for the best doses.
 
     Attributes:
-        doses: The doses, one for each bound.
-        endpoints: The patient's endpoints under them.
-        feasible: Whether all endpoints are within their ranges there and a patient can be so; where
-            not, no doses were found that keep them, and these come nearest.
-        simulations: Number of recordings that were solved, each with its gradient.
-        message: What the optimiser says.
+        doses: The best doses found, one per bound.
+        endpoints: The patient's endpoints at these doses, by name.
+        feasible: Whether all endpoints are within their ranges and the recording is physically
+            possible. If not, no feasible doses were found, and these are the closest.
+        simulations: Number of simulations, each with its gradient.
+        message: Message of the optimiser.
     """
 
     doses: Float[np.ndarray, " dose"]
@@ -63,42 +63,42 @@ def optimise_intervention(
     steps: int | None = None,
     starts: Sequence[float] = (0.5, 0.25, 0.75),
 ) -> Optimum:
-    """Find the doses with the highest endpoint, while others stay within their ranges.
+    """Find the doses that maximise an endpoint while others stay within their ranges.
 
-    Sequential quadratic programming (Kraft's SLSQP in SciPy) with exact derivatives: each
-    simulation gives all endpoints and their slopes. It finds a local optimum.
+    Uses sequential quadratic programming (Kraft's SLSQP in SciPy) with exact derivatives: each
+    simulation gives all endpoints and their derivatives. It finds a local optimum.
 
     Args:
-        system: The patient's system, untreated.
-        p: All its parameters.
-        make: Function from doses to the intervention; the same object each time, or it compiles
-            anew.
+        system: The untreated patient's system.
+        p: All parameters of the patient.
+        make: Function from doses to the intervention. Pass the same object each time to avoid
+            recompilation.
         bounds: Lowest and highest value of each dose.
-        maximise: Name of the endpoint to make large.
-        within: Ranges (low, high) of endpoints; infinite where there is no limit. To forbid the
-            suction of a pump, keep P_lv_min above its threshold of 1 mmHg.
-        endpoints: What is read, by name; by default the treated system's readings.
-        steps: Solver steps; `steps` of the treated system by default.
-        starts: Where in the bounds to start, as shares; the next is only tried where the last
-            found nothing within the ranges.
+        maximise: Name of the endpoint to maximise.
+        within: Ranges (low, high) of endpoints by name; infinite for no limit. To prevent suction
+            by a pump, keep P_lv_min above its threshold of 1 mmHg.
+        endpoints: Endpoints by name; by default the readings of the treated system.
+        steps: Number of solver steps; by default the `steps` of the treated system.
+        starts: Starting points as shares of the bounds, tried in order until one leads to doses
+            within the ranges.
 
     Raises:
-        ValueError: If a bound or range is empty, or an endpoint unknown.
-        RuntimeError: If no start can be simulated.
+        ValueError: If a bound or range is empty, or an endpoint is unknown.
+        RuntimeError: If the simulation fails at every start.
     """
     low, high = np.asarray(bounds, float).reshape(-1, 2).T
     if not len(low) or not (low < high).all() or any(not a < b for a, b in within.values()):
         raise ValueError(f"bounds {bounds}, ranges {dict(within)}: expected low < high in each")
-    lowest: Any = low  # Not of JAX, where an index beyond the end reads the last dose.
+    lowest: Any = low  # A NumPy array: JAX would clamp an index beyond the end to the last dose.
     try:
         check_intervention(make(lowest), "what `make` returns")
     except IndexError:
         raise ValueError(
-            f"`make` reads more doses than the {len(low)} that have bounds: give every dose its own"
+            f"`make` reads more doses than the {len(low)} that have bounds: give bounds for each"
         ) from None
     names = (maximise, *within)
     scale = np.array([1.0] + [_scale(*limits) for limits in within.values()])
-    # Numbers as arrays: another patient is not compiled anew.
+    # Arrays instead of numbers, so that another patient needs no recompilation.
     p = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), p)
     outcome = eqx.Partial(_outcome, system, p, make, endpoints, steps)
     problem = eqx.Partial(_values_and_slopes, outcome, names)
@@ -106,7 +106,7 @@ def optimise_intervention(
     most = 0
 
     def at(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Endpoints and their slopes at a place of the bounds, each simulated once."""
+        """Return endpoints and their derivatives at a point, which is simulated only once."""
         u = np.clip(u, 0.0, 1.0)
         if u.tobytes() not in solved:
             if len(solved) >= most:
@@ -151,13 +151,13 @@ def optimise_intervention(
                 else (),
                 method="SLSQP",
                 callback=tried.append,
-                # Of the order of what single precision leaves of the endpoints' digits.
+                # About the precision of the endpoints in float32.
                 options={"ftol": 1e-4, "maxiter": 50},
             )
             tried.append(result.x)
             message = str(result.message)
         except _SpentError:
-            message = f"no answer within {MOST_SIMULATIONS} simulations of a start"
+            message = f"no optimum within {MOST_SIMULATIONS} simulations from a start"
         u = np.clip(tried[-1], 0.0, 1.0)
         worst = min([0.0, *np.nan_to_num(margins(u), nan=-np.inf)])
         found.append((worst, u, message))
@@ -175,7 +175,7 @@ def optimise_intervention(
 
 
 def _scale(low: float, high: float) -> float:
-    """What makes an endpoint of order one: the width of its range, or the size of its limit."""
+    """Return the scale of an endpoint: the width of its range, or the size of its limit."""
     if np.isfinite(high - low):
         return high - low
     finite = [abs(limit) for limit in (low, high) if np.isfinite(limit)]
@@ -187,7 +187,7 @@ def _outcome(system, p, make, endpoints, steps, doses) -> Outcome:
 
 
 def _values_and_slopes(outcome, names, doses):
-    """The named endpoints, and their derivatives with respect to the doses."""
+    """Return the named endpoints, and their derivatives with respect to the doses."""
 
     def chosen(doses):
         found = outcome(doses)

@@ -1,4 +1,4 @@
-"""What a trial gives: every patient's endpoints in every arm, paired effects, safety events."""
+"""Results of a trial: endpoints of every patient in every arm, paired effects, safety events."""
 
 import csv
 import dataclasses
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 
 class Effect(NamedTuple):
-    """What an arm changes, over patients who have both it and the control.
+    """Effect of an arm compared with the control, over patients successful in both.
 
     Attributes:
         arm: Name of the arm.
         endpoint: Name of the endpoint.
-        group: Name of the subgroup of patients; "all" for everybody.
+        group: Name of the subgroup of patients; "all" for all patients.
         patients: Number of patients in the group.
-        failed: Number of patients left out, because the simulation failed in one of the two arms:
-            no recording was found, the treated system calls it infeasible, or the arm's law has no
-            dose for the patient. They are no random draw: compare an arm in which many failed with
-            the others on the same patients.
+        failed: Number of patients left out because the simulation failed in one of the two arms:
+            no recording was found, the treated system reports it as infeasible, or the arm's law
+            has no dose for the patient. They are not a random sample: if many failed in an arm,
+            compare it with the others on the same patients.
         control: Mean in the control arm.
         treated: Mean in the arm.
         difference: Mean of the differences within patients, with its bootstrap interval.
-        standardised: Mean difference over the standard deviation of the differences; NaN where
-            all are alike.
+        standardised: Mean difference divided by the standard deviation of the differences; NaN if
+            all differences are equal.
     """
 
     arm: str
@@ -60,15 +60,15 @@ class Effect(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """Every patient's endpoints in every arm.
+    """Results of a trial: endpoints of every patient in every arm.
 
     Attributes:
         cohort: The patients.
         arms: Names of the arms, in the order of the arrays' first axis.
-        endpoints: What was read, with its unit, by name.
-        values: Value of each endpoint; NaN where the simulation failed.
-        success: Whether the simulation can be used; see `Effect` for why it may not.
-        safety: What counts as an event.
+        endpoints: Endpoints by name, with their units.
+        values: Value of each endpoint, [arm, patient], by name; NaN if the simulation failed.
+        success: Whether the simulation can be used; see `Effect` for reasons why not.
+        safety: Definitions of the safety events, by name.
     """
 
     cohort: Cohort[Any]
@@ -80,11 +80,11 @@ class Trial:
 
     @property
     def units(self) -> dict[str, str]:
-        """Unit of each endpoint."""
+        """Unit of each endpoint, by name."""
         return {name: reading.unit for name, reading in self.endpoints.items()}
 
     def arm(self, arm: str) -> dict[str, Float[np.ndarray, " patient"]]:
-        """The endpoints of one arm.
+        """Return the endpoints of one arm.
 
         Raises:
             ValueError: If there is no such arm.
@@ -101,17 +101,17 @@ class Trial:
         by: Callable[[Mapping[str, np.ndarray]], Sequence[str]] | None = None,
         seed: int = 0,
     ) -> list[Effect]:
-        """The paired effect of each other arm on an endpoint.
+        """Compute the paired effect of each arm other than the control on an endpoint.
 
         Args:
             endpoint: Name of the endpoint.
-            control: Name of the arm that the others are compared with.
+            control: Name of the control arm.
             by: Function from the control arm's endpoints to the name of each patient's subgroup,
-                such as `ef_level`; effects are then given for these, too.
-            seed: Seed of the bootstrap.
+                such as `ef_level`; effects are then also computed for the subgroups.
+            seed: Seed for the bootstrap.
 
         Raises:
-            ValueError: If there is no such arm or endpoint, or `by` does not name a subgroup for
+            ValueError: If there is no such arm or endpoint, or `by` does not return a subgroup for
                 each patient.
         """
         if endpoint not in self.values:
@@ -148,7 +148,7 @@ class Trial:
         return found
 
     def events(self) -> dict[str, dict[str, int]]:
-        """Number of patients with each safety event, by arm; of "failed" patients none is known."""
+        """Count the patients with each safety event, by arm, and the "failed" ones without data."""
         table = {}
         for i, arm in enumerate(self.arms):
             counts = {"failed": int((~self.success[i]).sum())}
@@ -160,7 +160,7 @@ class Trial:
         return table
 
     def _levels(self, control: str, by: Any) -> np.ndarray:
-        """Each patient's subgroup."""
+        """Return the subgroup of each patient."""
         if not callable(by):
             raise ValueError(
                 f"by={by!r}: expected a function from the control arm's endpoints to the name of "
@@ -178,8 +178,8 @@ class Trial:
         """Return an xarray Dataset with the dimensions arm and patient, failures included.
 
         Its variables are the endpoints and the success in every arm, and the patients' free
-        parameters; their attributes `units` and `long_name` say what they are. The patients'
-        waveforms are in `trial.cohort.to_dataset()`.
+        parameters, with the attributes `units` and `long_name`. The patients' waveforms are in
+        `trial.cohort.to_dataset()`.
 
         Raises:
             ImportError: If xarray is not installed.
@@ -190,7 +190,7 @@ class Trial:
         )
 
     def to_dataframe(self) -> "pandas.DataFrame":
-        """Return `table` as a pandas DataFrame; `attrs["units"]` has the units by column.
+        """Return `table` as a pandas DataFrame; `attrs["units"]` contains the units by column.
 
         Raises:
             ImportError: If pandas is not installed.
@@ -201,7 +201,7 @@ class Trial:
         )
 
     def table(self) -> dict[str, np.ndarray]:
-        """One row per patient and arm: parameters, endpoints and success, by column."""
+        """Return parameters, endpoints and success by column, with one row per patient and arm."""
         return table(named(self._columns()), self.arms)
 
     def _columns(self) -> list[Column]:
@@ -213,14 +213,14 @@ class Trial:
         ]
 
     def write(self, path: str | Path) -> None:
-        """Write `table` to a file, whole or not at all.
+        """Write `table` to a file. A failed write leaves no partial file.
 
         Args:
-            path: A name that ends in .csv, or in .parquet, which keeps types and needs the extra
-                `parquet`. Its folder is made if need be.
+            path: File that ends in .csv or .parquet. Parquet keeps types and needs the extra
+                `parquet`. The folder is created if necessary.
 
         Raises:
-            ValueError: If it ends in something else.
+            ValueError: If the path has any other ending.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)

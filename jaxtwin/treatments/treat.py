@@ -1,4 +1,4 @@
-"""One patient under one intervention."""
+"""Simulation of one patient under one intervention."""
 
 import warnings
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from jaxtwin.physics.solution import Reading
 
 
 class Outcome(eqx.Module):
-    """What became of a patient, inside jit and vmap.
+    """Outcome of an intervention, for use under jit and vmap.
 
     Attributes:
-        readings: Numbers read off the treated patient's recording, by name.
-        solved: Whether the recording was found; where not, the readings mean nothing.
-        feasible: Whether a patient can be so, as the treated system sees it.
-        parameters: All parameters that have bounds, after the intervention.
+        readings: Readings of the treated patient, by name, in their units.
+        solved: Whether the recording was found; if not, the readings are meaningless.
+        feasible: Whether the recording is physically possible, as the treated system defines it.
+        parameters: All parameters that have bounds, after the intervention, by name.
     """
 
     readings: dict[str, Float[Array | np.ndarray, "*patient"]]
@@ -45,18 +45,18 @@ def treat(
     endpoints: Mapping[str, Reading] | None = None,
     steps: int | None = None,
 ) -> Outcome:
-    """Simulate one patient under an intervention; made for `jax.vmap` and `jax.grad`.
+    """Simulate one patient under an intervention; works under `jax.vmap` and `jax.grad`.
 
     Args:
-        system: The patient's system, untreated.
-        p: All its parameters.
-        intervention: What is done to the patient.
-        endpoints: What is read; by default the treated system's readings.
-        steps: Solver steps; `steps` of the treated system by default.
+        system: The untreated patient's system.
+        p: All parameters of the patient.
+        intervention: The intervention.
+        endpoints: Endpoints by name; by default the readings of the treated system.
+        steps: Number of solver steps; by default the `steps` of the treated system.
 
     Raises:
-        ValueError: If there is nothing to read, an endpoint is read off an output that the treated
-            system does not have, or the intervention does not fit the system.
+        ValueError: If there are no endpoints, an endpoint needs an output that the treated system
+            does not have, or the intervention does not apply to the system.
     """
     check_intervention(intervention, "`intervention`")
     treated, after = intervention(system, p)
@@ -91,13 +91,13 @@ def warn_of_bounds(
     *,
     wider: Mapping[str, tuple[float, float]] | None = None,
 ) -> None:
-    """Warn of parameters that an intervention has moved beyond their declared bounds.
+    """Warn about parameters that an intervention moves beyond their declared bounds.
 
     Args:
-        where: Who moved them, such as "arm 'drug' (Inotrope)".
+        where: Source of the change in the message, such as "arm 'drug' (Inotrope)".
         before: All parameters without the intervention, [*patient] on every leaf.
         after: Parameters with the intervention, by name, [*patient].
-        wider: Bounds that replace the declared ones where they are wider, such as a box's.
+        wider: Bounds that replace the declared ones if they are wider, such as those of a box.
     """
     found = []
     for name, spec in type(before).specs().items():
@@ -112,8 +112,8 @@ def warn_of_bounds(
         if len(beyond):
             furthest = beyond[np.argmax(np.abs(beyond - (low + high) / 2))]
             found.append(
-                f"{name} of {len(beyond)} of {len(values)} patients, as far as {furthest:.4g} "
-                f"{spec.unit}, where {low:g} to {high:g} is declared"
+                f"{name} of {len(beyond)} of {len(values)} patients, up to {furthest:.4g} "
+                f"{spec.unit} for declared bounds of {low:g} to {high:g}"
             )
     if found:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""A trial described in a file (TOML): its arms, and how their interventions are written."""
+"""Trial files (TOML), which describe the cohort, the arms and the analysis of a trial."""
 
 import dataclasses
 import tomllib
@@ -21,7 +21,7 @@ from jaxtwin.treatments import (
     combine,
 )
 
-# What a file may call them.
+# Interventions by their names in a trial file.
 INTERVENTIONS: dict[str, type[AbstractIntervention]] = {
     "inotrope": Inotrope,
     "vasodilator": Vasodilator,
@@ -34,10 +34,10 @@ INTERVENTIONS: dict[str, type[AbstractIntervention]] = {
 
 
 def read_trial(path: Path) -> dict[str, Any]:
-    """A trial's description.
+    """Read the description of a trial.
 
     Raises:
-        ValueError: If it cannot be read, or says something that is not understood.
+        ValueError: If the file cannot be read or is not a valid trial file.
     """
     try:
         described = tomllib.loads(path.read_text())
@@ -49,13 +49,13 @@ def read_trial(path: Path) -> dict[str, Any]:
     if unknown or len(described.get("arms", {})) < 2:
         raise ValueError(
             f"{path} has [{'], ['.join(described)}]: expected [cohort], [analysis] and at least "
-            "two [arms.NAME], one of them the control"
+            "two [arms.NAME], including the control"
         )
     return described
 
 
 def create(name: str, settings: Any) -> AbstractIntervention:
-    """One intervention as the file describes it.
+    """Create an intervention from its name and settings in the file.
 
     Raises:
         ValueError: If there is no such intervention, or it has no such setting.
@@ -81,14 +81,14 @@ def create(name: str, settings: Any) -> AbstractIntervention:
     return kind(**{key: _value(name, key, value) for key, value in settings.items()})
 
 
-# What a number may be at least.
+# Lower limits of the settings.
 LOWEST = {"effect": -0.95, "speed": 0.0, "rate": 20.0, "resistance": 0.0, "below_suction": 0.0}
 LOWEST |= {"half": 1e-9, "dose": 0.0}
 HIGHEST = {"below_suction": 0.9}
 
 
 def _value(name: str, key: str, value: Any) -> Any:
-    """A number, a dose with its response, or a speed law."""
+    """Read a setting: a number, a dose with its response, or a speed law."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not LOWEST.get(key, -float("inf")) <= value <= HIGHEST.get(key, float("inf")):
             most = f" and at most {HIGHEST[key]:g}" if key in HIGHEST else ""
@@ -110,7 +110,7 @@ def _value(name: str, key: str, value: Any) -> Any:
 
 
 def read_arms(described: Mapping[str, Any]) -> dict[str, AbstractIntervention]:
-    """Every arm; its interventions follow each other in the file's order."""
+    """Read the arms; the interventions of an arm are applied in the order of the file."""
     arms = {}
     for arm, parts in described["arms"].items():
         try:

@@ -1,10 +1,11 @@
-"""In-silico trials: the same patients under several treatments, and what the difference is worth.
+"""In-silico trials: the same patients under several treatments.
 
     trial = run_trial(cohort, {"no pump": Nothing(), "9,000 rpm": Pump(9_000.0)})
     for effect in trial.effects("output", control="no pump", by=ef_level): ...
 
-Every patient gets every arm, so that effects are differences within patients: counterfactuals. A
-patient whose simulation failed in an arm is reported there and left out of that arm's differences.
+Every patient receives every treatment, so effects are differences within patients
+(counterfactuals). A patient whose simulation fails in an arm is reported there and left out of
+that arm's differences.
 """
 
 import functools
@@ -43,29 +44,29 @@ def run_trial(
 ) -> Trial:
     """Simulate every patient in every arm.
 
-    Nothing in it is random: the cohort is given, and the bootstrap of `Trial.effects` has a seed.
-    An intervention that takes a parameter beyond its declared bounds is warned of.
+    The simulations are deterministic; only the bootstrap of `Trial.effects` is random, with a seed.
+    An intervention that moves a parameter beyond its declared bounds causes a warning.
 
     Args:
         cohort: The patients.
-        arms: Interventions by name; the control is one of them, such as `Nothing()`.
-        endpoints: What is read off each patient's recording, by name; by default `trial_endpoints`.
-        safety: What counts as an event; by default the events that the arms' systems declare, as
-            far as they are endpoints.
-        steps: Solver steps in every arm; by default the most that the system of an arm asks for,
-            so that arms differ by their treatment alone.
-        folder: Where finished arms are kept, so that a trial that was cut short goes on. An arm is
-            computed again where cohort, dose or system differ; what the endpoints' own code is
-            cannot be seen, so use another folder after changing it. Nor can the code of a
-            function inside an intervention: only functions of a module, known by their names, are
-            kept.
+        arms: Interventions by name, including the control, such as `Nothing()`.
+        endpoints: Endpoints by name; by default `trial_endpoints`.
+        safety: Safety events by name; by default those declared by the systems of the arms, as far
+            as their readings are endpoints.
+        steps: Number of solver steps in every arm; by default the largest `steps` of the arms'
+            systems, so that arms differ only in their treatment.
+        folder: Folder in which to save finished arms, so that an interrupted trial can be
+            continued. An arm is recomputed if cohort, dose or system differ. Changes in the code of
+            endpoints, or of functions inside an intervention, are not detected, so use another
+            folder after such a change. Functions inside an intervention are identified by name and
+            must be defined at the top level of a module.
         mesh: Devices to use, see `map_patients`.
-        progress: From an arm's name to what wraps its chunks, see `map_patients`.
+        progress: Function from the name of an arm to a wrapper of its chunks, see `map_patients`.
 
     Raises:
-        ValueError: If there is no arm, an arm is no intervention, a patient is outside of the box,
-            there is nothing to read, a safety event is of an unknown endpoint, or an arm that is
-            to be kept has a function without a name of its own, such as a lambda.
+        ValueError: If there are no arms, an arm is not an intervention, a patient is outside the
+            box, there are no endpoints, a safety event refers to an unknown endpoint, or an arm to
+            be saved contains a function without a name, such as a lambda.
     """
     if len(cohort) < 2:
         raise ValueError(f"a cohort of {len(cohort)}: expected at least two patients")
@@ -92,7 +93,7 @@ def run_trial(
     columns, successes = [], []
     for name, intervention in arms.items():
         intervention = _as_arrays(intervention)
-        # Readings that only another arm's system has are not asked for here.
+        # Readings of another arm's system only are not requested from this one.
         own = systems[name].readings() if endpoints is declared else endpoints
         of = {endpoint: own[endpoint].of for endpoint in endpoints if endpoint in own}
         function = eqx.Partial(treat_patient, cohort.system, cohort.box, intervention, of, steps)
@@ -139,12 +140,12 @@ def run_trial(
 def trial_endpoints(
     cohort: Cohort[Any], arms: Mapping[str, AbstractIntervention]
 ) -> dict[str, Reading]:
-    """What a trial reads off every patient: the readings of all arms' systems.
+    """Return the default endpoints of a trial: the readings of the systems of all arms.
 
-    An arm whose system does not have one of them gets the reading's `absent` value.
+    A reading that an arm's system does not have takes the reading's `absent` value there.
 
     Raises:
-        ValueError: If there is no arm, or an arm is no intervention.
+        ValueError: If there are no arms, or an arm is not an intervention.
     """
     return _readings(_treated_systems(cohort, arms))
 
@@ -163,7 +164,7 @@ def treat_patient(
 
 
 def _treated_systems(cohort: Cohort[Any], arms: Any) -> dict[str, AbstractRecordedSystem]:
-    """Each arm's system, with shapes in place of its arrays."""
+    """Return the system of each arm, with shapes in place of its arrays."""
     if not isinstance(arms, Mapping):
         raise ValueError(
             f"arms of type {type(arms).__name__}: expected interventions by name, such as "
@@ -196,7 +197,7 @@ def _checked(endpoints: Any) -> Mapping[str, Reading]:
 
 
 def _as_arrays(intervention: AbstractIntervention) -> AbstractIntervention:
-    """Numbers as arrays, so that another dose is not compiled anew."""
+    """Convert numbers to arrays, so that another dose needs no recompilation."""
     return jax.tree.map(
         lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, int | float) else leaf,
         intervention,
@@ -204,6 +205,6 @@ def _as_arrays(intervention: AbstractIntervention) -> AbstractIntervention:
 
 
 def _title(intervention: Any) -> str:
-    """The names of an intervention's classes."""
+    """Return the class names of an intervention."""
     parts = getattr(intervention, "parts", None)
     return " + ".join(map(_title, parts)) if parts else type(intervention).__name__

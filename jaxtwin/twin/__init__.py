@@ -1,4 +1,4 @@
-"""One patient's digital twin: from a clip to a simulated beat, and what to think of it."""
+"""Digital twin of one patient: from a clip to a simulated beat with its uncertainty."""
 
 from jaxtwin.twin.build import build_twin
 from jaxtwin.twin.twin import Twin, describe, load_twin, summary

@@ -1,4 +1,4 @@
-"""From a clip to a twin."""
+"""Construction of a twin from a clip."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,9 @@ from jaxtwin.physics.base import read, readable
 from jaxtwin.physics.record import record
 from jaxtwin.twin.twin import Twin
 
-# A forward model is wrong by much less inside its box; beyond this share of the method's own
-# validation error, the method's answer and the simulation are not the same patient.
+# Largest difference between forward model and simulation, as a share of the method's validation
+# error. Inside its box a forward model is much more accurate; beyond this limit the readings of the
+# method and of the simulation do not describe the same patient.
 LARGEST_GAP = 0.5
 
 
@@ -32,23 +33,23 @@ def build_twin(
     """Estimate the parameters of a clip's patient and simulate the beat.
 
     Args:
-        learnt: What a method learnt that gives θ through a forward model, such as `PSSL`. Its
-            validation errors say how far the readings of an unseen clip are to be trusted.
-        clip: In the format of the method's task, see `jaxtwin.data.read_clip`.
-        vitals: Measured beside the clip; those of the task are needed.
-        about: Readings that were not measured, and about which the compatible patients are asked;
-            by default all that the forward model's outputs allow.
+        learnt: Result of a method that gives θ through a forward model, such as `PSSL`. Its
+            validation errors are taken as the errors of the readings of an unseen clip.
+        clip: The clip in the format of the method's task, see `jaxtwin.data.read_clip`.
+        vitals: Vitals measured in addition to the clip; those of the task are required.
+        about: Names of unmeasured readings for which to return the range over the compatible
+            patients; by default all that can be computed from the forward model's outputs.
 
     Raises:
-        ValueError: If the method gives no θ, a vital that the task needs is missing, or nobody in
-            the box has such readings.
+        ValueError: If the method gives no θ, a vital of the task is missing, or no patient in the
+            box has such readings.
     """
     task, knowledge = learnt.task, learnt.knowledge
     forward = getattr(learnt.method, "forward", None)
     if not isinstance(forward, AbstractForward) or not isinstance(knowledge, ClipKnowledge):
         raise ValueError(
-            f"{type(learnt.method).__name__} gives no parameters of a patient: build twins with "
-            "what PSSL learnt from clips"
+            f"{type(learnt.method).__name__} gives no parameters of a patient: build twins with a "
+            "PSSL trained on clips"
         )
     familiarity = knowledge.familiarity
     if familiarity is None:
@@ -71,19 +72,19 @@ def build_twin(
     warnings = []
     if not distance <= threshold:
         warnings.append(
-            f"This clip looks unlike the clips the encoder was trained on (distance "
+            f"This clip does not resemble the clips the encoder was trained on (distance "
             f"{distance:.1f}, familiar up to {threshold:.1f}): do not rely on any number below."
         )
     if not bool(solution.success):
         warnings.append(
             f"The simulation at these parameters did not settle into a beat (residual "
-            f"{float(solution.stats.residual):.1e}): the simulated numbers mean nothing."
+            f"{float(solution.stats.residual):.1e}): the simulated numbers are meaningless."
         )
     for name, value in emulated.items():
         gap, unit = abs(value - simulated[name]), system.readings()[name].unit
         if not gap <= LARGEST_GAP * learnt.validation[f"{name}_error"]:
             warnings.append(
-                f"Forward model and simulation disagree by {gap:.2g} {unit} about {name}: believe "
+                f"Forward model and simulation disagree by {gap:.2g} {unit} about {name}: trust "
                 "the simulation."
             )
     return Twin(
@@ -104,9 +105,9 @@ def build_twin(
 def _with_errors(
     learnt: Learnt[ClipTask, Clips], emulated: dict[str, float], vitals: Vitals
 ) -> dict[str, tuple[float, float]]:
-    """What was measured of the patient, with the method's validation errors.
+    """Return the measured readings of the patient with the method's validation errors.
 
-    EF follows from the two volumes, and would say the same again.
+    EF is left out because it follows from the two volumes.
     """
     measured = {name: emulated[name] for name in ("EDV", "ESV")}
     measured |= {name: getattr(vitals, name) for name in learnt.task.vitals}

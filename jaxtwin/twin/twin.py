@@ -1,4 +1,4 @@
-"""One patient's digital twin: its simulated beat, what to think of it, and its files."""
+"""Digital twin of one patient: its simulated beat, its uncertainty, and its files."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -35,21 +35,21 @@ FORMAT = "jaxtwin twin 1"
 
 
 class Twin(NamedTuple):
-    """What a clip says about its patient.
+    """Digital twin of a patient, built from a clip.
 
     Attributes:
         system: The model.
-        box: The free parameters and where they were sought.
-        theta: The free parameters, in the order of the box.
+        box: The free parameters and their bounds.
+        theta: Free parameters, in the order of the box.
         parameters: All parameters of the model.
-        emulated: Readings that were measured on the clips that were learnt from, by name, as the
-            method has them.
-        solution: The simulation at θ, by the simulator and not the forward model.
+        emulated: The method's readings of the patient by name, for those measured on the training
+            clips.
+        solution: Simulation at θ, by the simulator and not the forward model.
         readings: All readings of the simulation, by name.
-        compatible: The patients of the box who would have been measured alike.
+        compatible: Patients of the box that are compatible with the measurement.
         distance: Distance of the clip from the training clips; see `Familiarity`.
-        threshold: Largest distance of a clip that is like them.
-        warnings: In plain words; empty where there is nothing to warn of.
+        threshold: Largest distance of a familiar clip.
+        warnings: Warnings about this twin; empty if there are none.
     """
 
     system: AbstractRecordedSystem
@@ -67,11 +67,11 @@ class Twin(NamedTuple):
     def to_dataset(self) -> "xarray.Dataset":
         """Return the twin as an xarray Dataset of one patient, at every step of the simulation.
 
-        Variables and names are those of `Cohort.to_dataset`. Beside them are the method's own
+        Variables and names are those of `Cohort.to_dataset`. In addition there are the method's
         readings (`EF_emulated`), the bounds and the narrowing of the compatible patients
         (`E_max_low`, `E_max_high`, `E_max_narrowing`), and the clip's distance and threshold. The
-        attributes have the warnings. `xarray.concat(datasets, "patient")` joins twins of one
-        system.
+        attributes contain the warnings. `xarray.concat(datasets, "patient")` joins twins of the
+        same system.
 
         Raises:
             ImportError: If xarray is not installed.
@@ -82,7 +82,7 @@ class Twin(NamedTuple):
         """Return the twin as a pandas DataFrame of one row.
 
         Its columns are the variables of `to_dataset` without the waveforms and extremes;
-        `attrs["units"]` has their units by name.
+        `attrs["units"]` contains their units by name.
 
         Raises:
             ImportError: If pandas is not installed.
@@ -127,24 +127,24 @@ class Twin(NamedTuple):
         ]
 
     def save(self, folder: str | Path) -> None:
-        """Save the twin; `load_twin` reads it back.
+        """Save the twin, for `load_twin`.
 
-        Its `config.json` is `describe`, with the identity of the system. The clip is not saved,
-        nor its name.
+        Its `config.json` contains the result of `describe` and the identity of the system. Neither
+        the clip nor its name is saved.
 
         Args:
             folder: Folder of the twin. An existing one is replaced once the new one is complete.
 
         Raises:
-            ValueError: If the parameters are not those of θ in the box, or the system has no
-                identity, see `fingerprint`.
+            ValueError: If the parameters are not those of θ in the box, or the system cannot be
+                identified, see `fingerprint`.
         """
         expected = self.box.complete(jnp.asarray(self.theta))
         for name in self.box.parameters.specs():
             value, other = getattr(self.parameters, name), getattr(expected, name)
             if not np.array_equal(value, other, equal_nan=True):
                 raise ValueError(
-                    f"{name} of this twin is {value}, and {other} by θ and the box: save the twin "
+                    f"{name} of this twin is {value}, but {other} by θ and the box: save the twin "
                     "as it was built, and change it after loading"
                 )
         checkpoint.save(
@@ -166,18 +166,17 @@ class Twin(NamedTuple):
 
 
 def load_twin(folder: str | Path, system: AbstractRecordedSystem) -> Twin:
-    """Load a twin that `Twin.save` saved.
+    """Load a twin saved by `Twin.save`.
 
         twin = load_twin("twins/7", LeftHeart())
         periodic_orbit(twin.system, twin.parameters)
 
     Args:
         folder: Folder of the twin.
-        system: The system that the twin was made with.
+        system: The system with which the twin was made.
 
     Raises:
-        CheckpointError: If there is no twin, it is damaged, of another format or of another
-            system.
+        CheckpointError: If there is no twin, or it is damaged or of another format or system.
     """
     folder = Path(folder)
     kept = checkpoint.config(folder, kind="twin")
@@ -199,7 +198,7 @@ def load_twin(folder: str | Path, system: AbstractRecordedSystem) -> Twin:
             f"the twin at {folder} is of another system: {'; '.join(differing)}. Load it with the "
             "system it was made with"
         )
-    # With the precision of the twin, whatever that of this process.
+    # In the precision of the twin, which may differ from that of this process.
     with jax.enable_x64(kept["x64"]):
         theta = jnp.zeros(len(box.names), kept["theta"])
         solution = eqx.filter_eval_shape(lambda v: record(system, box.complete(v)), theta)
@@ -228,7 +227,7 @@ def load_twin(folder: str | Path, system: AbstractRecordedSystem) -> Twin:
 
 
 def describe(twin: Twin) -> dict[str, Any]:
-    """A twin as JSON allows it, every number with its unit."""
+    """Describe a twin as a JSON value, every number with its unit."""
     intervals, narrowing = twin.compatible.intervals, twin.compatible.narrowing
     units = {name: one.unit for name, one in twin.system.readings().items()}
 
@@ -265,7 +264,7 @@ def describe(twin: Twin) -> dict[str, Any]:
 
 
 def summary(twin: Twin) -> str:
-    """A twin as a short table for the terminal."""
+    """Format a twin as a short table for the terminal."""
     units = {name: one.unit for name, one in twin.system.readings().items()}
     lines = [f"WARNING: {warning}" for warning in twin.warnings]
     lines.append(f"{'':14}{'value':>10}  {'unit':<12} {'same volumes (90%)':>22}  narrowing")

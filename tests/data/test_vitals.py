@@ -22,7 +22,7 @@ from jaxtwin.models.left_heart import LeftHeart, LeftHeartParameters
 from jaxtwin.parameters import Box
 from jaxtwin.training.progress import silent
 from jaxtwin.training.settings import TrainingConfig
-from jaxtwin.twin import build_twin, describe, summary
+from jaxtwin.twin import build_twin, describe, load_twin, summary
 
 FORMAT = ClipFormat(frames=8, size=32)
 BOX = Box.of(LeftHeartParameters, ("T_c", "V_0"))
@@ -95,6 +95,7 @@ def test_they_are_seen_and_compared(emulator, cache, tmp_path):
     for vitals in ((), ("period", "diastolic")):
         learnt = learn(emulator, cache, vitals)
         got, true = learnt.estimate(held), held.measured()
+        assert got.theta is not None
         errors[vitals] = np.abs(got.theta[:, 0] - true["period"]).mean()
         assert set(got.readings) == {"EDV", "ESV", "EF", *vitals}
         if vitals:
@@ -123,6 +124,12 @@ def check_saving(learnt, emulator, cache, folder):
     assert set(written["simulated"]) == set(LeftHeart().readings())
     assert written["simulated"]["P_ao_mean"]["narrowing"] == twin.compatible.narrowing["P_ao_mean"]
     assert "T_c" in summary(twin) and "re-simulated" in summary(twin)
+    twin.save(folder / "twin")
+    kept = load_twin(folder / "twin", LeftHeart())
+    assert summary(kept) == summary(twin) and describe(kept) == written
+    assert kept.to_dataset().identical(twin.to_dataset())
+    frame = a.to_dataframe(loaded.task)
+    np.testing.assert_array_equal(frame.diastolic, a.readings["diastolic"])
     with pytest.raises(ValueError, match="1 of 1 clips have no period"):
         build_twin(loaded, clips[0])
     # The pressure that is not asked for is not needed.

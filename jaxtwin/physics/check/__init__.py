@@ -1,4 +1,4 @@
-"""Does a system keep its promises? A report for whoever writes a new one.
+"""Check of a new system: a report on its methods, derivatives and accuracy.
 
 print(check_system(MySystem()))
 """

@@ -1,31 +1,31 @@
-"""Is what is declared conserved constant, and is nothing else? And how fast are the modes?"""
+"""Check of conserved quantities, declared and missing, and of the time constants."""
 
 import numpy as np
 
 from jaxtwin.physics.check.report import Report, count
 from jaxtwin.physics.check.slopes import Slopes
 
-# A vector field whose fastest mode dies out this many times within the time of interest is stiff:
-# an explicit solver takes about so many steps for its sake alone.
+# A vector field is stiff if the time of interest exceeds its fastest time constant by this factor,
+# about the number of steps that an explicit solver would need for stability alone.
 STIFF = 500.0
-# A quantity whose rate is larger than this share of its terms' is not conserved.
+# Largest rate of a conserved quantity, as a share of the rates of its terms.
 CONSERVED = 1e-6
 
 
 def check_conserved(found: Slopes, report: Report) -> None:
-    """Compare what is declared with what stays constant at all of these states."""
+    """Compare the declared quantities with those that stay constant at all of these states."""
     rates = found.of("vector_field")
     declared = found.of("conserved", "the state")
     for k in range(declared.shape[1]):
         terms = declared[:, k] * rates
         drift, size = np.abs(terms.sum(axis=1)), np.abs(terms).sum(axis=1)
-        # Of the largest: at rest all terms are rounding.
+        # Relative to the largest over the states, because at rest all terms are rounding errors.
         if drift.max() > CONSERVED * max(size.max(), 1e-12):
             report.problem(
-                f"conserved quantity {k} changes at a rate of {drift.max():.3g}, where its "
-                f"terms change by up to {size.max():.3g}",
+                f"conserved quantity {k} changes at a rate of {drift.max():.3g}, and its terms "
+                f"at up to {size.max():.3g}: expected no change",
                 "what leaves one compartment must enter another: check signs and compliances "
-                "in vector_field, or take the quantity out of `conserved`",
+                "in vector_field, or remove the quantity from `conserved`",
             )
     if report.problems:
         return
@@ -47,25 +47,25 @@ def check_conserved(found: Slopes, report: Report) -> None:
     report.problem(
         f"{count(constant, 'linear combination', 'linear combinations')} of the states stay "
         f"constant, and `conserved` names {n}; one is {' + '.join(terms)}",
-        "return it, written with the parameters, from `conserved`: without it the periodic "
+        "return it from `conserved`, as a function of the parameters: without it the periodic "
         "state is not determined",
     )
 
 
 def _check_independent(gradients: np.ndarray, report: Report) -> None:
-    """A quantity given twice makes the equations for the periodic state singular."""
+    """Check that no quantity is redundant: the periodic state's equations would be singular."""
     if len(gradients) < 2:
         return
     gradients = gradients / np.maximum(np.linalg.norm(gradients, axis=1, keepdims=True), 1e-300)
     if np.linalg.svd(gradients, compute_uv=False)[-1] < CONSERVED:
         report.problem(
-            f"the {len(gradients)} conserved quantities follow from each other",
+            f"the {len(gradients)} conserved quantities are not independent",
             "return each independent quantity once",
         )
 
 
 def describe_modes(found: Slopes, duration: float, report: Report) -> None:
-    """The fastest time constant at these states, and the solver that suits it."""
+    """Report the fastest time constant at these states, and a suitable solver."""
     matrices = found.of("vector_field", "the state")
     fastest = float(np.max(-np.linalg.eigvals(matrices).real))
     modes = fastest * duration

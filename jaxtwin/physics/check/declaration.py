@@ -1,4 +1,4 @@
-"""Does a system return what it must? What can be said before any of its numbers is looked at."""
+"""Check of the types and shapes that the methods of a system return."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from jaxtwin.physics.quantity import output_quantities
 
 
 def check_parameters(system: AbstractSystem, report: Report) -> None:
-    """Are all parameters declared, and has one of them bounds?"""
+    """Check that all parameters are declared, and that at least one has bounds."""
     kind: Any = system.parameters
     if isinstance(kind, AbstractParameters):
         name = type(kind).__name__
@@ -41,13 +41,14 @@ def check_parameters(system: AbstractSystem, report: Report) -> None:
         report.facts["parameters without a unit"] = ", ".join(bare)
     if not free:
         report.problem(
-            "no parameter has bounds: there is nothing that a twin could learn",
-            "give bounds to those that differ between patients: parameter(1.0, (0.5, 2.0), …)",
+            "no parameter has bounds, so there is nothing for a twin to learn",
+            "give bounds to the parameters that differ between patients: "
+            "parameter(1.0, (0.5, 2.0), …)",
         )
 
 
 def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
-    """Does every method return one scalar for each quantity, in the type that is expected?"""
+    """Check that every method returns one scalar per quantity, in the expected type."""
     state = system.initial_state(p)
     report.facts["states"] = ", ".join(names(state))
     if not _scalars("initial_state", state, report):
@@ -64,7 +65,7 @@ def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
     rates = eqx.filter_eval_shape(system.vector_field, t, state, p)
     if jax.tree.structure(rates) != jax.tree.structure(state):
         report.problem(
-            f"vector_field returns {_kind(rates)}, the state is {_kind(state)}",
+            f"vector_field returns {_kind(rates)}, but the state is {_kind(state)}",
             "return the rate of change of every state variable, in a tuple of the state's own type",
         )
         return
@@ -74,7 +75,7 @@ def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
     if not hasattr(outputs, "_fields"):
         report.problem(
             f"outputs returns {_kind(outputs)}",
-            "return a NamedTuple with one entry a quantity that can be observed",
+            "return a NamedTuple with one entry per observable quantity",
         )
         return
     report.facts["outputs"] = ", ".join(names(outputs))
@@ -93,11 +94,11 @@ def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
 
 def _check_conserved(system: AbstractPeriodicSystem, state: Any, p: Any, report: Report) -> None:
     values = system.conserved(state, p)
-    # A named tuple of the system's own would do; a scalar has no length to speak of.
+    # Any tuple is accepted, including a named tuple; a scalar is not.
     if not isinstance(values, tuple | list):
         report.problem(
             f"conserved returns a single value ({_kind(values)}): expected a tuple",
-            "write a comma behind a single quantity: return (state.V_1 + state.V_2,)",
+            "write a comma after a single quantity: return (state.V_1 + state.V_2,)",
         )
         return
     if _scalars("conserved", values, report):
@@ -105,7 +106,7 @@ def _check_conserved(system: AbstractPeriodicSystem, state: Any, p: Any, report:
 
 
 def _check_duration(system: AbstractRecordedSystem, p: Any, report: Report) -> None:
-    """Is the time positive, and do its discontinuities lie within?"""
+    """Check that the duration is positive and contains the discontinuities."""
     what = "period" if isinstance(system, AbstractPeriodicSystem) else "duration"
     found = system.duration(p)
     if not _scalars(what, found, report):
@@ -122,16 +123,16 @@ def _check_duration(system: AbstractRecordedSystem, p: Any, report: Report) -> N
     if not isinstance(jumps, tuple | list):
         report.problem(
             f"discontinuities returns a single value ({_kind(jumps)}): expected a tuple",
-            "write a comma behind a single time: return (p.T_i,)",
+            "write a comma after a single time: return (p.T_i,)",
         )
         return
     times = [float(jnp.asarray(jump)) for jump in jumps]
     outside = [f"{time:g}" for time in times if not 0 < time < recorded]
     if outside:
         report.problem(
-            f"discontinuities at {', '.join(outside)}, outside of the {what} {recorded:g}",
-            f"return only those strictly between 0 and the {what}; that the drive may jump "
-            "where a period ends is taken for granted",
+            f"discontinuities at {', '.join(outside)}, outside the {what} {recorded:g}",
+            f"return only those strictly between 0 and the {what}; solvers always allow for a jump "
+            "at the end of a period",
         )
 
 
@@ -150,22 +151,22 @@ def _check_scaling(system: AbstractRecordedSystem, p: Any, outputs: Any, report:
     if bad:
         report.problem(
             f"scaling gives a scale that is not positive for {', '.join(bad)}",
-            "return a size that the output usually has; 1.0 is a valid answer",
+            "return a typical size of the output; 1.0 is a valid value",
         )
     if not_finite(pair[0]):
         report.problem(
             f"scaling gives an offset that is not finite for {', '.join(not_finite(pair[0]))}",
-            "return a value that the output usually has; 0.0 is a valid answer",
+            "return a typical value of the output; 0.0 is a valid value",
         )
 
 
 def check_readings(system: AbstractRecordedSystem, recording: Any, report: Report) -> None:
-    """Does every reading give one number per patient, and is every limit and event of a reading?
+    """Check that readings give one number per patient, and that limits and events refer to them.
 
     Args:
-        system: What to check.
-        recording: Of two patients.
-        report: Where to say it.
+        system: System to check.
+        recording: Recording of two patients.
+        report: Report to which problems are added.
     """
     readings: Any = system.readings()
     if not isinstance(readings, Mapping):
@@ -186,13 +187,13 @@ def check_readings(system: AbstractRecordedSystem, recording: Any, report: Repor
             continue
         try:
             shape = jnp.shape(reading.of(recording))
-        except Exception as error:  # Whatever a reading does wrong.
+        except Exception as error:  # A reading may raise any error.
             report.problem(f"reading {name!r} fails: {type(error).__name__}: {error}", advice)
             continue
         if shape != (2,):
             report.problem(
                 f"reading {name!r} gives shape {shape} for two patients: expected (2,)",
-                "take means over the last axis alone: recording.waveforms.x.mean(-1)",
+                "take means over the last axis only: recording.waveforms.x.mean(-1)",
             )
     events = [event.reading for event in system.safety().values()]
     for what, asked in (("limits", system.limits()), ("safety events", events)):
@@ -200,7 +201,7 @@ def check_readings(system: AbstractRecordedSystem, recording: Any, report: Repor
         if unknown:
             report.problem(
                 f"{what} of {', '.join(unknown)}: not among the readings",
-                f"name a reading, out of {', '.join(readings)}, or add one",
+                f"use a reading out of {', '.join(readings)}, or add one",
             )
 
 
@@ -210,7 +211,7 @@ def _scalars(what: str, values: Any, report: Report) -> bool:
         report.problem(
             f"{what} gives arrays: "
             + ", ".join(f"{name} of shape {shape}".lstrip() for name, shape in wrong.items()),
-            "every entry is one number of one patient; batches are jax.vmap outside",
+            "return one number of one patient per entry; batches are added with jax.vmap",
         )
     return not wrong
 

@@ -1,4 +1,4 @@
-"""What `check_system` found."""
+"""Report of `check_system`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Problem(NamedTuple):
-    """Something that will not work, or may not.
+    """Problem of a system, or a warning.
 
     Attributes:
         what: What came, and what was expected.
@@ -22,13 +22,13 @@ class Problem(NamedTuple):
 
 @dataclasses.dataclass
 class Report:
-    """What `check_system` found.
+    """Report of `check_system`.
 
     Attributes:
-        system: The system's name.
-        problems: What is wrong; empty where nothing is.
-        warnings: What may go wrong.
-        facts: What else there is to know, by name.
+        system: Name of the system.
+        problems: Problems found; empty if there are none.
+        warnings: Possible problems.
+        facts: Further information, by name.
     """
 
     system: str
@@ -45,7 +45,7 @@ class Report:
         self.warnings.append(Problem(what, remedy))
 
     def __str__(self) -> str:
-        """As text for a terminal."""
+        """Format the report for a terminal."""
         title = count(len(self.problems), "problem", "problems")
         if self.warnings:
             title += f", {count(len(self.warnings), 'warning', 'warnings')}"
@@ -58,12 +58,12 @@ class Report:
 
 
 def count(n: int, one: str, many: str) -> str:
-    """A number of things, in words: "no problems", "1 problem", "2 problems"."""
+    """Format a number of things: "no problems", "1 problem", "2 problems"."""
     return f"{n or 'no'} {one if n == 1 else many}"
 
 
 def paths(tree: Any) -> list[tuple[str, Any]]:
-    """The leaves of a tree, each with its place in it, such as "heart.V"."""
+    """Return the leaves of a tree with their paths, such as "heart.V"."""
     return [
         (jax.tree_util.keystr(path).strip("."), leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -71,17 +71,17 @@ def paths(tree: Any) -> list[tuple[str, Any]]:
 
 
 def names(tree: Any) -> tuple[str, ...]:
-    """The places of a tree's leaves."""
+    """Return the paths of a tree's leaves."""
     return tuple(name for name, _ in paths(tree))
 
 
 def not_finite(tree: Any) -> list[str]:
-    """The places of the leaves that are NaN or infinite somewhere."""
+    """Return the paths of the leaves with NaN or infinite entries."""
     return [name for name, leaf in paths(tree) if not np.isfinite(np.asarray(leaf)).all()]
 
 
 def compiled(function: Callable[..., Any], *args: Any) -> Any:
-    """Compile a function for arguments like these, in a hurry: it is called a few times."""
-    # Level 0 is no quicker, and has given NaN for batches of a model with one state.
+    """Compile a function for arguments like these, with few optimisations, to save time."""
+    # Level 0 is not faster, and has given NaN for batches of a model with one state.
     hurry: dict[str, Any] = {"xla_backend_optimization_level": 1}
     return jax.jit(function).lower(*args).compile(hurry)

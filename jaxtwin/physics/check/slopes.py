@@ -1,4 +1,4 @@
-"""Are a system's values and derivatives finite, in both modes, wherever a beat leads?"""
+"""Check that values and derivatives are finite, in both modes, throughout a beat."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,8 @@ from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem,
 from jaxtwin.physics.check.report import Report, compiled, paths
 from jaxtwin.physics.check.states import STATES, States
 
-# Between a ten-thousandth of a distance and all of it, √x grows by 100, and a line not at all.
+# Between a ten-thousandth of a distance from the switch and the whole distance, the slope of √x
+# changes by a factor of 100, that of a line not at all.
 STEEPER = 20.0
 
 _ROOT = (
@@ -26,10 +27,10 @@ class Slopes(NamedTuple):
 
     Attributes:
         rows: Method and entry of each value, such as ("vector_field", "P_ao").
-        columns: What it is derived by, such as ("the state", "P_la").
-        values: [state, row].
+        columns: Variable of each derivative, such as ("the state", "P_la").
+        values: Values, [state, row].
         forward: Derivatives from forward mode, [state, row, column].
-        reverse: The same from reverse mode.
+        reverse: Derivatives from reverse mode, [state, row, column].
     """
 
     rows: list[tuple[str, str]]
@@ -39,24 +40,24 @@ class Slopes(NamedTuple):
     reverse: np.ndarray
 
     def of(self, method: str, by: str | None = None) -> np.ndarray:
-        """Values of one method, [state, row]; derivatives [state, row, column] with `by`."""
+        """Return values of a method, [state, row], or derivatives by `by`, [state, row, column]."""
         rows = [method == name for name, _ in self.rows]
         if by is None:
             return self.values[:, rows]
         return self.forward[:, rows][:, :, [by == name for name, _ in self.columns]]
 
     def names(self, method: str) -> list[str]:
-        """The entries of one method."""
+        """Return the entries of one method."""
         return [entry for name, entry in self.rows if name == method]
 
     def and_of(self, other: "Slopes") -> "Slopes":
-        """Those of both sets of states."""
+        """Join two sets of states."""
         arrays = (np.concatenate(pair) for pair in zip(self[2:], other[2:], strict=True))
         return Slopes(self.rows, self.columns, *arrays)
 
 
 def slopes_along(system: AbstractSystem, p: Any) -> Callable[[States], Slopes]:
-    """A function that gives values and derivatives at `STATES` states, compiled once."""
+    """Return a function for values and derivatives at `STATES` states, compiled once."""
     methods: dict[str, Callable[..., Any]] = {
         "vector_field": system.vector_field,
         "outputs": system.outputs,
@@ -68,7 +69,7 @@ def slopes_along(system: AbstractSystem, p: Any) -> Callable[[States], Slopes]:
 
 
 def slopes_by_parameters(system: AbstractSystem, p: Any) -> Slopes:
-    """Values and derivatives of what depends on the parameters alone."""
+    """Compute values and derivatives of the methods that depend on the parameters only."""
     methods: dict[str, Callable[..., Any]] = {
         "initial_state": lambda t, state, p: system.initial_state(p)
     }
@@ -86,7 +87,7 @@ def _slopes(
 ) -> Callable[[States], Slopes]:
     shapes = {name: jax.eval_shape(method, t, state, p) for name, method in methods.items()}
     methods = {name: method for name, method in methods.items() if jax.tree.leaves(shapes[name])}
-    # Time comes last: where a root spoils all columns, the state is named.
+    # Time is last, so that the message names the state if a root affects all columns.
     _, unravel = jax.flatten_util.ravel_pytree((state, p, t))
 
     def both_modes(method: Callable[..., Any], x: Any) -> Any:
@@ -95,7 +96,7 @@ def _slopes(
             leaves = jax.tree.leaves(method(t, state, p))
             return jnp.stack([jnp.asarray(leaf, float) for leaf in leaves])
 
-        # One trace for both: forward mode pushes through what reverse mode pulls back through.
+        # One linearisation for both: forward mode evaluates it, reverse mode transposes it.
         values, push = jax.linearize(vector, x)
         forward = jax.vmap(push, out_axes=1)(jnp.eye(x.size))
         pull = jax.linear_transpose(push, x)
@@ -118,7 +119,7 @@ def _slopes(
 
 
 def check_finite(found: Slopes, where: str, report: Report) -> None:
-    """Are all values and derivatives finite, in both modes?"""
+    """Check that all values and derivatives are finite, in both modes."""
     broken = np.any(~np.isfinite(found.values), axis=0)
     if broken.any():
         entries = [row for row, bad in zip(found.rows, broken, strict=True) if bad]
@@ -135,14 +136,14 @@ def check_finite(found: Slopes, where: str, report: Report) -> None:
         report.problem(
             f"the derivative of {entry} is not finite {where}",
             "x**a with a real a and log(x) have none at 0, sqrt(x) an infinite one: keep x away "
-            f"from 0 with jnp.maximum(x, 1e-12), or write the power otherwise; {_ROOT}",
+            f"from 0 with jnp.maximum(x, 1e-12), or rewrite the power; {_ROOT}",
         )
         return
     entry = _first(found, ~np.isfinite(found.reverse))
     if entry:
         report.problem(
             f"jax.grad gives NaN for the derivative of {entry} {where}; forward mode does not",
-            "reverse mode differentiates both branches of jnp.where, also the one that is not "
+            "reverse mode differentiates both branches of jnp.where, including the one not "
             "taken: keep it finite with a jnp.where inside, C * jnp.sqrt(jnp.where(dp > 0, dp, "
             f"1.0)), or better, {_ROOT}",
         )
@@ -150,7 +151,7 @@ def check_finite(found: Slopes, where: str, report: Report) -> None:
 
 
 def _first(found: Slopes, wrong: np.ndarray) -> str:
-    """The first derivative for which that holds at some state, in words; "" if none."""
+    """Describe the first derivative that is wrong at some state; "" if there is none."""
     at = np.argwhere(wrong.any(axis=0))
     if not len(at):
         return ""
@@ -159,13 +160,13 @@ def _first(found: Slopes, wrong: np.ndarray) -> str:
 
 
 def check_switches(found: Slopes, elsewhere: Slopes, n: int, report: Report) -> None:
-    """Does a slope grow without bound towards a switch?
+    """Check that no slope grows without bound towards a switch.
 
     Args:
-        found: At what `at_switches` gives.
-        elsewhere: At other states.
-        n: How many switches there are.
-        report: Where to say it.
+        found: Slopes at the states of `at_switches`.
+        elsewhere: Slopes at other states.
+        n: Number of switches.
+        report: Report to which problems are added.
     """
     slopes = np.abs(found.of("vector_field", "the state"))[: 5 * n]
     slopes = slopes.reshape(5, n, *slopes.shape[1:])
@@ -178,7 +179,7 @@ def check_switches(found: Slopes, elsewhere: Slopes, n: int, report: Report) -> 
     pairs = ", ".join(f"d{names[i]}/dt by {names[j]}" for i, j in np.argwhere(grown)[:4])
     report.warn(
         "slopes of vector_field grow without bound where a comparison changes its outcome, "
-        f"such as a valve that opens: {pairs}. Solvers with a step-size control come to a "
-        "halt there, and gradients are inaccurate",
+        f"such as when a valve opens: {pairs}. Adaptive solvers stall there, and gradients are "
+        "inaccurate",
         f"regularise the root: {_ROOT}",
     )

@@ -1,4 +1,4 @@
-"""Are enough steps taken, and are gradients of what is recorded right?"""
+"""Check of the number of steps, and of the gradients of recordings."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -13,33 +13,33 @@ from jaxtwin.physics.check.report import Report, compiled, names
 from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import Solution
 
-# Root mean square error of an output over the time, as a share of its range.
+# Largest root-mean-square error of an output over time, as a share of its range.
 ACCURATE = 0.01
 MOST_STEPS = 3_840
-# How far parameters are moved to either side, as a share of their bounds: several solver steps
-# where a parameter is a time, so that a jump that it moves is seen.
+# Distance by which parameters are moved to either side, as a share of their bounds. For a parameter
+# that is a time it is several solver steps, so that a moving jump is detected.
 MOVED = 0.01
 PLACES = 9
-# Errors of a gradient that are accepted: a share of the largest slope by any parameter; of the
-# output's range, as differences see how well an orbit closes, over 2 `MOVED`; and of how much the
-# gradient varies between the places, where a valve or an extreme makes kinks.
+# Allowed errors of a gradient, as shares: of the largest slope by any parameter; of the output's
+# range over 2 `MOVED`, because differences depend on how well the orbit closes; and of the
+# gradient's variation between the places, because valves and extremes cause kinks.
 RIGHT, CLOSED, KINKED = 3e-3, 5e-3, 0.25
 
 
 class Moved(NamedTuple):
-    """What is recorded of a patient, and its gradient, with each parameter moved to both sides.
+    """Recordings of a patient and their gradients, with each parameter moved to both sides.
 
     Attributes:
-        p: The patient's parameters.
-        free: The parameters that have bounds.
-        functionals: What is differentiated, such as "mean of P_ao".
-        size: Range of the output that each functional is of, [functional].
-        values: With one parameter at one of `PLACES` places from `MOVED` below to `MOVED` above,
-            [free, place, functional].
-        slopes: By that parameter as a share of its bounds, [free, place, functional].
-        courses: The patient's outputs at all times, [time] on every leaf.
+        p: Parameters of the patient.
+        free: Names of the parameters that have bounds.
+        functionals: Names of the differentiated functionals, such as "mean of P_ao".
+        size: Range of the output of each functional, [functional].
+        values: Functionals with one parameter at one of `PLACES` places, from `MOVED` below to
+            `MOVED` above, [free, place, functional].
+        slopes: Derivatives by that parameter as a share of its bounds, [free, place, functional].
+        courses: Outputs of the patient at all times, [time] on every leaf.
         times: The times.
-        solved: Whether he was solved, and all of his neighbours along each parameter, [1 + free].
+        solved: Whether the patient was solved, and all neighbours along each parameter, [1 + free].
     """
 
     p: Any
@@ -54,7 +54,7 @@ class Moved(NamedTuple):
 
 
 def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
-    """Record a patient and his neighbours, with gradients by `jax.grad`."""
+    """Record a patient and the neighbouring ones, with gradients by `jax.grad`."""
     specs = {name: s for name, s in system.parameters.specs().items() if s.bounds is not None}
     low, high = np.array([s.bounds for s in specs.values()], float).T
     width = np.where(high > low, high - low, 1.0)
@@ -74,7 +74,7 @@ def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
         (gradients,) = jax.vmap(pull)(jnp.eye(len(measured), dtype=measured.dtype))
         return measured, gradients, courses, times, settled
 
-    # Inside the bounds on both sides.
+    # Away from the bounds, so that both sides are inside them.
     here = np.where((here >= 0) & (here <= 1), np.clip(here, MOVED, 1 - MOVED), here)
     n, shift = len(free), np.linspace(-MOVED, MOVED, PLACES)
     lanes = here + shift[:, None] * np.eye(n)[:, None, :]
@@ -104,7 +104,7 @@ _FUNCTIONALS = ("the mean", "a moment", "the maximum", "the minimum")
 
 
 def _functionals(times: Any, outputs: Any) -> Any:
-    """Of every output its mean, a moment that sees its whole shape, and its extremes."""
+    """Return the mean, a moment of the whole shape, and the extremes of each output."""
     phase = times / times[-1]
     weights = jnp.cos(2 * jnp.pi * phase + 1.0) + 0.5 * jnp.cos(6 * jnp.pi * phase + 2.0)
     share = jnp.diff(phase)
@@ -122,10 +122,10 @@ def _functionals(times: Any, outputs: Any) -> Any:
 
 
 def _noise(moved: Moved, finer: Solution) -> np.ndarray:
-    """By how much each functional depends on where the grid happens to be, [functional].
+    """Return the dependence of each functional on the position of the grid, [functional].
 
-    A jump of an output moves from one node to the next, and an extreme that is a cusp lies between
-    two of them.
+    A jump of an output moves from one node to the next, and a cusp-like extreme lies between two
+    nodes.
     """
     coarse = _functionals(moved.times, moved.courses)
     change = np.abs(np.asarray(_functionals(finer.times, finer.outputs) - coarse))
@@ -146,11 +146,11 @@ def check_gradients(
 ) -> None:
     """Compare gradients with central differences along every parameter that has bounds."""
     differences = (moved.values[:, -1] - moved.values[:, 0]) / (2 * MOVED)
-    # Simpson's rule: what the gradients along the way add up to.
+    # Integral of the gradients over the moved distance, by Simpson's rule.
     expected = np.asarray(integrate.simpson(moved.slopes, axis=1)) / (PLACES - 1)
     allowed = RIGHT * np.abs(differences).max(axis=0) + CLOSED * moved.size
     allowed = allowed + KINKED * np.ptp(moved.slopes, axis=1) + _noise(moved, finer) / (2 * MOVED)
-    # A change of nothing by nothing is no error.
+    # Avoids reporting an error if both changes are 0.
     allowed = np.maximum(allowed, np.finfo(float).tiny)
     wrong = ~(np.abs(differences - expected) <= allowed) & moved.solved[1:, None]
     if not wrong.any():
@@ -162,8 +162,8 @@ def check_gradients(
     if broken:
         report.problem(
             f"the gradient of {what} by {', '.join(broken)} is NaN or infinite",
-            "derivatives of the vector field are finite where they were tried: look for a state "
-            "that leaves its usual range within a beat, and try more `steps`",
+            "derivatives of the vector field are finite at the states that were tried: look for a "
+            "state that leaves its usual range within a beat, and try more `steps`",
         )
         return
     off = np.where(wrong, np.abs(differences - expected) / np.maximum(moved.size, 1e-300), 0.0)
@@ -173,15 +173,15 @@ def check_gradients(
     report.problem(
         f"the gradient of {what} by {moved.free[j]} is wrong: {moved.functionals[k]} changes "
         f"by {differences[j, k]:.3g} over the bounds of {moved.free[j]} (finite differences), "
-        f"jax.grad says {expected[j, k]:.3g}" + (f"; likewise by {others}" if others else ""),
+        f"jax.grad says {expected[j, k]:.3g}" + (f"; also wrong: {others}" if others else ""),
         "if it decides when the drive switches, or moves the time at which it does, return that "
         "time from `discontinuities`; look for jnp.round, jnp.floor, integers and "
-        "jax.lax.stop_gradient, which have no slope; or take more `steps`",
+        "jax.lax.stop_gradient, which have no slope; or increase `steps`",
     )
 
 
 def check_steps(moved: Moved, system: AbstractRecordedSystem, report: Report) -> Solution:
-    """Compare with twice as many steps, which it returns; find how many it takes."""
+    """Compare with twice as many steps, find a sufficient number, and return the finer solution."""
     steps = len(moved.times) - 1
     times, outputs = moved.times, moved.courses
     errors, n, twice = {}, steps, None
@@ -204,17 +204,17 @@ def check_steps(moved: Moved, system: AbstractRecordedSystem, report: Report) ->
     )
     enough = max(errors[n].values()) <= ACCURATE
     report.problem(
-        f"{steps} steps are too few: with {2 * steps} there change {worst}",
+        f"{steps} steps are too few: the outputs change with {2 * steps}: {worst}",
         f"write `steps = {n}` in the class: {2 * n} change less than {100 * ACCURATE:.0f}%"
         if enough
         else f"even {n} steps are too few: look for time constants far below the duration that "
-        "matter for no output, or leave the fastest compartment out",
+        "affect no output, or leave out the fastest compartment",
     )
     return twice
 
 
 def _errors(times: Any, outputs: Any, finer_times: Any, finer: Any) -> dict[str, float]:
-    """Root mean square difference of each output, as a share of its range."""
+    """Return the root-mean-square difference of each output, as a share of its range."""
     found = {}
     for name, coarse, fine in zip(
         names(outputs), jax.tree.leaves(outputs), jax.tree.leaves(finer), strict=True

@@ -1,4 +1,4 @@
-"""States at which a system is tried: around its initial state, along beats, and at its switches."""
+"""States at which a system is checked: near the initial state, along beats, and at switches."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.sdirk import SDIRK2
 
 STATES = 256
-"""Number of states that are tried together: more than any system here has variables."""
+"""Number of states checked together: more than the number of variables of any system here."""
 STARTS = 6
-"""Number of states from which beats are run; the first is the initial state."""
+"""Number of starting states of beats; the first is the initial state."""
 BEATS = 3
-"""Number of beats from each."""
+"""Number of beats from each starting state."""
 NEAR, NEARER = 1e-6, 1e-10
-"""How close to a switch slopes are compared, as shares of one solver step."""
+"""Distances from a switch at which slopes are compared, as shares of one solver step."""
 
 
 class States(NamedTuple):
@@ -30,7 +30,7 @@ class States(NamedTuple):
 
 
 def around(state: Any, duration: float, n: int = STATES) -> States:
-    """The initial state and n − 1 others around it, at times throughout the duration."""
+    """Return the initial state and n − 1 others near it, at times throughout the duration."""
     random = np.random.default_rng(0)
     states = jax.tree.map(
         lambda leaf: (
@@ -43,7 +43,7 @@ def around(state: Any, duration: float, n: int = STATES) -> States:
 
 
 def along_beats(system: AbstractRecordedSystem, p: Any, state: Any) -> States:
-    """Solutions from several states, [start and beat, time] on every leaf; finite ones only."""
+    """Return finite solutions from several states, [start and beat, time] on every leaf."""
 
     @jax.jit
     def run(y: Any) -> Any:
@@ -62,19 +62,19 @@ def along_beats(system: AbstractRecordedSystem, p: Any, state: Any) -> States:
 
 
 def some(visited: States) -> States:
-    """`STATES` of the states, spread over all of them; all leaves become [state]."""
+    """Select `STATES` states, evenly spread; all leaves become [state]."""
     total = visited.times.size
     at = np.linspace(0, total - 1, STATES).astype(int)
     return jax.tree.map(lambda leaf: jnp.asarray(np.reshape(leaf, -1)[at]), visited)
 
 
 def at_switches(system: AbstractSystem, p: Any, visited: States) -> tuple[States, int]:
-    """Where comparisons in the vector field change their outcome, such as a valve that opens.
+    """Find where comparisons in the vector field change their outcome, such as a valve opening.
 
     Returns:
-        `STATES` states, and how many switches there are: first the states at each of the
-        switches, then those `NEAR` behind each, `NEARER` behind, `NEAR` before and `NEARER`
-        before; what is left repeats them.
+        `STATES` states, and the number of switches. The states at the switches come first, then
+        those `NEAR` after each, `NEARER` after, `NEAR` before and `NEARER` before; the remaining
+        ones repeat these.
     """
     switches = _switches(system, p, jax.tree.map(lambda leaf: leaf[0, 0], visited))
     values = np.asarray(jax.jit(jax.vmap(jax.vmap(switches)))(visited))
@@ -108,7 +108,7 @@ def at_switches(system: AbstractSystem, p: Any, visited: States) -> tuple[States
             return jnp.where(late, low, middle), jnp.where(late, middle, high)
 
         low, high = jax.lax.fori_loop(0, 60, halve, (jnp.zeros(()), jnp.ones(())))
-        # Of two neighbouring numbers the one on the side where the comparison is an equality.
+        # Of two neighbouring floats, the one on the side where the comparison is an equality.
         at = jnp.where(switches(start)[which] > 0, high, low)
         shares = at + jnp.array([0.0, NEAR, NEARER, -NEAR, -NEARER])
         return jax.vmap(between, in_axes=(0, None, None))(shares, start, end)
@@ -121,7 +121,7 @@ _COMPARISONS = ("gt", "ge", "lt", "le", "max", "min")
 
 
 def _switches(system: AbstractSystem, p: Any, example: States) -> Callable[[States], Any]:
-    """The differences whose signs the vector field looks at, as a vector function of a state."""
+    """Return the differences whose signs the vector field compares, as a function of a state."""
     traced = jax.make_jaxpr(lambda at: system.vector_field(at.times, at.states, p))(example)
 
     def function(at: States) -> Any:
@@ -133,7 +133,7 @@ def _switches(system: AbstractSystem, p: Any, example: States) -> Callable[[Stat
 
 
 def _evaluate(closed: ClosedJaxpr, args: list[Any], found: list[Any]) -> list[Any]:
-    """Evaluate a traced function, and append what its comparisons compare."""
+    """Evaluate a traced function, and append the differences that its comparisons test."""
     jaxpr = closed.jaxpr
     values: dict[Var, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True))
     values.update(zip(jaxpr.invars, args, strict=True))

@@ -1,4 +1,4 @@
-"""The order in which a system is checked."""
+"""The function `check_system`, which runs all checks of a system."""
 
 from typing import Any
 
@@ -30,23 +30,23 @@ from jaxtwin.physics.solution import Recording
 def check_system(
     system: AbstractSystem, p: AbstractParameters | None = None, *, duration: float | None = None
 ) -> Report:
-    """Try everything that solvers, gradients and emulators will ask of a system.
+    """Check everything that solvers, gradients and emulators require of a system.
 
-    What its methods return, their derivatives in forward and reverse mode along several beats and
-    where valves switch, its conserved quantities, the error of its `steps`, and the gradients of
-    its periodic orbit, or of its record, against finite differences. In float64, on the CPU.
-    Nearly all of the time is compilation: about 5 s with one state and six free parameters, 15 s
-    with five and seven, 50 s with eight and twelve.
+    Checks the values that its methods return, their derivatives in forward and reverse mode along
+    several beats and where valves switch, the conserved quantities, the error of its `steps`, and
+    the gradients of its periodic orbit, or of its record, against finite differences, in float64
+    on the CPU. Most of the time is compilation: about 5 s with one state and six free parameters,
+    15 s with five and seven, 50 s with eight and twelve.
 
     Args:
-        system: What to check.
-        p: Its parameters; the defaults of `system.parameters` if None.
-        duration: Time of interest, in the system's unit of time; by default how long it is
-            recorded, where it says so, or 1.
+        system: System to check.
+        p: Parameters of the system; by default the defaults of `system.parameters`.
+        duration: Time of interest, in the system's unit of time; by default the duration of its
+            recording, or 1 if it has none.
 
     Raises:
-        ValueError: If the arguments are classes where instances are expected, or parameters of
-            another model.
+        ValueError: If an argument is a class instead of an instance, or the parameters are those
+            of another model.
     """
     if isinstance(system, type):
         raise ValueError(
@@ -68,7 +68,7 @@ def check_system(
             _check(system, system.parameters() if p is None else p, duration, report)
         except jax.errors.TracerBoolConversionError as error:
             report.problem(
-                f"a Python `if`, `and` or `while` looks at a traced value{_line_of(error)}: its "
+                f"a Python `if`, `and` or `while` tests a traced value{_line_of(error)}: its "
                 "outcome depends on numbers that are not known when the function is compiled",
                 "write jnp.where(condition, a, b), or jnp.maximum and jnp.minimum for valves",
             )
@@ -83,7 +83,7 @@ def check_system(
             report.problem(
                 f"a function with jax.custom_vjp is differentiated in forward mode{_line_of(error)}"
                 ", which solvers do",
-                "write its rule with jax.custom_jvp, which gives both modes",
+                "write its rule with jax.custom_jvp, which supports both modes",
             )
     return report
 
@@ -137,7 +137,7 @@ def _check(system: AbstractSystem, p: Any, duration: float | None, report: Repor
 
 
 def _two_patients(system: AbstractRecordedSystem, p: Any, found: Slopes) -> Recording[Any]:
-    """What readings are tried on: outputs of half of the states each."""
+    """Return a recording on which to test readings, with half of the states for each patient."""
     columns = [jnp.asarray(column).reshape(2, -1) for column in found.of("outputs").T]
     structure = jax.tree.structure(outputs_of(system))
     waveforms = jax.tree.unflatten(structure, columns)
@@ -161,7 +161,7 @@ def _check_solution(system: AbstractRecordedSystem, p: Any, report: Report) -> N
 
 
 def _line_of(error: BaseException) -> str:
-    """Where the user's own code looked at a traced value."""
+    """Return the line of the user's code that used a traced value."""
     trace, place = error.__traceback__, ""
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
