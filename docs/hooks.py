@@ -78,9 +78,10 @@ def _meaning(source: ast.Module, name: str | None) -> str:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return _first_line(ast.get_docstring(node))
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.If) and _assigns(node, name):
-            after = source.body[place + 1]
-            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            return _first_line(str(after.value.value)) if is_text else ""
+            match source.body[place + 1]:
+                case ast.Expr(value=ast.Constant(value=text)):
+                    return _first_line(str(text))
+            return ""
     raise ValueError(f"{name} is not defined in the module that it is imported from")
 
 

@@ -55,3 +55,6 @@ from .treatments.trials import run_trial as run_trial
 from .twin.build import build_twin as build_twin
 from .twin.twin import Twin as Twin
 from .twin.twin import load_twin as load_twin
+
+__all__: list[str]
+__version__: str

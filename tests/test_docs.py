@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import jaxtwin as jt
+from jaxtwin.cli import parse
+from jaxtwin.treatments.trial_file import read_arms, read_trial
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = (
@@ -90,7 +92,7 @@ def test_every_public_name_is_in_the_reference():
         assert [name.name for name in found if not name.meaning] == []
     for package, names in shown.items():
         module = jt if package == "jt" else getattr(jt, package.removeprefix("jt."))
-        assert names == set(module.__all__)
+        assert names == set(vars(module)["__all__"])
     assert hooks["MARKER"] in (DOCS / "api" / "names.md").read_text()
 
 
@@ -128,3 +130,35 @@ def test_from_a_class_to_twins_in_sixty_lines():
     code = "\n".join((model, cohorts, learning))
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
     assert 40 < len(lines) <= 60, len(lines)
+
+
+def commands(start):
+    """The commands in the README and the pages that begin with these words."""
+    pages = [DOCS.parent / "README.md", *DOCS.glob("*.md")]
+    text = "\n".join(page.read_text() for page in pages)
+    found = re.findall(rf"(?:^|`|&& ){start} ([^`#\n]+)", text, re.M)
+    return sorted({line.strip() for line in found})
+
+
+def test_commands_of_the_pages_are_understood():
+    known = {"train", "twin", "trial", "check", "phantoms"}
+    lines = [line for line in commands("jaxtwin") if line.split()[0] in known]
+    assert {line.split()[0] for line in lines} == known
+    for line in lines:
+        parse(line.split())
+
+
+def test_experiments_of_the_pages_are_there():
+    modules = {line.split()[0] for line in commands("python -m")} - {"experiments.NAME"}
+    assert len(modules) > 10
+    assert [module for module in modules if find_spec(module) is None] == []
+
+
+def test_the_trial_of_the_command_line_page_can_be_read(tmp_path):
+    (described,) = re.findall(
+        r"^```toml\n(.*?)^```", (DOCS / "command_line.md").read_text(), re.M | re.S
+    )
+    (tmp_path / "trial.toml").write_text(described)
+    trial = read_trial(tmp_path / "trial.toml")
+    assert set(read_arms(trial)) == {"no pump", "9,000 rpm", "vasodilator, 9,000 rpm"}
+    assert trial["analysis"]["control"] == "no pump"

@@ -95,6 +95,7 @@ def test_they_are_seen_and_compared(emulator, cache, tmp_path):
     for vitals in ((), ("period", "diastolic")):
         learnt = learn(emulator, cache, vitals)
         got, true = learnt.estimate(held), held.measured()
+        assert got.theta is not None
         errors[vitals] = np.abs(got.theta[:, 0] - true["period"]).mean()
         assert set(got.readings) == {"EDV", "ESV", "EF", *vitals}
         if vitals:

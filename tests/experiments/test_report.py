@@ -86,12 +86,8 @@ def test_models_are_told_side_by_side(tmp_path):
     write_table(tmp_path / "models.csv", table(results))
     with (tmp_path / "models.csv").open(newline="") as file:
         lines = model_table(list(csv.DictReader(file)))
-    assert lines[2:] == [
-        "| lung | flow at the mouth [L/s]: 0.01 / 0.01 | P_alv [cmH2O]: 0.01 / 0.01 | 2 / 25 |"
-    ]
-    assert "| lung | the middle of the box | flow at the mouth [L/s]: 0.01 | P_alv" in markdown(
-        results
-    )
+    assert lines[2:] == ["| lung | q [L/s]: 0.01 / 0.01 | P_alv [cmH₂O]: 0.01 / 0.01 | 2 / 25 |"]
+    assert "| lung | the middle of the box | q [L/s]: 0.01 | P_alv" in markdown(results)
 
 
 def test_every_model_has_a_study_with_labels():
