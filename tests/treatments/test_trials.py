@@ -140,7 +140,7 @@ def test_an_intervention_beyond_the_bounds_is_named(cohort, tmp_path):
     assert 0 < count < 8
     words = re.escape(
         f"arm 'drug' (RateControl + Inotrope) takes parameters beyond their bounds: E_max of "
-        f"{count} of 8 patients, up to {worst:.4g} mmHg/mL for declared bounds of 0.5 to 3.5"
+        f"{count} of 8 patients, reaching {worst:.4g} mmHg/mL for declared bounds of 0.5 to 3.5"
     )
     for _ in range(2):  # computed, then kept
         with pytest.warns(UserWarning, match=words):
