@@ -226,7 +226,7 @@ def test_fixed_values_belong_to_the_box():
     [
         ({"friction": 1.0}, "friction: expected parameters that are not free, out of k, mass"),
         ({"zeta": 1.0}, "names zeta: expected parameters that are not free"),
-        ({"mass": np.ones(3)}, r"mass has shape \(3,\): expected one number .* free parameters"),
+        ({"mass": np.ones(3)}, r"mass has shape \(3,\): expected one number .* a free parameter"),
         ({"mass": np.nan}, "mass is nan: expected a finite number"),
     ],
 )

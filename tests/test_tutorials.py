@@ -11,8 +11,13 @@ import jaxtwin as jt
 
 FOLDER = Path(__file__).parent.parent / "docs" / "tutorials"
 NAMES = ("first_twin", "your_own_model", "trial")
-# Of the test alone: readers are shown warnings, here each is an error.
-STRICT = "import warnings\n\nwarnings.simplefilter('error')"
+# Readers are shown warnings, here each is an error. ipykernel has one of its own.
+STRICT = """
+import warnings
+
+warnings.simplefilter("error")
+warnings.simplefilter("ignore", PendingDeprecationWarning)
+"""
 
 
 def read(name):

@@ -51,7 +51,7 @@ def twin():
         compatible,
         3.25,
         12.5,
-        ("This clip looks unlike the clips the encoder was trained on.",),
+        ("This clip does not resemble the clips the encoder was trained on.",),
     )
 
 

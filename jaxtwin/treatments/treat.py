@@ -112,7 +112,7 @@ def warn_of_bounds(
         if len(beyond):
             furthest = beyond[np.argmax(np.abs(beyond - (low + high) / 2))]
             found.append(
-                f"{name} of {len(beyond)} of {len(values)} patients, up to {furthest:.4g} "
+                f"{name} of {len(beyond)} of {len(values)} patients, reaching {furthest:.4g} "
                 f"{spec.unit} for declared bounds of {low:g} to {high:g}"
             )
     if found:

@@ -126,7 +126,7 @@ def test_a_heart_without_blood_has_failed(cohort):
     """The linear circuit goes on below zero; a patient does not."""
     some = cohort.take(slice(8))
     arms = {"as before": Nothing(), "bled": Fluid(-1_000.0), "wet": Fluid(20.0)}
-    with pytest.warns(UserWarning, match=r"'bled' \(Fluid\) .* V_0 of 8 of 8 .* 0 to 280 is"):
+    with pytest.warns(UserWarning, match=r"'bled' \(Fluid\) .* V_0 of 8 of 8 .* 0 to 280\."):
         trial = run_trial(some, arms)
     assert not trial.success[1].any() and trial.success[[0, 2]].all()
     assert np.isnan(trial.arm("bled")["EF"]).all()
@@ -140,7 +140,7 @@ def test_an_intervention_beyond_the_bounds_is_named(cohort, tmp_path):
     assert 0 < count < 8
     words = re.escape(
         f"arm 'drug' (RateControl + Inotrope) takes parameters beyond their bounds: E_max of "
-        f"{count} of 8 patients, up to {worst:.4g} mmHg/mL for declared bounds of 0.5 to 3.5"
+        f"{count} of 8 patients, reaching {worst:.4g} mmHg/mL for declared bounds of 0.5 to 3.5"
     )
     for _ in range(2):  # computed, then kept
         with pytest.warns(UserWarning, match=words):
