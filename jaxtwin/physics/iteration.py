@@ -1,6 +1,7 @@
 """How to get from beat to beat to the one that repeats itself."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -38,23 +39,41 @@ class AbstractIteration(eqx.Module):
         """Where to start the next beat after `beat` from `start`, and what to carry."""
 
     def settle(
-        self, steps: Steps, y0: Any, coarse: CoarseOrbit | None, *, record: bool
+        self,
+        steps: Steps,
+        y0: Any,
+        coarse: CoarseOrbit | None,
+        compare: Callable[[Beat], Any] | None = None,
     ) -> "Settled":
-        """Run beats until one repeats itself."""
+        """Run beats until one repeats itself.
+
+        Args:
+            steps: The steps of each.
+            y0: The initial state.
+            coarse: The periodic orbit of a coarser grid, where one was computed.
+            compare: What to compute from each beat, see `comparison`. With it the beats' states are
+                recorded.
+        """
+        record = compare is not None
         start, carried = self.init(y0, coarse)
 
         def cond(loop):
             return (loop.residual > self.tolerance) & (loop.number < self.max_beats)
 
         def body(loop):
-            beat = steps(loop.next_start, record=record)
+            beat, compared = run(loop.next_start)
             following, carried = self.next_start(loop.next_start, beat, loop.carried)
-            return Settled(following, carried, beat, beat.residual(), loop.number + 1)
+            return Settled(following, carried, beat, compared, beat.residual(), loop.number + 1)
 
-        beat = jax.eval_shape(lambda y: steps(y, record=record), y0)
-        beat = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), beat)
+        def run(start):
+            beat = steps(start, record=record)
+            return beat, None if compare is None else compare(beat)
+
+        shapes = jax.eval_shape(run, y0)
+        beat, compared = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         residual = jnp.full_like(jax.tree.leaves(y0)[0], jnp.inf)
-        return jax.lax.while_loop(cond, body, Settled(start, carried, beat, residual, jnp.array(0)))
+        first = Settled(start, carried, beat, compared, residual, jnp.array(0))
+        return jax.lax.while_loop(cond, body, first)
 
 
 class Settled(NamedTuple):
@@ -64,6 +83,7 @@ class Settled(NamedTuple):
         next_start: Where it would start the next beat.
         carried: What it carries from beat to beat.
         beat: The last beat.
+        compared: What was computed from it.
         residual: That of the last beat; infinite before the first.
         number: How many beats were run.
     """
@@ -71,6 +91,7 @@ class Settled(NamedTuple):
     next_start: Any
     carried: Any
     beat: Beat
+    compared: Any
     residual: Float[Array, ""]
     number: Int[Array, ""]
 
@@ -139,7 +160,7 @@ class NewtonIteration(AbstractIteration):
             return y0, unit
         # Whom the coarse grid drives astray starts anew, and goes from beat to beat.
         usable = coarse.usable()
-        start = jax.tree.map(lambda a, b: jnp.where(usable, a[0], b), coarse.states, y0)
+        start = jax.tree.map(lambda a, b: jnp.where(usable, a, b), coarse.start, y0)
         return start, jnp.where(usable, coarse.newton, unit)
 
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:
