@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxtwin.physics.beat import BeatMap, prepend
-from jaxtwin.physics.coarse import coarse_orbit
-from jaxtwin.physics.fixed_point import CoarseOrbit, FixedPoint, inverse
+from jaxtwin.physics.coarse import coarse_orbit, comparison
+from jaxtwin.physics.fixed_point import FixedPoint, inverse
 from jaxtwin.physics.iteration import AbstractIteration
 
 
@@ -19,17 +19,19 @@ class Settled(NamedTuple):
 
     Attributes:
         states: The state at each time, [time] on every leaf.
-        residual: Largest change of a state variable over the beat, see `Stats`.
-        beats: Number of beats run on the full grid.
-        left: Largest remaining defect of the step equations, see `Stats`.
-        coarse: The periodic orbit of a coarser grid.
+        residual: Largest change of a state variable over it, see `Stats`.
+        beats: How many beats were run on the full grid.
+        left: Largest defect left in the equations of its steps, see `Stats`.
+        errors: Estimated discretisation errors, see `Stats`.
+        amplification: That of the beat map, see `CoarseOrbit`.
     """
 
     states: Any
     residual: Float[Array, ""]
     beats: Int[Array, ""]
     left: Float[Array, ""]
-    coarse: CoarseOrbit
+    errors: Any
+    amplification: Float[Array, ""]
 
 
 class AbstractAdjoint(eqx.Module):
@@ -70,14 +72,18 @@ class DirectAdjoint(AbstractAdjoint):
     beats: int = 15
 
     def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
-        """See `AbstractAdjoint`. Only the tolerance of the method is used, by the caller."""
-        beat = beats.steps()
+        """See `AbstractAdjoint`; of the method, only the tolerance is used, by the caller."""
+        beat = beats.steps(at_once=True)
         y0, _ = jax.lax.scan(
             lambda y, _: (beat(y).end, None), beats.initial_state(), length=self.beats
         )
         last = beat(y0, record=True)
         coarse = jax.lax.stop_gradient(coarse_orbit(beats, y0, method.max_beats))
-        return Settled(last.states, last.residual(), jnp.array(self.beats + 1), last.left, coarse)
+        errors = jax.lax.stop_gradient(comparison(beats, coarse.start, coarse.later)(last))
+        number = jnp.array(self.beats + 1)
+        return Settled(
+            last.states, last.residual(), number, last.left, errors, coarse.amplification
+        )
 
 
 def held(where: Bool[Array, ""], tree: Any) -> Any:
@@ -111,8 +117,12 @@ def _differentiated_once_jvp(primals, tangents):
 def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
     y0 = beats.initial_state()
     coarse = coarse_orbit(beats, y0, method.max_beats)
-    found = method.settle(beats.steps(), y0, coarse, record=True)
-    return Settled(found.beat.states, found.residual, found.number, found.beat.left, coarse)
+    compare = comparison(beats, coarse.start, coarse.later)
+    found = method.settle(beats.steps(), y0, coarse, compare)
+    beat, errors = found.beat, found.compared
+    return Settled(
+        beat.states, found.residual, found.number, beat.left, errors, coarse.amplification
+    )
 
 
 @_settled.def_jvp
@@ -145,11 +155,11 @@ def _settled_jvp(primals, tangents):
         return beats.conserved(beats.initial_state()) - beats.conserved(y)
 
     def inputs(beats):
-        """Return the inputs of the steps."""
-        _, constants, xs = beats.steps()
+        """What the steps need."""
+        _, constants, xs = beats.steps(at_once=True)
         return constants, xs
 
-    step, constants, xs = beat_steps = beats.steps()
+    step, constants, xs = beat_steps = beats.steps(at_once=True)
     _, (d_constants, d_xs) = eqx.filter_jvp(inputs, (beats,), (d_beats,))
     _, d_conserved = eqx.filter_jvp(departure, (beats,), (d_beats,))
 

@@ -1,12 +1,12 @@
 """The periodic orbit on a coarser grid, used as a starting point and for error estimates."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from jaxtwin.physics.beat import BeatMap
+from jaxtwin.physics.beat import Beat, BeatMap
 from jaxtwin.physics.fixed_point import CoarseOrbit, FixedPoint, inverse
 from jaxtwin.physics.iteration import AndersonIteration
 
@@ -15,7 +15,7 @@ COARSENING = 6
 TOLERANCE = 1e-3
 """Tolerance on the relative change over the coarse beat; a smaller one would be below its error."""
 ORDER = 1.5
-"""Order of the discretisation error assumed by `errors`."""
+"""Order of the discretisation error, see `comparison`."""
 NEUTRAL = 5e3
 """Amplification beyond which a direction counts as neutral. It is below 15 at 256 points of each
 model's box. If a conserved quantity is not declared, only rounding limits it, and it is at least
@@ -26,28 +26,21 @@ def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
     """Find the periodic orbit on a grid with fewer steps, from y0, by `AndersonIteration`."""
     coarse = beats.coarser(COARSENING)
     steps = coarse.steps()
-    settled = AndersonIteration(TOLERANCE, max_beats).settle(steps, y0, None, record=False)
+    settled = AndersonIteration(TOLERANCE, max_beats).settle(steps, y0, None)
     start = settled.next_start
-    states, jacobian, _ = steps.sensitivities(start, record=False)
+    later, jacobian, _ = steps.sensitivities(start, record=False)
     newton = inverse(FixedPoint.of(coarse, start, jacobian).matrix)
     tiny = jnp.finfo(newton.dtype).tiny
-    sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(states)]) + tiny
+    sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(later)]) + tiny
     amplification = jnp.max(jnp.abs(newton) * sizes[None, :] / sizes[:, None])
     # The Jacobian is finite, but I − ∂Φ/∂y has no inverse.
     singular = jnp.all(jnp.isfinite(jacobian)) & ~jnp.all(jnp.isfinite(newton))
     amplification = jnp.where(singular, jnp.inf, amplification)
-    return CoarseOrbit(coarse.times(), states, newton, amplification)
+    return CoarseOrbit(start, later, newton, amplification)
 
 
-def errors(
-    times: Float[Array, " time"],
-    states: Any,
-    coarse_times: Float[Array, " coarse"],
-    coarse_states: Any,
-    *,
-    equidistant: bool,
-) -> Any:
-    """Estimate the discretisation error of each state, the largest over time.
+def comparison(beats: BeatMap, start: Any, later: Any) -> Callable[[Beat], Any]:
+    """How to estimate each state's discretisation error in a beat, the largest over time.
 
     This is Richardson's estimate: for a method of order p, the error of the finer of two grids
     whose steps differ by a factor r is 1/(r^p − 1) of the difference between them. Valves that
@@ -56,25 +49,38 @@ def errors(
     of the state, or to a tenth of its size if that is larger. It is NaN if the coarser grid fails.
 
     Args:
-        times: Times of the finer grid [s].
-        states: The state at each time of the finer grid, [time] on every leaf.
-        coarse_times: Times of the coarser grid [s].
-        coarse_states: The state at each time of the coarser grid, [time] on every leaf.
-        equidistant: Whether both grids are equidistant.
+        beats: The finer grid's beat map.
+        start: The state before the beat on the coarser grid, `beats.coarser(COARSENING)`.
+        later: The state after each of its steps, [step] on every leaf.
+
+    Returns:
+        From a beat with its states to the errors. Inside the loop over beats, where the states lie
+        as they were computed, that takes less time than after it.
     """
-    ratio = (len(times) - 1) / (len(coarse_times) - 1)
-    shared = equidistant and ratio == int(ratio)
+    number = len(jax.tree.leaves(later)[0])
+    ratio = beats.number / number
+    shared = beats.equidistant() and ratio == int(ratio)
     share = 1 / (ratio**ORDER - 1) if ratio > 1 else jnp.nan
 
-    def error(fine, coarse):
-        # On equidistant grids, the coarser times are a subset of the finer ones.
-        there = fine[:: int(ratio)] if shared else jnp.interp(coarse_times, times, fine)
-        difference = jnp.max(jnp.abs(there - coarse))
-        # From the coarser grid, because reading all of the finer one takes a tenth of the time of
-        # a cohort's simulation.
-        most, least = jnp.max(coarse), jnp.min(coarse)
+    def scale(first, coarse):
+        # Read off the coarser grid, which has fewer values.
+        most, least = jnp.maximum(jnp.max(coarse), first), jnp.minimum(jnp.min(coarse), first)
         size = jnp.maximum(jnp.abs(most), jnp.abs(least))
-        scale = jnp.maximum(most - least, size / 10)
-        return share * difference / (scale + jnp.finfo(fine.dtype).tiny)
+        return jnp.maximum(most - least, size / 10) + jnp.finfo(coarse.dtype).tiny
 
-    return jax.tree.map(error, states, coarse_states)
+    scales = jax.tree.map(scale, start, later)
+
+    def compared(beat: Beat) -> Any:
+        if shared:
+            # Every so many of the finer times are the coarser ones.
+            there = jax.tree.map(lambda leaf: leaf[int(ratio) - 1 :: int(ratio)], beat.later)
+        else:
+            times, at = beats.times(), beats.coarser(COARSENING).times()[1:]
+            there = jax.tree.map(lambda leaf: jnp.interp(at, times, leaf), beat.states)
+
+        def error(fine, coarse, scale):
+            return share * jnp.max(jnp.abs(fine - coarse)) / scale
+
+        return jax.tree.map(error, there, later, scales)
+
+    return compared

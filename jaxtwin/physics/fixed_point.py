@@ -52,20 +52,20 @@ class CoarseOrbit(NamedTuple):
     """The periodic orbit on a coarser grid.
 
     Attributes:
-        times: Times of the grid [s].
-        states: The state at each time, [time] on every leaf.
-        newton: Inverse of I − ∂Φ/∂y at the periodic state, see `FixedPoint`.
-        amplification: Largest entry of that inverse, with each state in units of its largest size.
-            It says how much a change during one beat is amplified in the periodic orbit, about
-            1/(1 − rate) of the slowest mode. Infinite if a direction is neutral.
+        start: The state at its start.
+        later: The state after each of its steps, [step] on every leaf.
+        newton: The inverse of I − ∂Φ/∂y there, see `FixedPoint`.
+        amplification: Largest entry of that inverse, with each state in units of its largest size:
+            how much a change in a beat is amplified until it repeats itself, about 1/(1 − rate) of
+            the slowest mode. Infinite where a direction is neutral.
     """
 
-    times: Float[Array, " time"]
-    states: Any
+    start: Any
+    later: Any
     newton: Float[Array, "state state"]
     amplification: Float[Array, ""]
 
     def usable(self) -> Bool[Array, ""]:
-        """Return whether Newton's method can start from this orbit."""
-        start = jnp.stack([leaf[0] for leaf in jax.tree.leaves(self.states)])
+        """Whether Newton's method can start from it."""
+        start = jnp.stack(jax.tree.leaves(self.start))
         return jnp.all(jnp.isfinite(start)) & jnp.all(jnp.isfinite(self.newton))

@@ -1,6 +1,7 @@
 """Iterations that find the periodic beat."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -38,23 +39,41 @@ class AbstractIteration(eqx.Module):
         """Return the start of the beat that follows `beat` from `start`, and what to carry."""
 
     def settle(
-        self, steps: Steps, y0: Any, coarse: CoarseOrbit | None, *, record: bool
+        self,
+        steps: Steps,
+        y0: Any,
+        coarse: CoarseOrbit | None,
+        compare: Callable[[Beat], Any] | None = None,
     ) -> "Settled":
-        """Run beats until one is periodic within the tolerance."""
+        """Run beats until one repeats itself.
+
+        Args:
+            steps: The steps of each.
+            y0: The initial state.
+            coarse: The periodic orbit of a coarser grid, where one was computed.
+            compare: What to compute from each beat, see `comparison`. With it the beats' states are
+                recorded.
+        """
+        record = compare is not None
         start, carried = self.init(y0, coarse)
 
         def cond(loop):
             return (loop.residual > self.tolerance) & (loop.number < self.max_beats)
 
         def body(loop):
-            beat = steps(loop.next_start, record=record)
+            beat, compared = run(loop.next_start)
             following, carried = self.next_start(loop.next_start, beat, loop.carried)
-            return Settled(following, carried, beat, beat.residual(), loop.number + 1)
+            return Settled(following, carried, beat, compared, beat.residual(), loop.number + 1)
 
-        beat = jax.eval_shape(lambda y: steps(y, record=record), y0)
-        beat = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), beat)
+        def run(start):
+            beat = steps(start, record=record)
+            return beat, None if compare is None else compare(beat)
+
+        shapes = jax.eval_shape(run, y0)
+        beat, compared = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         residual = jnp.full_like(jax.tree.leaves(y0)[0], jnp.inf)
-        return jax.lax.while_loop(cond, body, Settled(start, carried, beat, residual, jnp.array(0)))
+        first = Settled(start, carried, beat, compared, residual, jnp.array(0))
+        return jax.lax.while_loop(cond, body, first)
 
 
 class Settled(NamedTuple):
@@ -64,13 +83,15 @@ class Settled(NamedTuple):
         next_start: Start of the next beat.
         carried: Data carried from beat to beat.
         beat: The last beat.
-        residual: Residual of the last beat; infinite before the first.
-        number: Number of beats run.
+        compared: What was computed from it.
+        residual: That of the last beat; infinite before the first.
+        number: How many beats were run.
     """
 
     next_start: Any
     carried: Any
     beat: Beat
+    compared: Any
     residual: Float[Array, ""]
     number: Int[Array, ""]
 
@@ -139,7 +160,7 @@ class NewtonIteration(AbstractIteration):
             return y0, unit
         # If the coarse orbit is unusable, start from the initial state and go from beat to beat.
         usable = coarse.usable()
-        start = jax.tree.map(lambda a, b: jnp.where(usable, a[0], b), coarse.states, y0)
+        start = jax.tree.map(lambda a, b: jnp.where(usable, a, b), coarse.start, y0)
         return start, jnp.where(usable, coarse.newton, unit)
 
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:

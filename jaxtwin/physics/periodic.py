@@ -11,7 +11,7 @@ from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.adjoint import AbstractAdjoint, ImplicitAdjoint, held
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.beat import BeatMap
-from jaxtwin.physics.coarse import NEUTRAL, errors
+from jaxtwin.physics.coarse import NEUTRAL
 from jaxtwin.physics.iteration import AbstractIteration, NewtonIteration
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
@@ -98,19 +98,12 @@ def _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy) -> Solu
     """Compute `periodic_orbit`, compiled once for each structure of the arguments."""
     beats = BeatMap(system, p, solver, steps)
     found = adjoint.settle(beats, method)
-    error = errors(
-        beats.times(),
-        found.states,
-        found.coarse.times,
-        found.coarse.states,
-        equidistant=beats.equidistant(),
-    )
-    stats = Stats(found.residual, found.beats, found.left, jax.lax.stop_gradient(error))
+    stats = Stats(found.residual, found.beats, found.left, found.errors)
     result = first_of(
         (~jnp.isfinite(found.residual), RESULTS.diverged),
         (found.left > unsolved(found.left.dtype), RESULTS.step_not_solved),
         (found.residual > method.tolerance, RESULTS.max_beats_reached),
-        (found.coarse.amplification > NEUTRAL, RESULTS.undetermined),
+        (found.amplification > NEUTRAL, RESULTS.undetermined),
         (~(stats.error <= accuracy), RESULTS.inaccurate),
     )
     ok = found.residual <= method.tolerance

@@ -10,7 +10,7 @@ from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.adjoint import differentiated_once, held
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 from jaxtwin.physics.beat import Beat, BeatMap
-from jaxtwin.physics.coarse import COARSENING, errors
+from jaxtwin.physics.coarse import COARSENING, comparison
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
@@ -43,11 +43,8 @@ def record(
     course = BeatMap(system, p, SDIRK2(), system.steps if steps is None else steps)
     run = _run(course)
     coarse = course.coarser(COARSENING)
-    coarse_states = coarse.steps()(coarse.initial_state(), record=True).states
-    equidistant = course.equidistant()
-    error = errors(
-        course.times(), run.states, coarse.times(), coarse_states, equidistant=equidistant
-    )
+    rough = coarse.steps()(coarse.initial_state(), record=True)
+    error = comparison(course, rough.start, rough.later)(run)
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(run.states)]).all()
     residual = jnp.where(finite, 0.0, jnp.nan).astype(course.times().dtype)
     stats = Stats(residual, jnp.array(0), run.left, jax.lax.stop_gradient(error))
@@ -73,7 +70,7 @@ def _run_jvp(primals, tangents):
     )
 
     def run(course):
-        return course.steps()(course.initial_state(), record=True)
+        return course.steps(at_once=True)(course.initial_state(), record=True)
 
     leaves = jax.tree.leaves(run(course).states)
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
