@@ -115,7 +115,7 @@ def test_another_format_or_another_checkpoint_is_refused(twin, tmp_path):
 
 def test_parameters_that_are_not_those_of_theta_are_not_saved(twin, tmp_path):
     treated = eqx.tree_at(lambda p: p.R_s, twin.parameters, 0.9)
-    with pytest.raises(ValueError, match=r"R_s of this twin is 0\.9, and 1\.25 by θ and the box"):
+    with pytest.raises(ValueError, match=r"R_s of this twin is 0\.9, but 1\.25 by θ and the box"):
         twin._replace(parameters=treated).save(tmp_path / "twin")
     assert not (tmp_path / "twin").exists()
 

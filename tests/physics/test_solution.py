@@ -22,7 +22,7 @@ class Outputs(NamedTuple):
 def solution_of(times, outputs, **options):
     times = jnp.asarray(times)
     batch = times.shape[:-1]
-    stats = Stats(jnp.zeros(batch), jnp.zeros(batch, int))
+    stats = Stats(jnp.zeros(batch), jnp.zeros(batch, int), jnp.zeros(batch), jnp.zeros(batch))
     outputs = Outputs(*(jnp.asarray(leaf) for leaf in outputs))
     return Solution(times, outputs, outputs, times[..., -1], RESULTS.successful, stats, **options)
 
@@ -97,7 +97,7 @@ def test_success_is_the_result_that_says_nothing():
     ended = jax.vmap(lambda ok: RESULTS.where(ok, RESULTS.successful, RESULTS.diverged))(
         jnp.array([True, False])
     )
-    stats = Stats(jnp.zeros(2), jnp.zeros(2, int))
+    stats = Stats(jnp.zeros(2), jnp.zeros(2, int), jnp.zeros(2), jnp.zeros(2))
     both = jnp.ones((2, 3))
     pair = Solution(both, Outputs(both, both), Outputs(both, both), both[:, 0], ended, stats)
     assert pair.success.tolist() == [True, False]

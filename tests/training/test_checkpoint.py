@@ -231,10 +231,15 @@ def test_an_interrupt_lets_the_write_in_hand_end(saved, left_behind, monkeypatch
         save(*args)
         ended.append(True)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.ocp.Checkpointer, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(saved, many(2500), {})
+    # A shell makes a process in the background ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint.ocp.Checkpointer, "save", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                checkpoint.save(saved, many(2500), {})
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended and left_behind() == []
     assert_holds(saved, network(0))
 
