@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import jaxtyping
 import pytest
-from korakianitis import Loop
 
 from jaxtwin.models.bjordalsbakke import Bjordalsbakke
 from jaxtwin.models.ferreira import Ferreira
@@ -29,6 +28,7 @@ from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import Reading
 from jaxtwin.physics.solve import simulate
+from tests.korakianitis import Loop
 
 
 @pytest.fixture

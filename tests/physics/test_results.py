@@ -13,7 +13,7 @@ from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import RESULTS
 from jaxtwin.physics.solve import simulate
-from tests.shi_korakianitis import ShiKorakianitis, ShiParameters, ShiState
+from tests.korakianitis import Loop, LoopParameters, State
 
 
 def test_gradients_of_a_circuit_with_orifice_valves():
@@ -21,8 +21,8 @@ def test_gradients_of_a_circuit_with_orifice_valves():
 
     @jax.jit
     def pressure(E_lv):
-        p = dataclasses.replace(ShiParameters(), E_lv=E_lv)
-        orbit = periodic_orbit(ShiKorakianitis(), p, steps=240, throw=False)
+        p = dataclasses.replace(LoopParameters(), E_lv=E_lv)
+        orbit = periodic_orbit(Loop(), p, steps=480, throw=False)
         return orbit.outputs.P_sas.mean(), (orbit.success, orbit.stats.left)
 
     slope, (success, left) = jax.grad(pressure, has_aux=True)(2.5)
@@ -98,19 +98,19 @@ def test_second_derivatives_are_refused(loss, x):
         jax.hessian(lambda a: loss(a, x[1])[0])(x[0])
 
 
-class BareRoot(ShiKorakianitis):
+class BareRoot(Loop):
     """Its rates have an infinite slope where a valve opens, and are NaN beyond in the slopes."""
 
     def vector_field(self, t, state, p):
         rate = -jnp.sign(state.V_lv - 400) * jnp.sqrt(jnp.abs(state.V_lv - 400)) * 1e3
-        return ShiState(*(0.0 * v for v in state))._replace(V_lv=rate)
+        return State(*(0.0 * v for v in state))._replace(V_lv=rate)
 
 
 def test_a_solver_that_stalls_says_where_and_what():
     times = jnp.linspace(0.0, 1.0, 5)
     with pytest.raises(RuntimeError, match=r"BareRoot was solved up to t = .*'V_lv'.*regularise"):
-        simulate(BareRoot(), ShiParameters(), times, max_steps=200)
-    assert not simulate(BareRoot(), ShiParameters(), times, max_steps=200, throw=False).success
+        simulate(BareRoot(), LoopParameters(), times, max_steps=200)
+    assert not simulate(BareRoot(), LoopParameters(), times, max_steps=200, throw=False).success
 
 
 def test_recordings_need_phases_that_divide_the_steps():
