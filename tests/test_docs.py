@@ -30,10 +30,8 @@ def blocks(page):
     return re.findall(r"^```python\n(.*?)^```", (DOCS / f"{page}.md").read_text(), re.M | re.S)
 
 
-@pytest.mark.parametrize(
-    "page",
-    [p if p == "add_a_model" else pytest.param(p, marks=pytest.mark.slow) for p in PAGES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page}

@@ -265,7 +265,7 @@ sides_of_a_box = st.lists(
     min_size=1,
     max_size=4,
 )
-few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=12, deadline=None, derandomize=True, database=None)
 
 
 def box_of(sides):

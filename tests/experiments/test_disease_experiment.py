@@ -82,6 +82,7 @@ def area(rows, source, disease, kind, against=EVERYONE):
     return row["AUROC"]
 
 
+@pytest.mark.slow
 def test_a_disease_is_found_where_it_shows_and_nowhere_else(rows):
     _, rows = rows
     stenosis, weak = "mitral stenosis", "reduced contractility"
@@ -119,6 +120,7 @@ def test_only_labelled_test_clips_are_scored_and_counted(rows, seen):
         assert row["ill"] >= 10
 
 
+@pytest.mark.slow
 def test_test_diagnoses_teach_nothing(rows, seen, monkeypatch):
     """Whoever is told, and whatever names a group, sees the other splits' diagnoses alone."""
     learnt, _ = rows

@@ -100,7 +100,10 @@ def test_epochs_show_every_example_once_and_start_anywhere():
 # --- what each method may see -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if "neural_ode" in n else n for n in METHODS],
+)
 @pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
 def test_a_method_sees_what_it_says(name):
     """Labels and the cohort are replaced by nonsense where a method says it does not look."""
@@ -217,7 +220,7 @@ def shown_to(residual_system, box, theta, factor=1.0):
 
 @pytest.mark.parametrize(
     ("system", "box"),
-    [(Windkessel(), BOX), (LeftHeart(), SEVEN)],
+    [(Windkessel(), BOX), pytest.param(LeftHeart(), SEVEN, marks=pytest.mark.slow)],
     ids=["windkessel", "left heart"],
 )
 def test_residuals_vanish_on_the_simulators_own_orbit_and_nowhere_else(system, box):
@@ -275,6 +278,7 @@ def test_without_harmonics_the_field_is_blind_to_time():
     assert field.network.in_size == 2
 
 
+@pytest.mark.slow
 def test_a_neural_ode_follows_its_patient():
     _, curves = measured(3, seed=4)
     learnt = NeuralODE(steps=300).learn(TASK, curves, curves, seed=0)
@@ -289,7 +293,10 @@ def test_a_neural_ode_follows_its_patient():
 
 # So brief a training leaves some patients unlike their curves.
 @pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
-@pytest.mark.parametrize("name", ["ssl_simulator", "supervised", "neural_ode_shared"])
+@pytest.mark.parametrize(
+    "name",
+    ["ssl_simulator", "supervised", pytest.param("neural_ode_shared", marks=pytest.mark.slow)],
+)
 def test_what_was_learnt_serves_new_patients(name):
     config = TrainingConfig(300, 32, learning_rate=5e-3, evaluate_every=100)
     method = {

@@ -52,7 +52,10 @@ def test_a_method_of_ones_own():
         method.learn(TASK)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "neural_ode_shared" else n for n in METHODS],
+)
 def test_every_method_learns_alike(name, tmp_path, capsys, monkeypatch):
     """Without a folder nothing is written; with one, and silent, nothing is shown."""
     monkeypatch.chdir(tmp_path)
@@ -80,7 +83,15 @@ def test_progress_is_shown(capsys):
     assert "supervised" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["pssl", "ssl_simulator", "supervised", "neural_ode_shared"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pssl",
+        "ssl_simulator",
+        "supervised",
+        pytest.param("neural_ode_shared", marks=pytest.mark.slow),
+    ],
+)
 def test_what_was_learnt_is_saved(name, tmp_path):
     _, curves = measured(8)
     method = METHODS[name]()

@@ -246,6 +246,7 @@ def test_no_parameter_and_no_listed_ejection_fraction_is_read(cache):
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_training_is_that_of_an_unbroken_one(
     method, task, cache, learnt, tmp_path, monkeypatch
 ):

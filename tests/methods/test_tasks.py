@@ -144,6 +144,7 @@ def test_a_good_fit_is_no_reason_to_warn(noise):
     assert got.misfit.max() < 1.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 6.0])
 @pytest.mark.parametrize(
     "change",

@@ -138,6 +138,7 @@ def test_a_cohort_in_single_precision():
     )
 
 
+@pytest.mark.slow
 def test_interventions_and_a_pump():
     p = patient(E_max=0.6, R_a=0.1)
     _, before = beat(p)

@@ -88,6 +88,7 @@ def test_matches_scipy(changes):
     check(orbit.outputs, by_scipy(p, np.asarray(orbit.times)))
 
 
+@pytest.mark.slow
 def test_a_pump_matches_scipy_raises_output_and_keeps_the_blood():
     p = patient(E_max=0.7, V_0=200.0)
     orbit, found = pumped_beat(p)

@@ -140,6 +140,7 @@ def test_matches_the_independent_solver(beat, name):
     assert volume < 0.1 and pressure < 0.1
 
 
+@pytest.mark.slow
 def test_what_is_left_out_hardly_matters(beat):
     """Inertances and leaks; the most is where the aortic valve opens."""
     expected = reference({}, complete=True)
@@ -256,6 +257,7 @@ def test_gradients_are_those_of_finite_differences():
         np.testing.assert_allclose(slopes[:, j], expected, rtol=0.01, atol=0.01)
 
 
+@pytest.mark.slow
 def test_a_cohort_in_single_precision_and_its_readings(settled):
     _, orbit = settled
     cohort = simulate_cohort(HEARTS, BOTH_SIDES, THETA)
@@ -277,6 +279,7 @@ def test_a_cohort_in_single_precision_and_its_readings(settled):
     np.testing.assert_allclose(stroke, values["output"], rtol=0.01)
 
 
+@pytest.mark.slow
 def test_a_pump_and_other_interventions(beat):
     failing = parameters(**PATIENTS["failing"])
     pumped = LVAD(HEARTS, 9_000.0)

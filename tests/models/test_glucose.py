@@ -153,6 +153,7 @@ def test_readings_and_scaling():
     assert values["I_max"] > 258.0 > values["I_mean"] > 8.0
 
 
+@pytest.mark.slow
 def test_the_whole_box_stays_finite_and_positive():
     theta = np.concatenate([TWIN.sample(32, seed=0), [TWIN.low, TWIN.high]])
     found = jax.vmap(lambda theta: solve(TWIN.complete(theta)))(jnp.asarray(theta))

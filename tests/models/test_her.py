@@ -145,6 +145,7 @@ def test_gradients_are_finite_differences():
         np.testing.assert_allclose(slope, expected, rtol=0.02, atol=0.02, err_msg=str(i))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("box", [TIGHT, REGURGITANT], ids=["tight", "regurgitant"])
 def test_a_cohort_in_single_precision(box):
     cohort = simulate_cohort(SYSTEM, box, box.sample(64, seed=0))
@@ -161,6 +162,7 @@ def test_a_cohort_in_single_precision(box):
     )
 
 
+@pytest.mark.slow
 def test_with_a_pump():
     weak = patient(E_max=0.6)
     orbit = eqx.filter_jit(lambda p: periodic_orbit(LVAD(SYSTEM, 10_000.0), p))(weak)

@@ -97,9 +97,8 @@ def test_a_pump_that_nothing_flows_through_changes_nothing():
     assert 0 < with_pump["pump_flow"] < 1e-3
 
 
-@pytest.mark.parametrize(
-    "x64", [pytest.param(True, marks=pytest.mark.slow), False], ids=["float64", "float32"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("x64", [True, False], ids=["float64", "float32"])
 def test_gradients_with_respect_to_speed_and_parameters(x64):
     """Against central differences; float32's own noise allows less."""
 
@@ -145,6 +144,7 @@ class Pulsed(eqx.Module):
         return 10_000 * (1 + self.amplitude * jnp.sin(2 * jnp.pi * phase))
 
 
+@pytest.mark.slow
 def test_a_speed_may_change_within_the_beat():
     p = LeftHeartParameters()
 

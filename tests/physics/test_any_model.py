@@ -40,6 +40,7 @@ def lungs():
     return simulate_cohort(Lung(), box, box.sample(16, seed=0), source="16 points of the box")
 
 
+@pytest.mark.slow
 def test_a_trial_of_lungs(lungs):
     arms = {
         "as before": Nothing(),
@@ -64,6 +65,7 @@ def test_interventions_name_what_is_missing(lungs):
         Drug({"R": -1.0})
 
 
+@pytest.mark.slow
 def test_a_trial_of_insulin():
     cohort = simulate_cohort(
         GlucoseTest(), SENSITIVITY, SENSITIVITY.sample(8, seed=0), source="points of a box"
@@ -127,6 +129,7 @@ def test_default_units_are_ones():
 # --- learning ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_from_a_transient_to_twins(tmp_path):
     """Emulator, P-SSL and fit find S_G and S_I from glucose alone."""
     system, box = GlucoseTest(), SENSITIVITY

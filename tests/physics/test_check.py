@@ -171,6 +171,7 @@ class TwoPairs(Oscillator):
         return Ring(0.0, 0.0, 0.0, 0.0), Ring(1.0, 1.0, 1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_what_is_conserved_is_looked_for_over_whole_beats():
     """At the initial state and around it no valve is open: A + B and C + D stay as they are."""
     report = check_system(TwoPairs(kept=lambda s, p: (sum(s),)))
@@ -185,6 +186,7 @@ def test_what_is_conserved_is_looked_for_over_whole_beats():
     assert "2 conserved quantities are not independent" in problem.what
 
 
+@pytest.mark.slow
 def test_a_declared_switch_is_right():
     system = Oscillator(field=pushed(push), jumps=lambda p: (p.t_s,))
     report = check_system(system)
@@ -192,6 +194,7 @@ def test_a_declared_switch_is_right():
     assert report.facts["gradients"] == "as finite differences, by k, T, t_s"
 
 
+@pytest.mark.slow
 def test_infinite_slopes_at_a_switch_are_named():
     def root(x, p):
         return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
@@ -232,6 +235,7 @@ class Decay(AbstractRecordedSystem[Named, SwingParameters, Named]):
         return (p.t_s,) if self.declared else ()
 
 
+@pytest.mark.slow
 def test_gradients_of_records_are_checked():
     assert not check_system(Decay(declared=True)).problems
     (problem,) = check_system(Decay(declared=False)).problems
@@ -252,6 +256,7 @@ def test_classes_for_instances_are_refused(args, message, as_a_user):
         check_system(*args)
 
 
+@pytest.mark.slow
 def test_a_transient_has_a_duration():
     report = check_system(GlucoseTest())
     assert not report.problems, str(report)
@@ -259,6 +264,7 @@ def test_a_transient_has_a_duration():
     assert report.facts["readings"].startswith("G_max, G_min")
 
 
+@pytest.mark.slow
 def test_a_circuit_of_ours_has_no_problems():
     report = check_system(Windkessel())
     assert not report.problems and not report.warnings, str(report)

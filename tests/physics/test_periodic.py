@@ -345,6 +345,7 @@ class TwoExchanges(AbstractPeriodicSystem[Pairs, ExchangeParameters, Pairs]):
         return Pairs(0.0, 0.0, 0.0, 0.0), Pairs(1.0, 1.0, 1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_several_conserved_quantities():
     def at_start(theta):
         p = ExchangeParameters(*theta)
@@ -376,6 +377,7 @@ def test_gradient_across_a_declared_discontinuity():
     np.testing.assert_allclose(jax.jit(jax.grad(peak))(2.0), jax.grad(exact)(2.0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_of_a_gradient_does_not_grow_with_the_beats():
     def bytes_for(**options):
         def total(p):
@@ -438,6 +440,7 @@ def gradients(points):
     return np.asarray(left_heart_jacobian(jax.jacrev)(points)) * width
 
 
+@pytest.mark.slow
 def test_left_heart_gradient_is_finite_all_over_the_box(gradients):
     assert gradients.shape == (64, 3, 7)
     assert np.all(np.isfinite(gradients))

@@ -22,6 +22,7 @@ def test_of_one():
     return jax.jit(lambda p: record(GlucoseTest(), p))(GlucoseParameters())
 
 
+@pytest.mark.slow
 def test_a_transient_is_that_of_an_adaptive_solver(test_of_one):
     p = jax.tree.map(jnp.asarray, GlucoseParameters())
     assert test_of_one.success
@@ -72,6 +73,7 @@ def test_gradients_are_those_of_finite_differences():
     np.testing.assert_allclose(jax.jvp(lowest, (4e-4,), (1.0,))[1], slope, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_cohorts_of_transients():
     theta = TWIN.sample(64, seed=0)
     cohort = simulate_cohort(GlucoseTest(), TWIN, theta, phases=60)

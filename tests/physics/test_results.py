@@ -16,6 +16,7 @@ from jaxtwin.physics.solve import simulate
 from tests.korakianitis import Loop, LoopParameters, State
 
 
+@pytest.mark.slow
 def test_gradients_of_a_circuit_with_orifice_valves():
     """Of 14 states, nonlinear within a step: against central differences, in both modes."""
 
@@ -75,7 +76,11 @@ def transient_loss(S_I, V_I):
 
 
 @pytest.mark.parametrize(
-    "loss, x, bad", [(orbit_loss, 1.0, (1.0, 0.0)), (transient_loss, 5e-4, (0.08, 0.0))]
+    "loss, x, bad",
+    [
+        pytest.param(orbit_loss, 1.0, (1.0, 0.0), marks=pytest.mark.slow),
+        (transient_loss, 5e-4, (0.08, 0.0)),
+    ],
 )
 def test_a_failed_patient_spoils_no_gradient_of_a_batch(loss, x, bad):
     """0 · NaN is NaN: so the tangents of a failure are 0, in both modes."""
@@ -106,6 +111,7 @@ class BareRoot(Loop):
         return State(*(0.0 * v for v in state))._replace(V_lv=rate)
 
 
+@pytest.mark.slow
 def test_a_solver_that_stalls_says_where_and_what():
     times = jnp.linspace(0.0, 1.0, 5)
     with pytest.raises(RuntimeError, match=r"BareRoot was solved up to t = .*'V_lv'.*regularise"):

@@ -43,6 +43,7 @@ either = st.booleans().flatmap(solutions)
 phases = st.sampled_from([1, 4, 12])
 
 
+@pytest.mark.slow
 @few
 @given(either, phases)
 def test_extremes_bound_the_waveforms(solution, phases):

@@ -134,6 +134,7 @@ def test_a_declared_discontinuity_is_a_step_of_its_own():
     np.testing.assert_allclose(both.outputs.x, [exact, exact], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_jumps_of_every_period():
     p = parameters(T_c=0.5)
     np.testing.assert_allclose(solve._jumps(HEART, p, 1.7), [0.5, 1.0, 1.5])

@@ -112,6 +112,7 @@ class Exercise(AbstractIntervention):
         return system, change(p, R_s=lambda R_s: R_s * (1 - 0.5 * self.effort))
 
 
+@pytest.mark.slow
 def test_one_of_your_own_batches_and_differentiates():
     def output(effort):
         found, _ = after(combine(Exercise(effort), Pump(number(9_000.0))))
@@ -161,6 +162,7 @@ def found_suction():
     return jax.jit(jax.vmap(lambda theta: suction_speed(HEART, SEVEN.complete(theta))))(HEARTS)
 
 
+@pytest.mark.slow
 def test_suction_is_the_first_maximum_of_the_least_flow(found_suction):
     """Against every 25 rpm around it, and everything below."""
 
@@ -181,6 +183,7 @@ def test_suction_is_the_first_maximum_of_the_least_flow(found_suction):
         assert abs(first - speed) <= 50, (theta, first, speed)
 
 
+@pytest.mark.slow
 def test_speed_laws_choose_near_suction(found_suction):
     choose = jax.jit(
         jax.vmap(
@@ -197,6 +200,7 @@ def test_speed_laws_choose_near_suction(found_suction):
     assert np.all((late > -100) & (late < 400)), late
 
 
+@pytest.mark.slow
 def test_a_pump_that_never_sucks_has_no_suction_speed():
     full = dataclasses.replace(P, V_0=number(280.0), E_min=number(0.1), E_max=number(0.5))
     narrow = suction_speed(HEART, full, speeds=(6_000.0, 8_000.0))

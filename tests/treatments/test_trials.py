@@ -153,6 +153,7 @@ def test_an_intervention_beyond_the_bounds_is_named(cohort, tmp_path):
     assert best.feasible
 
 
+@pytest.mark.slow
 def test_a_box_may_be_wider_than_what_is_declared():
     """Who was beyond the bounds before the intervention is no news."""
     wide = Box.of(LeftHeartParameters, ("T_c", "E_max"), {"T_c": (0.5, 2.0), "E_max": (0.5, 6.0)})
@@ -164,6 +165,7 @@ def steady(phase):
     return 9_000.0 + 0.0 * phase
 
 
+@pytest.mark.slow
 def test_functions_without_a_name_are_not_kept(cohort, tmp_path):
     """Two lambdas print alike: the second arm would be given the first one's numbers."""
     some = cohort.take(slice(2))
@@ -198,6 +200,7 @@ def test_endpoints_are_the_readings_of_all_arms(trial, cohort):
     assert set(alone) == set(HEART.readings())
 
 
+@pytest.mark.slow
 def test_another_dose_is_not_compiled_anew(cohort):
     traces = []
 
@@ -231,6 +234,7 @@ def test_the_table_has_a_row_a_patient_and_arm(trial, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_impossible_trials_are_refused(cohort, trial):
     with pytest.raises(ValueError, match="no arms"):
         run_trial(cohort, {})
@@ -302,6 +306,7 @@ def test_the_best_speed_is_the_grids():
     assert best.simulations < 20 < len(speeds)
 
 
+@pytest.mark.slow
 def test_another_patient_is_not_compiled_anew():
     traces = []
 
@@ -364,6 +369,7 @@ def at_doses(make, doses):
     return treat(HEART, SEVEN.complete(jnp.asarray(_row(FAILING)[0])), make(doses))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_reached_is_said():
     best = optimise_intervention(
         HEART,
