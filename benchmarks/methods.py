@@ -32,9 +32,9 @@ import optax
 from benchmarks.paper import PAPER
 from benchmarks.rivals import Missing
 from benchmarks.simulate import peak_memory
-from experiments.methods.cells import METHODS, draw, measure
-from experiments.methods.settings import Config, MethodName
-from experiments.methods.table import SAMPLES
+from experiments.methods.cells import draw, measure
+from experiments.methods.compared import METHODS, SAMPLES
+from experiments.methods.settings import Config
 from jaxtwin.commands.emulator import CHANNELS
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.encoders.create import EncoderName, create_encoder
@@ -81,7 +81,7 @@ def timed(function: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def with_steps(method: MethodName, steps: int, depth: int | None) -> Any:
+def with_steps(method: str, steps: int, depth: int | None) -> Any:
     """Return a method of the comparison with a given number of steps and, optionally, depth."""
     brief = dataclasses.replace(CURVE_TRAINING, steps=4 * steps, evaluate_every=steps, patience=99)
     shared = dataclasses.replace(brief, batch_size=Config().shared_training.batch_size)
@@ -93,11 +93,11 @@ def with_steps(method: MethodName, steps: int, depth: int | None) -> Any:
         ode_steps=steps,
     )
     untrained = Emulator.create(LeftHeart(), SEVEN, CHANNELS, SAMPLES, key=jax.random.key(0))
-    made = METHODS[method](config, untrained)
+    made = METHODS[method].create(config, untrained)
     return made if depth is None else dataclasses.replace(made, **{"depth": depth})
 
 
-def own_steps(method: MethodName) -> int:
+def own_steps(method: str) -> int:
     """Return the number of steps of a method in the comparison."""
     config = Config()
     return {
@@ -110,7 +110,7 @@ def own_steps(method: MethodName) -> int:
     }.get(method, 0)
 
 
-def cost(method: MethodName, n: int, depth: int | None) -> dict[str, Any]:
+def cost(method: str, n: int, depth: int | None) -> dict[str, Any]:
     """Measure the cost of n patients' twins in this process; return one row."""
     task, measured = curves(n)
     peak_memory(reset=True)  # Drawing patients takes more memory than the method.

@@ -26,6 +26,8 @@ from .methods.pssl_curves import CurvePSSL as CurvePSSL
 from .methods.saving import load_learnt as load_learnt
 from .methods.saving import save_learnt as save_learnt
 from .methods.scores import score_curves as score_curves
+from .methods.supervised_clips import SupervisedClips as SupervisedClips
+from .methods.supervised_curves import SupervisedCurves as SupervisedCurves
 from .methods.tasks import Curves as Curves
 from .methods.tasks import CurveTask as CurveTask
 from .parameters.box import Box as Box

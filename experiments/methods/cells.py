@@ -3,31 +3,23 @@
 import itertools
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from experiments.methods.compared import METHODS, SAMPLES
 from experiments.methods.figures import draw_boxes, draw_examples
-from experiments.methods.settings import Config, MethodName
-from experiments.methods.table import ONCE, SAMPLES, Cell, markdown, middle, summarise
+from experiments.methods.settings import Config
+from experiments.methods.table import Cell, markdown, middle, summarise
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.commands.emulator import CHANNELS, obtain_emulator
 from jaxtwin.commands.run import Run, origin
 from jaxtwin.commands.tables import write_table
-from jaxtwin.forward.base import AbstractForward
-from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.base import AbstractMethod
-from jaxtwin.methods.least_squares import LeastSquares
-from jaxtwin.methods.neural_ode import ConditionedNeuralODE, NeuralODE
-from jaxtwin.methods.pinn import PINN
-from jaxtwin.methods.prior import BoxMiddle
-from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.scores import resimulate, score_curves
-from jaxtwin.methods.supervised_curves import SupervisedCurves
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
@@ -62,28 +54,6 @@ def measure(
     random = np.random.default_rng((seed, 1))
     training, validation, test = (task.measure(part, random) for part in patients)
     return task, training, validation, test
-
-
-SIMULATOR = Simulator(system=LeftHeart(), box=SEVEN, channels=CHANNELS, phases=SAMPLES)
-METHODS: dict[
-    MethodName, Callable[[Config, AbstractForward], AbstractMethod[CurveTask, Curves]]
-] = {
-    "pssl": lambda config, emulator: CurvePSSL(emulator, config.training),
-    "pssl_brief": lambda config, emulator: CurvePSSL(emulator, config.simulator_training),
-    "ssl_simulator": lambda config, _: CurvePSSL(SIMULATOR, config.simulator_training),
-    "supervised": lambda config, _: SupervisedCurves(config.training),
-    "pinn": lambda config, _: PINN(steps=config.pinn_steps),
-    "pinn_plain": lambda config, _: PINN(steps=config.pinn_steps, preconditioned=False),
-    "neural_ode": lambda config, _: NeuralODE(steps=config.ode_steps),
-    # As in the paper: five states, two layers of 50 units and no phase input.
-    "neural_ode_blind": lambda config, _: NeuralODE(
-        steps=config.ode_steps, harmonics=0, augment=4, width=50
-    ),
-    "neural_ode_shared": lambda config, _: ConditionedNeuralODE(config=config.shared_training),
-    "least_squares": lambda config, _: LeastSquares(starts=config.starts),
-    "box_middle": lambda *_: BoxMiddle(),
-}
-"""Functions that create each method from the comparison's settings and the emulator."""
 
 
 def fill_cell(
@@ -130,7 +100,7 @@ def cells_of(config: Config) -> list[Cell]:
         )
     ]
     at = middle(cells)
-    return [c for c in cells if c.method not in ONCE or (c.known and c.noise == at)]
+    return [c for c in cells if not METHODS[c.method].once or (c.known and c.noise == at)]
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
@@ -148,7 +118,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         emulator, _ = emulators.get(cell.seed) or emulators.setdefault(
             cell.seed, _emulator(config, run, cell.seed)
         )
-        fill_cell(folder, cell, patients, METHODS[cell.method](config, emulator))
+        fill_cell(folder, cell, patients, METHODS[cell.method].create(config, emulator))
         # Otherwise compiled programs accumulate until the system runs out of memory maps.
         jax.clear_caches()
     rows = summarise(cells, run.folder)

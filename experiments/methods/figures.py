@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.methods.table import ONCE, SAMPLES, TITLES, Cell, groups, middle, scores_of
+from experiments.methods.compared import METHODS, SAMPLES
+from experiments.methods.table import Cell, groups, middle, scores_of
 from jaxtwin import plotting
 from jaxtwin.commands.emulator import CHANNELS
 from jaxtwin.commands.tables import read_table
@@ -19,7 +20,7 @@ def draw_boxes(cells: Sequence[Cell], folder: Path) -> Figure:
     shown = {
         key: scores_of(group, folder)
         for key, group in groups(cells).items()
-        if key[1] == noise and key[0] not in ONCE
+        if key[1] == noise and not METHODS[key[0]].once
     }
     panels = (
         ("EF_error", "EF error [points]"),
@@ -36,7 +37,7 @@ def draw_boxes(cells: Sequence[Cell], folder: Path) -> Figure:
                 tables = shown.get((method, noise, known), [])
                 if tables and name in tables[0]:
                     values = np.concatenate([table[name] for table in tables])
-                    lines[TITLES[method] + words] = values[np.isfinite(values)]
+                    lines[METHODS[method].title + words] = values[np.isfinite(values)]
         plotting.boxes(ax, lines, label=f"{label}, noise {noise:g} mL", log=name != "theta")
     return figure
 
@@ -52,11 +53,11 @@ def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure | N
     Returns:
         The figure, or None if there is no method to show.
     """
-    left_out = (*ONCE, "supervised", "box_middle")
+    left_out = ("supervised", "box_middle")
     places = {
         group[0].method: folder / "cells" / group[0].name
         for (method, noise, known), group in groups(cells).items()
-        if known and noise == middle(cells) and method not in left_out
+        if known and noise == middle(cells) and not (METHODS[method].once or method in left_out)
     }
     if not places:
         return None
@@ -74,8 +75,8 @@ def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure | N
             for method, curves in found.items():
                 # Re-simulated at the estimated parameters, if the method estimates any.
                 for name in (f"{channel}_resimulated", channel):
-                    if name in curves and TITLES[method] not in lines:
-                        lines[TITLES[method]] = curves[name][patient]
+                    if name in curves and METHODS[method].title not in lines:
+                        lines[METHODS[method].title] = curves[name][patient]
             plotting.curves(
                 ax,
                 np.arange(SAMPLES) / SAMPLES,
@@ -84,7 +85,7 @@ def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure | N
                 dots=found[judge]["measured"][patient] if channel == "V_lv" else None,
                 label=label,
             )
-        axes[0, column].set_title(f"{title} of the patients of the {TITLES[judge]}")
+        axes[0, column].set_title(f"{title} of the patients of the {METHODS[judge].title}")
         axes[1, column].set_xlabel("phase of the beat")
     axes[0, 0].legend(frameon=False, fontsize="small")
     return figure

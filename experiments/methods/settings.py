@@ -1,25 +1,11 @@
 """Settings of `experiments.methods`."""
 
 import dataclasses
-from typing import Literal, get_args
 
+from experiments.methods.compared import METHODS
 from jaxtwin.commands.settings import TINY_EMULATOR, EmulatorConfig, EmulatorFlags, RunConfig
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
-
-MethodName = Literal[
-    "pssl",
-    "pssl_brief",
-    "ssl_simulator",
-    "least_squares",
-    "pinn",
-    "pinn_plain",
-    "neural_ode",
-    "neural_ode_blind",
-    "neural_ode_shared",
-    "supervised",
-    "box_middle",
-]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +13,7 @@ class Config(RunConfig):
     """Compare methods that learn from a volume curve.
 
     Attributes:
-        methods: Methods to compare.
+        methods: Methods to compare, named as in experiments/methods/compared.py.
         noises: Standard deviations of the measurement noise [mL].
         seeds: Number of seeds for each method.
         patients: Number of unseen patients per seed.
@@ -41,7 +27,7 @@ class Config(RunConfig):
         emulator: Emulator of each seed.
     """
 
-    methods: tuple[MethodName, ...] = get_args(MethodName)
+    methods: tuple[str, ...] = tuple(METHODS)
     noises: tuple[float, ...] = (0.0, 3.0, 6.0)
     seeds: int = 5
     patients: int = 20
@@ -66,6 +52,9 @@ class Config(RunConfig):
                 f"{' '.join(self.methods)} --noises {' '.join(map(str, self.noises))}: expected at "
                 "least one seed, two patients, one method and one noise"
             )
+        for name in self.methods:
+            if name not in METHODS:
+                raise ValueError(f"--methods {name}: expected names out of {', '.join(METHODS)}")
         if min(self.noises) < 0:
             raise ValueError(f"--noises {min(self.noises)}: expected 0 or more")
 

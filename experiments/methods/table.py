@@ -7,27 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.methods.settings import MethodName
+from experiments.methods.compared import METHODS
 from jaxtwin.analysis.metrics import mean_over_seeds
 from jaxtwin.commands.tables import read_table
 
-TITLES: dict[str, str] = {
-    "pssl": "P-SSL (emulator)",
-    "pssl_brief": "P-SSL (emulator), as few steps as through the simulator",
-    "ssl_simulator": "SSL through the simulator",
-    "least_squares": "fit through the simulator",
-    "pinn": "PINN",
-    "pinn_plain": "PINN, plain residuals",
-    "neural_ode": "Neural ODE, one a patient",
-    "neural_ode_blind": "Neural ODE, blind to time after the paper's",
-    "neural_ode_shared": "Neural ODE, shared",
-    "supervised": "supervised regression",
-    "box_middle": "the middle of the box",
-}
-# Variants that follow the paper, or that separate two causes. They are only run at the middle noise
-# with known period.
-ONCE: tuple[MethodName, ...] = ("pssl_brief", "pinn_plain", "neural_ode_blind")
-SAMPLES = 60
 # Error of the volume curve above which an estimate counts as failed [mL].
 LOST = 20.0
 
@@ -35,7 +18,7 @@ LOST = 20.0
 class Cell(NamedTuple):
     """One cell of the table."""
 
-    method: MethodName
+    method: str
     noise: float
     known: bool
     seed: int
@@ -61,7 +44,7 @@ COLUMNS = {
 
 # Errors that are also compared with those of one method, patient by patient.
 PAIRED = ("EF_error", "EF_resimulated", "P_lv_resimulated")
-BESIDE: MethodName = "pssl"
+BESIDE = "pssl"
 
 
 def summarise(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
@@ -92,7 +75,7 @@ def _row(cells: Sequence[Cell], beside: Sequence[Cell], folder: Path) -> dict[st
     row: dict[str, Any] = {
         "period": "known" if cells[0].known else "unknown",
         "noise": cells[0].noise,
-        "method": TITLES[cells[0].method],
+        "method": METHODS[cells[0].method].title,
         "seeds": len(cells),
         "patients": sum(len(table["EF_error"]) for table in tables),
     }

@@ -1,16 +1,16 @@
 """Cells of the table: every method, data set and seed."""
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.table_ef.compared import METHODS
 from experiments.table_ef.paper_emulator import obtain_paper_emulator
-from experiments.table_ef.settings import Config, MethodName
-from experiments.table_ef.table import TITLES, DataSet, markdown, summarise, write_tables
+from experiments.table_ef.settings import Config
+from experiments.table_ef.table import DataSet, markdown, summarise, write_tables
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.clips import check_splits, decode
 from jaxtwin.commands.emulator import CHANNELS, PHASES, obtain_emulator
@@ -21,12 +21,8 @@ from jaxtwin.data.echonet import Record, Skipped, read_echonet
 from jaxtwin.data.phantom.cohort import make_phantoms
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.forward.simulator import Simulator
-from jaxtwin.methods.base import AbstractMethod
 from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
-from jaxtwin.methods.pssl_clips import PSSL
-from jaxtwin.methods.supervised_clips import SupervisedClips
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.training.settings import TrainingConfig
 
 
 def read_sets(config: Config, run: Run) -> list[DataSet]:
@@ -63,34 +59,12 @@ def camus_with_split(config: Config, run: Run, folder: Path) -> Camus:
     return camus
 
 
-Forwards = Mapping[str, AbstractForward]
-
-
-def _longer(training: TrainingConfig) -> TrainingConfig:
-    """Return the training settings with three times the steps and patience."""
-    # A longer schedule spends more steps at learning rates at which nothing improves.
-    return dataclasses.replace(training, steps=3 * training.steps, patience=3 * training.patience)
-
-
-METHODS: dict[MethodName, Callable[[TrainingConfig, Forwards], AbstractMethod[ClipTask, Clips]]] = {
-    "pssl": lambda training, forwards: PSSL(forward=forwards["pssl"], config=training),
-    "ssl_simulator": lambda training, forwards: PSSL(
-        forward=forwards["ssl_simulator"], config=training
-    ),
-    "supervised": lambda training, _: SupervisedClips(config=training),
-    "supervised_longer": lambda training, _: SupervisedClips(config=_longer(training)),
-    "supervised_conv3d": lambda training, _: SupervisedClips(encoder="conv3d", config=training),
-    "pssl_paper": lambda training, forwards: PSSL(forward=forwards["pssl_paper"], config=training),
-}
-"""Functions that create each method from the training settings and the forward models."""
-
-
 def fill_cell(
     folder: Path,
     data: DataSet,
-    method: MethodName,
+    method: str,
     seed: int,
-    forwards: Forwards,
+    forwards: Mapping[str, AbstractForward],
     config: Config,
 ) -> None:
     """Train one method with one seed and write its predictions for the test clips."""
@@ -100,13 +74,17 @@ def fill_cell(
     training, validation, test = (
         Clips.from_split(data.cache, name) for name in ("TRAIN", "VAL", "TEST")
     )
-    learnt = METHODS[method](config.training, forwards).learn(
-        ClipTask(LeftHeart(), SEVEN, data.cache.format),
-        training,
-        validation,
-        seed=seed,
-        folder=folder,
-        resume=True,
+    learnt = (
+        METHODS[method]
+        .create(config.training, forwards)
+        .learn(
+            ClipTask(LeftHeart(), SEVEN, data.cache.format),
+            training,
+            validation,
+            seed=seed,
+            folder=folder,
+            resume=True,
+        )
     )
     got, true = learnt.estimate(test), test.measured()
     columns: dict[str, Any] = {
@@ -141,22 +119,22 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         run.folder, SEVEN, config.emulator, seed=config.seed
     )
     forwards: dict[str, AbstractForward] = {
-        "pssl": emulator,
-        "ssl_simulator": Simulator(system=LeftHeart(), box=SEVEN, channels=CHANNELS, phases=PHASES),
+        "emulator": emulator,
+        "simulator": Simulator(system=LeftHeart(), box=SEVEN, channels=CHANNELS, phases=PHASES),
     }
     if "pssl_paper" in config.methods:
-        forwards["pssl_paper"], paper_errors = obtain_paper_emulator(
+        forwards["paper"], paper_errors = obtain_paper_emulator(
             run.folder, config.paper_emulator, unseen=config.emulator.unseen, seed=config.seed
         )
         emulator_errors |= {f"paper_{name}": error for name, error in paper_errors.items()}
-    cells: list[tuple[DataSet, MethodName, int]] = [
+    cells: list[tuple[DataSet, str, int]] = [
         (data, method, config.seed + seed)
         for data in sets
         for method in config.methods
         for seed in range(config.seeds)
     ]
     for i, (data, method, seed) in enumerate(cells):
-        print(f"cell {i + 1} of {len(cells)}: {data.name}, {TITLES[method]}, seed {seed}")
+        print(f"cell {i + 1} of {len(cells)}: {data.name}, {METHODS[method].title}, seed {seed}")
         folder = run.folder / "cells" / data.name / f"{method}-{seed - config.seed}"
         fill_cell(folder, data, method, seed, forwards, config)
     rows = summarise(config.methods, config.seeds, run, sets)

@@ -2,8 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, get_args
 
+from experiments.table_ef.compared import METHODS
 from jaxtwin.commands.settings import (
     CLIP_TRAINING,
     PSSL_PRESETS,
@@ -17,15 +17,6 @@ from jaxtwin.commands.settings import (
 from jaxtwin.data.format import ClipFormat
 from jaxtwin.training.settings import TrainingConfig
 
-MethodName = Literal[
-    "pssl",
-    "ssl_simulator",
-    "supervised",
-    "supervised_longer",
-    "supervised_conv3d",
-    "pssl_paper",
-]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
@@ -38,7 +29,7 @@ class Config(RunConfig):
             written to the run's folder.
         camus_frame_rate: Frame rate [1/s] of CAMUS sequences whose cfg file has none, as in the
             older release.
-        methods: Methods to compare.
+        methods: Methods to compare, named as in experiments/table_ef/compared.py.
         seeds: Number of seeds for each method.
         training: Training of all methods; one method has three times the steps.
         clips: Phantom clips, and the format of clips of whole beats.
@@ -51,7 +42,7 @@ class Config(RunConfig):
     camus: Path | None = None
     camus_split: Path | None = None
     camus_frame_rate: float | None = None
-    methods: tuple[MethodName, ...] = get_args(MethodName)
+    methods: tuple[str, ...] = tuple(METHODS)
     seeds: int = 3
     training: TrainingConfig = CLIP_TRAINING
     clips: ClipFlags = ClipConfig()
@@ -68,6 +59,9 @@ class Config(RunConfig):
                 f"--seeds {self.seeds} --methods {' '.join(self.methods)}: expected at least one "
                 "seed and one method, each method once"
             )
+        for name in self.methods:
+            if name not in METHODS:
+                raise ValueError(f"--methods {name}: expected names out of {', '.join(METHODS)}")
 
 
 PRESETS = {

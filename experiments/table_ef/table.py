@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.table_ef.settings import MethodName
+from experiments.table_ef.compared import METHODS
 from jaxtwin import plotting
 from jaxtwin.analysis.metrics import Interval, mean_over_seeds
 from jaxtwin.commands.run import Run
@@ -16,17 +16,8 @@ from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Skipped
 from jaxtwin.methods.clips import VOLUMES, Clips
 
-TITLES: dict[str, str] = {
-    "pssl": "P-SSL (emulator)",
-    "ssl_simulator": "SSL through the simulator",
-    "supervised": "supervised, default encoder",
-    "supervised_longer": "supervised, default encoder, 3 times the clips",
-    "supervised_conv3d": "supervised, 3D-CNN after the paper's",
-    "pssl_paper": "P-SSL, emulator after the paper's",
-    "median": "predicting the median",
-}
 # Method with which the EF errors of the others are compared.
-BESIDE: MethodName = "supervised"
+BESIDE = "supervised"
 # Errors on the real test sets as published, under other budgets and on other machines.
 PUBLISHED: dict[str, dict[str, float]] = {
     "echonet": {
@@ -81,7 +72,7 @@ def errors(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def summarise(
-    methods: Sequence[MethodName], seeds: int, run: Run, sets: Sequence[DataSet]
+    methods: Sequence[str], seeds: int, run: Run, sets: Sequence[DataSet]
 ) -> list[dict[str, Any]]:
     """Return one row per data set and method: means over patients and seeds, with intervals."""
     rows = []
@@ -132,7 +123,7 @@ def _row(
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "data": data.name,
-        "method": TITLES[method],
+        "method": METHODS[method].title if method in METHODS else "predicting the median",
         "seeds": len(found),
         "patients": len(found[0]["EF"]),
     }
@@ -154,7 +145,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table as Markdown, with published figures as additional rows."""
     lines = [
         "| data | method | EF error [points] | re-simulated | EDV [mL] | ESV [mL] "
-        f"| EF error less that of {TITLES[BESIDE]} | seeds | clips seen | minutes |",
+        f"| EF error less that of {METHODS[BESIDE].title} | seeds | clips seen | minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for data in dict.fromkeys(row["data"] for row in rows):

@@ -15,6 +15,7 @@ from experiments.command import parse
 from experiments.methods import cells as methods
 from experiments.methods import settings as methods_settings
 from experiments.methods import table as methods_table
+from experiments.methods.compared import METHODS
 from experiments.methods.figures import draw_examples
 from experiments.table_ef import settings as ef_settings
 from experiments.table_ef import table as ef_table
@@ -92,10 +93,14 @@ def test_cells_cover_every_combination_once():
     config = methods_settings.Config()
     cells = methods.cells_of(config)
     assert len({cell.name for cell in cells}) == len(cells)
-    everywhere = len(config.methods) - len(methods_table.ONCE)
-    assert len(cells) == config.seeds * (
-        everywhere * len(config.noises) * 2 + len(methods_table.ONCE)
-    )
+    once = sum(METHODS[name].once for name in config.methods)
+    everywhere = len(config.methods) - once
+    assert len(cells) == config.seeds * (everywhere * len(config.noises) * 2 + once)
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(ValueError, match="--methods psl: expected names out of pssl, "):
+        methods_settings.Config(methods=("psl",))
 
 
 def write_cell(folder, cell, **columns):
