@@ -31,6 +31,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.channels import Channels
@@ -170,6 +172,22 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return everything on which the result of learning depends, as a JSON value."""
+
+    def check_forward(self, forward: AbstractForward) -> None:
+        """Raise a ValueError unless a forward model has this task's system and box."""
+        wrong = []
+        if forward.system is not self.system:
+            kept, wanted = (
+                fingerprint(s).description["system"] for s in (forward.system, self.system)
+            )
+            wrong = differences(kept, wanted, "system")
+        if wrong or forward.box != self.box:
+            raise ValueError(
+                f"a forward model of {type(forward.system).__name__} on the box "
+                f"{forward.box.describe()} for a task of {type(self.system).__name__} on "
+                f"{self.box.describe()}{''.join(f'; {line}' for line in wrong)}: make both with "
+                "the same system and box"
+            )
 
 
 Task = TypeVar("Task", bound=AbstractTask)

@@ -14,6 +14,7 @@ from jaxtwin.data.echonet import Record
 from jaxtwin.data.format import ClipFormat
 from jaxtwin.data.loading import Batch, batches, ordered_batches
 from jaxtwin.data.vitals import UNKNOWN, VITAL_COLUMNS, VitalName, Vitals, check_vitals
+from jaxtwin.identity import fingerprint
 from jaxtwin.methods.base import AbstractTask, Estimate
 from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.parameters import Box
@@ -159,7 +160,7 @@ class ClipTask(AbstractTask[Clips]):
         """Return everything on which the result of learning depends, as a JSON value."""
         return {
             "measurement": "clip",
-            "system": type(self.system).__name__,
+            "system": fingerprint(self.system).description["system"],
             "box": self.box.describe(),
             "format": dataclasses.asdict(self.format),
             "vitals": list(self.vitals),

@@ -52,13 +52,7 @@ class PSSL(AbstractClipMethod):
 
     def size(self, task: ClipTask) -> int:
         """Return the number of free parameters; see `AbstractClipMethod`."""
-        forward = self.forward
-        if forward.box != task.box or type(forward.system) is not type(task.system):
-            raise ValueError(
-                f"a forward model of {type(forward.system).__name__} on the box "
-                f"{forward.box.describe()} for a task of {type(task.system).__name__} on "
-                f"{task.box.describe()}: make both with the same system and box"
-            )
+        task.check_forward(self.forward)
         return len(task.box.names)
 
     def decode(

@@ -124,9 +124,4 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
                 f"a task of {', '.join(task.channels)} at {task.samples}: make it with "
                 "channels=task.channels and phases=task.samples"
             )
-        if forward.box != task.box or type(forward.system) is not type(task.system):
-            raise ValueError(
-                f"a forward model of {type(forward.system).__name__} on the box "
-                f"{forward.box.describe()} for a task of {type(task.system).__name__} on "
-                f"{task.box.describe()}: make both with the same system and box"
-            )
+        task.check_forward(forward)

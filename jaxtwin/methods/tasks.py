@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import check_phases
+from jaxtwin.identity import fingerprint
 from jaxtwin.methods.base import AbstractTask, Estimate
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import (
@@ -130,7 +131,7 @@ class CurveTask(AbstractTask[Curves]):
         """Return everything on which the result of learning depends, as a JSON value."""
         return {
             "measurement": "curve",
-            "system": type(self.system).__name__,
+            "system": fingerprint(self.system).description["system"],
             "box": self.box.describe(),
             "channels": list(self.channels),
             "samples": self.samples,

@@ -24,6 +24,7 @@ from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.supervised_curves import SupervisedCurves
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.lvad import LVAD
 from jaxtwin.parameters import Box
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.training.checkpoint import CheckpointError
@@ -144,6 +145,16 @@ def test_a_forward_model_of_another_task_is_refused():
     wider = Box.of(Windkessel.parameters, BOX.names, {"R": (0.4, 2.5), "C": (0.3, 2.0)})
     with pytest.raises(ValueError, match="make both with the same system and box"):
         CurvePSSL(SIMULATOR).learn(dataclasses.replace(TASK, box=wider), curves, curves)
+
+
+def test_a_forward_model_at_another_speed_is_refused():
+    """The same class and box; only a field of the system differs."""
+    slow, fast = (LVAD(LeftHeart(), speed) for speed in (6_000.0, 12_000.0))
+    simulator = Simulator(system=slow, box=SEVEN, channels=("V_lv",), phases=24)
+    with pytest.raises(ValueError, match=r"; system\.speed is 6000, not 12000: make both"):
+        CurveTask(fast, SEVEN, "V_lv", 0.2, samples=24).check_forward(simulator)
+    again = CurveTask(LVAD(LeftHeart(), 6_000.0), SEVEN, "V_lv", 0.2, samples=24)
+    again.check_forward(simulator)
 
 
 def test_channels_are_found_by_name():
