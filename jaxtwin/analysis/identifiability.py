@@ -101,7 +101,7 @@ def _draw(
     recording = forward.predict(theta)
 
     def column(name: str) -> np.ndarray:
-        return np.asarray(reading(forward.system, name).of(recording))
+        return np.asarray(reading(forward.system, name).function(recording))
 
     values = dict(zip(forward.box.names, theta.T, strict=True))
     values |= {name: column(name) for name in about}

@@ -86,7 +86,9 @@ class Cohort(Generic[Outputs]):
         """
         names = self.system.readings() if names is None else names
         names = [names] if isinstance(names, str) else names
-        return {name: np.asarray(reading(self.system, name).of(self.recording)) for name in names}
+        return {
+            name: np.asarray(reading(self.system, name).function(self.recording)) for name in names
+        }
 
     def within(self, limits: Limits) -> Bool[np.ndarray, " patient"]:
         """Return which patients were simulated successfully with all readings within the limits."""

@@ -56,7 +56,7 @@ def emulator_error(emulator: Emulator, cohort: Cohort) -> tuple[EmulatorError, d
     true = cohort.read()
     for name, reading in emulator.system.readings().items():
         try:
-            off = np.abs(np.asarray(reading.of(got)) - true[name])
+            off = np.abs(np.asarray(reading.function(got)) - true[name])
         except MissingChannelError:
             continue
         table |= {f"{name}_mean": float(off.mean()), f"{name}_worst": float(off.max())}
@@ -123,7 +123,7 @@ def train_emulator(
         resume=resume,
     )
     trained = dataclasses.replace(emulator, network=fitted.model)
-    return fitted.of(trained)
+    return fitted.with_model(trained)
 
 
 def learn_emulator(

@@ -174,7 +174,7 @@ def _settled_jvp(primals, tangents):
     still = jax.tree.map(jnp.zeros_like, y)
     direct = prepend(still, jax.lax.scan(body, still, ((before, xs), d_xs))[1])
     _, jacobian, columns = beat_steps.sensitivities(y, record=True)
-    matrix, weights = FixedPoint.of(beats, y, jacobian)
+    matrix, weights = FixedPoint.linearised(beats, y, jacobian)
     # None if the conserved quantities do not depend on the differentiated inputs.
     right = end(direct) if d_conserved is None else end(direct) + weights.T @ d_conserved
     d_y = inverse(matrix) @ right

@@ -202,7 +202,7 @@ def read(
 
     def one(name: str | Reading) -> Any:
         try:
-            return jnp.asarray(reading(system, name).of(recording))
+            return jnp.asarray(reading(system, name).function(recording))
         except MissingChannelError as error:
             shown = name if isinstance(name, str) else "the given reading"
             raise MissingChannelError(
@@ -223,7 +223,7 @@ def readable(system: AbstractRecordedSystem, recording: Recording[Any]) -> dict[
     found = {}
     for name, one in system.readings().items():
         try:
-            found[name] = np.asarray(one.of(recording))
+            found[name] = np.asarray(one.function(recording))
         except MissingChannelError:
             continue
     return found

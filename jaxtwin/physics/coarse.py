@@ -29,7 +29,7 @@ def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
     settled = AndersonIteration(TOLERANCE, max_beats).settle(steps, y0, None)
     start = settled.next_start
     later, jacobian, _ = steps.sensitivities(start, record=False)
-    newton = inverse(FixedPoint.of(coarse, start, jacobian).matrix)
+    newton = inverse(FixedPoint.linearised(coarse, start, jacobian).matrix)
     tiny = jnp.finfo(newton.dtype).tiny
     sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(later)]) + tiny
     amplification = jnp.max(jnp.abs(newton) * sizes[None, :] / sizes[:, None])

@@ -22,7 +22,7 @@ class FixedPoint(NamedTuple):
     weights: Float[Array, "conserved state"]
 
     @classmethod
-    def of(cls, beats: BeatMap, y, jacobian) -> "FixedPoint":
+    def linearised(cls, beats: BeatMap, y, jacobian) -> "FixedPoint":
         """Build it for a beat map at y, from the Jacobian ∂Φ/∂y there."""
         flat, unravel = jax.flatten_util.ravel_pytree(y)
         gradients = jax.jacfwd(lambda v: beats.conserved(unravel(v)))(flat)

@@ -84,7 +84,7 @@ class Reading(NamedTuple):
 
     Attributes:
         unit: Unit of the number.
-        of: Function from a `Recording` to the number, for one patient or many
+        function: Function from a `Recording` to the number, for one patient or many
             (`recording.waveforms.P_ao.mean(-1)`). Only the outputs it uses need to be recorded.
         meaning: Meaning in words.
         absent: Value for systems without this reading in a table with systems that have it, such
@@ -92,7 +92,7 @@ class Reading(NamedTuple):
     """
 
     unit: str
-    of: Callable[[Recording[Any]], Any]
+    function: Callable[[Recording[Any]], Any]
     meaning: str = ""
     absent: float = math.nan
 

@@ -44,7 +44,7 @@ class Fitted(Generic[Model]):
     seconds: float
     step_seconds: float
 
-    def of(self, model: Other) -> "Fitted[Other]":
+    def with_model(self, model: Other) -> "Fitted[Other]":
         """Return this result for a model that contains the trained one."""
         return Fitted(**{**vars(self), "model": model})
 

@@ -70,7 +70,7 @@ def treat(
     values = {}
     for name, reading in endpoints.items():
         try:
-            values[name] = jnp.asarray(reading.of(recording))
+            values[name] = jnp.asarray(reading.function(recording))
         except AttributeError as error:
             raise ValueError(
                 f"the endpoint {name!r} cannot be read off {type(treated).__name__}: {error}"

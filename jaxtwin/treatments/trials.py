@@ -95,7 +95,7 @@ def run_trial(
         intervention = _as_arrays(intervention)
         # Readings of another arm's system only are not requested from this one.
         own = systems[name].readings() if endpoints is declared else endpoints
-        of = {endpoint: own[endpoint].of for endpoint in endpoints if endpoint in own}
+        of = {endpoint: own[endpoint].function for endpoint in endpoints if endpoint in own}
         function = eqx.Partial(treat_patient, cohort.system, cohort.box, intervention, of, steps)
         compute = functools.partial(
             map_patients,

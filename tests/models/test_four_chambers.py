@@ -270,7 +270,9 @@ def test_a_cohort_in_single_precision_and_its_readings(settled):
     recording = Recording(
         cohort.recording.maximum, cohort.recording.minimum, cohort.recording.waveforms, THETA[:, 0]
     )
-    values = {n: np.asarray(reading.of(recording)) for n, reading in HEARTS.readings().items()}
+    values = {
+        n: np.asarray(reading.function(recording)) for n, reading in HEARTS.readings().items()
+    }
     assert {"EDV", "EF", "P_la_mean", "RVEDV", "RVESV", "RVEF", "P_pa_mean"} < set(values)
     assert all(value.shape == (64,) for value in values.values())
     assert np.all(values["RVEDV"] > values["RVESV"]) and np.all(values["RVEF"] < 100)

@@ -148,7 +148,7 @@ def test_readings_and_scaling():
         jax.tree.map(lambda leaf: leaf[:-1:2], out),
         np.array(180.0),
     )
-    values = {name: float(reading.of(test)) for name, reading in SYSTEM.readings().items()}
+    values = {name: float(reading.function(test)) for name, reading in SYSTEM.readings().items()}
     assert values["G_max"] == 290.0 and 60.0 < values["G_min"] < 90.0 < values["G_mean"]
     assert values["I_max"] > 258.0 > values["I_mean"] > 8.0
 

@@ -114,9 +114,9 @@ def test_readings():
     one = jax.tree.map(lambda leaf: leaf[3], many)
     readings = SYSTEM.readings()
     assert list(readings) == ["V_T", "q_max", "ventilation", "P_alv_mean"]
-    values = {name: reading.of(many) for name, reading in readings.items()}
+    values = {name: reading.function(many) for name, reading in readings.items()}
     for name, reading in readings.items():
-        np.testing.assert_allclose(reading.of(one), values[name][3], rtol=1e-6)
+        np.testing.assert_allclose(reading.function(one), values[name][3], rtol=1e-6)
     V = closed_form(np.arange(240) / 240 * p.T, AIRWAY.complete(jnp.asarray(cohort.theta[3])))
     np.testing.assert_allclose(values["V_T"][3], np.ptp(V), rtol=0.01)
     np.testing.assert_allclose(values["ventilation"], 15 * values["V_T"], rtol=1e-6)

@@ -122,7 +122,7 @@ def test_equal_time_constants_make_one_compartment(changes):
     np.testing.assert_allclose(orbit.outputs.V, single.outputs.V, atol=1e-7)
     np.testing.assert_allclose(orbit.outputs.q, single.outputs.q, atol=1e-7)
     np.testing.assert_allclose(orbit.outputs.P_1, orbit.outputs.P_2, atol=1e-5)
-    assert float(SYSTEM.readings()["pendelluft"].of(recording(orbit, p))) < 1e-3
+    assert float(SYSTEM.readings()["pendelluft"].function(recording(orbit, p))) < 1e-3
 
 
 def test_the_slow_compartment_lags():
@@ -130,7 +130,8 @@ def test_the_slow_compartment_lags():
     p = parameters(R_c=20.0, R_1=3.0, R_2=60.0)
     orbit = ORBIT(p)
     readings = {
-        name: float(reading.of(recording(orbit, p))) for name, reading in SYSTEM.readings().items()
+        name: float(reading.function(recording(orbit, p)))
+        for name, reading in SYSTEM.readings().items()
     }
     times = np.linspace(0.0, p.T, 4001)[:-1]
     V, q = closed_form(times, p)

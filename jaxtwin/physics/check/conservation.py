@@ -14,8 +14,8 @@ CONSERVED = 1e-6
 
 def check_conserved(found: Slopes, report: Report) -> None:
     """Compare the declared quantities with those that stay constant at all of these states."""
-    rates = found.of("vector_field")
-    declared = found.of("conserved", "the state")
+    rates = found.select("vector_field")
+    declared = found.select("conserved", "the state")
     for k in range(declared.shape[1]):
         terms = declared[:, k] * rates
         drift, size = np.abs(terms.sum(axis=1)), np.abs(terms).sum(axis=1)
@@ -66,7 +66,7 @@ def _check_independent(gradients: np.ndarray, report: Report) -> None:
 
 def describe_modes(found: Slopes, duration: float, report: Report) -> None:
     """Report the fastest time constant at these states, and a suitable solver."""
-    matrices = found.of("vector_field", "the state")
+    matrices = found.select("vector_field", "the state")
     fastest = float(np.max(-np.linalg.eigvals(matrices).real))
     modes = fastest * duration
     report.facts["fastest mode"] = f"{1 / fastest:.2g}" if fastest > 0 else "none decays"

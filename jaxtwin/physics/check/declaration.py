@@ -182,11 +182,11 @@ def check_readings(system: AbstractRecordedSystem, recording: Any, report: Repor
         f".waveforms have {seen}"
     )
     for name, reading in readings.items():
-        if not hasattr(reading, "unit") or not callable(getattr(reading, "of", None)):
+        if not hasattr(reading, "unit") or not callable(getattr(reading, "function", None)):
             report.problem(f"reading {name!r} is {_kind(reading)}: expected a Reading", advice)
             continue
         try:
-            shape = jnp.shape(reading.of(recording))
+            shape = jnp.shape(reading.function(recording))
         except Exception as error:  # A reading may raise any error.
             report.problem(f"reading {name!r} fails: {type(error).__name__}: {error}", advice)
             continue

@@ -39,7 +39,7 @@ class Slopes(NamedTuple):
     forward: np.ndarray
     reverse: np.ndarray
 
-    def of(self, method: str, by: str | None = None) -> np.ndarray:
+    def select(self, method: str, by: str | None = None) -> np.ndarray:
         """Return values of a method, [state, row], or derivatives by `by`, [state, row, column]."""
         rows = [method == name for name, _ in self.rows]
         if by is None:
@@ -50,7 +50,7 @@ class Slopes(NamedTuple):
         """Return the entries of one method."""
         return [entry for name, entry in self.rows if name == method]
 
-    def and_of(self, other: "Slopes") -> "Slopes":
+    def joined(self, other: "Slopes") -> "Slopes":
         """Join two sets of states."""
         arrays = (np.concatenate(pair) for pair in zip(self[2:], other[2:], strict=True))
         return Slopes(self.rows, self.columns, *arrays)
@@ -168,9 +168,9 @@ def check_switches(found: Slopes, elsewhere: Slopes, n: int, report: Report) -> 
         n: Number of switches.
         report: Report to which problems are added.
     """
-    slopes = np.abs(found.of("vector_field", "the state"))[: 5 * n]
+    slopes = np.abs(found.select("vector_field", "the state"))[: 5 * n]
     slopes = slopes.reshape(5, n, *slopes.shape[1:])
-    usual = np.abs(elsewhere.of("vector_field", "the state")).max(axis=0)
+    usual = np.abs(elsewhere.select("vector_field", "the state")).max(axis=0)
     near, nearer = slopes[[1, 3]].max(axis=(0, 1)), slopes[[2, 4]].max(axis=(0, 1))
     grown = nearer > STEEPER * np.maximum(near, usual)
     if not grown.any():

@@ -118,7 +118,7 @@ def _check(system: AbstractSystem, p: Any, duration: float | None, report: Repor
             )
             return
         along = slopes(some(visited))
-        found = found.and_of(along)
+        found = found.joined(along)
         check_finite(along, "along a beat", report)
         switches, n = at_switches(system, p, visited)
         if n and not report.problems:
@@ -138,7 +138,7 @@ def _check(system: AbstractSystem, p: Any, duration: float | None, report: Repor
 
 def _two_patients(system: AbstractRecordedSystem, p: Any, found: Slopes) -> Recording[Any]:
     """Return a recording on which to test readings, with half of the states for each patient."""
-    columns = [jnp.asarray(column).reshape(2, -1) for column in found.of("outputs").T]
+    columns = [jnp.asarray(column).reshape(2, -1) for column in found.select("outputs").T]
     structure = jax.tree.structure(outputs_of(system))
     waveforms = jax.tree.unflatten(structure, columns)
     maximum = jax.tree.map(lambda leaf: leaf.max(axis=1), waveforms)
