@@ -31,7 +31,7 @@ class Compared(NamedTuple):
     once: bool = False
 
 
-def _through_simulator(config: "Config", _: "AbstractForward") -> jt.CurvePSSL:
+def _through_simulator(config: "Config", _: "AbstractForward") -> "jt.CurvePSSL":
     from jaxtwin.commands.emulator import CHANNELS
     from jaxtwin.models.left_heart import SEVEN, LeftHeart
 

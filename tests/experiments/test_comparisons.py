@@ -10,13 +10,14 @@ import pytest
 from camus_files import write_camus
 from test_experiments import run, start
 
-from experiments import parameters
 from experiments.command import parse
 from experiments.methods import cells as methods
 from experiments.methods import settings as methods_settings
 from experiments.methods import table as methods_table
 from experiments.methods.compared import METHODS
 from experiments.methods.figures import draw_examples
+from experiments.parameters import settings as parameter_settings
+from experiments.parameters.comparison import rank_tests
 from experiments.table_ef import settings as ef_settings
 from experiments.table_ef import table as ef_table
 from experiments.table_ef.paper_emulator import GRID, obtain_paper_emulator
@@ -159,12 +160,12 @@ def test_rank_tests_find_what_differs_and_correct_for_their_number():
     EF = np.concatenate([random.uniform(15, 40, 40), random.uniform(50, 75, 40), [45.0] * 20])
     values = {"shifted": random.normal(size=100) + 2 * (EF <= 40)}
     values |= {f"noise{i}": random.normal(size=100) for i in range(6)}
-    found = parameters.rank_tests(EF, values)
+    found = rank_tests(EF, values)
     assert found["shifted"]["p_holm"] < 1e-4 and found["shifted"]["larger_in_reduced"] > 0.8
     assert all(found[f"noise{i}"]["p_holm"] > 0.05 for i in range(6))
     assert (found["shifted"]["n_reduced"], found["shifted"]["n_preserved"]) == (40, 40)
     with pytest.raises(ValueError, match="1 patients with EF at most 40"):
-        parameters.rank_tests(np.array([30.0, 60.0, 70.0]), {"x": np.arange(3.0)})
+        rank_tests(np.array([30.0, 60.0, 70.0]), {"x": np.arange(3.0)})
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_impossible_comparisons_are_refused_at_once(module, flags, words, capsys
 
 
 def test_presets_carry_their_own_names():
-    for presets in (methods_settings.PRESETS, ef_settings.PRESETS, parameters.PRESETS):
+    for presets in (methods_settings.PRESETS, ef_settings.PRESETS, parameter_settings.PRESETS):
         assert all(config.preset == name for name, config in presets.items())
 
 

@@ -1,17 +1,5 @@
-"""Distributions of the learnt parameters in patients with reduced and with preserved EF.
+"""Rank tests and histograms of `experiments.parameters`."""
 
-    python -m experiments.parameters [--run runs/table_ef-default] [--out DIR]
-
-Takes the parameters that P-SSL learnt for unseen patients in a finished run of
-`experiments.table_ef`, for each of its data sets, and compares patients with reduced (at most 40%)
-and with preserved measured ejection fraction (at least 50%). Draws histograms in physical units
-together with the prior (the cohort from which phantoms are drawn) and, for phantoms, the truth.
-Differences are tested with the Mann-Whitney rank test, corrected for the number of parameters by
-Holm's method. For phantoms, the same test on the true parameters shows which differences exist.
-Follows Kuang et al., NeurIPS 2024, figure 3a. Takes seconds.
-"""
-
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,38 +8,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from experiments.command import Run, RunConfig, main
+from experiments.parameters.settings import Config
 from experiments.table_ef.table import by_patient
 from jaxtwin import plotting
 from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.commands.run import Run
 from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.data.echonet import read_theta
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 # As in the guidelines of the European Society of Cardiology for heart failure (2021) [%].
 REDUCED, PRESERVED = 40.0, 50.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(RunConfig):
-    """Compare learnt parameters between patients with reduced and with preserved EF.
-
-    Attributes:
-        run: Folder of a run of experiments.table_ef.
-        method: Method of that run whose parameters are compared.
-        prior: Number of patients drawn within physiological limits for the prior's histogram.
-    """
-
-    run: Path = Path("runs/table_ef-default")
-    method: str = "pssl"
-    prior: int = 4_096
-
-
-PRESETS = {
-    "tiny": Config(preset="tiny", run=Path("runs/table_ef-tiny"), prior=256),
-    "default": Config(),
-    "full": Config(preset="full", run=Path("runs/table_ef-full")),
-}
 
 
 def learnt_parameters(folder: Path, method: str) -> dict[str, np.ndarray]:
@@ -174,7 +141,3 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             f"preserved {row['preserved']:8.4g} p {row['p_holm']:.2g}"
         )
     return results
-
-
-if __name__ == "__main__":
-    main("parameters", PRESETS, experiment, __doc__)

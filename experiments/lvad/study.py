@@ -1,21 +1,7 @@
-"""A left ventricular assist device on every twin: loops, a sweep of the speed, and effects.
+"""Trial, sweep and figures of `experiments.lvad`."""
 
-    python -m experiments.lvad [--preset tiny|default|full] [--twins FILE] [--out DIR]
-
-Attaches the pump of Simaan et al. 2009 to patients drawn from the box, or learnt from clips
-(--twins), at six speeds and at a speed below each patient's own suction, as a trial with paired
-effects. Also simulates one patient with reduced EF over the whole range of speeds. Follows Kuang
-et al., NeurIPS 2024, figure 4. Expect output and mean pressure to rise with speed, the ventricle
-to empty, and the aortic valve to stay closed from about 10,000 rpm in failing hearts. EF rises
-even at speeds at which blood flows back through the pump, so the table also shows output.
-
-With 10,000 patients (preset full) it takes about two minutes on two CPU cores.
-"""
-
-import dataclasses
 import functools
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -24,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.command import Run, RunConfig, main
+from experiments.lvad.settings import Config
 from jaxtwin import plotting
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.commands.run import Run
 from jaxtwin.commands.trial import drawn_cohort, learnt_cohort, write_report
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.models.lvad import LVAD, PumpParameters
@@ -49,31 +36,6 @@ from jaxtwin.treatments import (
 
 ENDPOINTS = ("output", "P_ao_mean", "EF", "stroke_work", "pulse_pressure", "valve_open")
 SWEEP = np.arange(6_000.0, 18_001.0, 100.0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(RunConfig):
-    """Put a pump on every twin.
-
-    Attributes:
-        patients: Number of patients drawn from the box.
-        twins: Table of learnt parameters to use instead, such as the predictions.csv of a P-SSL
-            cell of experiments.table_ef.
-        speeds: Pump speeds of the trial's arms [rpm].
-        margin: Distance of the last arm from the suction speed, as a fraction of that speed.
-    """
-
-    patients: int = 1_000
-    twins: Path | None = None
-    speeds: tuple[float, ...] = (7_000.0, 8_000.0, 9_000.0, 10_000.0, 11_000.0, 12_000.0)
-    margin: float = 0.1
-
-
-PRESETS = {
-    "tiny": Config(preset="tiny", patients=24, speeds=(8_000.0, 10_000.0)),
-    "default": Config(),
-    "full": Config(preset="full", patients=10_000),
-}
 
 
 def arm_at(speed: float) -> str:
@@ -216,7 +178,3 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "trial_seconds_since_last_start": seconds,
         "patient": {name: float(value) for name, value in found.items()},
     }
-
-
-if __name__ == "__main__":
-    main("lvad", PRESETS, experiment, __doc__)
