@@ -43,6 +43,25 @@ def test_specs_hold_what_was_declared():
     assert specs["mass"].symbol == "m"
 
 
+def test_an_inherited_parameter_keeps_the_source_of_its_class():
+    class Setting(AbstractParameters):
+        source: ClassVar = "a manual"
+        T: Scalar = parameter(1.0)
+
+    class Model(Setting):
+        source: ClassVar = "a paper"
+        k: Scalar = parameter(1.0)
+
+    class Silent(Model):
+        m: Scalar = parameter(1.0)
+
+    assert {name: spec.source for name, spec in Silent.specs().items()} == {
+        "T": "a manual",
+        "k": "a paper",
+        "m": "a paper",
+    }
+
+
 def test_symbols_come_from_names_and_sources_from_the_class():
     class Named(AbstractParameters):
         source: ClassVar = "a paper"

@@ -23,80 +23,39 @@ class BjordalsbakkeParameters(AbstractParameters):
     Parameters that the left heart also has carry the same names.
     """
 
-    T_c: Scalar = parameter(
-        0.85, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_WIDE
-    )
+    source = _WIDE
+    T_c: Scalar = parameter(0.85, (0.4, 1.7), "s", "heart period")
     V_0: Scalar = parameter(
         318.2,
         (150.0, 600.0),
+        "mL",
+        "stressed volume of the whole loop",
         symbol="V_{tot}",
-        unit="mL",
-        meaning="stressed volume of the whole loop",
         source=_WIDE + "; at rest it fills all compartments to the 7 mmHg given there",
     )
-    E_max: Scalar = parameter(
-        1.5,
-        (0.5, 3.5),
-        symbol="E_{max}",
-        unit="mmHg/mL",
-        meaning="peak elastance (contractility)",
-        source=_WIDE,
-    )
+    E_max: Scalar = parameter(1.5, (0.5, 3.5), "mmHg/mL", "peak elastance (contractility)")
     E_min: Scalar = parameter(
-        0.03,
-        (0.02, 0.1),
-        symbol="E_{min}",
-        unit="mmHg/mL",
-        meaning="passive elastance (stiffness in diastole)",
-        source=_WIDE,
+        0.03, (0.02, 0.1), "mmHg/mL", "passive elastance (stiffness in diastole)"
     )
     R_m: Scalar = parameter(
-        0.006,
-        (0.003, 0.1),
-        symbol="R_{mv}",
-        unit="mmHg·s/mL",
-        meaning="mitral-valve resistance",
-        source=_WIDE,
+        0.006, (0.003, 0.1), "mmHg·s/mL", "mitral-valve resistance", symbol="R_{mv}"
     )
     R_a: Scalar = parameter(
         0.0,
         (0.0, 0.25),
-        symbol="R_a",
-        unit="mmHg·s/mL",
-        meaning="aortic-valve resistance",
+        "mmHg·s/mL",
+        "aortic-valve resistance",
         source="not in Bjørdalsbakke 2022, which has no such resistance; bounds include stenosis",
     )
     Z_ao: Scalar = parameter(
-        0.033,
-        (0.01, 0.2),
-        symbol="Z_{ao}",
-        unit="mmHg·s/mL",
-        meaning="characteristic resistance of the aorta",
-        source=_WIDE,
+        0.033, (0.01, 0.2), "mmHg·s/mL", "characteristic resistance of the aorta"
     )
-    R_s: Scalar = parameter(
-        1.11,
-        (0.5, 2.5),
-        symbol="R_{sys}",
-        unit="mmHg·s/mL",
-        meaning="systemic resistance",
-        source=_WIDE,
-    )
+    R_s: Scalar = parameter(1.11, (0.5, 2.5), "mmHg·s/mL", "systemic resistance", symbol="R_{sys}")
     C_s: Scalar = parameter(
-        1.13,
-        (0.5, 3.0),
-        symbol="C_{sa}",
-        unit="mL/mmHg",
-        meaning="compliance of the systemic arteries",
-        source=_WIDE,
+        1.13, (0.5, 3.0), "mL/mmHg", "compliance of the systemic arteries", symbol="C_{sa}"
     )
     C_r: Scalar = parameter(
-        11.0,
-        (4.0, 30.0),
-        symbol="C_{sv}",
-        unit="mL/mmHg",
-        meaning="compliance of the systemic veins",
-        source=_WIDE,
+        11.0, (4.0, 30.0), "mL/mmHg", "compliance of the systemic veins", symbol="C_{sv}"
     )
 
 

@@ -24,93 +24,32 @@ _WIDE = _QUOTED + "; bounds wide around it"
 class FerreiraParameters(AbstractParameters):
     """Parameters of the circuit, in mL, mmHg and s, with the names used by `LeftHeart`."""
 
-    T_c: Scalar = parameter(
-        0.8, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_BOX
-    )
+    source = _BOX
+    T_c: Scalar = parameter(0.8, (0.4, 1.7), "s", "heart period")
     V_0: Scalar = parameter(
         140.0,
         (30.0, 280.0),
-        symbol="V_0",
-        unit="mL",
-        meaning="stressed ventricular volume at t = 0 (sets the filling)",
+        "mL",
+        "stressed ventricular volume at t = 0 (sets the filling)",
         source=_BOX + ", from 30 mL",
     )
-    E_max: Scalar = parameter(
-        2.0,
-        (0.5, 3.5),
-        symbol="E_{max}",
-        unit="mmHg/mL",
-        meaning="peak elastance (contractility)",
-        source=_BOX,
-    )
+    E_max: Scalar = parameter(2.0, (0.5, 3.5), "mmHg/mL", "peak elastance (contractility)")
     E_min: Scalar = parameter(
-        0.06,
-        (0.02, 0.1),
-        symbol="E_{min}",
-        unit="mmHg/mL",
-        meaning="passive elastance (stiffness in diastole)",
-        source=_BOX,
+        0.06, (0.02, 0.1), "mmHg/mL", "passive elastance (stiffness in diastole)"
     )
-    R_m: Scalar = parameter(
-        0.005,
-        (0.005, 0.1),
-        symbol="R_m",
-        unit="mmHg·s/mL",
-        meaning="mitral-valve resistance",
-        source=_BOX,
-    )
-    R_a: Scalar = parameter(
-        0.001,
-        (0.0001, 0.25),
-        symbol="R_a",
-        unit="mmHg·s/mL",
-        meaning="aortic-valve resistance",
-        source=_BOX,
-    )
+    R_m: Scalar = parameter(0.005, (0.005, 0.1), "mmHg·s/mL", "mitral-valve resistance")
+    R_a: Scalar = parameter(0.001, (0.0001, 0.25), "mmHg·s/mL", "aortic-valve resistance")
     V_d: Scalar = parameter(
-        10.0,
-        (4.0, 25.0),
-        symbol="V_d",
-        unit="mL",
-        meaning="unstressed ventricular volume",
-        source="the left heart's",
+        10.0, (4.0, 25.0), "mL", "unstressed ventricular volume", source="the left heart's"
     )
-    R_s: Scalar = parameter(
-        1.0,
-        (0.5, 2.5),
-        symbol="R_s",
-        unit="mmHg·s/mL",
-        meaning="systemic resistance",
-        source=_WIDE,
-    )
+    R_s: Scalar = parameter(1.0, (0.5, 2.5), "mmHg·s/mL", "systemic resistance", source=_WIDE)
     R_c: Scalar = parameter(
-        0.0398,
-        symbol="R_c",
-        unit="mmHg·s/mL",
-        meaning="characteristic resistance of the aorta",
-        source=_QUOTED,
+        0.0398, None, "mmHg·s/mL", "characteristic resistance of the aorta", source=_QUOTED
     )
-    C_s: Scalar = parameter(
-        1.33,
-        (0.5, 2.5),
-        symbol="C_s",
-        unit="mL/mmHg",
-        meaning="systemic compliance",
-        source=_WIDE,
-    )
-    C_r: Scalar = parameter(
-        4.4,
-        symbol="C_r",
-        unit="mL/mmHg",
-        meaning="atrial and venous compliance",
-        source=_QUOTED,
-    )
+    C_s: Scalar = parameter(1.33, (0.5, 2.5), "mL/mmHg", "systemic compliance", source=_WIDE)
+    C_r: Scalar = parameter(4.4, None, "mL/mmHg", "atrial and venous compliance", source=_QUOTED)
     P_0: Scalar = parameter(
-        75.0,
-        symbol="P_0",
-        unit="mmHg",
-        meaning="arterial pressure at t = 0",
-        source="the left heart's",
+        75.0, None, "mmHg", "arterial pressure at t = 0", source="the left heart's"
     )
 
 

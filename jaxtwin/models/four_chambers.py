@@ -54,17 +54,9 @@ class FourChamberParameters(AbstractParameters):
     R_pa: Scalar = _free(0.1625, 0.03, 0.8, "R_{pa}", _R, "resistance, pulmonary arteries to veins")
     R_pv: Scalar = _free(0.1625, 0.01, 0.2, "R_{pv}", _R, "resistance, pulmonary veins to atrium")
     C_pa: Scalar = _free(10.0, 1.0, 12.0, "C_{pa}", _C, "compliance of the pulmonary arteries")
-    E_s: Scalar = parameter(
-        15.0, (5.0, 60.0), symbol="E_s", unit=_E, meaning="septum, peak elastance", source=_GAINS
-    )
-    E_s_min: Scalar = parameter(
-        0.5,
-        (0.1, 2.0),
-        symbol="E_{s,min}",
-        unit=_E,
-        meaning="septum, passive elastance",
-        source=_GAINS,
-    )
+    source = _GAINS
+    E_s: Scalar = parameter(15.0, (5.0, 60.0), _E, "septum, peak elastance")
+    E_s_min: Scalar = parameter(0.5, (0.1, 2.0), _E, "septum, passive elastance")
     E_max_la: Scalar = _fixed(0.16, "E_{max,la}", _E, "left atrium, peak elastance")
     E_min_la: Scalar = _fixed(0.09, "E_{min,la}", _E, "left atrium, passive elastance")
     E_max_ra: Scalar = _fixed(0.13, "E_{max,ra}", _E, "right atrium, peak elastance")

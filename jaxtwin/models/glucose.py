@@ -31,115 +31,79 @@ _PROTOCOL = "the insulin-modified test"
 class GlucoseParameters(AbstractParameters):
     """Parameters of the patient, then of the test. Rates are per minute."""
 
+    source = _FIT
     S_G: Scalar = parameter(
         0.025,
         (0.005, 0.045),
-        symbol="S_G",
-        unit="min⁻¹",
-        meaning="glucose effectiveness: rate of return to G_b at basal insulin",
+        "min⁻¹",
+        "glucose effectiveness: rate of return to G_b at basal insulin",
         source=_PACINI.format("0.026 – 0.036"),
     )
     S_I: Scalar = parameter(
         4e-4,
         (0.2e-4, 10e-4),
-        symbol="S_I",
-        unit="min⁻¹/(µU/mL)",
-        meaning="insulin sensitivity",
+        "min⁻¹/(µU/mL)",
+        "insulin sensitivity",
         source=_PACINI.format("7.0e-4"),
     )
     p_2: Scalar = parameter(
-        0.03,
-        (0.01, 0.1),
-        symbol="p_2",
-        unit="min⁻¹",
-        meaning="rate at which insulin's action rises and decays",
-        source=_FIT,
+        0.03, (0.01, 0.1), "min⁻¹", "rate at which insulin's action rises and decays"
     )
-    G_b: Scalar = parameter(
-        90.0,
-        (65.0, 200.0),
-        symbol="G_b",
-        unit="mg/dL",
-        meaning="fasting glucose",
-        source=_FASTING,
-    )
-    I_b: Scalar = parameter(
-        8.0,
-        (2.0, 30.0),
-        symbol="I_b",
-        unit="µU/mL",
-        meaning="fasting insulin",
-        source=_FASTING,
-    )
-    n: Scalar = parameter(
-        0.27,
-        (0.1, 0.4),
-        symbol="n",
-        unit="min⁻¹",
-        meaning="clearance rate of insulin",
-        source=_FIT,
-    )
+    G_b: Scalar = parameter(90.0, (65.0, 200.0), "mg/dL", "fasting glucose", source=_FASTING)
+    I_b: Scalar = parameter(8.0, (2.0, 30.0), "µU/mL", "fasting insulin", source=_FASTING)
+    n: Scalar = parameter(0.27, (0.1, 0.4), "min⁻¹", "clearance rate of insulin")
     I_first: Scalar = parameter(
         250.0,
         (0.0, 500.0),
+        "µU/mL",
+        "insulin above I_b at t = 0 (first phase of secretion)",
         symbol="I_1",
-        unit="µU/mL",
-        meaning="insulin above I_b at t = 0 (first phase of secretion)",
-        source=_FIT,
     )
     gamma: Scalar = parameter(
-        0.004,
-        (0.0, 0.01),
-        symbol="\\gamma",
-        unit="µU/mL·min⁻²/(mg/dL)",
-        meaning="second phase of secretion",
-        source=_FIT,
+        0.004, (0.0, 0.01), "µU/mL·min⁻²/(mg/dL)", "second phase of secretion"
     )
     h: Scalar = parameter(
         0.0,
         (0.0, 30.0),
-        symbol="h",
-        unit="mg/dL",
-        meaning="glucose threshold of the second phase, above G_b",
+        "mg/dL",
+        "glucose threshold of the second phase, above G_b",
         source="near G_b in fits of healthy adults",
     )
     G_bolus: Scalar = parameter(
         200.0,
         (100.0, 320.0),
+        "mg/dL",
+        "glucose above G_b at t = 0",
         symbol="\\Delta G",
-        unit="mg/dL",
-        meaning="glucose above G_b at t = 0",
         source="0.3 g/kg in 1.5 dL/kg; the bounds are wide around it",
     )
     dose: Scalar = parameter(
         30.0,
         (0.0, 60.0),
+        "mU/kg",
+        "insulin dose; 0 in the standard test",
         symbol="D",
-        unit="mU/kg",
-        meaning="insulin dose; 0 in the standard test",
         source=_PROTOCOL,
     )
     V_I: Scalar = parameter(
         0.08,
         (0.04, 0.16),
-        symbol="V_I",
-        unit="L/kg",
-        meaning="distribution volume of the insulin dose",
+        "L/kg",
+        "distribution volume of the insulin dose",
         source="about twice the plasma's; the bounds are wide around it",
     )
     t_dose: Scalar = parameter(
-        20.0, symbol="t_D", unit="min", meaning="start of the insulin injection", source=_PROTOCOL
+        20.0, None, "min", "start of the insulin injection", symbol="t_D", source=_PROTOCOL
     )
     T_dose: Scalar = parameter(
         3.0,
+        None,
+        "min",
+        "duration of the insulin injection",
         symbol="T_D",
-        unit="min",
-        meaning="duration of the insulin injection",
         source="a slow injection; protocols differ",
     )
-    T: Scalar = parameter(
-        180.0, symbol="T", unit="min", meaning="duration of the test", source=_PROTOCOL
-    )
+    T: Scalar = parameter(180.0, None, "min", "duration of the test", source=_PROTOCOL)
 
 
 class GlucoseState(NamedTuple):

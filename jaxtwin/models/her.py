@@ -23,102 +23,45 @@ _LEAK = _QUOTED + "; lower bound for a severe leak"
 class HerParameters(AbstractParameters):
     """Parameters of the circuit, in mL, mmHg and s, with the names used by `LeftHeart`."""
 
-    T_c: Scalar = parameter(
-        0.8, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_WIDE
-    )
-    P_la: Scalar = parameter(
-        10.0,
-        (5.0, 20.0),
-        symbol="P_{la}",
-        unit="mmHg",
-        meaning="left-atrial pressure",
-        source=_WIDE,
-    )
-    E_max: Scalar = parameter(
-        1.52,
-        (0.5, 3.5),
-        symbol="E_{max}",
-        unit="mmHg/mL",
-        meaning="peak elastance (contractility)",
-        source=_WIDE,
-    )
+    source = _WIDE
+    T_c: Scalar = parameter(0.8, (0.4, 1.7), "s", "heart period")
+    P_la: Scalar = parameter(10.0, (5.0, 20.0), "mmHg", "left-atrial pressure")
+    E_max: Scalar = parameter(1.52, (0.5, 3.5), "mmHg/mL", "peak elastance (contractility)")
     E_min: Scalar = parameter(
-        0.08,
-        (0.04, 0.15),
-        symbol="E_{min}",
-        unit="mmHg/mL",
-        meaning="passive elastance (stiffness in diastole)",
-        source=_WIDE,
+        0.08, (0.04, 0.15), "mmHg/mL", "passive elastance (stiffness in diastole)"
     )
     V_d: Scalar = parameter(
         10.0,
         (4.0, 25.0),
-        symbol="V_d",
-        unit="mL",
-        meaning="unstressed ventricular volume",
+        "mL",
+        "unstressed ventricular volume",
         source="that of Simaan 2009; the left heart's box",
     )
-    R_m: Scalar = parameter(
-        0.01,
-        (0.005, 0.1),
-        symbol="R_m",
-        unit="mmHg·s/mL",
-        meaning="resistance of the open mitral valve",
-        source=_WIDE,
-    )
+    R_m: Scalar = parameter(0.01, (0.005, 0.1), "mmHg·s/mL", "resistance of the open mitral valve")
     R_m_closed: Scalar = parameter(
         1000.0,
         (1.0, 1000.0),
-        symbol="R_{m,closed}",
-        unit="mmHg·s/mL",
-        meaning="resistance of the closed mitral valve (regurgitation where it is small)",
+        "mmHg·s/mL",
+        "resistance of the closed mitral valve (regurgitation where it is small)",
         source=_LEAK,
     )
     R_a: Scalar = parameter(
-        0.002,
-        (0.001, 0.25),
-        symbol="R_a",
-        unit="mmHg·s/mL",
-        meaning="resistance of the open aortic valve",
-        source=_WIDE,
+        0.002, (0.001, 0.25), "mmHg·s/mL", "resistance of the open aortic valve"
     )
     R_a_closed: Scalar = parameter(
         1000.0,
         (1.0, 1000.0),
-        symbol="R_{a,closed}",
-        unit="mmHg·s/mL",
-        meaning="resistance of the closed aortic valve (regurgitation where it is small)",
+        "mmHg·s/mL",
+        "resistance of the closed aortic valve (regurgitation where it is small)",
         source=_LEAK,
     )
-    C_a: Scalar = parameter(
-        0.15, symbol="C_a", unit="mL/mmHg", meaning="aortic compliance", source=_QUOTED
-    )
+    C_a: Scalar = parameter(0.15, None, "mL/mmHg", "aortic compliance", source=_QUOTED)
     R_c: Scalar = parameter(
-        0.08,
-        symbol="R_c",
-        unit="mmHg·s/mL",
-        meaning="characteristic resistance of the aorta",
-        source=_QUOTED,
+        0.08, None, "mmHg·s/mL", "characteristic resistance of the aorta", source=_QUOTED
     )
-    L_s: Scalar = parameter(
-        0.0015, symbol="L_s", unit="mmHg·s²/mL", meaning="aortic inertance", source=_QUOTED
-    )
-    C_s: Scalar = parameter(
-        1.5,
-        (0.5, 3.0),
-        symbol="C_s",
-        unit="mL/mmHg",
-        meaning="systemic compliance",
-        source=_WIDE,
-    )
-    R_s: Scalar = parameter(
-        1.35,
-        (0.5, 2.5),
-        symbol="R_s",
-        unit="mmHg·s/mL",
-        meaning="systemic resistance",
-        source=_WIDE,
-    )
+    L_s: Scalar = parameter(0.0015, None, "mmHg·s²/mL", "aortic inertance", source=_QUOTED)
+    C_s: Scalar = parameter(1.5, (0.5, 3.0), "mL/mmHg", "systemic compliance")
+    R_s: Scalar = parameter(1.35, (0.5, 2.5), "mmHg·s/mL", "systemic resistance")
 
 
 class HerState(NamedTuple):

@@ -19,85 +19,28 @@ _KUANG = "Kuang 2024 (box); Simaan 2009 (default)"
 class LeftHeartParameters(AbstractParameters):
     """Parameters of the circuit, in mL, mmHg and s."""
 
-    T_c: Scalar = parameter(
-        1.0, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_KUANG
-    )
+    source = _KUANG
+    T_c: Scalar = parameter(1.0, (0.4, 1.7), "s", "heart period")
     V_0: Scalar = parameter(
-        140.0,
-        (0.0, 280.0),
-        symbol="V_0",
-        unit="mL",
-        meaning="stressed ventricular volume at t = 0 (sets the filling)",
-        source=_KUANG,
+        140.0, (0.0, 280.0), "mL", "stressed ventricular volume at t = 0 (sets the filling)"
     )
-    E_max: Scalar = parameter(
-        2.0,
-        (0.5, 3.5),
-        symbol="E_{max}",
-        unit="mmHg/mL",
-        meaning="peak elastance (contractility)",
-        source=_KUANG,
-    )
+    E_max: Scalar = parameter(2.0, (0.5, 3.5), "mmHg/mL", "peak elastance (contractility)")
     E_min: Scalar = parameter(
-        0.06,
-        (0.02, 0.1),
-        symbol="E_{min}",
-        unit="mmHg/mL",
-        meaning="passive elastance (stiffness in diastole)",
-        source=_KUANG,
+        0.06, (0.02, 0.1), "mmHg/mL", "passive elastance (stiffness in diastole)"
     )
-    R_m: Scalar = parameter(
-        0.005,
-        (0.005, 0.1),
-        symbol="R_m",
-        unit="mmHg·s/mL",
-        meaning="mitral-valve resistance",
-        source=_KUANG,
-    )
-    R_a: Scalar = parameter(
-        0.001,
-        (0.0001, 0.25),
-        symbol="R_a",
-        unit="mmHg·s/mL",
-        meaning="aortic-valve resistance",
-        source=_KUANG,
-    )
-    V_d: Scalar = parameter(
-        10.0,
-        (4.0, 25.0),
-        symbol="V_d",
-        unit="mL",
-        meaning="unstressed ventricular volume",
-        source=_KUANG,
-    )
-    R_s: Scalar = parameter(
-        1.0, symbol="R_s", unit="mmHg·s/mL", meaning="systemic resistance", source=_SIMAAN
-    )
+    R_m: Scalar = parameter(0.005, (0.005, 0.1), "mmHg·s/mL", "mitral-valve resistance")
+    R_a: Scalar = parameter(0.001, (0.0001, 0.25), "mmHg·s/mL", "aortic-valve resistance")
+    V_d: Scalar = parameter(10.0, (4.0, 25.0), "mL", "unstressed ventricular volume")
+    R_s: Scalar = parameter(1.0, None, "mmHg·s/mL", "systemic resistance", source=_SIMAAN)
     R_c: Scalar = parameter(
-        0.0398,
-        symbol="R_c",
-        unit="mmHg·s/mL",
-        meaning="characteristic resistance of the aorta",
-        source=_SIMAAN,
+        0.0398, None, "mmHg·s/mL", "characteristic resistance of the aorta", source=_SIMAAN
     )
-    C_a: Scalar = parameter(
-        0.08, symbol="C_a", unit="mL/mmHg", meaning="aortic compliance", source=_SIMAAN
-    )
-    C_s: Scalar = parameter(
-        1.33, symbol="C_s", unit="mL/mmHg", meaning="systemic compliance", source=_SIMAAN
-    )
-    C_r: Scalar = parameter(
-        4.4, symbol="C_r", unit="mL/mmHg", meaning="atrial and venous compliance", source=_SIMAAN
-    )
-    L_s: Scalar = parameter(
-        0.0005, symbol="L_s", unit="mmHg·s²/mL", meaning="aortic inertance", source=_SIMAAN
-    )
+    C_a: Scalar = parameter(0.08, None, "mL/mmHg", "aortic compliance", source=_SIMAAN)
+    C_s: Scalar = parameter(1.33, None, "mL/mmHg", "systemic compliance", source=_SIMAAN)
+    C_r: Scalar = parameter(4.4, None, "mL/mmHg", "atrial and venous compliance", source=_SIMAAN)
+    L_s: Scalar = parameter(0.0005, None, "mmHg·s²/mL", "aortic inertance", source=_SIMAAN)
     P_0: Scalar = parameter(
-        75.0,
-        symbol="P_0",
-        unit="mmHg",
-        meaning="arterial and aortic pressure at t = 0",
-        source="Kuang 2024",
+        75.0, None, "mmHg", "arterial and aortic pressure at t = 0", source="Kuang 2024"
     )
 
 

@@ -25,34 +25,16 @@ class AbstractBreathParameters(AbstractParameters):
     With both, the ventilator supports an effort that begins and ends with its inspiration.
     """
 
-    T: Scalar = parameter(
-        4.0, (2.0, 6.0), symbol="T", unit="s", meaning="duration of a breath", source=_SETTING
-    )
-    T_i: Scalar = parameter(
-        1.3, (0.6, 1.8), symbol="T_i", unit="s", meaning="duration of inspiration", source=_SETTING
-    )
-    P_i: Scalar = parameter(
-        15.0,
-        (0.0, 30.0),
-        symbol="P_i",
-        unit="cmH2O",
-        meaning="inspiratory pressure above PEEP",
-        source=_SETTING,
-    )
-    PEEP: Scalar = parameter(
-        5.0,
-        (0.0, 15.0),
-        symbol="PEEP",
-        unit="cmH2O",
-        meaning="positive end-expiratory pressure",
-        source=_SETTING,
-    )
+    source = _SETTING
+    T: Scalar = parameter(4.0, (2.0, 6.0), "s", "duration of a breath")
+    T_i: Scalar = parameter(1.3, (0.6, 1.8), "s", "duration of inspiration")
+    P_i: Scalar = parameter(15.0, (0.0, 30.0), "cmH2O", "inspiratory pressure above PEEP")
+    PEEP: Scalar = parameter(5.0, (0.0, 15.0), "cmH2O", "positive end-expiratory pressure")
     P_mus: Scalar = parameter(
         0.0,
         (0.0, 20.0),
-        symbol="P_{mus}",
-        unit="cmH2O",
-        meaning="peak pressure of the inspiratory muscles",
+        "cmH2O",
+        "peak pressure of the inspiratory muscles",
         source="none in a sedated patient; about 5 in quiet breathing, the bounds up to laboured",
     )
 
@@ -119,22 +101,9 @@ class AbstractLung(AbstractPeriodicSystem[State, _Breath, Outputs]):
 class LungParameters(AbstractBreathParameters):
     """Parameters of the breath, then resistance and compliance of the patient."""
 
-    R: Scalar = parameter(
-        10.0,
-        (2.0, 50.0),
-        symbol="R",
-        unit="cmH2O·s/L",
-        meaning="airway resistance",
-        source=_ADULT,
-    )
-    C: Scalar = parameter(
-        0.05,
-        (0.01, 0.1),
-        symbol="C",
-        unit="L/cmH2O",
-        meaning="compliance of lung and chest wall",
-        source=_ADULT,
-    )
+    source = _ADULT
+    R: Scalar = parameter(10.0, (2.0, 50.0), "cmH2O·s/L", "airway resistance")
+    C: Scalar = parameter(0.05, (0.01, 0.1), "L/cmH2O", "compliance of lung and chest wall")
 
 
 class LungState(NamedTuple):

@@ -26,40 +26,33 @@ Speed = Scalar | float | Callable[[Scalar], Scalar]
 class PumpParameters(AbstractParameters):
     """Parameters of the pump and its cannulae, in mL, mmHg and s."""
 
+    source = _SIMAAN
     R_p: Scalar = parameter(
         0.4314,
+        None,
+        "mmHg·s/mL",
+        "resistance of cannulae and pump, R_i + R_o + |β_0| = 0.0677 + 0.0677 + 0.296",
         symbol="R^*",
-        unit="mmHg·s/mL",
-        meaning="resistance of cannulae and pump, R_i + R_o + |β_0| = 0.0677 + 0.0677 + 0.296",
-        source=_SIMAAN,
     )
     L_p: Scalar = parameter(
         0.0524,
+        None,
+        "mmHg·s²/mL",
+        "inertance of cannulae and pump, L_i + L_o + |β_1| = 0.0127 + 0.0127 + 0.027",
         symbol="L^*",
-        unit="mmHg·s²/mL",
-        meaning="inertance of cannulae and pump, L_i + L_o + |β_1| = 0.0127 + 0.0127 + 0.027",
-        source=_SIMAAN,
     )
     beta_2: Scalar = parameter(
         9.9025e-7,
+        None,
+        "mmHg/rpm²",
+        "pressure that the pump adds, over its speed squared",
         symbol="β_2",
-        unit="mmHg/rpm²",
-        meaning="pressure that the pump adds, over its speed squared",
-        source=_SIMAAN,
     )
     P_s: Scalar = parameter(
-        1.0,
-        symbol="P_s",
-        unit="mmHg",
-        meaning="ventricular pressure below which the wall is sucked onto the inlet",
-        source=_SIMAAN,
+        1.0, None, "mmHg", "ventricular pressure below which the wall is sucked onto the inlet"
     )
     alpha: Scalar = parameter(
-        3.5,
-        symbol="α",
-        unit="s/mL",
-        meaning="resistance of a sucked-in wall, over P_s − P_lv",
-        source=_SIMAAN,
+        3.5, None, "s/mL", "resistance of a sucked-in wall, over P_s − P_lv", symbol="α"
     )
 
 

@@ -20,89 +20,34 @@ _OURS = "not in Stergiopulos 1996, which has no such resistance; bounds include 
 class StergiopulosParameters(AbstractParameters):
     """Parameters of the circuit, in mL, mmHg and s, with the names used by `LeftHeart`."""
 
-    T_c: Scalar = parameter(
-        0.8, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_QUOTED
-    )
+    source = _QUOTED
+    T_c: Scalar = parameter(0.8, (0.4, 1.7), "s", "heart period")
     t_p: Scalar = parameter(
-        0.428,
-        (0.3, 0.5),
-        symbol="T_p/T_c",
-        unit="",
-        meaning="time of peak elastance, over the heart period",
-        source=_QUOTED,
+        0.428, (0.3, 0.5), "", "time of peak elastance, over the heart period", symbol="T_p/T_c"
     )
-    P_v: Scalar = parameter(
-        7.5,
-        (4.0, 15.0),
-        symbol="P_v",
-        unit="mmHg",
-        meaning="venous filling pressure",
-        source=_QUOTED,
-    )
-    E_max: Scalar = parameter(
-        2.31,
-        (0.5, 4.0),
-        symbol="E_{max}",
-        unit="mmHg/mL",
-        meaning="peak elastance (contractility)",
-        source=_QUOTED,
-    )
+    P_v: Scalar = parameter(7.5, (4.0, 15.0), "mmHg", "venous filling pressure")
+    E_max: Scalar = parameter(2.31, (0.5, 4.0), "mmHg/mL", "peak elastance (contractility)")
     E_min: Scalar = parameter(
-        0.06,
-        (0.03, 0.12),
-        symbol="E_{min}",
-        unit="mmHg/mL",
-        meaning="passive elastance (stiffness in diastole)",
-        source=_QUOTED,
+        0.06, (0.03, 0.12), "mmHg/mL", "passive elastance (stiffness in diastole)"
     )
-    V_d: Scalar = parameter(
-        20.0,
-        (4.0, 40.0),
-        symbol="V_d",
-        unit="mL",
-        meaning="unstressed ventricular volume",
-        source=_QUOTED,
-    )
+    V_d: Scalar = parameter(20.0, (4.0, 40.0), "mL", "unstressed ventricular volume")
     R_m: Scalar = parameter(
         0.005,
         (0.003, 0.1),
-        symbol="R_m",
-        unit="mmHg·s/mL",
-        meaning="mitral-valve resistance",
+        "mmHg·s/mL",
+        "mitral-valve resistance",
         source="of the size of Simaan 2009's",
     )
-    R_a: Scalar = parameter(
-        0.0,
-        (0.0, 0.25),
-        symbol="R_a",
-        unit="mmHg·s/mL",
-        meaning="aortic-valve resistance",
-        source=_OURS,
-    )
+    R_a: Scalar = parameter(0.0, (0.0, 0.25), "mmHg·s/mL", "aortic-valve resistance", source=_OURS)
     R_c: Scalar = parameter(
         0.051,
         (0.02, 0.2),
-        symbol="R_c",
-        unit="mmHg·s/mL",
-        meaning="characteristic resistance of the aorta",
+        "mmHg·s/mL",
+        "characteristic resistance of the aorta",
         source="5% of R_s, as in an adult; bounds wide around it",
     )
-    R_s: Scalar = parameter(
-        1.05,
-        (0.5, 2.5),
-        symbol="R_s",
-        unit="mmHg·s/mL",
-        meaning="systemic resistance",
-        source=_QUOTED,
-    )
-    C_s: Scalar = parameter(
-        1.6,
-        (0.5, 3.0),
-        symbol="C_s",
-        unit="mL/mmHg",
-        meaning="total arterial compliance",
-        source=_QUOTED,
-    )
+    R_s: Scalar = parameter(1.05, (0.5, 2.5), "mmHg·s/mL", "systemic resistance")
+    C_s: Scalar = parameter(1.6, (0.5, 3.0), "mL/mmHg", "total arterial compliance")
 
 
 class StergiopulosState(NamedTuple):

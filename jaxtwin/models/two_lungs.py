@@ -26,46 +26,22 @@ _SLOW = "a ventilated adult's obstructed half; the bounds begin where compartmen
 class TwoLungsParameters(AbstractBreathParameters):
     """Parameters of the breath, then of airways and compartments; 1 has the wider airway."""
 
+    source = _ADULT
     R_c: Scalar = parameter(
         5.0,
         (1.0, 20.0),
-        symbol="R_c",
-        unit="cmH2O·s/L",
-        meaning="resistance of the common airway, with the tube",
+        "cmH2O·s/L",
+        "resistance of the common airway, with the tube",
         source="a ventilated adult's; the bounds are wide around it",
     )
     R_1: Scalar = parameter(
-        6.0,
-        (1.0, 10.0),
-        symbol="R_1",
-        unit="cmH2O·s/L",
-        meaning="resistance of the airway to compartment 1",
-        source=_ADULT,
+        6.0, (1.0, 10.0), "cmH2O·s/L", "resistance of the airway to compartment 1"
     )
-    C_1: Scalar = parameter(
-        0.025,
-        (0.005, 0.05),
-        symbol="C_1",
-        unit="L/cmH2O",
-        meaning="compliance of compartment 1",
-        source=_ADULT,
-    )
+    C_1: Scalar = parameter(0.025, (0.005, 0.05), "L/cmH2O", "compliance of compartment 1")
     R_2: Scalar = parameter(
-        30.0,
-        (10.0, 100.0),
-        symbol="R_2",
-        unit="cmH2O·s/L",
-        meaning="resistance of the airway to compartment 2",
-        source=_SLOW,
+        30.0, (10.0, 100.0), "cmH2O·s/L", "resistance of the airway to compartment 2", source=_SLOW
     )
-    C_2: Scalar = parameter(
-        0.025,
-        (0.005, 0.05),
-        symbol="C_2",
-        unit="L/cmH2O",
-        meaning="compliance of compartment 2",
-        source=_ADULT,
-    )
+    C_2: Scalar = parameter(0.025, (0.005, 0.05), "L/cmH2O", "compliance of compartment 2")
 
 
 class TwoLungsState(NamedTuple):

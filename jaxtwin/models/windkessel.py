@@ -21,39 +21,13 @@ _ADULT = "a resting adult's; the bounds are wide around it"
 class WindkesselParameters(AbstractParameters):
     """Parameters of the windkessel, in mL, mmHg and s; with Z = 0 it has two elements."""
 
-    T_c: Scalar = parameter(
-        0.9, (0.4, 1.7), symbol="T_c", unit="s", meaning="heart period", source=_ADULT
-    )
-    T_e: Scalar = parameter(
-        0.3, (0.15, 0.38), symbol="T_e", unit="s", meaning="duration of ejection", source=_ADULT
-    )
-    SV: Scalar = parameter(
-        70.0, (20.0, 130.0), symbol="SV", unit="mL", meaning="stroke volume", source=_ADULT
-    )
-    R: Scalar = parameter(
-        1.0,
-        (0.4, 2.5),
-        symbol="R",
-        unit="mmHg·s/mL",
-        meaning="peripheral resistance",
-        source=_ADULT,
-    )
-    C: Scalar = parameter(
-        1.5,
-        (0.4, 3.0),
-        symbol="C",
-        unit="mL/mmHg",
-        meaning="total arterial compliance",
-        source=_ADULT,
-    )
-    Z: Scalar = parameter(
-        0.05,
-        (0.0, 0.2),
-        symbol="Z",
-        unit="mmHg·s/mL",
-        meaning="characteristic resistance of the aorta",
-        source=_ADULT,
-    )
+    source = _ADULT
+    T_c: Scalar = parameter(0.9, (0.4, 1.7), "s", "heart period")
+    T_e: Scalar = parameter(0.3, (0.15, 0.38), "s", "duration of ejection")
+    SV: Scalar = parameter(70.0, (20.0, 130.0), "mL", "stroke volume")
+    R: Scalar = parameter(1.0, (0.4, 2.5), "mmHg·s/mL", "peripheral resistance")
+    C: Scalar = parameter(1.5, (0.4, 3.0), "mL/mmHg", "total arterial compliance")
+    Z: Scalar = parameter(0.05, (0.0, 0.2), "mmHg·s/mL", "characteristic resistance of the aorta")
 
 
 class WindkesselState(NamedTuple):

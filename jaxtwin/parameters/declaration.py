@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import math
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -101,7 +102,7 @@ class AbstractParameters(eqx.Module):
     """Base class for the parameters of a model: those of one patient, or of a batch under vmap.
 
     Attributes:
-        source: Source of the parameters that are declared without one.
+        source: Source of the parameters that this class declares without one.
     """
 
     source: ClassVar[str] = ""
@@ -121,10 +122,11 @@ class AbstractParameters(eqx.Module):
                     f"`{field.name}: Scalar = parameter(default, bounds, unit, meaning)`"
                 )
             symbol, source = field.metadata["symbol"], field.metadata["source"]
+            declaring = next(k for k in cls.__mro__ if field.name in inspect.get_annotations(k))
             specs[field.name] = field.metadata["spec"](
                 name=field.name,
                 symbol=_symbol(field.name) if symbol is None else symbol,
-                source=cls.source if source is None else source,
+                source=getattr(declaring, "source", "") if source is None else source,
             )
         return specs
 
