@@ -12,7 +12,8 @@ from jaxtyping import Float
 from jaxtwin.identity import fingerprint
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
-from jaxtwin.physics.quantity import Quantity, by_name, output_quantities
+from jaxtwin.physics.channels import by_name
+from jaxtwin.physics.quantity import Quantity, output_quantities
 from jaxtwin.physics.solution import Reading, Recording
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import outputs_of
-from jaxtwin.physics.quantity import by_name
+from jaxtwin.physics.channels import by_name
 from jaxtwin.physics.solution import Event, Reading, Recording
 from jaxtwin.tabular import Column, _identity, named
 from jaxtwin.treatments.results import Trial

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from jaxtwin.parameters import AbstractParameters, Scalar
-from jaxtwin.physics.channels import MissingChannelError
+from jaxtwin.physics.channels import MissingChannelError, by_name
 from jaxtwin.physics.solution import Event, Outputs, Reading, Recording, Solution, State
 
 if TYPE_CHECKING:
@@ -149,12 +149,12 @@ def check_channels(system: AbstractSystem, channels: str | Sequence[str]) -> tup
         ValueError: If there are none, or one of them is not an output of the system.
     """
     channels = (channels,) if isinstance(channels, str) else tuple(channels)
-    outputs = outputs_of(system)
-    missing = [channel for channel in channels if not hasattr(outputs, channel)]
+    known = by_name(outputs_of(system))
+    missing = [channel for channel in channels if channel not in known]
     if missing or not channels:
         raise ValueError(
             f"channels {channels} of {type(system).__name__}: expected at least one, all "
-            f"out of {', '.join(outputs._fields)}"
+            f"out of {', '.join(known)}"
         )
     return channels
 

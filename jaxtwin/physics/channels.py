@@ -77,3 +77,18 @@ def select(names: Sequence[str], recording: Recording[Any]) -> Recording[Channel
 def stack(channels: Channels) -> Float[Array, "channel ..."]:
     """Stack the channels' values along a new first axis."""
     return jnp.stack(list(channels))
+
+
+def by_name(outputs: Any) -> dict[str, Any]:
+    """Return a tuple of outputs, or `Channels`, as a dict without nesting."""
+    if isinstance(outputs, Channels):
+        return dict(zip(outputs.channel_names, outputs.channel_values, strict=True))
+    found = {}
+    for name, value in outputs._asdict().items():
+        found |= by_name(value) if nested(value) else {name: value}
+    return found
+
+
+def nested(value: Any) -> bool:
+    """Whether an output is itself a tuple of outputs, such as those of a heart with a pump."""
+    return hasattr(value, "_fields")

@@ -4,7 +4,7 @@ import typing
 from typing import Annotated, Any, NamedTuple
 
 from jaxtwin.physics.base import AbstractSystem, outputs_of
-from jaxtwin.physics.channels import Channels
+from jaxtwin.physics.channels import nested
 
 
 class Quantity(NamedTuple):
@@ -40,22 +40,8 @@ def _quantities(outputs: Any) -> dict[str, Quantity]:
         declared = {}
     found = {}
     for name, value in outputs._asdict().items():
-        found |= _quantities(value) if _nested(value) else {name: _quantity(declared.get(name))}
+        found |= _quantities(value) if nested(value) else {name: _quantity(declared.get(name))}
     return found
-
-
-def by_name(outputs: Any) -> dict[str, Any]:
-    """Return a tuple of outputs, or `Channels`, as a dict with the names of `output_quantities`."""
-    if isinstance(outputs, Channels):
-        return dict(zip(outputs.channel_names, outputs.channel_values, strict=True))
-    found = {}
-    for name, value in outputs._asdict().items():
-        found |= by_name(value) if _nested(value) else {name: value}
-    return found
-
-
-def _nested(value: Any) -> bool:
-    return hasattr(value, "_fields")
 
 
 def _quantity(annotation: Any) -> Quantity:

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxtwin.models.left_heart import LeftHeart
+from jaxtwin.models.lvad import LVAD
+from jaxtwin.physics.base import check_channels
 from jaxtwin.physics.channels import (
     Channels,
     MissingChannelError,
@@ -55,6 +58,13 @@ def test_a_name_that_is_missing():
         Channels((), ())["V"]
     with pytest.raises(AttributeError, match="T"):
         channels_of(("V", "T"), OUTPUTS)
+
+
+def test_nested_outputs_go_by_their_own_names():
+    pumped = LVAD(LeftHeart(), 9_000.0)
+    assert check_channels(pumped, ("V_lv", "Q_p")) == ("V_lv", "Q_p")
+    with pytest.raises(ValueError, match=r"expected at least one, all out of V_lv, .*, Q_p, R_k"):
+        check_channels(pumped, "heart")
 
 
 def test_names_that_tuples_and_modules_use_themselves():

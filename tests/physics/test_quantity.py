@@ -9,9 +9,9 @@ from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
-from jaxtwin.physics.channels import Channels
+from jaxtwin.physics.channels import Channels, by_name
 from jaxtwin.physics.check import check_system
-from jaxtwin.physics.quantity import Quantity, by_name, output_quantities
+from jaxtwin.physics.quantity import Quantity, output_quantities
 from tests.models.test_boundaries import systems
 
 
