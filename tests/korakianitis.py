@@ -48,22 +48,22 @@ class Loop(AbstractPeriodicSystem):
         V, z = p.V_0, 0.0 * p.V_0
         return State(16 + z, V, 16 + z, V, 100 + z, z, 100 + z, z, z, 30 + z, z, 30 + z, z, z)
 
-    def conserved(self, s, p):
-        arteries = C_SAS * s.P_sas + p.C_sat * s.P_sat + C_PAS * s.P_pas + p.C_pat * s.P_pat
-        return (sum(s[:4]) + arteries + C_SVN * s.P_svn + C_PVN * s.P_pvn,)
+    def conserved(self, state, p):
+        volume = sum(state[:4]) + C_SAS * state.P_sas + p.C_sat * state.P_sat + C_SVN * state.P_svn
+        return (volume + C_PAS * state.P_pas + p.C_pat * state.P_pat + C_PVN * state.P_pvn,)
 
-    def outputs(self, t, s, p):
+    def outputs(self, t, state, p):
         ventricles, atria = (0.0, CONTRACTION, RELAXATION), (ATRIA_AT, ATRIA_FOR, ATRIA_FOR)
         v, a = (cosine_activation(t / p.T_c, 1.0, *shares) for shares in (ventricles, atria))
-        P_la, P_ra = (P_0 + (E_A_MIN + (E_A - E_A_MIN) * a) * V for V in (s.V_la, s.V_ra))
-        P_lv = P_0 + (p.E_lv_min + (p.E_lv - p.E_lv_min) * v) * s.V_lv
-        P_rv = P_0 + (p.E_rv_min + (p.E_rv - p.E_rv_min) * v) * s.V_rv
-        q_mi, q_ao = orifice_valve(P_la, P_lv, p.CQ_mi), orifice_valve(P_lv, s.P_sas, p.CQ_ao)
-        q_ti, q_po = orifice_valve(P_ra, P_rv, p.CQ_ti), orifice_valve(P_rv, s.P_pas, p.CQ_po)
-        return Outputs(*s, P_la, P_lv, P_ra, P_rv, q_mi, q_ao, q_ti, q_po)
+        P_la, P_ra = (P_0 + (E_A_MIN + (E_A - E_A_MIN) * a) * V for V in (state.V_la, state.V_ra))
+        P_lv = P_0 + (p.E_lv_min + (p.E_lv - p.E_lv_min) * v) * state.V_lv
+        P_rv = P_0 + (p.E_rv_min + (p.E_rv - p.E_rv_min) * v) * state.V_rv
+        q_mi, q_ao = orifice_valve(P_la, P_lv, p.CQ_mi), orifice_valve(P_lv, state.P_sas, p.CQ_ao)
+        q_ti, q_po = orifice_valve(P_ra, P_rv, p.CQ_ti), orifice_valve(P_rv, state.P_pas, p.CQ_po)
+        return Outputs(*state, P_la, P_lv, P_ra, P_rv, q_mi, q_ao, q_ti, q_po)
 
-    def vector_field(self, t, s, p):
-        o = self.outputs(t, s, p)
+    def vector_field(self, t, state, p):
+        s, o = state, self.outputs(t, state, p)
         q_sv, q_pv = (s.P_svn - o.P_ra) / R_SVN, (s.P_pvn - o.P_la) / R_PVN
         chambers = (q_pv - o.q_mi, o.q_mi - o.q_ao, q_sv - o.q_ti, o.q_ti - o.q_po)
         aorta = (o.q_ao - s.Q_sas) / C_SAS, (s.P_sas - s.P_sat - R_SAS * s.Q_sas) / L_SAS

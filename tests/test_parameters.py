@@ -270,7 +270,7 @@ def test_whole_numbers_do_not_round_the_bounds(as_a_user):
 
 def test_a_field_needs_a_specification():
     class Careless(AbstractParameters):
-        k: Scalar = 1.0
+        k: Scalar = 1.0  # pyright: ignore[reportAssignmentType]
 
     with pytest.raises(ValueError, match=r"Careless.k has no specification: declare it"):
         Careless.specs()

@@ -1,5 +1,7 @@
 """Cohorts on disk: the same numbers as in memory, and resuming of interrupted runs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import zarr
@@ -27,7 +29,8 @@ def test_what_is_read_is_what_was_simulated(tmp_path, whole):
     # Any reader of Zarr can open it.
     group = zarr.open_group(tmp_path / "tanks", mode="r")
     assert group["waveforms/V_lv"].shape == (23, 8)
-    assert group.attrs["box"]["k"] == [0.5, 5.0]
+    box: Any = group.attrs["box"]
+    assert box["k"] == [0.5, 5.0]
 
 
 class CutShort(Exception):
@@ -126,7 +129,8 @@ def test_the_box_is_kept_with_its_order_and_its_fixed_values(tmp_path):
     found = read_cohort(place, Tank())
     assert found.box == box and found.box.names == ("k", "T")
     assert_equal(found, simulate_cohort(Tank(), box, theta, phases=8, chunk=4))
-    assert zarr.open_group(place, mode="r").attrs["identity"]["fixed"]["V_d"] == 30
+    identity: Any = zarr.open_group(place, mode="r").attrs["identity"]
+    assert identity["fixed"]["V_d"] == 30
     other = Box.of(TankParameters, ("k", "T"), {"k": (0.5, 5.0)}, fixed={"V_d": 40.0})
     with pytest.raises(ValueError, match=r"identity.fixed.V_d is 30, not 40"):
         simulate_into(place, Tank(), other, theta, **OPTIONS)

@@ -379,11 +379,11 @@ def test_impossible_facts_are_refused(copy, old, new, skipped, words):
 
 
 def test_an_ejection_fraction_that_contradicts_the_volumes_is_refused(nifti, copy):
+    ef = round(nifti[1][0].ef)
     for difference, usable in ((8, True), (12, False)):
         for view in VIEWS:
             path = copy / "patient0001" / f"Info_{view}.cfg"
             shutil.copy(nifti[0] / "patient0001" / path.name, path)
-            ef = round(nifti[1][0].ef)
             edit(path, f"EF: {ef}", f"EF: {ef + difference}")
         camus = read_camus(copy)
         assert ("patient0001" not in reasons(camus)) == usable

@@ -154,11 +154,11 @@ def test_layers_equal_3d_convolutions(shape, channels):
     ]
     if channels == 1 and shape == (4, 6, 6):
         x = jnp.asarray(random.integers(0, 256, (2, *shape)), jnp.uint8)
-        layer = _first_layer
 
-        def reference(clip, *weights):
+        def first_layer_by_xla(clip, *weights):
             return layer_by_xla(normalise(clip).astype(jnp.float64)[..., None], *weights)
 
+        layer, reference = _first_layer, first_layer_by_xla
         by, tolerance = range(1, 5), 1e-5  # A clip is normalised in float32.
     else:
         x = jnp.asarray(random.normal(size=(2, *shape, channels)))
@@ -202,7 +202,7 @@ def test_equal_places_of_a_pool_share_its_gradient():
     random = np.random.default_rng(0)
     z = jnp.asarray(random.integers(0, 3, size=(3, 2, 5, 2)), jnp.float64)
     weight = jnp.asarray(random.normal(size=(3, 5)))
-    ours = jax.grad(lambda z: jnp.sum(weight * _maximum(z, (1, 3))))(z)
+    ours = jax.grad(lambda z: jnp.sum(weight * jnp.asarray(_maximum(z, (1, 3)))))(z)
     np.testing.assert_allclose(ours, jax.grad(lambda z: jnp.sum(weight * z.max((1, 3))))(z))
 
 

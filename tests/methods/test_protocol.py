@@ -25,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfMode
 
 def example():
     """The method that the protocol's documentation shows."""
+    assert base.__doc__ is not None
     code = re.search(r"    class Nearest.*Learnt\(self, task, answer\)\n", base.__doc__, re.DOTALL)
     names = {
         "AbstractMethod": AbstractMethod,

@@ -202,8 +202,8 @@ def test_shift():
 
 def loss_of(method, task, knowledge, clips):
     got, true = predict(method, task, knowledge, clips).readings, clips.measured()
-    numbers = [[values[name] for name in task.measured] for values in (got, true)]
-    return float(discrepancy(*numbers, [jnp.asarray(values.std()) for values in numbers[1]]))
+    got, true = ([values[name] for name in task.measured] for values in (got, true))
+    return float(discrepancy(got, true, [jnp.asarray(values.std()) for values in true]))
 
 
 def test_it_learns(method, task, cache, learnt):

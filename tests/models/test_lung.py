@@ -69,7 +69,7 @@ def test_gradients_cohort_and_report():
         one = AIRWAY.complete(jnp.asarray(cohort.theta[i], float))
         V = closed_form(np.arange(80) / 80 * p.T, one)
         np.testing.assert_allclose(
-            cohort.recording.waveforms.V[i], V, atol=2e-3 * float(one.C) * p.P_i
+            cohort.recording.waveforms.V[i], V, atol=2e-3 * float(one.C * p.P_i)
         )
 
 
@@ -85,7 +85,7 @@ def test_muscles_breathe_as_well():
         return 6.0 * np.expm1(5 * (T - t) / T_e) / np.expm1(5.0)
 
     np.testing.assert_allclose([rising(p.T_i), falling(p.T_i)], 6.0)
-    V = 0.0
+    V, breath = 0.0, []
     for _ in range(12):
         breath = []
         for pull, span in ((rising, (0.0, p.T_i)), (falling, (p.T_i, T))):

@@ -78,7 +78,7 @@ def test_the_settled_breath_is_the_closed_form(changes):
     orbit = ORBIT(p)
     out = orbit.outputs
     V, q = closed_form(np.asarray(orbit.times), p)
-    swing, flow = p.C_1 * p.P_i, p.P_i / (p.R_c + p.R_1)
+    swing, flow = float(p.C_1 * p.P_i), float(p.P_i / (p.R_c + p.R_1))
     np.testing.assert_allclose([out.V_1, out.V_2], V, atol=4e-4 * swing)
     np.testing.assert_allclose([out.q_1, out.q_2], q, atol=1e-3 * flow)
     np.testing.assert_allclose(out.V, V.sum(axis=0), atol=4e-4 * swing)
@@ -98,7 +98,7 @@ def test_muscles_against_an_independent_solver():
             pull = p.P_mus * np.expm1(5 * (p.T - t) / T_e) / np.expm1(5.0)
         return np.linalg.solve(M, pull - V / C)
 
-    V = np.zeros(2)
+    V, breath = np.zeros(2), []
     for _ in range(12):
         breath = []
         for span in ((0.0, p.T_i), (p.T_i, p.T)):

@@ -112,8 +112,8 @@ def settle(run, start, tolerance, settled, most_beats=MOST_BEATS):
         size = np.max(np.abs(y), axis=1)
         change = (y[:, -1] - y[:, 0]) / size
         residual = np.max(np.abs(change))
-        if residual < settled:
-            break
+        if residual < settled or beat == most_beats:
+            return last, residual, beat
         if residual > 3 * least:
             # Extrapolated over a valve's switch: forget what misled it.
             ends, changes = [], []
@@ -124,7 +124,7 @@ def settle(run, start, tolerance, settled, most_beats=MOST_BEATS):
             steps = np.diff(changes, axis=0).T / size[:, None]
             weights = np.linalg.lstsq(steps, change, rcond=1e-6)[0]
             start = start - np.diff(ends, axis=0).T @ weights
-    return last, residual, beat
+    raise ValueError("most_beats: expected at least 1")
 
 
 def extremum(function, times, sign):
