@@ -33,14 +33,14 @@ class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
     parameters: AbstractClassVar[type[AbstractParameters]]
 
     @abc.abstractmethod
-    def vector_field(self, t: Scalar, state: State, p: Parameters) -> State:
+    def vector_field(self, t: Scalar, state: State, p: Parameters, /) -> State:
         """Return the time derivative of the state at time t, in its units per `time_unit`."""
 
     @abc.abstractmethod
-    def initial_state(self, p: Parameters) -> State:
+    def initial_state(self, p: Parameters, /) -> State:
         """Return the state at t = 0."""
 
-    def discontinuities(self, p: Parameters) -> tuple[Scalar, ...]:
+    def discontinuities(self, p: Parameters, /) -> tuple[Scalar, ...]:
         """Return the times [s] at which the vector field jumps for any state; () by default.
 
         Solvers end a step at each of them. For a periodic system, return those strictly inside one
@@ -50,7 +50,7 @@ class AbstractSystem(eqx.Module, Generic[State, Parameters, Outputs]):
         return ()
 
     @abc.abstractmethod
-    def outputs(self, t: Scalar, state: State, p: Parameters) -> Outputs:
+    def outputs(self, t: Scalar, state: State, p: Parameters, /) -> Outputs:
         """Return the observable quantities at time t [s]."""
 
 
@@ -69,10 +69,10 @@ class AbstractRecordedSystem(AbstractSystem[State, Parameters, Outputs]):
     time_unit: ClassVar[str] = "s"
 
     @abc.abstractmethod
-    def duration(self, p: Parameters) -> Scalar:
+    def duration(self, p: Parameters, /) -> Scalar:
         """Return the duration of the recording [s]."""
 
-    def scaling(self, p: Parameters) -> tuple[Outputs, Outputs]:
+    def scaling(self, p: Parameters, /) -> tuple[Outputs, Outputs]:
         """Return offset and scale (> 0) such that (output − offset) / scale is of order one.
 
         An emulator learns the outputs in these units. The default is zeros and ones, because the
@@ -113,14 +113,14 @@ class AbstractPeriodicSystem(AbstractRecordedSystem[State, Parameters, Outputs])
     """A periodically driven system, which settles into a periodic orbit (a beat)."""
 
     @abc.abstractmethod
-    def period(self, p: Parameters) -> Scalar:
+    def period(self, p: Parameters, /) -> Scalar:
         """Return the period of the drive [s]."""
 
-    def duration(self, p: Parameters) -> Scalar:
+    def duration(self, p: Parameters, /) -> Scalar:
         """Return the period [s]."""
         return self.period(p)
 
-    def conserved(self, state: State, p: Parameters) -> tuple[Scalar, ...]:
+    def conserved(self, state: State, p: Parameters, /) -> tuple[Scalar, ...]:
         """Return the quantities that stay constant along every solution; () by default.
 
         They select one orbit of a family, so the periodic state and its gradient depend on them;
