@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractSystem, check_rates
+from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import RESULTS, Outputs, Solution, State, Stats
 
 
@@ -40,7 +41,7 @@ def simulate(
     times: Float[Array, " time"],
     *,
     state: Any = None,
-    solver: dfx.AbstractSolver = dfx.Kvaerno5(),
+    solver: dfx.AbstractSolver = SDIRK2(),
     stepsize_controller: dfx.AbstractStepSizeController | None = None,
     adjoint: dfx.AbstractAdjoint = dfx.RecursiveCheckpointAdjoint(),
     max_steps: int = 100_000,
@@ -53,7 +54,9 @@ def simulate(
         p: All parameters of the model.
         times: Times at which to return the solution [s], increasing, from 0 on.
         state: The state at t = 0; by default `system.initial_state(p)`.
-        solver: A Diffrax solver.
+        solver: A Diffrax solver. The default also works in float32, where Diffrax's implicit
+            solvers stall at valves of small resistance: the rounding errors of their stages are
+            larger than the tolerance of these stages.
         stepsize_controller: By default a PID controller with rtol and atol 1e-6 in float64,
             1e-4 in float32, that ends a step at each of the system's discontinuities, in every
             period, and at the end of every period. (This requires a known number of periods: with
@@ -110,7 +113,7 @@ def simulate(
 
 _ADVICE = (
     "A flow proportional to √Δp has an infinite slope where the valve switches: regularise the "
-    "root, as in Δp/(Δp² + ε²)^(1/4), or use another solver (solver=SDIRK2()); `record` and "
+    "root, as in Δp/(Δp² + ε²)^(1/4), or use SDIRK2, the default solver; `record` and "
     "`periodic_orbit` take steps of fixed size. Or allow more steps (max_steps), or throw=False."
 )
 

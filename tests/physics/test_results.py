@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import diffrax as dfx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,10 +114,10 @@ class BareRoot(Loop):
 
 @pytest.mark.slow
 def test_a_solver_that_stalls_says_where_and_what():
-    times = jnp.linspace(0.0, 1.0, 5)
+    few = {"times": jnp.linspace(0.0, 1.0, 5), "max_steps": 200, "solver": dfx.Kvaerno5()}
     with pytest.raises(RuntimeError, match=r"BareRoot was solved up to t = .*'V_lv'.*regularise"):
-        simulate(BareRoot(), LoopParameters(), times, max_steps=200)
-    assert not simulate(BareRoot(), LoopParameters(), times, max_steps=200, throw=False).success
+        simulate(BareRoot(), LoopParameters(), **few)
+    assert not simulate(BareRoot(), LoopParameters(), **few, throw=False).success
 
 
 def test_recordings_need_phases_that_divide_the_steps():
