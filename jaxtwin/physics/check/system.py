@@ -10,6 +10,8 @@ from jaxtwin.physics.base import (
     AbstractPeriodicSystem,
     AbstractRecordedSystem,
     AbstractSystem,
+    check_instance,
+    check_patient,
     outputs_of,
 )
 from jaxtwin.physics.check.conservation import check_conserved, describe_modes
@@ -22,7 +24,12 @@ from jaxtwin.physics.check.slopes import (
     slopes_along,
     slopes_by_parameters,
 )
-from jaxtwin.physics.check.solution import check_gradients, check_steps, solve_around
+from jaxtwin.physics.check.solution import (
+    check_gradients,
+    check_solved,
+    check_steps,
+    solve_around,
+)
 from jaxtwin.physics.check.states import along_beats, around, at_switches, some
 from jaxtwin.physics.solution import Recording
 
@@ -48,24 +55,16 @@ def check_system(
         ValueError: If an argument is a class instead of an instance, or the parameters are those
             of another model.
     """
-    if isinstance(system, type):
-        raise ValueError(
-            f"check_system got the class {system.__name__}: expected an instance, "
-            f"check_system({system.__name__}())"
-        )
-    if not isinstance(system, AbstractSystem):
-        raise ValueError(
-            f"check_system got {type(system).__name__}: expected a system, a subclass of "
-            "AbstractPeriodicSystem or AbstractRecordedSystem"
-        )
+    check_instance(system)
     report = Report(type(system).__name__)
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         check_parameters(system, report)
         if report.problems:
             return report
-        _check_kind(system, p)
+        p = system.parameters() if p is None else p
+        check_patient(system, p)
         try:
-            _check(system, system.parameters() if p is None else p, duration, report)
+            _check(system, p, duration, report)
         except jax.errors.TracerBoolConversionError as error:
             report.problem(
                 f"a Python `if`, `and` or `while` tests a traced value{_line_of(error)}: its "
@@ -86,13 +85,6 @@ def check_system(
                 "write its rule with jax.custom_jvp, which supports both modes",
             )
     return report
-
-
-def _check_kind(system: AbstractSystem, p: Any) -> None:
-    name = system.parameters.__name__
-    if p is not None and not isinstance(p, system.parameters):
-        came = f"the class {p.__name__}" if isinstance(p, type) else f"a {type(p).__name__}"
-        raise ValueError(f"p is {came}: expected an instance of {name}, such as {name}()")
 
 
 def _check(system: AbstractSystem, p: Any, duration: float | None, report: Report) -> None:
@@ -148,13 +140,8 @@ def _two_patients(system: AbstractRecordedSystem, p: Any, found: Slopes) -> Reco
 
 def _check_solution(system: AbstractRecordedSystem, p: Any, report: Report) -> None:
     moved = solve_around(system, p)
-    if not moved.solved[0]:
-        what = (
-            "no periodic orbit was found from the initial state"
-            if isinstance(system, AbstractPeriodicSystem)
-            else "the record is not finite"
-        )
-        report.problem(what, "look at `simulate(system, p, times)`: what grows, or never settles?")
+    check_solved(moved, system, report)
+    if report.problems:
         return
     finer = check_steps(moved, system, report)
     check_gradients(moved, finer, system, report)
