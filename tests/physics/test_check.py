@@ -381,12 +381,12 @@ def test_time_constants_are_those_of_the_equations():
         ),
         (
             Oscillator(field=lambda t, s, p: Swing(s.v, -s.x if s.x > 0 else s.x)),
-            r"Python `if`.*test_check.py, line",
+            r"Python `if`.*test_check.py:",
             "jnp.where",
         ),
         (
             Oscillator(field=lambda t, s, p: Swing(s.v, math.sin(s.x))),
-            r"function of math or NumPy.*test_check.py, line",
+            r"function of math or NumPy.*test_check.py:",
             "jax.numpy",
         ),
         (Oscillator(seen=lambda s: {"x": s.x}), "outputs returns a dict", "NamedTuple"),
@@ -412,7 +412,21 @@ def test_time_constants_are_those_of_the_equations():
         (Oscillator(jumps=lambda p: p.t_s), "discontinuities returns a single", "write a comma"),
         (Oscillator(names={"r": lambda beat: 1.0}), "'r' is a function: expected a R", "unit"),
         (Oscillator(names=["r"]), "readings returns a list", "Reading"),
-        (Oscillator(bands={"r": (0.0, 1.0)}), "limits of r: not among the readings", "reading"),
+        (
+            Oscillator(bands={"r": (0.0, 1.0)}),
+            "limits of r: not among the readings",
+            "add it to `r",
+        ),
+        (
+            Oscillator(field=lambda t, s, p: Swing(s.v, p.K * s.x)),
+            r"vector_field raised AttributeError: .* no attribute 'K' \(test_check.py:\d+\)",
+            "its arguments are, in this order: t, state (x, v), p (k, T, t_s)",
+        ),
+        (
+            Oscillator(start=lambda p: Swing(p.x_0, 0.0)),
+            r"initial_state raised AttributeError: .*'x_0' \(test_check.py:\d+\)",
+            "in this order: p (k, T, t_s)",
+        ),
         (Instance(), "`parameters` is an instance of SwingParameters", "SwingParameters`"),
         (Nothing(), "`parameters` is None", "MyParameters"),
         # Forward mode is finite.

@@ -15,8 +15,13 @@ from jaxtwin.physics.base import (
     outputs_of,
 )
 from jaxtwin.physics.check.conservation import check_conserved, describe_modes
-from jaxtwin.physics.check.declaration import check_methods, check_parameters, check_readings
-from jaxtwin.physics.check.report import Report
+from jaxtwin.physics.check.declaration import (
+    MethodError,
+    check_methods,
+    check_parameters,
+    check_readings,
+)
+from jaxtwin.physics.check.report import Report, place_of
 from jaxtwin.physics.check.slopes import (
     Slopes,
     check_finite,
@@ -67,20 +72,22 @@ def check_system(
             _check(system, p, duration, report)
         except jax.errors.TracerBoolConversionError as error:
             report.problem(
-                f"a Python `if`, `and` or `while` tests a traced value{_line_of(error)}: its "
+                f"a Python `if`, `and` or `while` tests a traced value{place_of(error)}: its "
                 "outcome depends on numbers that are not known when the function is compiled",
                 "write jnp.where(condition, a, b), or jnp.maximum and jnp.minimum for valves",
             )
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
             report.problem(
-                f"a function of math or NumPy is given a traced value{_line_of(error)}",
+                f"a function of math or NumPy is given a traced value{place_of(error)}",
                 "use the function of jax.numpy",
             )
+        except MethodError as error:
+            report.problem(*error.args)
         except TypeError as error:
             if "custom_vjp" not in str(error):
                 raise
             report.problem(
-                f"a function with jax.custom_vjp is differentiated in forward mode{_line_of(error)}"
+                f"a function with jax.custom_vjp is differentiated in forward mode{place_of(error)}"
                 ", which solvers do",
                 "write its rule with jax.custom_jvp, which supports both modes",
             )
@@ -145,14 +152,3 @@ def _check_solution(system: AbstractRecordedSystem, p: Any, report: Report) -> N
         return
     finer = check_steps(moved, system, report)
     check_gradients(moved, finer, system, report)
-
-
-def _line_of(error: BaseException) -> str:
-    """Return the line of the user's code that used a traced value."""
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if "site-packages" not in file and not file.startswith(__file__.rsplit("/", 1)[0]):
-            place = f" ({file.rsplit('/', 1)[-1]}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return place
