@@ -99,6 +99,9 @@ class Broken(Windkessel):
 class Slip(Windkessel):
     def vector_field(self, t, state, p):
         return state.Q
+class Unmade(Windkessel):
+    def __check_init__(self):
+        self.parameters(C_qm=1.0)
 class Sized(Windkessel):
     size: int
 ready = Sized(3)
@@ -112,6 +115,10 @@ def test_a_system_is_checked(here, capsys):
     assert ends("check", "my_model:Sound") == 0
     assert ends("check", "my_model.py:Broken") == 1
     assert "✗" in capsys.readouterr().out
+    assert ends("check", "my_model:Slip") == 1
+    assert (
+        "'WindkesselState' object has no attribute 'Q' (my_model.py:10)" in capsys.readouterr().out
+    )
     assert isinstance(load_system("my_model:ready"), Windkessel)
 
 
@@ -122,11 +129,12 @@ def test_a_system_is_checked(here, capsys):
         ("nowhere_at_all:X", "no module 'nowhere_at_all': expected an installed one, or nowhere"),
         ("nothing.py:X", "nothing.py: no such file"),
         ("my_model:Sond", "no Sond in my_model: expected a subclass of AbstractSystem, and the"),
-        ("my_model:Sond", "defines Sound, Broken, Slip, Sized"),
+        ("my_model:Sond", "defines Sound, Broken, Slip, Unmade, Sized"),
         ("my_model:Sized", "Sized needs size"),
         ("pathlib:Path", "Path of pathlib is no system"),
         ("broken:X", "importing broken raised ZeroDivisionError: division by zero (broken.py:2)"),
-        ("my_model:Slip", "my_model:Slip raised AttributeError: 'WindkesselState' object has no"),
+        ("my_model:Unmade", "has no parameter 'C_qm'"),
+        ("my_model:Unmade", "(my_model.py:13)"),
         ("needy:X", "importing needy raised ModuleNotFoundError: No module named 'absent'"),
     ],
 )

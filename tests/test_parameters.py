@@ -1,8 +1,10 @@
 """Parameters declared once, and the box of the free ones."""
 
+import copy
+import dataclasses
 import json
 import re
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +90,38 @@ def test_symbols_come_from_names_and_sources_from_the_class():
 def test_bounds_are_two_finite_numbers(as_a_user, bounds, message):
     with pytest.raises(ValueError, match=message):
         parameter(1.0, bounds)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"zetta": 0.1}, TypeError, r"no parameter 'zetta' \(did you mean zeta\?\): .* k, zeta, m"),
+        ({"friction": 0.1}, TypeError, "Spring has no parameter 'friction': it has k, zeta, mass"),
+        ({"k": "0.8"}, ValueError, "k of Spring is '0.8': expected a number"),
+        ({"k": [0.8, 0.9]}, ValueError, r"k of Spring is \[0.8, 0.9\]: .* an array under jax.vmap"),
+    ],
+)
+def test_values_are_numbers_of_known_names(as_a_user, values, error, message):
+    for make in (Spring, lambda **values: dataclasses.replace(Spring(), **values)):
+        with pytest.raises(error, match=message):
+            make(**values)
+
+
+def test_parameters_are_made_of_whatever_jax_needs(as_a_user):
+    axes: Any = Spring(k=0, zeta=None, mass=None)
+    many = dataclasses.replace(Spring(), k=np.ones(3))
+    assert jax.jit(jax.vmap(lambda p: Spring(k=p.k * p.mass).k, in_axes=(axes,)))(many).shape == (
+        3,
+    )
+    assert copy.deepcopy(jax.tree.map(str, Spring())).k == "1.0"
+
+
+def test_a_class_may_be_made_from_other_values():
+    class Tuned(Spring):
+        def __init__(self, omega, **rest):
+            self.k, self.zeta, self.mass = omega**2, 0.2, rest["m"]
+
+    assert Tuned(omega=3.0, m=1.0).k == 9.0
 
 
 def test_table_has_a_line_for_each_parameter():

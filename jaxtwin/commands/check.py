@@ -4,13 +4,13 @@ import dataclasses
 import importlib
 import importlib.util
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
 from jaxtwin.commands.settings import CheckConfig
 from jaxtwin.physics.base import AbstractSystem
 from jaxtwin.physics.check import check_system
+from jaxtwin.physics.check.report import place_of
 
 
 def check(config: CheckConfig) -> int:
@@ -96,6 +96,5 @@ def _import(name: str) -> ModuleType:
 
 def _told(error: Exception) -> str:
     """Describe an exception in one line, with the line of code that raised it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    where = "" if isinstance(error, SyntaxError) else f" ({Path(last.filename).name}:{last.lineno})"
+    where = "" if isinstance(error, SyntaxError) else place_of(error)
     return f"{type(error).__name__}: {error}{where}"

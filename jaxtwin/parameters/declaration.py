@@ -1,10 +1,12 @@
 """Declaration of a model's parameters."""
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import math
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import equinox as eqx
@@ -106,6 +108,31 @@ class AbstractParameters(eqx.Module):
     """
 
     source: ClassVar[str] = ""
+
+    if not TYPE_CHECKING:  # Type checkers know the names, and would no longer check them.
+
+        def __new__(cls, *args: Any, **values: Any):
+            """Make an instance, unless a name is unknown."""
+            known = [field.name for field in dataclasses.fields(cls)]
+            unknown = [name for name in values if name not in known]
+            # A class with an `__init__` of its own may have other arguments.
+            if unknown and list(inspect.signature(cls).parameters) == known:
+                close = difflib.get_close_matches(unknown[0], known, 1)
+                meant = f" (did you mean {close[0]}?)" if close else ""
+                raise TypeError(
+                    f"{cls.__name__} has no parameter {unknown[0]!r}{meant}: it has "
+                    f"{', '.join(known)}"
+                )
+            return super().__new__(cls)
+
+    def __check_init__(self) -> None:
+        """Refuse values that are no numbers; arrays, tracers and None are left alone."""
+        for name, value in vars(self).items():
+            if isinstance(value, str | bytes | Sequence | Mapping):
+                raise ValueError(
+                    f"{name} of {type(self).__name__} is {value!r}: expected a number; for many "
+                    "patients, an array under jax.vmap"
+                )
 
     @classmethod
     def specs(cls) -> dict[str, ParameterSpec]:

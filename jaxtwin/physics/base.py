@@ -1,6 +1,7 @@
 """Base classes for models: `AbstractPeriodicSystem` and `AbstractRecordedSystem`."""
 
 import abc
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -132,8 +133,51 @@ class AbstractPeriodicSystem(AbstractRecordedSystem[State, Parameters, Outputs])
         return ()
 
 
+def check_instance(system: Any) -> None:
+    """Raise a ValueError if this is not an instance of a system."""
+    if isinstance(system, AbstractSystem):
+        return
+    if isinstance(system, type) and issubclass(system, AbstractSystem):
+        name = system.__name__
+        raise ValueError(
+            f"system is the class {name}: expected an instance of a system, write {name}()"
+        )
+    raise ValueError(
+        f"system is {_kind(system)}: expected an instance of a system, a subclass of "
+        "AbstractPeriodicSystem or AbstractRecordedSystem"
+    )
+
+
+def check_patient(system: Any, p: Any) -> None:
+    """Raise a ValueError if these are not a system and the values of all its parameters."""
+    check_instance(system)
+    expected = system.parameters
+    if isinstance(p, expected):
+        return
+    # Another class with all these parameters is as good, such as that of a notebook's cell which
+    # was run again.
+    names = [field.name for field in dataclasses.fields(expected)]
+    if isinstance(p, AbstractParameters) and all(hasattr(p, name) for name in names):
+        return
+    raise ValueError(
+        f"p is {_kind(p)}: expected the parameters of {type(system).__name__}, "
+        f"system.parameters({names[0]}=..., ...), an instance of {expected.__name__}"
+    )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"of type {type(value).__name__}"
+
+
 def outputs_of(system: AbstractSystem) -> Any:
-    """Return the shapes and types of a system's outputs."""
+    """Return the shapes and types of a system's outputs.
+
+    Raises:
+        ValueError: If this is not an instance of a system.
+    """
+    check_instance(system)
 
     def outputs() -> Any:
         p = system.parameters()
@@ -146,7 +190,8 @@ def check_channels(system: AbstractSystem, channels: str | Sequence[str]) -> tup
     """Return the channels as a tuple; a single name is accepted as a string.
 
     Raises:
-        ValueError: If there are none, or one of them is not an output of the system.
+        ValueError: If there are none, one of them is not an output of the system, or the system is
+            not an instance.
     """
     channels = (channels,) if isinstance(channels, str) else tuple(channels)
     known = by_name(outputs_of(system))
@@ -194,8 +239,15 @@ def read(
         Value of each reading in its unit, [*patient], by the name or `Reading` given.
 
     Raises:
-        ValueError: If the system has no such reading, or a required output was not recorded.
+        ValueError: If the system has no such reading, a required output was not recorded, or an
+            argument is of the wrong type.
     """
+    check_instance(system)
+    if not isinstance(beat, Recording | Solution):
+        raise ValueError(
+            f"beat is {_kind(beat)}: expected a Solution or a Recording, such as "
+            "record(system, p); a cohort has `cohort.read(names)`"
+        )
     names = system.readings() if names is None else names
     names = [names] if isinstance(names, str | Reading) else names
     recording = beat.recording() if isinstance(beat, Solution) else beat

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.adjoint import AbstractAdjoint, ImplicitAdjoint, held
-from jaxtwin.physics.base import AbstractPeriodicSystem
+from jaxtwin.physics.base import AbstractPeriodicSystem, check_patient
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.coarse import NEUTRAL
 from jaxtwin.physics.iteration import AbstractIteration, NewtonIteration
@@ -54,11 +54,12 @@ def periodic_orbit(
             others.
 
     Raises:
-        ValueError: If the system is not periodic, `steps` is not positive or does not exceed the
-            number of discontinuities, or the method allows no beats.
+        ValueError: If the system is not periodic, p are not its parameters, `steps` is not positive
+            or does not exceed the number of discontinuities, or the method allows no beats.
         RuntimeError: If `throw` is set and the search failed. Outside `jax.jit` and `jax.vmap`, the
             message includes the parameters.
     """
+    check_patient(system, p)
     if not isinstance(system, AbstractPeriodicSystem):
         raise ValueError(
             f"{type(system).__name__} is not periodic: use `record` or `simulate`, or make it an "

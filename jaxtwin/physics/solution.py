@@ -20,7 +20,7 @@ Outputs = TypeVar("Outputs")
 class RESULTS(eqx.Enumeration):
     """Outcome of solving a system."""
 
-    successful = ""
+    successful = "the solution can be used"
     max_beats_reached = "the beat still changed after `max_beats` beats"
     diverged = "the solution became infinite or not a number"
     step_not_solved = "the equations of an implicit step were not solved: more steps are needed"

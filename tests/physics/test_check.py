@@ -22,7 +22,12 @@ from jaxtwin.models.stergiopulos import Stergiopulos
 from jaxtwin.models.two_lungs import TwoLungs
 from jaxtwin.models.windkessel import Windkessel
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
+from jaxtwin.physics.base import (
+    AbstractPeriodicSystem,
+    AbstractRecordedSystem,
+    check_channels,
+    read,
+)
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.record import record
@@ -139,6 +144,12 @@ def push(t, p):
     return jnp.where(t - p.T * jnp.floor(t / p.T) <= p.t_s, 1.0, 0.0)
 
 
+def valve(t, s, p):
+    """A root so steep that 480 steps do not solve its equations, and 960 do."""
+    d = s.x - jnp.cos(2 * jnp.pi * t / p.T)
+    return 600 * d / jnp.sqrt(jnp.abs(d) + 1e-5)
+
+
 @jax.custom_vjp
 def bad_rule(x):
     return 0.1 * x
@@ -242,18 +253,53 @@ def test_gradients_of_records_are_checked():
     assert re.search("the gradient of the record by .* is wrong: .*t_s", problem.what)
 
 
+@pytest.mark.parametrize("run", [check_system, periodic_orbit, record])
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((Windkessel,), r"got the class Windkessel: expected an instance, check_system\(Windk"),
-        ((SwingParameters(),), "got SwingParameters: expected a system"),
-        ((Oscillator(), SwingParameters), r"p is the class Swing.*such as SwingParameters\(\)"),
-        ((Oscillator(), {"k": 1.0}), "p is a dict: expected an instance of SwingParameters"),
+        ((Oscillator, SwingParameters()), r"the class Oscillator: .* write Oscillator\(\)"),
+        ((SwingParameters(), Oscillator()), "of type SwingParameters: expected an instance of a s"),
+        (
+            (Oscillator(), SwingParameters),
+            r"p is the class Swing.* system.parameters\(k=..., ...\)",
+        ),
+        ((Oscillator(), {"k": 1.0}), "p is of type dict: .* instance of SwingParameters"),
+        ((Oscillator(), Unbounded()), "p is of type Unbounded: .* instance of SwingParameters"),
     ],
 )
-def test_classes_for_instances_are_refused(args, message, as_a_user):
+def test_what_is_no_system_or_no_parameters_is_said(run, args, message, as_a_user):
     with pytest.raises(ValueError, match=message):
-        check_system(*args)
+        run(*args)
+
+
+def test_what_cannot_be_read_is_said(as_a_user):
+    orbit = periodic_orbit(Oscillator(), SwingParameters())
+    for args, message in (
+        ((orbit, Oscillator()), "system is of type Solution: expected an instance of a system"),
+        ((Oscillator(), SwingParameters()), "beat is of type SwingParameters: expected a Solution"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(*args)
+    with pytest.raises(ValueError, match=r"write Oscillator\(\)"):
+        check_channels(Oscillator, "x")  # pyright: ignore[reportArgumentType]
+
+
+class MoreParameters(SwingParameters):
+    m: Scalar = parameter(1.0, None, "kg")
+
+
+class Alike(AbstractParameters):
+    """Those of a swing, declared once more."""
+
+    k: Scalar = parameter(4.0)
+    T: Scalar = parameter(2.0)
+    t_s: Scalar = parameter(0.7)
+
+
+@pytest.mark.parametrize("kind", [MoreParameters, Alike])
+def test_parameters_of_another_class_with_the_same_names_will_do(kind):
+    run = jax.jit(jax.vmap(lambda k: periodic_orbit(Oscillator(), kind(k=k)).success))
+    assert run(jnp.array([3.0, 4.0])).all()
 
 
 @pytest.mark.slow
@@ -335,12 +381,12 @@ def test_time_constants_are_those_of_the_equations():
         ),
         (
             Oscillator(field=lambda t, s, p: Swing(s.v, -s.x if s.x > 0 else s.x)),
-            r"Python `if`.*test_check.py, line",
+            r"Python `if`.*test_check.py:",
             "jnp.where",
         ),
         (
             Oscillator(field=lambda t, s, p: Swing(s.v, math.sin(s.x))),
-            r"function of math or NumPy.*test_check.py, line",
+            r"function of math or NumPy.*test_check.py:",
             "jax.numpy",
         ),
         (Oscillator(seen=lambda s: {"x": s.x}), "outputs returns a dict", "NamedTuple"),
@@ -366,7 +412,21 @@ def test_time_constants_are_those_of_the_equations():
         (Oscillator(jumps=lambda p: p.t_s), "discontinuities returns a single", "write a comma"),
         (Oscillator(names={"r": lambda beat: 1.0}), "'r' is a function: expected a R", "unit"),
         (Oscillator(names=["r"]), "readings returns a list", "Reading"),
-        (Oscillator(bands={"r": (0.0, 1.0)}), "limits of r: not among the readings", "reading"),
+        (
+            Oscillator(bands={"r": (0.0, 1.0)}),
+            "limits of r: not among the readings",
+            "add it to `r",
+        ),
+        (
+            Oscillator(field=lambda t, s, p: Swing(s.v, p.K * s.x)),
+            r"vector_field raised AttributeError: .* no attribute 'K' \(test_check.py:\d+\)",
+            "its arguments are, in this order: t, state (x, v), p (k, T, t_s)",
+        ),
+        (
+            Oscillator(start=lambda p: Swing(p.x_0, 0.0)),
+            r"initial_state raised AttributeError: .*'x_0' \(test_check.py:\d+\)",
+            "in this order: p (k, T, t_s)",
+        ),
         (Instance(), "`parameters` is an instance of SwingParameters", "SwingParameters`"),
         (Nothing(), "`parameters` is None", "MyParameters"),
         # Forward mode is finite.
@@ -393,6 +453,17 @@ def test_time_constants_are_those_of_the_equations():
             ),
             "240 steps are too few: the outputs change with 480: [xv] by",
             "write `steps = ",
+        ),
+        (
+            Oscillator(field=lambda t, s, p: Swing(s.v, jnp.cos(t) - jnp.pi**2 * s.x)),
+            "no periodic orbit .* with 240 steps: the beat still changed after",
+            "what grows, or never settles?",
+        ),
+        pytest.param(
+            Oscillator(field=lambda t, s, p: Swing(s.v - valve(t, s, p), s.x - s.v)),
+            "no periodic orbit .* with 240 steps: the equations of an implicit step were not sol",
+            "write `steps = 960` in the class",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -92,9 +92,9 @@ def test_phases_that_do_not_divide_the_steps(number):
         solution.recording(number)
 
 
-def test_success_is_the_result_that_says_nothing():
+def test_success_is_a_result_with_a_sentence():
     one = solution_of(np.arange(3.0), np.ones((2, 3)))
-    assert one.success and RESULTS[one.result] == ""
+    assert one.success and RESULTS[one.result] == "the solution can be used"
     ended = jax.vmap(lambda ok: RESULTS.where(ok, RESULTS.successful, RESULTS.diverged))(
         jnp.array([True, False])
     )

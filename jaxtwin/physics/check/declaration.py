@@ -1,6 +1,6 @@
 """Check of the types and shapes that the methods of a system return."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, AbstractSystem
-from jaxtwin.physics.check.report import Report, count, names, not_finite, paths
+from jaxtwin.physics.check.report import Report, count, names, not_finite, paths, place_of
 from jaxtwin.physics.quantity import output_quantities
 
 
@@ -47,9 +47,37 @@ def check_parameters(system: AbstractSystem, report: Report) -> None:
         )
 
 
+class MethodError(Exception):
+    """A method of a system raised an error; its arguments are those of `Report.problem`."""
+
+
+def _called(method: Callable[..., Any], *args: Any, shapes: bool = False) -> Any:
+    """Return what a method of a system returns, or only its shapes and types.
+
+    Raises:
+        MethodError: If it raises an error, other than those about traced values.
+    """
+    try:
+        return eqx.filter_eval_shape(method, *args) if shapes else method(*args)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+        raise
+    except Exception as error:  # The user's own code: anything may come out of it.
+        message = next(iter(str(error).splitlines()), "")
+        what = f"{method.__name__} raised {type(error).__name__}: {message}{place_of(error)}"
+        listed = ", ".join(_argument(arg) for arg in args)
+        advice = f"its arguments are, in this order: {listed}" if args else "look at that line"
+        raise MethodError(what, advice) from error
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, AbstractParameters):
+        return f"p ({', '.join(vars(value))})"
+    return "t" if isinstance(value, jax.Array) else f"state ({', '.join(names(value))})"
+
+
 def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
     """Check that every method returns one scalar per quantity, in the expected type."""
-    state = system.initial_state(p)
+    state = _called(system.initial_state, p)
     report.facts["states"] = ", ".join(names(state))
     if not _scalars("initial_state", state, report):
         return
@@ -62,7 +90,7 @@ def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
         )
         return
     t = jnp.zeros((), float)
-    rates = eqx.filter_eval_shape(system.vector_field, t, state, p)
+    rates = _called(system.vector_field, t, state, p, shapes=True)
     if jax.tree.structure(rates) != jax.tree.structure(state):
         report.problem(
             f"vector_field returns {_kind(rates)}, but the state is {_kind(state)}",
@@ -71,7 +99,7 @@ def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
         return
     if not _scalars("vector_field", rates, report):
         return
-    outputs = eqx.filter_eval_shape(system.outputs, t, state, p)
+    outputs = _called(system.outputs, t, state, p, shapes=True)
     if not hasattr(outputs, "_fields"):
         report.problem(
             f"outputs returns {_kind(outputs)}",
@@ -93,7 +121,7 @@ def check_methods(system: AbstractSystem, p: Any, report: Report) -> None:
 
 
 def _check_conserved(system: AbstractPeriodicSystem, state: Any, p: Any, report: Report) -> None:
-    values = system.conserved(state, p)
+    values = _called(system.conserved, state, p)
     # Any tuple is accepted, including a named tuple; a scalar is not.
     if not isinstance(values, tuple | list):
         report.problem(
@@ -108,7 +136,7 @@ def _check_conserved(system: AbstractPeriodicSystem, state: Any, p: Any, report:
 def _check_duration(system: AbstractRecordedSystem, p: Any, report: Report) -> None:
     """Check that the duration is positive and contains the discontinuities."""
     what = "period" if isinstance(system, AbstractPeriodicSystem) else "duration"
-    found = system.duration(p)
+    found = _called(system.duration, p)
     if not _scalars(what, found, report):
         return
     recorded = float(jnp.asarray(found))
@@ -119,7 +147,7 @@ def _check_duration(system: AbstractRecordedSystem, p: Any, report: Report) -> N
             f"return the {what} in the system's unit of time; give it bounds above 0",
         )
         return
-    jumps = system.discontinuities(p)
+    jumps = _called(system.discontinuities, p)
     if not isinstance(jumps, tuple | list):
         report.problem(
             f"discontinuities returns a single value ({_kind(jumps)}): expected a tuple",
@@ -137,7 +165,7 @@ def _check_duration(system: AbstractRecordedSystem, p: Any, report: Report) -> N
 
 
 def _check_scaling(system: AbstractRecordedSystem, p: Any, outputs: Any, report: Report) -> None:
-    pair = system.scaling(p)
+    pair = _called(system.scaling, p)
     expected = jax.tree.structure(outputs)
     if not (
         isinstance(pair, tuple) and len(pair) == 2 and all(_structure(x) == expected for x in pair)
@@ -168,7 +196,7 @@ def check_readings(system: AbstractRecordedSystem, recording: Any, report: Repor
         recording: Recording of two patients.
         report: Report to which problems are added.
     """
-    readings: Any = system.readings()
+    readings: Any = _called(system.readings)
     if not isinstance(readings, Mapping):
         report.problem(
             f"readings returns {_kind(readings)}: expected a dictionary",
@@ -195,13 +223,15 @@ def check_readings(system: AbstractRecordedSystem, recording: Any, report: Repor
                 f"reading {name!r} gives shape {shape} for two patients: expected (2,)",
                 "take means over the last axis only: recording.waveforms.x.mean(-1)",
             )
-    events = [event.reading for event in system.safety().values()]
-    for what, asked in (("limits", system.limits()), ("safety events", events)):
+    events = [event.reading for event in _called(system.safety).values()]
+    for what, asked in (("limits", _called(system.limits)), ("safety events", events)):
         unknown = [name for name in asked if name not in readings]
         if unknown:
             report.problem(
                 f"{what} of {', '.join(unknown)}: not among the readings",
-                f"use a reading out of {', '.join(readings)}, or add one",
+                f"use a reading out of {', '.join(readings)}, or add one"
+                if readings
+                else "add it to `readings`, which names none",
             )
 
 

@@ -1,11 +1,22 @@
 """Report of `check_system`."""
 
 import dataclasses
+import sysconfig
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+_PACKAGE = Path(__file__).parents[2]
+_FOREIGN = (
+    str(_PACKAGE / "physics"),
+    str(_PACKAGE / "parameters"),
+    sysconfig.get_path("stdlib"),
+    "<",
+)
 
 
 class Problem(NamedTuple):
@@ -84,3 +95,18 @@ def compiled(function: Callable[..., Any], *args: Any) -> Any:
     """Compile a function for arguments like these, with few optimisations, to save time."""
     hurry: dict[str, Any] = {"xla_backend_optimization_level": 0}
     return jax.jit(function).lower(*args).compile(hurry)
+
+
+def place_of(error: BaseException) -> str:
+    """Return the line of the user's code that an error passed last, such as " (my_model.py:12)".
+
+    Solvers and declarations of this package, other packages and Python itself are not the user's.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith(_FOREIGN) and "site-packages" not in frame.filename
+    ]
+    last = (own or frames)[-1]
+    return f" ({Path(last.filename).name}:{last.lineno})"

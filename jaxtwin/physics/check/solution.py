@@ -11,7 +11,7 @@ from scipy import integrate
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem
 from jaxtwin.physics.check.report import Report, compiled, names
 from jaxtwin.physics.record import record
-from jaxtwin.physics.solution import Solution, largest
+from jaxtwin.physics.solution import RESULTS, Solution, largest
 
 # Largest root-mean-square error of an output over time, as a share of its range.
 ACCURATE = 0.01
@@ -39,7 +39,8 @@ class Moved(NamedTuple):
         slopes: Derivatives by that parameter as a share of its bounds, [free, place, functional].
         courses: Outputs of the patient at all times, [time] on every leaf.
         times: The times.
-        solved: Whether the patient was solved, and all neighbours along each parameter, [1 + free].
+        result: Outcome of the patient.
+        solved: Whether all neighbours along each parameter were solved, [free].
     """
 
     p: Any
@@ -50,6 +51,7 @@ class Moved(NamedTuple):
     slopes: np.ndarray
     courses: Any
     times: np.ndarray
+    result: RESULTS
     solved: np.ndarray
 
 
@@ -68,22 +70,22 @@ def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
         # Whatever its error: it is reported by `check_steps`.
         solution = record(system, complete(u), accuracy=np.inf)
         measured = _functionals(solution.times, solution.outputs)
-        return measured, (solution.outputs, solution.times, solution.success)
+        return measured, (solution.outputs, solution.times, solution.result)
 
     def everything(u: Any) -> Any:
-        measured, pull, (courses, times, settled) = jax.vjp(measure, u, has_aux=True)
+        measured, pull, (courses, times, result) = jax.vjp(measure, u, has_aux=True)
         (gradients,) = jax.vmap(pull)(jnp.eye(len(measured), dtype=measured.dtype))
-        return measured, gradients, courses, times, settled
+        return measured, gradients, courses, times, result
 
     # Away from the bounds, so that both sides are inside them.
     here = np.where((here >= 0) & (here <= 1), np.clip(here, MOVED, 1 - MOVED), here)
     n, shift = len(free), np.linspace(-MOVED, MOVED, PLACES)
     lanes = here + shift[:, None] * np.eye(n)[:, None, :]
     lanes = jnp.asarray(np.concatenate([here[None], lanes.reshape(-1, n)]))
-    values, gradients, courses, times, settled = compiled(jax.vmap(everything), lanes)(lanes)
+    values, gradients, courses, times, results = compiled(jax.vmap(everything), lanes)(lanes)
     values, gradients, settled = (
         np.asarray(leaf)[1:].reshape(n, PLACES, *leaf.shape[1:])
-        for leaf in (values, gradients, settled)
+        for leaf in (values, gradients, results == RESULTS.successful)
     )
     slopes = np.stack([gradients[j, ..., j] for j in range(n)])
     first = jax.tree.map(lambda leaf: np.asarray(leaf[0]), courses)
@@ -97,7 +99,8 @@ def solve_around(system: AbstractRecordedSystem, p: Any) -> Moved:
         slopes,
         first,
         np.asarray(times[0]),
-        np.array([settled[0, PLACES // 2], *np.all(settled, axis=1)]),
+        jax.tree.map(lambda leaf: leaf[0], results),
+        np.all(settled, axis=1),
     )
 
 
@@ -142,6 +145,29 @@ def _outputs(system: AbstractRecordedSystem, p: Any) -> Any:
     return system.outputs(jnp.zeros(()), system.initial_state(p), p)
 
 
+def check_solved(moved: Moved, system: AbstractRecordedSystem, report: Report) -> None:
+    """Check that the patient was solved, and otherwise look for a number of steps that does."""
+    if moved.result == RESULTS.successful:
+        return
+    is_periodic, steps = isinstance(system, AbstractPeriodicSystem), len(moved.times) - 1
+    what = (
+        "no periodic orbit was found from the initial state" if is_periodic else "the record failed"
+    )
+    advice = "look at `simulate(system, p, times)`: what grows, or never settles?"
+    if moved.result in (RESULTS.step_not_solved, RESULTS.inaccurate):
+        advice = (
+            f"{2 * steps} and {4 * steps} steps are too few as well: write a larger number of "
+            "`steps` in the class, or regularise a root whose slope is infinite where a valve "
+            "switches, as in dp / jnp.sqrt(jnp.abs(dp) + eps)"
+        )
+        for n in (2 * steps, 4 * steps):
+            run = compiled(lambda p, n=n: record(system, p, steps=n, accuracy=np.inf), moved.p)
+            if run(moved.p).success:
+                advice = f"write `steps = {n}` in the class, which are enough"
+                break
+    report.problem(f"{what} with {steps} steps: {RESULTS[moved.result]}", advice)
+
+
 def check_gradients(
     moved: Moved, finer: Solution, system: AbstractRecordedSystem, report: Report
 ) -> None:
@@ -153,7 +179,7 @@ def check_gradients(
     allowed = allowed + KINKED * np.ptp(moved.slopes, axis=1) + _noise(moved, finer) / (2 * MOVED)
     # Avoids reporting an error if both changes are 0.
     allowed = np.maximum(allowed, np.finfo(float).tiny)
-    wrong = ~(np.abs(differences - expected) <= allowed) & moved.solved[1:, None]
+    wrong = ~(np.abs(differences - expected) <= allowed) & moved.solved[:, None]
     if not wrong.any():
         report.facts["gradients"] = f"as finite differences, by {', '.join(moved.free)}"
         return

@@ -10,11 +10,18 @@ from jaxtwin.physics.base import (
     AbstractPeriodicSystem,
     AbstractRecordedSystem,
     AbstractSystem,
+    check_instance,
+    check_patient,
     outputs_of,
 )
 from jaxtwin.physics.check.conservation import check_conserved, describe_modes
-from jaxtwin.physics.check.declaration import check_methods, check_parameters, check_readings
-from jaxtwin.physics.check.report import Report
+from jaxtwin.physics.check.declaration import (
+    MethodError,
+    check_methods,
+    check_parameters,
+    check_readings,
+)
+from jaxtwin.physics.check.report import Report, place_of
 from jaxtwin.physics.check.slopes import (
     Slopes,
     check_finite,
@@ -22,7 +29,12 @@ from jaxtwin.physics.check.slopes import (
     slopes_along,
     slopes_by_parameters,
 )
-from jaxtwin.physics.check.solution import check_gradients, check_steps, solve_around
+from jaxtwin.physics.check.solution import (
+    check_gradients,
+    check_solved,
+    check_steps,
+    solve_around,
+)
 from jaxtwin.physics.check.states import along_beats, around, at_switches, some
 from jaxtwin.physics.solution import Recording
 
@@ -48,51 +60,38 @@ def check_system(
         ValueError: If an argument is a class instead of an instance, or the parameters are those
             of another model.
     """
-    if isinstance(system, type):
-        raise ValueError(
-            f"check_system got the class {system.__name__}: expected an instance, "
-            f"check_system({system.__name__}())"
-        )
-    if not isinstance(system, AbstractSystem):
-        raise ValueError(
-            f"check_system got {type(system).__name__}: expected a system, a subclass of "
-            "AbstractPeriodicSystem or AbstractRecordedSystem"
-        )
+    check_instance(system)
     report = Report(type(system).__name__)
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         check_parameters(system, report)
         if report.problems:
             return report
-        _check_kind(system, p)
+        p = system.parameters() if p is None else p
+        check_patient(system, p)
         try:
-            _check(system, system.parameters() if p is None else p, duration, report)
+            _check(system, p, duration, report)
         except jax.errors.TracerBoolConversionError as error:
             report.problem(
-                f"a Python `if`, `and` or `while` tests a traced value{_line_of(error)}: its "
+                f"a Python `if`, `and` or `while` tests a traced value{place_of(error)}: its "
                 "outcome depends on numbers that are not known when the function is compiled",
                 "write jnp.where(condition, a, b), or jnp.maximum and jnp.minimum for valves",
             )
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
             report.problem(
-                f"a function of math or NumPy is given a traced value{_line_of(error)}",
+                f"a function of math or NumPy is given a traced value{place_of(error)}",
                 "use the function of jax.numpy",
             )
+        except MethodError as error:
+            report.problem(*error.args)
         except TypeError as error:
             if "custom_vjp" not in str(error):
                 raise
             report.problem(
-                f"a function with jax.custom_vjp is differentiated in forward mode{_line_of(error)}"
+                f"a function with jax.custom_vjp is differentiated in forward mode{place_of(error)}"
                 ", which solvers do",
                 "write its rule with jax.custom_jvp, which supports both modes",
             )
     return report
-
-
-def _check_kind(system: AbstractSystem, p: Any) -> None:
-    name = system.parameters.__name__
-    if p is not None and not isinstance(p, system.parameters):
-        came = f"the class {p.__name__}" if isinstance(p, type) else f"a {type(p).__name__}"
-        raise ValueError(f"p is {came}: expected an instance of {name}, such as {name}()")
 
 
 def _check(system: AbstractSystem, p: Any, duration: float | None, report: Report) -> None:
@@ -148,24 +147,8 @@ def _two_patients(system: AbstractRecordedSystem, p: Any, found: Slopes) -> Reco
 
 def _check_solution(system: AbstractRecordedSystem, p: Any, report: Report) -> None:
     moved = solve_around(system, p)
-    if not moved.solved[0]:
-        what = (
-            "no periodic orbit was found from the initial state"
-            if isinstance(system, AbstractPeriodicSystem)
-            else "the record is not finite"
-        )
-        report.problem(what, "look at `simulate(system, p, times)`: what grows, or never settles?")
+    check_solved(moved, system, report)
+    if report.problems:
         return
     finer = check_steps(moved, system, report)
     check_gradients(moved, finer, system, report)
-
-
-def _line_of(error: BaseException) -> str:
-    """Return the line of the user's code that used a traced value."""
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if "site-packages" not in file and not file.startswith(__file__.rsplit("/", 1)[0]):
-            place = f" ({file.rsplit('/', 1)[-1]}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return place
