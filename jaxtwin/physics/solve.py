@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractSystem, check_rates
+from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractSystem, check_patient, check_rates
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import RESULTS, Outputs, Solution, State, Stats
 
@@ -33,6 +33,17 @@ def _jumps(system: AbstractSystem, p: AbstractParameters, end: float | None) -> 
         return []
     starts = np.arange(np.ceil(end / float(period))) * float(period)
     return [start + jump for start in starts for jump in (0.0, *within)][1:]
+
+
+def _end(times: Any) -> float:
+    """Return the last of the times, after checking them."""
+    given = np.asarray(times, float)
+    if given.ndim != 1 or not len(given) or given[0] < 0 or np.any(np.diff(given) < 0):
+        raise ValueError(
+            f"times {np.array2string(given, threshold=6)}: expected increasing times from 0 on [s],"
+            " such as jnp.linspace(0, 2, 201)"
+        )
+    return float(given[-1])
 
 
 def simulate(
@@ -65,11 +76,20 @@ def simulate(
         max_steps: Largest number of steps, beyond which the solution has failed.
         throw: Whether to raise an error on failure. Otherwise `result` reports it, and entries at
             times that were not reached are infinite.
+
+    Raises:
+        ValueError: If the times do not increase from 0 on, the state is not one of the system, or p
+            are not its parameters.
+        RuntimeError: If the last time was not reached, and `throw`.
     """
-    end = None if isinstance(times, jax.core.Tracer) else float(np.asarray(times)[-1])
-    times = jnp.asarray(times, float)
+    check_patient(system, p)
     check_rates(system, p)
-    y0 = system.initial_state(p) if state is None else state
+    end = None if isinstance(times, jax.core.Tracer) else _end(times)
+    times = jnp.asarray(times, float)
+    y0 = system.initial_state(p)
+    if state is not None and jax.tree.structure(state) != jax.tree.structure(y0):
+        raise ValueError(f"state is {state}: expected a state such as {y0}")
+    y0 = y0 if state is None else state
     y0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, times.dtype), y0)
     if stepsize_controller is None:
         tolerance = 1e-6 if times.dtype == jnp.float64 else 1e-4

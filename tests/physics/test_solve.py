@@ -138,6 +138,19 @@ def test_a_declared_discontinuity_is_a_step_of_its_own():
     np.testing.assert_allclose(both.outputs.x, [exact, exact], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"times": jnp.array([0.0, 2.0, 1.0])}, r"times \[0. 2. 1.\]: expected increasing"),
+        ({"times": jnp.zeros(0)}, "expected increasing"),
+        ({"state": (1.0, 2.0, 3.0)}, r"expected a state such as LeftHeartState\(V="),
+    ],
+)
+def test_slips_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        simulate(HEART, **({"p": parameters(), "times": TIMES} | options))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "system", [LeftHeart(), Bjordalsbakke(), FourChambers()], ids=lambda s: type(s).__name__
