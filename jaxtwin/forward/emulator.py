@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -213,8 +213,19 @@ def _identity(system: AbstractRecordedSystem, box: Box, steps: int) -> dict[str,
     return fingerprint(system, box, steps=steps).description
 
 
-def save_emulator(folder: Path, emulator: Emulator) -> None:
-    """Save an emulator, its box and its measured error."""
+def save_emulator(
+    folder: Path, emulator: Emulator, *, learnt: Mapping[str, Any] | None = None
+) -> None:
+    """Save an emulator, its box and its measured error.
+
+    Args:
+        folder: Folder to write.
+        emulator: The emulator, with its error.
+        learnt: Settings with which `learn_emulator` made it, which it compares when called again.
+
+    Raises:
+        ValueError: If the error was not measured.
+    """
     if emulator.error is None:
         raise ValueError(
             "this emulator's error was not measured: call `emulator_error` and set `error` to it"
@@ -223,7 +234,7 @@ def save_emulator(folder: Path, emulator: Emulator) -> None:
     checkpoint.save(
         folder,
         (emulator.network, emulator.mean, emulator.spread),
-        description(emulator) | {"error": error},
+        description(emulator) | {"error": error, "learnt": learnt},
     )
 
 
