@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import check_phases
+from jaxtwin.cohorts.simulate import check_box, check_phases
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box, Theta
@@ -100,8 +100,10 @@ class Emulator(AbstractForward):
             key: Random key for the weights.
 
         Raises:
-            ValueError: If a channel is no output of the system.
+            ValueError: If the box is of another model, a channel is no output of the system, or
+                `phases` does not divide `steps`.
         """
+        check_box(system, box)
         channels = check_channels(system, channels)
         values = len(channels) * (2 + phases)
         network = eqx.nn.MLP(

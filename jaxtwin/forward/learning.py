@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import check_phases, simulate_cohort
+from jaxtwin.cohorts.simulate import check_box, check_phases, simulate_cohort
 from jaxtwin.forward.emulator import (
     Emulator,
     EmulatorError,
@@ -164,9 +164,10 @@ def learn_emulator(
         left out), and the duration of simulation and training [s].
 
     Raises:
-        ValueError: If the folder contains an emulator made with other arguments, or all simulations
-            failed.
+        ValueError: If the box is of another model, the folder contains an emulator made with other
+            arguments, or all simulations failed.
     """
+    check_box(system, box)
     channels, steps = check_channels(system, channels), check_phases(system, phases, steps)
     folder = Path(folder)
     place, table = folder / "emulator", folder / "emulator.json"

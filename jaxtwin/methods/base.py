@@ -175,12 +175,7 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
 
     def check_forward(self, forward: AbstractForward) -> None:
         """Raise a ValueError unless a forward model has this task's system and box."""
-        wrong = []
-        if forward.system is not self.system:
-            kept, wanted = (
-                fingerprint(s).description["system"] for s in (forward.system, self.system)
-            )
-            wrong = differences(kept, wanted, "system")
+        wrong = self.unlike(forward.system)
         if wrong or forward.box != self.box:
             raise ValueError(
                 f"a forward model of {type(forward.system).__name__} on the box "
@@ -188,6 +183,13 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
                 f"{self.box.describe()}{''.join(f'; {line}' for line in wrong)}: make both with "
                 "the same system and box"
             )
+
+    def unlike(self, system: AbstractRecordedSystem) -> list[str]:
+        """Describe where a system differs from the task's, as "system.speed is 6000, not 0"."""
+        if system is self.system:
+            return []
+        kept, wanted = (fingerprint(s).description["system"] for s in (system, self.system))
+        return differences(kept, wanted, "system")
 
 
 Task = TypeVar("Task", bound=AbstractTask)

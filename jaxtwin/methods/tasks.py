@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import check_phases
+from jaxtwin.cohorts.simulate import check_box, check_phases
 from jaxtwin.identity import fingerprint
 from jaxtwin.methods.base import AbstractTask, Estimate
 from jaxtwin.parameters import Box, Theta
@@ -80,9 +80,9 @@ class CurveTask(AbstractTask[Curves]):
         noise: Standard deviation of the measurement noise, in the channel's unit.
 
     Raises:
-        ValueError: If a channel is not an output of the system or is named twice, a known
-            parameter is not free, no unknown parameter is left, or the samples do not coincide
-            with steps of the simulator.
+        ValueError: If the box is of another model, a channel is not an output of the system or is
+            named twice, a known parameter is not free, no unknown parameter is left, or the
+            samples do not coincide with steps of the simulator.
     """
 
     system: AbstractRecordedSystem
@@ -99,6 +99,7 @@ class CurveTask(AbstractTask[Curves]):
             value = getattr(self, name)
             names = (value,) if isinstance(value, str) else tuple(value)
             object.__setattr__(self, name, names)
+        check_box(self.system, self.box)
         check_channels(self.system, self.channels)
         if len(set(self.channels)) < len(self.channels):
             raise ValueError(
@@ -160,20 +161,11 @@ class CurveTask(AbstractTask[Curves]):
                 standard draw for every size of the noise.
 
         Raises:
-            ValueError: If the patients are from another box or recorded at other phases, or a
-                simulation failed.
+            ValueError: If the patients are of another system or box, or recorded at other phases,
+                or a simulation failed.
         """
+        self.check_patients(patients)
         curve = np.asarray(getattr(patients.recording.waveforms, self.channel))
-        if patients.box != self.box or curve.shape[1] != self.samples:
-            raise ValueError(
-                f"patients of the box {patients.box.describe()} at {curve.shape[1]} phases, for a "
-                f"task on {self.box.describe()} with {self.samples} samples: simulate them in the "
-                f"task's box with phases={self.samples}"
-            )
-        if not patients.success.all():
-            raise ValueError(
-                f"{patients.failures()}\nleave them out with cohort.take(cohort.success)"
-            )
         columns = [self.box.names.index(name) for name in self.known]
         noise = np.random.default_rng(random).normal(size=curve.shape)
         return Curves(
@@ -182,6 +174,26 @@ class CurveTask(AbstractTask[Curves]):
             np.asarray(getattr(patients.recording.maximum, self.channel)),
             np.asarray(getattr(patients.recording.minimum, self.channel)),
         )
+
+    def check_patients(self, patients: Cohort[Any]) -> None:
+        """Raise a ValueError unless simulated patients belong to this task and none failed."""
+        if differing := self.unlike(patients.system):
+            raise ValueError(
+                f"patients of {type(patients.system).__name__} for a task of "
+                f"{type(self.system).__name__}: {'; '.join(differing)}; simulate them with the "
+                "task's system"
+            )
+        phases = getattr(patients.recording.waveforms, self.channel).shape[1]
+        if patients.box != self.box or phases != self.samples:
+            raise ValueError(
+                f"patients of the box {patients.box.describe()} at {phases} phases, for a "
+                f"task on {self.box.describe()} with {self.samples} samples: simulate them in the "
+                f"task's box with phases={self.samples}"
+            )
+        if not patients.success.all():
+            raise ValueError(
+                f"{patients.failures()}\nleave them out with cohort.take(cohort.success)"
+            )
 
     def check(self, measurements: Curves, *, labels: bool = False) -> Curves:
         """Return the curves in the form that methods expect: arrays in float32, with `known`.
