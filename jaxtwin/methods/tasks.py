@@ -21,7 +21,7 @@ from jaxtwin.physics.base import (
     check_channels,
     readable,
 )
-from jaxtwin.physics.channels import Channels
+from jaxtwin.physics.channels import Channels, select
 from jaxtwin.physics.solution import Recording
 
 # Standard deviation of a logistic variable. With it, a normal prior on the raw parameters is close
@@ -199,15 +199,32 @@ class CurveTask(AbstractTask[Curves]):
         """Return the curves in the form that methods expect: arrays in float32, with `known`.
 
         Raises:
-            ValueError: If the number of samples or known values is wrong, a known value is outside
-                the box, or a required label is missing.
+            ValueError: If they are no `Curves`, the number of samples or known values is wrong, a
+                known value is outside the box, or a required label is missing.
+
+        Warns:
+            UserWarning: If curves have samples that are not finite.
         """
+        if not isinstance(measurements, Curves):
+            raise ValueError(
+                f"measurements of type {type(measurements).__name__}: expected Curves(values, "
+                "known); task.measure(cohort, seed) measures simulated patients"
+            )
         values = np.asarray(measurements.values, np.float32)
         if values.ndim != 2 or values.shape[1] != self.samples:
             raise ValueError(
                 f"curves of shape {values.shape}: expected [patient, {self.samples}], samples at "
                 f"phases 0, 1/{self.samples}, ... of the duration; interpolate them, or make the "
                 "task with samples=... (for one patient, values[None])"
+            )
+        gaps = np.sum(~np.isfinite(values), axis=1)
+        if (broken := np.flatnonzero(gaps)).size:
+            shown = ", ".join(f"patient {i}: {gaps[i]} of {self.samples}" for i in broken[:5])
+            warnings.warn(
+                f"{broken.size} of {len(values)} curves have samples that are NaN or infinite "
+                f"({shown}{', ...' * (broken.size > 5)}): methods that need all samples give no "
+                "estimate of these patients (success is False); interpolate the missing samples",
+                stacklevel=3,
             )
         n = len(values)
         known = np.zeros((n, 0)) if measurements.known is None else measurements.known
@@ -283,11 +300,20 @@ class CurveTask(AbstractTask[Curves]):
 
     def estimate_from(
         self,
-        recording: Recording[Channels],
+        recording: Recording[Any],
         theta: Float[np.ndarray, "patient free"] | None,
         success: Bool[np.ndarray, " patient"],
     ) -> Estimate:
-        """Make an estimate from recordings, with the readings that can be computed from them."""
+        """Make an estimate from recordings, with the readings that can be computed from them.
+
+        Args:
+            recording: Recordings with all outputs of the system, of which the task's channels are
+                kept, or with the `Channels` that the method gives.
+            theta: Free parameters, if the method gives them.
+            success: Whether there is an estimate for the patient.
+        """
+        if not isinstance(recording.waveforms, Channels):
+            recording = select(self.channels, recording)
         readings = readable(self.system, recording)
         return Estimate(recording, theta, success, readings)
 

@@ -357,6 +357,29 @@ def test_one_patient_alone_can_be_read():
     assert np.isfinite(encoder(jnp.asarray(one.known[0]), jnp.asarray(one.values[0]))).all()
 
 
+@pytest.mark.parametrize("name", ["ssl_simulator", "supervised", "least_squares", "pinn"])
+@pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
+def test_a_curve_with_gaps_is_warned_of_and_spoils_no_other(name):
+    _, curves = measured(4)
+    learnt = METHODS[name]().learn(TASK, curves, curves, progress=silent)
+    values = curves.values.copy()
+    values[2, 3:5] = np.nan
+    words = r"1 of 4 curves have samples that are NaN or infinite \(patient 2: 2 of 24\)"
+    with pytest.warns(UserWarning, match=words):
+        got = learnt.estimate(curves._replace(values=values))
+    assert got.success.tolist() == [True, True, False, True]
+    whole = learnt.estimate(curves).recording.maximum.P
+    np.testing.assert_allclose(got.recording.maximum.P[[0, 1, 3]], whole[[0, 1, 3]], rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*samples that are NaN")
+def test_gaps_cannot_be_learnt_from():
+    _, curves = measured(4)
+    curves.values[1, 0] = np.nan
+    with pytest.raises(ValueError, match=r"1 of 4 patients to learn from .*\(patients 1\): leave"):
+        METHODS["supervised"]().learn(TASK, curves, curves)
+
+
 # --- the pieces -------------------------------------------------------------------------------
 
 

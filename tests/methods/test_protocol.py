@@ -131,6 +131,13 @@ def test_who_learns_nothing_has_nothing_to_save(tmp_path):
         save_learnt(tmp_path / "learnt", METHODS["least_squares"]().learn(TASK))
 
 
+def test_only_trained_methods_can_be_saved(tmp_path):
+    _, curves = measured(4)
+    learnt = example()().learn(TASK, curves, curves)
+    with pytest.raises(ValueError, match="Nearest is no AbstractTrainedMethod, and only they"):
+        save_learnt(tmp_path / "learnt", learnt)
+
+
 def test_readings_are_scored_by_name():
     found = TASK.estimate({}, maximum=np.array([1.0, jnp.nan]), minimum=np.zeros(2))
     found = found._replace(readings={"a": np.array([1.0, 2.0]), "b": np.zeros(2)})

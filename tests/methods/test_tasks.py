@@ -1,6 +1,7 @@
 """Tasks for curves: accepted and rejected inputs, and warnings about poor fits."""
 
 import dataclasses
+import inspect
 import warnings
 
 import jax
@@ -139,6 +140,23 @@ def test_labels_are_asked_for_where_they_are_needed():
     assert TASK.check(Curves(values, known)).maximum is None
     with pytest.raises(ValueError, match="no labels, and this method learns from them"):
         SupervisedCurves().learn(TASK, Curves(values, known), Curves(values, known))
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.ones((2, 24)), simulate_cohort], ids=["array", "something else"]
+)
+def test_what_is_no_curves_is_refused(wrong):
+    check = inspect.unwrap(CurveTask.check)  # The tests alone check types.
+    with pytest.raises(ValueError, match=r"of type \w+: expected Curves\(values, known\); task.me"):
+        check(TASK, wrong)
+
+
+def test_a_recording_of_all_outputs_makes_an_estimate(hearts):
+    made = HEART.estimate_from(hearts.recording, hearts.theta, hearts.success)
+    assert made.recording.waveforms.channel_names == ("V_lv", "P_lv")
+    assert "EF" in made.readings and made.to_dataset(HEART).sizes["patient"] == 4
+    curves = HEART.measure(hearts, 0)
+    assert (HEART.judge(curves, made).misfit < 0.01).all()
 
 
 def test_an_answer_that_is_not_finite_has_failed():
