@@ -124,11 +124,15 @@ class Emulator(AbstractForward):
     def __call__(self, theta: Theta) -> Recording[Channels]:
         """Emulate one patient, inside jit and vmap; outside the box the result is meaningless.
 
+        Raises:
+            ValueError: If θ is not that of one patient.
+
         Warns:
             OutsideBoxWarning: If θ is a concrete number outside the box; inside jit nothing can be
                 said of it.
         """
-        theta = theta.astype(jnp.float32)
+        self.check_one(theta)
+        theta = jnp.asarray(theta, jnp.float32)
         if not isinstance(theta, Tracer):
             self._warn_outside(theta)
         values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
@@ -155,6 +159,11 @@ class Emulator(AbstractForward):
         Warns:
             OutsideBoxWarning: If any θ is outside the box; its result is an extrapolation.
         """
+        if np.ndim(theta) != 2:
+            raise ValueError(
+                f"θ of shape {np.shape(theta)}: expected one row per patient; for one patient, "
+                "call emulator(theta)"
+            )
         self._warn_outside(jnp.asarray(theta, jnp.float32))
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
@@ -243,10 +252,16 @@ def save_emulator(
 def load_emulator(folder: str | Path, system: AbstractRecordedSystem) -> Emulator:
     """Load an emulator of a system.
 
+    Args:
+        folder: Folder written by `save_emulator`, or that of `learn_emulator`.
+        system: The model it was trained on.
+
     Raises:
         CheckpointError: If the checkpoint is damaged, or of another system.
     """
     folder = Path(folder)
+    if checkpoint.exists(folder / "emulator"):
+        folder /= "emulator"  # `learn_emulator` writes it there.
     kept = checkpoint.config(folder, kind="emulator")
     if "identity" not in kept:
         raise checkpoint.CheckpointError(

@@ -55,6 +55,7 @@ class Simulator(AbstractForward):
 
     def __call__(self, theta: Theta) -> Recording[Channels]:
         """Simulate one patient."""
+        self.check_one(theta)
         simulation = simulate_patient(self.system, self.box, self.phases, self.steps, theta)
         return select(self.channels, simulation.recording)
 

@@ -174,7 +174,12 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
         """Return everything on which the result of learning depends, as a JSON value."""
 
     def check_forward(self, forward: AbstractForward) -> None:
-        """Raise a ValueError unless a forward model has this task's system and box."""
+        """Raise a ValueError unless it is a forward model with this task's system and box."""
+        if not isinstance(forward, AbstractForward):
+            raise ValueError(
+                f"a forward model of type {type(forward).__name__}: expected "
+                "Simulator(task.system, task.box, task.channels, task.samples), or an Emulator"
+            )
         wrong = self.unlike(forward.system)
         if wrong or forward.box != self.box:
             raise ValueError(
@@ -287,6 +292,11 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
             ValueError: If measurements are missing, do not belong to the task, or lack labels.
             CheckpointError: If the checkpoint is from a different run.
         """
+        if not isinstance(task, AbstractTask):
+            raise ValueError(
+                f"learn got {type(task).__name__} as its task: expected a task, such as CurveTask, "
+                "in METHOD(...).learn(task, training, validation)"
+            )
         name = type(self).__name__
         if self.sees.cohort:
             if training is None or validation is None:

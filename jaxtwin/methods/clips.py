@@ -173,8 +173,14 @@ class ClipTask(AbstractTask[Clips]):
         """Check the clips and return them unchanged.
 
         Raises:
-            ValueError: If they have another format, or a vital or a required label is missing.
+            ValueError: If they are no `Clips`, have another format, or a vital or a required label
+                is missing.
         """
+        if not isinstance(measurements, Clips):
+            raise ValueError(
+                f"measurements of type {type(measurements).__name__}: expected Clips, made by "
+                "Clips.from_split(cache, split) or Clips.from_arrays(clips, format)"
+            )
         if measurements.cache.format != self.format:
             raise ValueError(
                 f"clips of {measurements.cache.format} for a task of {self.format}: decode them "

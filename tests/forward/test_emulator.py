@@ -21,6 +21,7 @@ from jaxtwin.forward.emulator import (
     save_emulator,
 )
 from jaxtwin.forward.learning import emulator_error, learn_emulator, train_emulator
+from jaxtwin.forward.simulator import Simulator
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart, LeftHeartParameters
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.models.ventricle import VentricleOutputs
@@ -223,6 +224,16 @@ def test_failed_simulations_are_no_targets(emulator, cohort):
     np.testing.assert_array_equal(emulator.targets(left), emulator.targets(cohort)[success])
 
 
+def test_many_patients_are_not_one(emulator, untyped):
+    theta = SEVEN.sample(3, seed=0)
+    simulator = Simulator(LeftHeart(), SEVEN, "V_lv", PHASES)
+    for forward in (emulator, simulator):
+        with pytest.raises(ValueError, match=r"\(3, 7\), and this is .* use predict\(theta\)"):
+            forward(theta)
+        with pytest.raises(ValueError, match=r"\(7,\): expected one row per patient"):
+            forward.predict(theta[0])
+
+
 # --- learning ---------------------------------------------------------------------------------
 
 
@@ -282,6 +293,13 @@ def learnt(tmp_path_factory):
     arguments = {"phases": 24, "simulations": 16, "unseen": 4, "training": training, "seed": 0}
     _, errors = learn_emulator(folder, Windkessel(), box, "P", **arguments)
     return folder, box, arguments, errors
+
+
+def test_the_folder_of_learning_is_loaded(learnt):
+    folder, _, _, _ = learnt
+    theta = jnp.array([1.0, 1.0])
+    here, there = (load_emulator(f, Windkessel()) for f in (folder, folder / "emulator"))
+    assert_equal(here(theta), there(theta))
 
 
 def test_the_same_arguments_load_what_was_learnt(learnt):

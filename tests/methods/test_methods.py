@@ -147,6 +147,18 @@ def test_a_forward_model_of_another_task_is_refused():
         CurvePSSL(SIMULATOR).learn(dataclasses.replace(TASK, box=wider), curves, curves)
 
 
+def test_a_system_is_no_forward_model(untyped):
+    _, curves = measured(4)
+    with pytest.raises(ValueError, match=r"of type Windkessel: expected Simulator\(task.system"):
+        CurvePSSL(Windkessel(), BRIEF).learn(TASK, curves, curves)
+
+
+def test_learn_on_a_class_is_refused(untyped):
+    _, curves = measured(4)
+    with pytest.raises(ValueError, match=r"learn got Curves as its task: .*METHOD\(...\)"):
+        SupervisedCurves.learn(TASK, curves, curves)
+
+
 def test_a_forward_model_at_another_speed_is_refused():
     """The same class and box; only a field of the system differs."""
     slow, fast = (LVAD(LeftHeart(), speed) for speed in (6_000.0, 12_000.0))
