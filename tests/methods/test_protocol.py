@@ -145,7 +145,7 @@ class Line(AbstractTrainedMethod[CurveTask, Curves]):
 
     def prepare(self, task, training, validation, session):
         inputs = np.stack([training.values.mean(axis=1), np.ones(len(training.values))], axis=1)
-        labels = np.stack([training.maximum, training.minimum], axis=1)
+        labels = np.stack([np.asarray(training.maximum), np.asarray(training.minimum)], axis=1)
         line = np.linalg.lstsq(inputs, labels)[0]
         return Learnt(self, task, self.ready(task, line), line)
 
@@ -154,8 +154,8 @@ class Line(AbstractTrainedMethod[CurveTask, Curves]):
 
     def ready(self, task, knowledge):
         def answer(curves):
-            maximum, minimum = np.outer(curves.values.mean(axis=1), knowledge[0]).T
-            maximum, minimum = maximum + knowledge[1, 0], minimum + knowledge[1, 1]
+            slopes, offsets = np.asarray(knowledge)  # JAX's, once they are loaded
+            maximum, minimum = np.outer(curves.values.mean(axis=1), slopes).T + offsets[:, None]
             return task.estimate({}, maximum=maximum, minimum=minimum)
 
         return answer
