@@ -7,6 +7,7 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_enable_x64", True)
@@ -26,3 +27,9 @@ def drop_compiled_programs() -> Iterator[None]:
     yield
     eqx.clear_caches()
     jax.clear_caches()
+
+
+@pytest.fixture
+def untyped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switch off the type checks of the tests, which users do not have."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

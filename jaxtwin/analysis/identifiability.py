@@ -55,11 +55,13 @@ def compatible_patients(
         seed: Seed for the Sobol sequences.
 
     Raises:
-        ValueError: If an error is not positive, or fewer than ten points agree.
+        ValueError: If an error is missing or not positive, or fewer than ten points agree.
     """
-    if not measured or any(not error > 0 for _, error in measured.values()):
+    pairs = all(np.shape(pair) == (2,) for pair in measured.values())
+    if not measured or not pairs or any(not error > 0 for _, error in measured.values()):
         raise ValueError(
-            f"measured {dict(measured)}: expected at least one value, each with a positive error"
+            f"measured {dict(measured)}: expected at least one value, each with a positive error, "
+            'such as {"EF": (60.0, 5.0)}'
         )
     prior: dict[str, np.ndarray] = {}
     kept: list[dict[str, np.ndarray]] = []

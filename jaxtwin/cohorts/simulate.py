@@ -74,11 +74,7 @@ def simulate_cohort(
             steps, θ is not a table, a θ is outside the box, or `chunk` is not positive.
         RuntimeError: If `throw` is set and a simulation failed.
     """
-    if not issubclass(box.parameters, system.parameters):
-        raise ValueError(
-            f"a box of {box.parameters.__name__} for {type(system).__name__}, whose parameters are "
-            f"{system.parameters.__name__}: make one with Box.of({system.parameters.__name__}, ...)"
-        )
+    check_box(system, box)
     steps = check_phases(system, phases, steps)
     theta = np.asarray(theta, np.float32)
     if theta.ndim == 2:
@@ -98,6 +94,15 @@ def simulate_cohort(
     if throw and not cohort.success.all():
         raise RuntimeError(cohort.failures())
     return cohort
+
+
+def check_box(system: AbstractRecordedSystem, box: Box) -> None:
+    """Raise a ValueError if the box is of another model."""
+    if not issubclass(box.parameters, system.parameters):
+        raise ValueError(
+            f"a box of {box.parameters.__name__} for {type(system).__name__}, whose parameters are "
+            f"{system.parameters.__name__}: make one with Box.of({system.parameters.__name__}, ...)"
+        )
 
 
 def check_phases(system: AbstractRecordedSystem, phases: int, steps: int | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -32,7 +33,20 @@ class AbstractForward(eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, theta: Theta) -> Recording[Channels]:
-        """Return the recording of one patient."""
+        """Return the recording of one patient.
+
+        Raises:
+            ValueError: If θ is not that of one patient.
+        """
+
+    def check_one(self, theta: Any) -> None:
+        """Raise a ValueError unless θ is that of one patient."""
+        if np.ndim(theta) > 1:
+            raise ValueError(
+                f"θ of shape {np.shape(theta)}, and this is a function of one patient: for many, "
+                "use predict(theta), or jax.vmap inside jit and grad"
+            )
+        self.box.complete(theta)
 
     @abc.abstractmethod
     def predict(self, theta: Float[np.ndarray, "patient free"]) -> Recording[Channels]:
@@ -40,6 +54,9 @@ class AbstractForward(eqx.Module):
 
         Args:
             theta: The free parameters, concrete (not traced), one row per patient.
+
+        Raises:
+            ValueError: If θ is not a table with one row per patient.
         """
 
     def read(self, theta: Theta, names: Sequence[str | Reading]) -> list[Float[Array, ""]]:

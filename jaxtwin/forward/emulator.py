@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import check_phases
+from jaxtwin.cohorts.simulate import check_box, check_phases
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box, Theta
@@ -100,8 +100,10 @@ class Emulator(AbstractForward):
             key: Random key for the weights.
 
         Raises:
-            ValueError: If a channel is no output of the system.
+            ValueError: If the box is of another model, a channel is no output of the system, or
+                `phases` does not divide `steps`.
         """
+        check_box(system, box)
         channels = check_channels(system, channels)
         values = len(channels) * (2 + phases)
         network = eqx.nn.MLP(
@@ -122,11 +124,15 @@ class Emulator(AbstractForward):
     def __call__(self, theta: Theta) -> Recording[Channels]:
         """Emulate one patient, inside jit and vmap; outside the box the result is meaningless.
 
+        Raises:
+            ValueError: If θ is not that of one patient.
+
         Warns:
             OutsideBoxWarning: If θ is a concrete number outside the box; inside jit nothing can be
                 said of it.
         """
-        theta = theta.astype(jnp.float32)
+        self.check_one(theta)
+        theta = jnp.asarray(theta, jnp.float32)
         if not isinstance(theta, Tracer):
             self._warn_outside(theta)
         values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
@@ -153,6 +159,11 @@ class Emulator(AbstractForward):
         Warns:
             OutsideBoxWarning: If any θ is outside the box; its result is an extrapolation.
         """
+        if np.ndim(theta) != 2:
+            raise ValueError(
+                f"θ of shape {np.shape(theta)}: expected one row per patient; for one patient, "
+                "call emulator(theta)"
+            )
         self._warn_outside(jnp.asarray(theta, jnp.float32))
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
@@ -213,8 +224,19 @@ def _identity(system: AbstractRecordedSystem, box: Box, steps: int) -> dict[str,
     return fingerprint(system, box, steps=steps).description
 
 
-def save_emulator(folder: Path, emulator: Emulator) -> None:
-    """Save an emulator, its box and its measured error."""
+def save_emulator(
+    folder: Path, emulator: Emulator, *, learnt: Mapping[str, Any] | None = None
+) -> None:
+    """Save an emulator, its box and its measured error.
+
+    Args:
+        folder: Folder to write.
+        emulator: The emulator, with its error.
+        learnt: Settings with which `learn_emulator` made it, which it compares when called again.
+
+    Raises:
+        ValueError: If the error was not measured.
+    """
     if emulator.error is None:
         raise ValueError(
             "this emulator's error was not measured: call `emulator_error` and set `error` to it"
@@ -223,17 +245,23 @@ def save_emulator(folder: Path, emulator: Emulator) -> None:
     checkpoint.save(
         folder,
         (emulator.network, emulator.mean, emulator.spread),
-        description(emulator) | {"error": error},
+        description(emulator) | {"error": error, "learnt": learnt},
     )
 
 
 def load_emulator(folder: str | Path, system: AbstractRecordedSystem) -> Emulator:
     """Load an emulator of a system.
 
+    Args:
+        folder: Folder written by `save_emulator`, or that of `learn_emulator`.
+        system: The model it was trained on.
+
     Raises:
         CheckpointError: If the checkpoint is damaged, or of another system.
     """
     folder = Path(folder)
+    if checkpoint.exists(folder / "emulator"):
+        folder /= "emulator"  # `learn_emulator` writes it there.
     kept = checkpoint.config(folder, kind="emulator")
     if "identity" not in kept:
         raise checkpoint.CheckpointError(

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import check_phases, simulate_cohort
+from jaxtwin.cohorts.simulate import check_box, check_phases, simulate_cohort
 from jaxtwin.forward.emulator import (
     Emulator,
     EmulatorError,
@@ -24,6 +24,7 @@ from jaxtwin.forward.emulator import (
     save_emulator,
 )
 from jaxtwin.forward.settings import EMULATOR_TRAINING
+from jaxtwin.identity import differences
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
 from jaxtwin.physics.channels import MissingChannelError
@@ -141,7 +142,8 @@ def learn_emulator(
 ) -> tuple[Emulator, dict[str, float]]:
     """Simulate the box, train an emulator and measure it on unseen points.
 
-    An emulator that is already in the folder is loaded, and interrupted training is resumed.
+    An emulator that is already in the folder is loaded if it was made with the same arguments, and
+    interrupted training is resumed.
 
     Args:
         folder: Folder for the emulator, its errors and the training's checkpoints.
@@ -157,23 +159,35 @@ def learn_emulator(
         seed: Seed for all random draws.
 
     Returns:
-        The emulator, and its errors as in `emulator_error`, with the number of simulations, the
-        number of failed simulations (which are left out), and the duration of simulation and
-        training [s].
+        The emulator, and its errors as in `emulator_error`, with the number of all simulations
+        (for training, for validation and unseen), the number of failed ones among them (which are
+        left out), and the duration of simulation and training [s].
 
     Raises:
-        ValueError: If the folder contains a different emulator, or all simulations failed.
+        ValueError: If the box is of another model, the folder contains an emulator made with other
+            arguments, or all simulations failed.
     """
+    check_box(system, box)
     channels, steps = check_channels(system, channels), check_phases(system, phases, steps)
     folder = Path(folder)
     place, table = folder / "emulator", folder / "emulator.json"
+    settings = {
+        "simulations": simulations,
+        "unseen": unseen,
+        "training": dataclasses.asdict(training),
+        "seed": seed,
+    }
     if checkpoint.exists(place) and table.exists():
         emulator = load_emulator(place, system)
-        kept = (emulator.box, emulator.channels, emulator.phases, emulator.steps)
-        if kept != (box, channels, phases, steps):
+        kept = {"box": emulator.box.describe(), "channels": emulator.channels}
+        wanted = {"box": box.describe(), "channels": channels, "phases": phases, "steps": steps}
+        kept |= {"phases": emulator.phases, "steps": emulator.steps}
+        # Emulators of older versions do not have their settings.
+        kept |= checkpoint.config(place).get("learnt") or {}
+        if differing := differences(kept, wanted | settings):
             raise ValueError(
-                f"the emulator in {folder} is of {kept[1]} at {kept[2]} phases and {kept[3]} steps "
-                f"on the box {kept[0].describe()}: choose another folder, or delete it"
+                f"the emulator in {folder} was made with other arguments: {'; '.join(differing)}; "
+                "choose another folder, or delete it"
             )
         return emulator, json.loads(table.read_text())
     began = time.monotonic()
@@ -215,7 +229,7 @@ def learn_emulator(
         "simulation_seconds": simulated - began,
         "training_seconds": fitted.seconds,
     }
-    save_emulator(place, emulator)
+    save_emulator(place, emulator, learnt=settings)
     partial = table.with_suffix(".partial")
     partial.write_text(json.dumps(errors, indent=1))
     partial.replace(table)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxtwin.cohorts.batching import map_patients
-from jaxtwin.cohorts.simulate import check_phases, simulate_patient
+from jaxtwin.cohorts.simulate import check_box, check_phases, simulate_patient
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem, check_channels
@@ -29,7 +29,8 @@ class Simulator(AbstractForward):
         steps: Solver steps over the system's duration; `system.steps` by default.
 
     Raises:
-        ValueError: If a channel is no output of the system, or `phases` does not divide `steps`.
+        ValueError: If the box is of another model, a channel is no output of the system, or
+            `phases` does not divide `steps`.
     """
 
     system: AbstractRecordedSystem
@@ -47,12 +48,14 @@ class Simulator(AbstractForward):
         *,
         steps: int | None = None,
     ):
+        check_box(system, box)
         self.system, self.box = system, box
         self.channels = check_channels(system, channels)
         self.phases, self.steps = phases, check_phases(system, phases, steps)
 
     def __call__(self, theta: Theta) -> Recording[Channels]:
         """Simulate one patient."""
+        self.check_one(theta)
         simulation = simulate_patient(self.system, self.box, self.phases, self.steps, theta)
         return select(self.channels, simulation.recording)
 

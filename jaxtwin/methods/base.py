@@ -174,13 +174,13 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
         """Return everything on which the result of learning depends, as a JSON value."""
 
     def check_forward(self, forward: AbstractForward) -> None:
-        """Raise a ValueError unless a forward model has this task's system and box."""
-        wrong = []
-        if forward.system is not self.system:
-            kept, wanted = (
-                fingerprint(s).description["system"] for s in (forward.system, self.system)
+        """Raise a ValueError unless it is a forward model with this task's system and box."""
+        if not isinstance(forward, AbstractForward):
+            raise ValueError(
+                f"a forward model of type {type(forward).__name__}: expected "
+                "Simulator(task.system, task.box, task.channels, task.samples), or an Emulator"
             )
-            wrong = differences(kept, wanted, "system")
+        wrong = self.unlike(forward.system)
         if wrong or forward.box != self.box:
             raise ValueError(
                 f"a forward model of {type(forward.system).__name__} on the box "
@@ -188,6 +188,13 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
                 f"{self.box.describe()}{''.join(f'; {line}' for line in wrong)}: make both with "
                 "the same system and box"
             )
+
+    def unlike(self, system: AbstractRecordedSystem) -> list[str]:
+        """Describe where a system differs from the task's, as "system.speed is 6000, not 0"."""
+        if system is self.system:
+            return []
+        kept, wanted = (fingerprint(s).description["system"] for s in (system, self.system))
+        return differences(kept, wanted, "system")
 
 
 Task = TypeVar("Task", bound=AbstractTask)
@@ -285,6 +292,11 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
             ValueError: If measurements are missing, do not belong to the task, or lack labels.
             CheckpointError: If the checkpoint is from a different run.
         """
+        if not isinstance(task, AbstractTask):
+            raise ValueError(
+                f"learn got {type(task).__name__} as its task: expected a task, such as CurveTask, "
+                "in METHOD(...).learn(task, training, validation)"
+            )
         name = type(self).__name__
         if self.sees.cohort:
             if training is None or validation is None:

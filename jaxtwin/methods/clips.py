@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from jaxtwin.cohorts.simulate import check_box
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Record
 from jaxtwin.data.format import ClipFormat
@@ -128,7 +129,8 @@ class ClipTask(AbstractTask[Clips]):
             single name may be given as a string.
 
     Raises:
-        ValueError: If a vital is unknown, or the system has no reading with its name.
+        ValueError: If the box is of another model, a vital is unknown, or the system has no reading
+            with its name.
     """
 
     system: AbstractRecordedSystem
@@ -137,6 +139,7 @@ class ClipTask(AbstractTask[Clips]):
     vitals: str | tuple[str, ...] = ()
 
     def __post_init__(self):
+        check_box(self.system, self.box)
         vitals = (self.vitals,) if isinstance(self.vitals, str) else tuple(self.vitals)
         object.__setattr__(self, "vitals", vitals)
         if unknown := [name for name in vitals if name not in VITAL_COLUMNS]:
@@ -170,8 +173,14 @@ class ClipTask(AbstractTask[Clips]):
         """Check the clips and return them unchanged.
 
         Raises:
-            ValueError: If they have another format, or a vital or a required label is missing.
+            ValueError: If they are no `Clips`, have another format, or a vital or a required label
+                is missing.
         """
+        if not isinstance(measurements, Clips):
+            raise ValueError(
+                f"measurements of type {type(measurements).__name__}: expected Clips, made by "
+                "Clips.from_split(cache, split) or Clips.from_arrays(clips, format)"
+            )
         if measurements.cache.format != self.format:
             raise ValueError(
                 f"clips of {measurements.cache.format} for a task of {self.format}: decode them "

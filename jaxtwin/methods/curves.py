@@ -102,7 +102,17 @@ def learn_from_curves(
 
     Raises:
         CheckpointError: If the checkpoint is from other patients or a different training.
+        ValueError: If a curve or a label is not finite, since the loss would not be either.
     """
+    for part in (training, validation):
+        told = [np.asarray(leaf).reshape(len(part.values), -1) for leaf in part if leaf is not None]
+        bad = np.flatnonzero(~np.isfinite(np.concatenate(told, axis=1)).all(axis=1))
+        if bad.size:
+            shown = ", ".join(map(str, bad[:5])) + ", ..." * (bad.size > 5)
+            raise ValueError(
+                f"{bad.size} of {len(part.values)} patients to learn from have values that are NaN "
+                f"or infinite (patients {shown}): leave them out with curves.take(...)"
+            )
     seed = session.seed
 
     def batches(step: int) -> Iterator[Curves]:

@@ -18,7 +18,6 @@ from jaxtwin.cohorts.simulate import simulate_patient
 from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session
 from jaxtwin.methods.each_patient import Patient, each_patient
 from jaxtwin.methods.tasks import RAW_SPREAD, Curves, CurveTask
-from jaxtwin.physics.channels import select
 
 
 class LeastSquares(AbstractMethod[CurveTask, Curves]):
@@ -53,7 +52,7 @@ class LeastSquares(AbstractMethod[CurveTask, Curves]):
             )
             # With gaps in the curve the search stays at its start, which is not a solution.
             success = simulation.success & np.isfinite(curves.values).all(axis=1)
-            return task.estimate_from(select(task.channels, simulation.recording), theta, success)
+            return task.estimate_from(simulation.recording, theta, success)
 
         return Learnt(self, task, answer)
 

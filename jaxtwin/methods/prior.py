@@ -9,7 +9,6 @@ import numpy as np
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session
 from jaxtwin.methods.tasks import Curves, CurveTask
-from jaxtwin.physics.channels import select
 
 
 class BoxMiddle(AbstractMethod[CurveTask, Curves]):
@@ -32,8 +31,6 @@ class BoxMiddle(AbstractMethod[CurveTask, Curves]):
             raw = jnp.zeros((len(known), len(task.box.names)), jnp.float32)
             theta = np.asarray(jax.vmap(task.theta)(raw, known))
             cohort = simulate_cohort(task.system, task.box, theta, phases=task.samples)
-            return task.estimate_from(
-                select(task.channels, cohort.recording), theta, cohort.success
-            )
+            return task.estimate_from(cohort.recording, theta, cohort.success)
 
         return Learnt(self, task, answer, fits=False)

@@ -116,6 +116,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
 
     def _check(self, task: CurveTask) -> None:
         """Raise a ValueError if the forward model does not fit the task."""
+        task.check_forward(self.forward)
         forward = self.forward
         missing = [name for name in task.channels if name not in forward.channels]
         if missing or forward.phases != task.samples:
@@ -124,4 +125,3 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
                 f"a task of {', '.join(task.channels)} at {task.samples}: make it with "
                 "channels=task.channels and phases=task.samples"
             )
-        task.check_forward(forward)

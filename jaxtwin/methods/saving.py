@@ -34,10 +34,17 @@ def save_learnt(folder: str | Path, learnt: Learnt[Any, Any]) -> None:
     The forward model is not included: save it with `save_emulator`.
 
     Raises:
-        ValueError: If the method learns nothing that could be saved.
+        ValueError: If the method learns nothing that could be saved, or is no
+            `AbstractTrainedMethod`.
     """
     method = learnt.method
     if not isinstance(method, AbstractTrainedMethod):
+        if method.sees.cohort or learnt.knowledge is not None:
+            raise ValueError(
+                f"{type(method).__name__} is no AbstractTrainedMethod, and only they can be saved: "
+                "subclass it, with `untrained` and `ready`, and return its arrays as the knowledge "
+                "of Learnt(self, task, self.ready(task, knowledge), knowledge)"
+            )
         raise ValueError(
             f"{type(method).__name__} works on the patient at hand and learns nothing to save: "
             "call method.learn(task) again"

@@ -1,7 +1,10 @@
 """Errors of estimates relative to simulated truth, by which methods are compared."""
 
+import warnings
 from typing import Any
 
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -9,6 +12,8 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.base import Estimate
 from jaxtwin.methods.tasks import CurveTask
+from jaxtwin.physics.record import record
+from jaxtwin.physics.solution import RESULTS
 
 Scores = dict[str, Float[np.ndarray, " patient"]]
 
@@ -46,8 +51,22 @@ def score_curves(task: CurveTask, estimate: Estimate, truth: Cohort[Any]) -> Sco
         root-mean-square error of each curve that the method gives, in the curve's unit. For
         methods that give θ also theta_NAME, the absolute error as a share of the side of the box;
         theta, the mean of these over the parameters that were not known; and, simulated at θ̂,
-        READING_resimulated and CHANNEL_resimulated.
+        READING_resimulated and CHANNEL_resimulated, which are also NaN if this simulation fails.
+
+    Raises:
+        ValueError: If the truth is of another system or box, at other phases, of another number of
+            patients, or a simulation of it failed.
+
+    Warns:
+        UserWarning: If the simulation of an estimate fails.
     """
+    task.check_patients(truth)
+    if len(estimate.success) != len(truth):
+        raise ValueError(
+            f"an estimate of {len(estimate.success)} patients and the truth of {len(truth)}: "
+            "expected the same patients in the same order; select those that were measured with "
+            "cohort.take(...)"
+        )
     true = truth.read()
     failed = ~estimate.success
     scores = score_readings(estimate, true)
@@ -71,6 +90,7 @@ def score_curves(task: CurveTask, estimate: Estimate, truth: Cohort[Any]) -> Sco
     unknown = [name not in task.known for name in task.box.names]
     scores["theta"] = hide(error[:, unknown].mean(axis=1))
     again = resimulate(task, estimate)
+    _warn_failed(again, np.flatnonzero(estimate.success & ~again.success))
     failed = failed | ~again.success
     for name, got in again.read().items():
         scores[f"{name}_resimulated"] = hide(np.abs(got - true[name]))
@@ -95,3 +115,19 @@ def resimulate(task: CurveTask, estimate: Estimate) -> Cohort[Any]:
         np.asarray(low, np.float32), np.asarray(high, np.float32)
     )
     return simulate_cohort(task.system, task.box, theta, phases=task.samples)
+
+
+def _warn_failed(again: Cohort[Any], failed: np.ndarray) -> None:
+    """Warn that estimates could not be simulated, with the reason for the first of them."""
+    if not failed.size:
+        return
+    first = again.box.complete(jnp.asarray(again.theta[failed[0]]))
+    reason = RESULTS[eqx.filter_jit(record)(again.system, first).result]
+    shown = ", ".join(map(str, failed[:5])) + ", ..." * (failed.size > 5)
+    warnings.warn(
+        f"the simulation of {failed.size} of {len(again)} estimates failed (patients {shown}), so "
+        f"their scores named ..._resimulated are NaN; of patient {failed[0]}: {reason}. If more "
+        f"steps are needed, set a larger `steps` in the class of {type(again.system).__name__} "
+        f"(it is {again.system.steps}); otherwise simulate this θ to see what is wrong with it",
+        stacklevel=3,
+    )

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import check_phases
+from jaxtwin.cohorts.simulate import check_box, check_phases
 from jaxtwin.identity import fingerprint
 from jaxtwin.methods.base import AbstractTask, Estimate
 from jaxtwin.parameters import Box, Theta
@@ -21,7 +21,7 @@ from jaxtwin.physics.base import (
     check_channels,
     readable,
 )
-from jaxtwin.physics.channels import Channels
+from jaxtwin.physics.channels import Channels, select
 from jaxtwin.physics.solution import Recording
 
 # Standard deviation of a logistic variable. With it, a normal prior on the raw parameters is close
@@ -80,9 +80,9 @@ class CurveTask(AbstractTask[Curves]):
         noise: Standard deviation of the measurement noise, in the channel's unit.
 
     Raises:
-        ValueError: If a channel is not an output of the system or is named twice, a known
-            parameter is not free, no unknown parameter is left, or the samples do not coincide
-            with steps of the simulator.
+        ValueError: If the box is of another model, a channel is not an output of the system or is
+            named twice, a known parameter is not free, no unknown parameter is left, or the
+            samples do not coincide with steps of the simulator.
     """
 
     system: AbstractRecordedSystem
@@ -99,6 +99,7 @@ class CurveTask(AbstractTask[Curves]):
             value = getattr(self, name)
             names = (value,) if isinstance(value, str) else tuple(value)
             object.__setattr__(self, name, names)
+        check_box(self.system, self.box)
         check_channels(self.system, self.channels)
         if len(set(self.channels)) < len(self.channels):
             raise ValueError(
@@ -160,20 +161,11 @@ class CurveTask(AbstractTask[Curves]):
                 standard draw for every size of the noise.
 
         Raises:
-            ValueError: If the patients are from another box or recorded at other phases, or a
-                simulation failed.
+            ValueError: If the patients are of another system or box, or recorded at other phases,
+                or a simulation failed.
         """
+        self.check_patients(patients)
         curve = np.asarray(getattr(patients.recording.waveforms, self.channel))
-        if patients.box != self.box or curve.shape[1] != self.samples:
-            raise ValueError(
-                f"patients of the box {patients.box.describe()} at {curve.shape[1]} phases, for a "
-                f"task on {self.box.describe()} with {self.samples} samples: simulate them in the "
-                f"task's box with phases={self.samples}"
-            )
-        if not patients.success.all():
-            raise ValueError(
-                f"{patients.failures()}\nleave them out with cohort.take(cohort.success)"
-            )
         columns = [self.box.names.index(name) for name in self.known]
         noise = np.random.default_rng(random).normal(size=curve.shape)
         return Curves(
@@ -183,19 +175,56 @@ class CurveTask(AbstractTask[Curves]):
             np.asarray(getattr(patients.recording.minimum, self.channel)),
         )
 
+    def check_patients(self, patients: Cohort[Any]) -> None:
+        """Raise a ValueError unless simulated patients belong to this task and none failed."""
+        if differing := self.unlike(patients.system):
+            raise ValueError(
+                f"patients of {type(patients.system).__name__} for a task of "
+                f"{type(self.system).__name__}: {'; '.join(differing)}; simulate them with the "
+                "task's system"
+            )
+        phases = getattr(patients.recording.waveforms, self.channel).shape[1]
+        if patients.box != self.box or phases != self.samples:
+            raise ValueError(
+                f"patients of the box {patients.box.describe()} at {phases} phases, for a "
+                f"task on {self.box.describe()} with {self.samples} samples: simulate them in the "
+                f"task's box with phases={self.samples}"
+            )
+        if not patients.success.all():
+            raise ValueError(
+                f"{patients.failures()}\nleave them out with cohort.take(cohort.success)"
+            )
+
     def check(self, measurements: Curves, *, labels: bool = False) -> Curves:
         """Return the curves in the form that methods expect: arrays in float32, with `known`.
 
         Raises:
-            ValueError: If the number of samples or known values is wrong, a known value is outside
-                the box, or a required label is missing.
+            ValueError: If they are no `Curves`, the number of samples or known values is wrong, a
+                known value is outside the box, or a required label is missing.
+
+        Warns:
+            UserWarning: If curves have samples that are not finite.
         """
+        if not isinstance(measurements, Curves):
+            raise ValueError(
+                f"measurements of type {type(measurements).__name__}: expected Curves(values, "
+                "known); task.measure(cohort, seed) measures simulated patients"
+            )
         values = np.asarray(measurements.values, np.float32)
         if values.ndim != 2 or values.shape[1] != self.samples:
             raise ValueError(
                 f"curves of shape {values.shape}: expected [patient, {self.samples}], samples at "
                 f"phases 0, 1/{self.samples}, ... of the duration; interpolate them, or make the "
                 "task with samples=... (for one patient, values[None])"
+            )
+        gaps = np.sum(~np.isfinite(values), axis=1)
+        if (broken := np.flatnonzero(gaps)).size:
+            shown = ", ".join(f"patient {i}: {gaps[i]} of {self.samples}" for i in broken[:5])
+            warnings.warn(
+                f"{broken.size} of {len(values)} curves have samples that are NaN or infinite "
+                f"({shown}{', ...' * (broken.size > 5)}): methods that need all samples give no "
+                "estimate of these patients (success is False); interpolate the missing samples",
+                stacklevel=3,
             )
         n = len(values)
         known = np.zeros((n, 0)) if measurements.known is None else measurements.known
@@ -271,11 +300,20 @@ class CurveTask(AbstractTask[Curves]):
 
     def estimate_from(
         self,
-        recording: Recording[Channels],
+        recording: Recording[Any],
         theta: Float[np.ndarray, "patient free"] | None,
         success: Bool[np.ndarray, " patient"],
     ) -> Estimate:
-        """Make an estimate from recordings, with the readings that can be computed from them."""
+        """Make an estimate from recordings, with the readings that can be computed from them.
+
+        Args:
+            recording: Recordings with all outputs of the system, of which the task's channels are
+                kept, or with the `Channels` that the method gives.
+            theta: Free parameters, if the method gives them.
+            success: Whether there is an estimate for the patient.
+        """
+        if not isinstance(recording.waveforms, Channels):
+            recording = select(self.channels, recording)
         readings = readable(self.system, recording)
         return Estimate(recording, theta, success, readings)
 

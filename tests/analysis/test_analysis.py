@@ -207,6 +207,11 @@ def test_seeds(emulator):
     assert found[0] == found[1] != found[2]
 
 
+def test_a_value_needs_an_error(emulator, untyped):
+    with pytest.raises(ValueError, match=r"measured {'EF': 60.0}: .*\(60.0, 5.0\)"):
+        compatible_patients(emulator, {"EF": 60.0})
+
+
 def test_errors(emulator):
     for errors in ((0.0, 1.0), (1.0, 0.0), (-1.0, 1.0), (np.nan, 1.0)):
         with pytest.raises(ValueError, match="each with a positive error"):

@@ -147,6 +147,18 @@ def test_a_forward_model_of_another_task_is_refused():
         CurvePSSL(SIMULATOR).learn(dataclasses.replace(TASK, box=wider), curves, curves)
 
 
+def test_a_system_is_no_forward_model(untyped):
+    _, curves = measured(4)
+    with pytest.raises(ValueError, match=r"of type Windkessel: expected Simulator\(task.system"):
+        CurvePSSL(Windkessel(), BRIEF).learn(TASK, curves, curves)
+
+
+def test_learn_on_a_class_is_refused(untyped):
+    _, curves = measured(4)
+    with pytest.raises(ValueError, match=r"learn got Curves as its task: .*METHOD\(...\)"):
+        SupervisedCurves.learn(TASK, curves, curves)
+
+
 def test_a_forward_model_at_another_speed_is_refused():
     """The same class and box; only a field of the system differs."""
     slow, fast = (LVAD(LeftHeart(), speed) for speed in (6_000.0, 12_000.0))
@@ -193,7 +205,8 @@ def test_least_squares_finds_the_parameters(known):
     # A curve with a gap fails and spoils no other.
     values = np.array(curves.values)
     values[1, 3] = np.nan
-    gap = learnt.estimate(curves._replace(values=values))
+    with pytest.warns(UserWarning, match="patient 1: 1 of 24"):
+        gap = learnt.estimate(curves._replace(values=values))
     assert gap.success.tolist() == [True, False] + [True] * 4
     assert gap.theta is not None
     np.testing.assert_allclose(np.delete(gap.theta, 1, 0), np.delete(got.theta, 1, 0), rtol=1e-5)
@@ -355,6 +368,29 @@ def test_one_patient_alone_can_be_read():
     _, one = measured(1)
     encoder = CurveEncoder.create(one, 2, width=4, depth=1, key=jax.random.key(0))
     assert np.isfinite(encoder(jnp.asarray(one.known[0]), jnp.asarray(one.values[0]))).all()
+
+
+@pytest.mark.parametrize("name", ["ssl_simulator", "supervised", "least_squares", "pinn"])
+@pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
+def test_a_curve_with_gaps_is_warned_of_and_spoils_no_other(name):
+    _, curves = measured(4)
+    learnt = METHODS[name]().learn(TASK, curves, curves, progress=silent)
+    values = curves.values.copy()
+    values[2, 3:5] = np.nan
+    words = r"1 of 4 curves have samples that are NaN or infinite \(patient 2: 2 of 24\)"
+    with pytest.warns(UserWarning, match=words):
+        got = learnt.estimate(curves._replace(values=values))
+    assert got.success.tolist() == [True, True, False, True]
+    whole = learnt.estimate(curves).recording.maximum.P
+    np.testing.assert_allclose(got.recording.maximum.P[[0, 1, 3]], whole[[0, 1, 3]], rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*samples that are NaN")
+def test_gaps_cannot_be_learnt_from():
+    _, curves = measured(4)
+    curves.values[1, 0] = np.nan
+    with pytest.raises(ValueError, match=r"1 of 4 patients to learn from .*\(patients 1\): leave"):
+        METHODS["supervised"]().learn(TASK, curves, curves)
 
 
 # --- the pieces -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxtwin.methods import base
-from jaxtwin.methods.base import AbstractMethod, Learnt, Sees
+from jaxtwin.methods.base import AbstractMethod, AbstractTrainedMethod, Learnt, Sees
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.scores import score_readings
 from jaxtwin.methods.tasks import Curves, CurveTask
@@ -129,6 +129,45 @@ def test_another_forward_model_or_size_is_not_loaded(tmp_path):
 def test_who_learns_nothing_has_nothing_to_save(tmp_path):
     with pytest.raises(ValueError, match="learns nothing to save"):
         save_learnt(tmp_path / "learnt", METHODS["least_squares"]().learn(TASK))
+
+
+def test_only_trained_methods_can_be_saved(tmp_path):
+    _, curves = measured(4)
+    learnt = example()().learn(TASK, curves, curves)
+    with pytest.raises(ValueError, match="Nearest is no AbstractTrainedMethod, and only they"):
+        save_learnt(tmp_path / "learnt", learnt)
+
+
+class Line(AbstractTrainedMethod[CurveTask, Curves]):
+    """A line from the mean of a curve to its extremes: arrays of one's own, without a network."""
+
+    sees: ClassVar = Sees("curve", labels=True, cohort=True, physics=False)
+
+    def prepare(self, task, training, validation, session):
+        inputs = np.stack([training.values.mean(axis=1), np.ones(len(training.values))], axis=1)
+        labels = np.stack([np.asarray(training.maximum), np.asarray(training.minimum)], axis=1)
+        line = np.linalg.lstsq(inputs, labels)[0]
+        return Learnt(self, task, self.ready(task, line), line)
+
+    def untrained(self, task):
+        return np.zeros((2, 2))
+
+    def ready(self, task, knowledge):
+        def answer(curves):
+            slopes, offsets = np.asarray(knowledge)  # JAX's, once they are loaded
+            maximum, minimum = np.outer(curves.values.mean(axis=1), slopes).T + offsets[:, None]
+            return task.estimate({}, maximum=maximum, minimum=minimum)
+
+        return answer
+
+
+def test_a_trained_method_of_ones_own_is_saved(tmp_path):
+    _, curves = measured(8)
+    learnt = Line().learn(TASK, curves, curves)
+    save_learnt(tmp_path / "learnt", learnt)
+    again = load_learnt(tmp_path / "learnt", Line(), TASK)
+    found, loaded = (one.estimate(curves).recording.maximum.P for one in (learnt, again))
+    np.testing.assert_allclose(found, loaded, rtol=1e-6)
 
 
 def test_readings_are_scored_by_name():

@@ -1,5 +1,7 @@
 """Errors are zero at the truth, and hidden where there is no answer."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.scores import score_curves
 from jaxtwin.methods.tasks import CurveTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.parameters import Box
+from tests.methods.systems import Windkessel
 
 TASK = CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, ("P_lv", "P_ao"), samples=60, known="T_c")
 
@@ -71,3 +75,30 @@ def test_a_method_without_parameters_is_not_simulated(truth):
         "period_error",
     }
     assert not scores["EF_error"].any() and np.isnan(scores["period_error"]).all()
+
+
+class Coarse(Windkessel):
+    """Too few steps for a small RC."""
+
+    steps = 16
+
+
+def test_an_estimate_that_cannot_be_simulated_is_warned_of():
+    box = Box.of(Windkessel.parameters, ("R", "C"))
+    theta = np.array([[2.0, 2.0], [1.9, 2.0], [2.0, 1.9]], np.float32)
+    task = CurveTask(Coarse(), box, "P", 0.01, samples=16)
+    truth = simulate_cohort(Coarse(), box, theta, phases=16)
+    found = task.estimate({"P": truth.recording.waveforms.P}, theta=np.array(theta))
+    found.theta[1] = 1.0
+    with pytest.warns(UserWarning, match=r"1 of 3 estimates failed \(patients 1\).*more steps"):
+        scores = score_curves(task, found, truth)
+    assert np.isfinite(scores["P_resimulated"]).tolist() == [True, False, True]
+    assert np.isfinite(scores["P_error"]).all()
+
+
+def test_the_truth_is_of_the_same_patients(truth):
+    with pytest.raises(ValueError, match="an estimate of 4 patients and the truth of 3"):
+        score_curves(TASK, estimate(truth), truth.take(slice(3)))
+    failed = dataclasses.replace(truth, success=np.array([True, False, True, True]))
+    with pytest.raises(ValueError, match="1 of 4 simulations failed"):
+        score_curves(TASK, estimate(truth), failed)

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.forward.emulator import Emulator
+from jaxtwin.forward.simulator import Simulator
+from jaxtwin.methods.clips import ClipTask
 from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.supervised_curves import SupervisedCurves
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.lvad import LVAD
 from jaxtwin.parameters import Box
 from tests.methods.systems import Windkessel
 
@@ -38,6 +42,21 @@ HEART = CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, "P_lv", known="T_c")
 def test_impossible_tasks_are_refused(change, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(TASK, **change)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda system, box: CurveTask(system, box, "V_lv", 0.2),
+        ClipTask,
+        lambda system, box: Simulator(system, box, "V_lv"),
+        lambda system, box: Emulator.create(system, box, "V_lv", 80, key=jax.random.key(0)),
+    ],
+    ids=["curves", "clips", "simulator", "emulator"],
+)
+def test_a_box_of_another_model_is_refused(make):
+    with pytest.raises(ValueError, match="a box of LeakyParameters for LeftHeart, whose"):
+        make(LeftHeart(), BOX)
 
 
 def test_one_name_is_one_name():
@@ -81,6 +100,8 @@ def test_a_seed_is_a_generator(hearts):
 
 
 def test_patients_of_something_else_are_not_measured(hearts):
+    with pytest.raises(ValueError, match="patients of LeftHeart for a task of LVAD: system"):
+        dataclasses.replace(HEART, system=LVAD(LeftHeart(), 6_000.0)).measure(hearts, 0)
     with pytest.raises(ValueError, match="with phases=30"):
         dataclasses.replace(HEART, samples=30).measure(hearts, 0)
     wider = Box.of(LeftHeart.parameters, SEVEN.names, {"V_d": (0.0, 30.0)})
@@ -118,6 +139,22 @@ def test_labels_are_asked_for_where_they_are_needed():
     assert TASK.check(Curves(values, known)).maximum is None
     with pytest.raises(ValueError, match="no labels, and this method learns from them"):
         SupervisedCurves().learn(TASK, Curves(values, known), Curves(values, known))
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.ones((2, 24)), simulate_cohort], ids=["array", "something else"]
+)
+def test_what_is_no_curves_is_refused(wrong, untyped):
+    with pytest.raises(ValueError, match=r"of type \w+: expected Curves\(values, known\); task.me"):
+        TASK.check(wrong)
+
+
+def test_a_recording_of_all_outputs_makes_an_estimate(hearts):
+    made = HEART.estimate_from(hearts.recording, hearts.theta, hearts.success)
+    assert made.recording.waveforms.channel_names == ("V_lv", "P_lv")
+    assert "EF" in made.readings and made.to_dataset(HEART).sizes["patient"] == 4
+    curves = HEART.measure(hearts, 0)
+    assert (HEART.judge(curves, made).misfit < 0.01).all()
 
 
 def test_an_answer_that_is_not_finite_has_failed():

@@ -133,15 +133,14 @@ def test_default_units_are_ones():
 def test_from_a_transient_to_twins(tmp_path):
     """Emulator, P-SSL and fit find S_G and S_I from glucose alone."""
     system, box = GlucoseTest(), SENSITIVITY
-    emulator, errors = learn_emulator(
-        tmp_path, system, box, ("G",), phases=30, simulations=512, unseen=64, training=BRIEF
-    )
+    sizes = {"phases": 30, "simulations": 512, "unseen": 64, "training": BRIEF}
+    emulator, errors = learn_emulator(tmp_path, system, box, ("G",), **sizes)
     assert errors["failed_simulations"] == 0 and errors["waveform_median"] < 0.02
     assert errors["G_min_mean"] < 3.0 and "I_max_mean" not in errors  # of its channels alone
-    again, kept = learn_emulator(tmp_path, system, box, ("G",), phases=30)
+    again, kept = learn_emulator(tmp_path, system, box, ("G",), **sizes)
     assert kept == errors and again.error == emulator.error
     with pytest.raises(ValueError, match="choose another folder"):
-        learn_emulator(tmp_path, system, box, ("I",), phases=30)
+        learn_emulator(tmp_path, system, box, ("I",), **sizes)
 
     task = CurveTask(system, box, "G", resolution=0.5, samples=30, noise=2.0)
     parts = draw_splits(system, box, (128, 16, 8), seed=1, limits={}, phases=30)
