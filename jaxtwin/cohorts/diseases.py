@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtwin.cohorts.cohort import Cohort, Limits, join
+from jaxtwin.cohorts.cohort import Cohort, Limits, join, warn_of_failures
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
@@ -117,6 +117,8 @@ def draw_diseased(
 ) -> Patients:
     """Draw a cohort with diseases, in random order, with readings within limits.
 
+    Patients whose simulation fails are left out, with a warning.
+
     Args:
         system: The model.
         box: The free parameters; exactly those that have ranges.
@@ -142,6 +144,7 @@ def draw_diseased(
         )
     limits = system.limits() if limits is None else limits
     parts: list[Cohort] = []
+    drawings: list[Cohort] = []
     drawn = {}
     for i, (disease, size) in enumerate(zip(diseases, sizes, strict=True)):
         random = np.random.default_rng((seed, i))
@@ -159,6 +162,7 @@ def draw_diseased(
         while held < size and count < len(theta):
             batch = simulate_cohort(system, box, theta[count : count + 2 * size], phases=phases)
             inside = batch.within(limits)
+            drawings.append(batch)
             found.append(batch.take(np.flatnonzero(inside)))
             held += int(inside.sum())
             count += len(inside)
@@ -169,6 +173,7 @@ def draw_diseased(
             )
         parts.append(join(found).take(slice(0, size)))
         drawn[disease.name] = count
+    warn_of_failures(join(drawings))
     names = [d.name for d, size in zip(diseases, sizes, strict=True) for _ in range(size)]
     order = np.random.default_rng((seed, len(diseases))).permutation(n)
     return Patients(join(parts).take(order), tuple(names[k] for k in order), drawn)

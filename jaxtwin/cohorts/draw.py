@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxtwin.cohorts.batching import Progress
-from jaxtwin.cohorts.cohort import Cohort, Limits
+from jaxtwin.cohorts.cohort import Cohort, Limits, warn_of_failures
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
@@ -24,6 +24,8 @@ def draw_cohort(
     progress: Progress = iter,
 ) -> Cohort[Any]:
     """Draw the first n patients of a Sobol sequence over the box with readings within limits.
+
+    Points whose simulation fails are left out, with a warning.
 
     Args:
         system: The model.
@@ -47,6 +49,7 @@ def draw_cohort(
         cohort = simulate_cohort(system, box, theta, phases=phases, progress=progress)
         held = cohort.within(limits)
         if held.sum() >= n:
+            warn_of_failures(cohort)
             found = cohort.take(np.flatnonzero(held)[:n])
             return dataclasses.replace(found, accepted=float(held.mean()))
         if drawn >= 8 * n:
@@ -54,6 +57,7 @@ def draw_cohort(
                 raise ValueError(
                     f"{cohort.failures()}\nprint(check_system(system)) shows what is wrong"
                 )
+            warn_of_failures(cohort)
             raise ValueError(
                 f"only {held.sum()} of {drawn} points of the box are within {dict(limits)}: "
                 "widen the limits or move the box"

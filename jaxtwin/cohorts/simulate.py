@@ -12,7 +12,7 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.record import record
-from jaxtwin.physics.solution import Outputs, Recording
+from jaxtwin.physics.solution import RESULTS, Outputs, Recording
 
 
 class Simulation(eqx.Module, Generic[Outputs]):
@@ -22,6 +22,7 @@ class Simulation(eqx.Module, Generic[Outputs]):
     success: Bool[Array | np.ndarray, "*patient"]
     residual: Float[Array | np.ndarray, "*patient"]
     error: Float[Array | np.ndarray, "*patient"]
+    result: RESULTS
 
 
 def simulate_patient(
@@ -38,7 +39,9 @@ def simulate_patient(
     """
     solution = record(system, box.complete(theta), steps=steps)
     stats = solution.stats
-    return Simulation(solution.recording(phases), solution.success, stats.residual, stats.error)
+    return Simulation(
+        solution.recording(phases), solution.success, stats.residual, stats.error, solution.result
+    )
 
 
 def simulate_cohort(
@@ -94,6 +97,7 @@ def simulate_cohort(
         simulation.residual,
         simulation.error,
         source,
+        result=simulation.result,
     )
     if throw and not cohort.success.all():
         raise RuntimeError(cohort.failures())

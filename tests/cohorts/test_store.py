@@ -37,6 +37,19 @@ class CutShort(Exception):
     pass
 
 
+def test_why_a_simulation_failed_is_kept(tmp_path):
+    theta = THETA.copy()
+    theta[3, 1] = -30
+    box = Box.of(TankParameters, ("T", "k", "V_d"))
+    simulate_into(tmp_path / "tanks", Tank(), box, theta, **OPTIONS)
+    said = read_cohort(tmp_path / "tanks", Tank()).failures()
+    assert said == simulate_cohort(Tank(), box, theta, phases=8, chunk=4).failures()
+    assert said.endswith("): the solution became infinite or not a number")
+    group: Any = zarr.open_group(tmp_path / "tanks", mode="a")
+    group["result"].attrs["sentences"] = ["of another version"]
+    assert read_cohort(tmp_path / "tanks", Tank()).result is None
+
+
 def test_a_run_that_was_cut_short_goes_on(tmp_path, whole):
     place, blocks = tmp_path / "tanks", []
 
