@@ -96,7 +96,12 @@ class Cohort(Generic[Outputs]):
         }
 
     def within(self, limits: Limits) -> Bool[np.ndarray, " patient"]:
-        """Return which patients were simulated successfully with all readings within the limits."""
+        """Return which patients were simulated successfully with all readings within the limits.
+
+        Raises:
+            ValueError: If the system has no such reading, or low ≥ high.
+        """
+        check_limits(self.system, limits)
         held = np.asarray(self.success)
         values = self.read(limits)
         for name, (low, high) in limits.items():
@@ -176,17 +181,30 @@ class Cohort(Generic[Outputs]):
         )
 
 
-def warn_of_failures(cohort: Cohort[Any]) -> None:
+def warn_of_failures(*cohorts: Cohort[Any]) -> None:
     """Warn of failed simulations that are left out of what is drawn or learnt."""
-    failed = np.flatnonzero(~cohort.success).tolist()
+    reasons = collections.Counter(
+        cohort._reason(i) for cohort in cohorts for i in np.flatnonzero(~cohort.success).tolist()
+    )
+    failed, total = reasons.total(), sum(map(len, cohorts))
     if failed:
-        ((reason, count),) = collections.Counter(map(cohort._reason, failed)).most_common(1)
+        ((reason, count),) = reasons.most_common(1)
         warnings.warn(
-            f"{len(failed)} of {len(cohort)} simulations ({len(failed) / len(cohort):.1%}) failed "
-            f"and are left out, so that a part of the box is missing. The main reason ({count}): "
-            f"{reason}. Make the box smaller, or change the system accordingly",
+            f"{failed} of {total} simulations ({failed / total:.1%}) failed and are left out, so "
+            f"that a part of the box is missing. The main reason ({count} of them): {reason}. Make "
+            "the box smaller, or change the system accordingly",
             stacklevel=3,
         )
+
+
+def check_limits(system: AbstractRecordedSystem, limits: Any) -> None:
+    """Raise a ValueError if limits are not (low, high) by the names of the system's readings."""
+    if not isinstance(limits, Mapping):
+        raise ValueError(f'limits {limits!r}: expected them by name, such as {{"EF": (20, 80)}}')
+    for name, side in limits.items():
+        reading(system, name)
+        if np.shape(side) != (2,) or not side[0] < side[1]:
+            raise ValueError(f"limits of {name} are {side}: expected (low, high) with low < high")
 
 
 def join(cohorts: Sequence[Cohort[Outputs]]) -> Cohort[Outputs]:

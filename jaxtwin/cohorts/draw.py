@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxtwin.cohorts.batching import Progress
-from jaxtwin.cohorts.cohort import Cohort, Limits, warn_of_failures
-from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.cohorts.cohort import Cohort, Limits, check_limits, warn_of_failures
+from jaxtwin.cohorts.simulate import check_box, check_whole, simulate_cohort
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 
@@ -40,9 +40,13 @@ def draw_cohort(
         The patients. `accepted` is the fraction of drawn points that was within the limits.
 
     Raises:
-        ValueError: If fewer than one point in eight is within the limits.
+        ValueError: If fewer than one point in eight is within the limits, or an argument is
+            invalid.
     """
+    check_box(system, box)
+    check_whole(n=n)
     limits = system.limits() if limits is None else limits
+    check_limits(system, limits)
     drawn = 2 * n
     while True:
         theta = box.sample(drawn, seed=seed)
@@ -79,6 +83,8 @@ def draw_splits(
 
     All patients are drawn together by `draw_cohort` and assigned in random order.
     """
+    for size in sizes:
+        check_whole(size=size)
     patients = draw_cohort(
         system, box, sum(sizes), seed=seed, limits=limits, phases=phases, progress=progress
     )

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxtwin.cohorts.batching import Progress
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import check_phases, simulate_cohort
+from jaxtwin.cohorts.simulate import check_box, check_phases, check_whole, simulate_cohort
 from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
@@ -61,10 +61,12 @@ def simulate_into(
         ValueError: If the group at `path` holds another cohort, an argument is invalid, or a θ is
             outside the box. Blocks finished before are kept.
     """
-    if len(theta.shape) != 2 or not theta.shape[0] or block < 1:
+    check_box(system, box)
+    check_whole(block=block)
+    theta = theta if hasattr(theta, "shape") else np.asarray(theta)
+    if len(theta.shape) != 2 or not theta.shape[0]:
         raise ValueError(
-            f"θ of shape {tuple(theta.shape)} in blocks of {block}: expected one row per patient, "
-            "at least one, and at least one patient per block"
+            f"θ of shape {tuple(theta.shape)}: expected one row per patient, at least one"
         )
     steps = check_phases(system, phases, steps)
     if theta.shape[1] != len(box.names):

@@ -117,7 +117,7 @@ def test_a_bad_parameter_stops_the_run_and_loses_nothing(tmp_path, whole):
     [
         ((0, 3), {}, "expected one row per patient"),
         ((3,), {}, "expected one row per patient"),
-        ((2, 3), {"block": 0}, "at least one patient per block"),
+        ((2, 3), {"block": 0}, "block=0: expected a whole number of at least 1"),
         ((2, 4), {}, "θ with 4 columns: expected one for each of T, k, V_d"),
         ((2, 3), {"phases": 7}, "7 phases of 240 solver steps"),
     ],

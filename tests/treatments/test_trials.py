@@ -172,7 +172,7 @@ def test_functions_without_a_name_are_not_kept(cohort, tmp_path):
     with pytest.raises(ValueError, match=r"arm 'slow' cannot be kept in .*speed is <function"):
         run_trial(some, {"slow": Pump(lambda phase: 8_000.0)}, folder=tmp_path)
     kept = run_trial(some, {"steady": Pump(steady)}, folder=tmp_path)
-    again = run_trial(some, {"steady": Pump(steady)}, folder=tmp_path)
+    again = run_trial(some, {"steady": Pump(steady)}, folder=str(tmp_path))
     plain = run_trial(some, {"steady": Pump(9_000.0)})
     np.testing.assert_array_equal(again.arm("steady")["output"], kept.arm("steady")["output"])
     np.testing.assert_allclose(
@@ -263,6 +263,8 @@ def test_slips_are_answered_with_what_to_write(cohort, trial, as_a_user):
         trial.effects("EF", control="control", by="EF")
     with pytest.raises(ValueError, match=r"shape \(2,\): expected one name for each of the 40"):
         trial.effects("EF", control="control", by=lambda endpoints: ["a", "b"])
+    with pytest.raises(ValueError, match="run_trial got ndarray: expected a cohort first"):
+        run_trial(cohort.theta, ARMS)
     with pytest.raises(ValueError, match="arms of type list: expected interventions by name"):
         run_trial(cohort, [Nothing(), Pump(8_000.0)])
     with pytest.raises(ValueError, match=r"arm 'pump' is the class Pump: .*Pump\(speed=..., pump"):
