@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.identity import fingerprint
-from jaxtwin.models.intervention import AbstractIntervention, check_intervention
+from jaxtwin.models.intervention import AbstractIntervention, apply, check_intervention
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.solution import Event, Reading
@@ -181,7 +181,7 @@ def _treated_systems(cohort: Cohort[Any], arms: Any) -> dict[str, AbstractRecord
         check_intervention(intervention, f"arm {name!r}")
     p = cohort.box.complete(jnp.asarray(cohort.theta[0], jnp.float32))
     return {
-        name: eqx.filter_eval_shape(_as_arrays(intervention), cohort.system, p)[0]
+        name: eqx.filter_eval_shape(apply, _as_arrays(intervention), cohort.system, p)[0]
         for name, intervention in arms.items()
     }
 
