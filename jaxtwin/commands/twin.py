@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from jaxtwin import plotting
 from jaxtwin.commands.run import Run
-from jaxtwin.commands.settings import TwinConfig
+from jaxtwin.commands.settings import EXAMPLE, TwinConfig
 from jaxtwin.data.recording import read_clip
 from jaxtwin.data.vitals import PLAUSIBLE, VitalName, Vitals
 from jaxtwin.forward.emulator import load_emulator
@@ -122,7 +122,7 @@ def twins(config: TwinConfig, run: Run) -> dict[str, Any]:
     """
     learnt = load_run(config.run)
     vitals = read_vitals(config, learnt.task.vital_names)
-    clips = config.clips or (real_clip(),)
+    clips = [real_clip() if p == EXAMPLE and not p.exists() else p for p in config.clips]
     built, unreadable = {}, {}
     for name, path in zip(names_of(clips), clips, strict=True):
         try:

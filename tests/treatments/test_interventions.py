@@ -147,8 +147,8 @@ class Forgetful(AbstractIntervention):
 
 
 def test_a_value_is_set():
-    several = dataclasses.replace(P, R_s=np.ones(3))
-    np.testing.assert_array_equal(change(several, R_s=2.0).R_s, [2.0, 2.0, 2.0])
+    changed = jax.vmap(lambda R_s: change(dataclasses.replace(P, R_s=R_s), R_s=2.0))(jnp.ones(3))
+    np.testing.assert_array_equal(changed.R_s, [2.0, 2.0, 2.0])
 
 
 def test_what_cannot_be_done_is_said():
