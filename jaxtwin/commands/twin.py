@@ -4,6 +4,7 @@ The output for each recording is a figure (pressure-volume loop, pressure and vo
 JSON file with all numbers and their units. Research use only.
 """
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,15 @@ def draw_twin(twin: Twin) -> Figure:
     )
     plotting.volume_trace(axes["volume"], times, np.asarray(out.V_lv))
     EF = twin.emulated["EF"]
-    figure.suptitle(
+    lines = [
         f"simulated EF {twin.readings['EF']:.0f}% (emulated {EF:.0f}%), output "
         f"{twin.readings['output']:.1f} L/min, T_c {times[-1]:.2f} s"
-        + ("\nWARNING: see the JSON file" if twin.warnings else "")
-    )
+    ]
+    if twin.warnings:
+        others = len(twin.warnings) - 1
+        more = f" ({others} more in the JSON file)" if others else ""
+        lines += textwrap.wrap(f"WARNING: {twin.warnings[0]}{more}", 110)
+    figure.suptitle("\n".join(lines), fontsize="medium")
     return figure
 
 
