@@ -111,7 +111,7 @@ def test_a_trial_that_was_cut_short_goes_on(cohort, trial, tmp_path, monkeypatch
     run_trial(cohort, {"8,000 rpm": ARMS["8,000 rpm"]}, folder=tmp_path)
     (kept,) = tmp_path.iterdir()
     before = kept.stat().st_mtime_ns
-    whole = run_trial(cohort, ARMS, folder=tmp_path)
+    whole = run_trial(cohort, ARMS, folder=str(tmp_path))
     assert kept.stat().st_mtime_ns == before and len(list(tmp_path.iterdir())) == 3
     for name, values in trial.values.items():
         np.testing.assert_array_equal(whole.values[name], values)
@@ -172,7 +172,7 @@ def test_functions_without_a_name_are_not_kept(cohort, tmp_path):
     with pytest.raises(ValueError, match=r"arm 'slow' cannot be kept in .*speed is <function"):
         run_trial(some, {"slow": Pump(lambda phase: 8_000.0)}, folder=tmp_path)
     kept = run_trial(some, {"steady": Pump(steady)}, folder=tmp_path)
-    again = run_trial(some, {"steady": Pump(steady)}, folder=str(tmp_path))
+    again = run_trial(some, {"steady": Pump(steady)}, folder=tmp_path)
     plain = run_trial(some, {"steady": Pump(9_000.0)})
     np.testing.assert_array_equal(again.arm("steady")["output"], kept.arm("steady")["output"])
     np.testing.assert_allclose(
