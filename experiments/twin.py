@@ -5,20 +5,30 @@
 Reads AVI, MP4, GIF or multi-frame DICOM files. For each recording, estimates the patient's
 parameters, simulates the beat, and writes a figure (pressure-volume loop, pressure and volume
 traces) and a JSON file with all numbers and their units. Takes seconds per clip. Recordings that
-cannot be read are reported and skipped. Equivalent to `jaxtwin twin`. Research use only.
+cannot be read are reported and skipped. Without CLIP, the real recording included in pydicom is
+used. Otherwise equivalent to `jaxtwin twin`. Research use only.
 """
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from experiments.command import Run, RunConfig, main
-from jaxtwin.commands.settings import TwinConfig
+from jaxtwin.commands.settings import EXAMPLE, TwinConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(TwinConfig, RunConfig):
-    """Build digital twins of single recordings."""
+    """Build digital twins of single recordings.
+
+    Attributes:
+        clips: Recordings (AVI, MP4, GIF, multi-frame DICOM); `example` is the real one included in
+            pydicom.
+    """
+
+    clips: tyro.conf.Positional[tuple[Path, ...]] = (EXAMPLE,)
 
 
 PRESETS = {

@@ -230,6 +230,12 @@ def _optional(name: Literal["pandas", "xarray"]) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(
-            f"{name} is not installed: pip install 'jaxtwin[tables]'", name=name
-        ) from error
+        raise ImportError(f"{name} is not installed: {install('tables')}", name=name) from error
+
+
+def install(extra: str) -> str:
+    """Return how to install an extra, for error messages."""
+    return (
+        f"install the extra `{extra}`: pip install 'jaxtwin[{extra}]', or in a clone "
+        f"pip install -e '.[{extra}]'"
+    )

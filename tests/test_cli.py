@@ -163,18 +163,24 @@ def test_flags_start_from_the_preset():
 
 def test_slips_end_in_one_line(tmp_path, one_line):
     out = str(tmp_path / "out")
+    (tmp_path / "unfinished").mkdir()
     assert "holds no finished training run" in one_line(
-        "twin", "a.avi", "--run", str(tmp_path / "none"), "--out", out
+        "twin", "a.avi", "--run", str(tmp_path / "unfinished"), "--out", str(tmp_path / "late")
     )
+    none = str(tmp_path / "none")
+    assert f"no folder {none}: give" in one_line("twin", "a.avi", "--run", none, "--out", out)
+    assert "no recording: give one or more files, or `example`" in one_line("twin", "--out", out)
     assert "there is no run in" in one_line("train", "--resume", "--out", str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
     missing = tmp_path / "trial.toml"
-    assert f"{missing}: No such file" in one_line("trial", str(missing), "--out", out, "--resume")
+    assert f"no file {missing}: expected" in one_line("trial", str(missing), "--out", out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     assert "holds no run of pssl" in one_line("train", "--out", str(tmp_path / "mine"))
-    data, out = str(tmp_path / "no"), str(tmp_path / "trained")
+    data = str(tmp_path / "no")
     assert f"no folder {data}" in one_line("train", "--data", data, "--out", out)
+    # What is wrong about the inputs is said before there is a folder.
+    assert not Path(out).exists()
     assert ends("train", "--prset", "tiny") == ends("nonsense") == 2
 
 

@@ -178,7 +178,8 @@ def test_a_system_without_an_identity_has_a_dataset_without_one():
 def test_a_missing_library_is_named_with_its_extra(library, call, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(
-        ImportError, match=rf"{library} is not installed: pip install 'jaxtwin\[tables\]'"
+        ImportError,
+        match=rf"{library} is not installed: .* in a clone pip install -e '\.\[tables\]'",
     ):
         getattr(trial().cohort, call)()
 

@@ -12,6 +12,7 @@ import xarray
 
 import jaxtwin as jt
 from jaxtwin.analysis.identifiability import Compatible
+from jaxtwin.commands.twin import draw_twin
 from jaxtwin.models.left_heart import THREE
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.parameters import Box
@@ -53,6 +54,13 @@ def twin():
         12.5,
         ("This clip does not resemble the clips the encoder was trained on.",),
     )
+
+
+def test_the_picture_says_what_the_warning_says(twin):
+    said = draw_twin(twin).get_suptitle()
+    assert twin.warnings[0] in said.replace("\n", " ") and "JSON" not in said
+    both = draw_twin(twin._replace(warnings=("the first", "the second"))).get_suptitle()
+    assert both.endswith("WARNING: the first (1 more in the JSON file)")
 
 
 def assert_same(one, other):

@@ -1,7 +1,9 @@
 """Cohorts of simulated patients: their parameters, recordings and whether simulation succeeded."""
 
+import collections
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -12,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, reading
-from jaxtwin.physics.solution import Outputs, Recording
+from jaxtwin.physics.solution import RESULTS, Outputs, Recording
 from jaxtwin.tabular import (
     Column,
     parameter_columns,
@@ -45,6 +47,7 @@ class Cohort(Generic[Outputs]):
         error: Estimated discretisation error of each recording, as in `Stats`.
         source: Origin of the patients, for reports.
         accepted: Fraction of the drawn points whose readings were within the limits.
+        result: Outcome of each simulation, one of `RESULTS`; None if unknown.
     """
 
     system: AbstractRecordedSystem
@@ -56,6 +59,7 @@ class Cohort(Generic[Outputs]):
     error: Float[np.ndarray, " patient"]
     source: str = ""
     accepted: float = 1.0
+    result: RESULTS | None = None
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -70,6 +74,7 @@ class Cohort(Generic[Outputs]):
             success=self.success[index],
             residual=self.residual[index],
             error=self.error[index],
+            result=jax.tree.map(lambda leaf: leaf[index], self.result),
         )
 
     def read(self, names: Iterable[str] | None = None) -> dict[str, Float[np.ndarray, " patient"]]:
@@ -91,7 +96,12 @@ class Cohort(Generic[Outputs]):
         }
 
     def within(self, limits: Limits) -> Bool[np.ndarray, " patient"]:
-        """Return which patients were simulated successfully with all readings within the limits."""
+        """Return which patients were simulated successfully with all readings within the limits.
+
+        Raises:
+            ValueError: If the system has no such reading, or low ≥ high.
+        """
+        check_limits(self.system, limits)
         held = np.asarray(self.success)
         values = self.read(limits)
         for name, (low, high) in limits.items():
@@ -143,24 +153,58 @@ class Cohort(Generic[Outputs]):
         Args:
             limit: Maximum number of patients described in full.
         """
-        failed = np.flatnonzero(~self.success)
-        if not failed.size:
+        failed = np.flatnonzero(~self.success).tolist()
+        if not failed:
             return ""
-        lines = [f"{failed.size} of {len(self)} simulations failed:"]
+        lines = [f"{len(failed)} of {len(self)} simulations failed:"]
         for i in failed[:limit]:
             values = ", ".join(
                 f"{spec.name}={value:.6g}{' ' * bool(spec.unit)}{spec.unit}"
                 for spec, value in zip(self.box.specs, self.theta[i], strict=True)
             )
-            how = (
-                f"changes by {self.residual[i]:.1e} per beat"
-                if np.isfinite(self.residual[i])
-                else "diverged"
-            )
-            lines.append(f"  patient {i} {how}: {values}")
-        if failed.size > limit:
-            lines.append(f"  and {failed.size - limit} more")
+            reason = self._reason(i)
+            if reason == RESULTS[RESULTS.max_beats_reached]:
+                reason += f", by {self.residual[i]:.1e} in the last"
+            lines.append(f"  patient {i} ({values}): {reason}")
+        if len(failed) > limit:
+            lines.append(f"  and {len(failed) - limit} more")
         return "\n".join(lines)
+
+    def _reason(self, i: int) -> str:
+        """Return why a patient's simulation failed."""
+        if self.result is not None:
+            reason = RESULTS[jax.tree.map(lambda leaf: np.asarray(leaf[i]), self.result)]
+        else:
+            reason = RESULTS[RESULTS.diverged] if np.isnan(self.residual[i]) else ""
+        return (
+            reason or f"the reason is not known (the last beat changed by {self.residual[i]:.1e})"
+        )
+
+
+def warn_of_failures(*cohorts: Cohort[Any]) -> None:
+    """Warn of failed simulations that are left out of what is drawn or learnt."""
+    reasons = collections.Counter(
+        cohort._reason(i) for cohort in cohorts for i in np.flatnonzero(~cohort.success).tolist()
+    )
+    failed, total = reasons.total(), sum(map(len, cohorts))
+    if failed:
+        ((reason, count),) = reasons.most_common(1)
+        warnings.warn(
+            f"{failed} of {total} simulations ({failed / total:.1%}) failed and are left out, so "
+            f"that a part of the box is missing. The main reason ({count} of them): {reason}. Make "
+            "the box smaller, or change the system accordingly",
+            stacklevel=3,
+        )
+
+
+def check_limits(system: AbstractRecordedSystem, limits: Any) -> None:
+    """Raise a ValueError if limits are not (low, high) by the names of the system's readings."""
+    if not isinstance(limits, Mapping):
+        raise ValueError(f'limits {limits!r}: expected them by name, such as {{"EF": (20, 80)}}')
+    for name, side in limits.items():
+        reading(system, name)
+        if np.shape(side) != (2,) or not side[0] < side[1]:
+            raise ValueError(f"limits of {name} are {side}: expected (low, high) with low < high")
 
 
 def join(cohorts: Sequence[Cohort[Outputs]]) -> Cohort[Outputs]:
@@ -179,6 +223,7 @@ def join(cohorts: Sequence[Cohort[Outputs]]) -> Cohort[Outputs]:
     if not cohorts or not alike:
         raise ValueError("expected at least one cohort, all of one system and box")
     first, accepted = cohorts[0], {cohort.accepted for cohort in cohorts}
+    results = [cohort.result for cohort in cohorts]
 
     def joined(*leaves: Any) -> np.ndarray:
         return np.concatenate(leaves)
@@ -190,6 +235,9 @@ def join(cohorts: Sequence[Cohort[Outputs]]) -> Cohort[Outputs]:
         success=joined(*(cohort.success for cohort in cohorts)),
         residual=joined(*(cohort.residual for cohort in cohorts)),
         error=joined(*(cohort.error for cohort in cohorts)),
+        result=None
+        if any(result is None for result in results)
+        else jax.tree.map(joined, *results),
         source=", ".join(dict.fromkeys(cohort.source for cohort in cohorts if cohort.source)),
         accepted=accepted.pop() if len(accepted) == 1 else math.nan,
     )

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxtwin.cohorts.cohort import Cohort, Limits, join
-from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.cohorts.cohort import Cohort, Limits, check_limits, join, warn_of_failures
+from jaxtwin.cohorts.simulate import check_box, check_whole, simulate_cohort
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 
@@ -117,6 +117,8 @@ def draw_diseased(
 ) -> Patients:
     """Draw a cohort with diseases, in random order, with readings within limits.
 
+    Patients whose simulation fails are left out, with a warning.
+
     Args:
         system: The model.
         box: The free parameters; exactly those that have ranges.
@@ -127,9 +129,12 @@ def draw_diseased(
         phases: Number of phases of the waveforms.
 
     Raises:
-        ValueError: If the shares do not add up to 1, the ranges are not those of the box, or fewer
-            than one draw in sixteen of a disease is within the limits.
+        ValueError: If the shares do not add up to 1, the ranges are not those of the box, fewer
+            than one draw in sixteen of a disease is within the limits, or another argument is
+            invalid.
     """
+    check_box(system, box)
+    check_whole(n=n)
     shares = np.array([disease.share for disease in diseases])
     if not math.isclose(shares.sum(), 1, rel_tol=1e-6) or (shares <= 0).any():
         raise ValueError(f"shares {shares.tolist()}: expected positive numbers that add up to 1")
@@ -141,7 +146,9 @@ def draw_diseased(
             "has one"
         )
     limits = system.limits() if limits is None else limits
+    check_limits(system, limits)
     parts: list[Cohort] = []
+    drawings: list[Cohort] = []
     drawn = {}
     for i, (disease, size) in enumerate(zip(diseases, sizes, strict=True)):
         random = np.random.default_rng((seed, i))
@@ -159,6 +166,7 @@ def draw_diseased(
         while held < size and count < len(theta):
             batch = simulate_cohort(system, box, theta[count : count + 2 * size], phases=phases)
             inside = batch.within(limits)
+            drawings.append(batch)
             found.append(batch.take(np.flatnonzero(inside)))
             held += int(inside.sum())
             count += len(inside)
@@ -169,6 +177,7 @@ def draw_diseased(
             )
         parts.append(join(found).take(slice(0, size)))
         drawn[disease.name] = count
+    warn_of_failures(*drawings)
     names = [d.name for d, size in zip(diseases, sizes, strict=True) for _ in range(size)]
     order = np.random.default_rng((seed, len(diseases))).permutation(n)
     return Patients(join(parts).take(order), tuple(names[k] for k in order), drawn)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxtwin.cohorts.batching import Progress
-from jaxtwin.cohorts.cohort import Cohort, Limits
-from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.cohorts.cohort import Cohort, Limits, check_limits, warn_of_failures
+from jaxtwin.cohorts.simulate import check_box, check_whole, simulate_cohort
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 
@@ -25,6 +25,8 @@ def draw_cohort(
 ) -> Cohort[Any]:
     """Draw the first n patients of a Sobol sequence over the box with readings within limits.
 
+    Points whose simulation fails are left out, with a warning.
+
     Args:
         system: The model.
         box: The free parameters.
@@ -38,15 +40,20 @@ def draw_cohort(
         The patients. `accepted` is the fraction of drawn points that was within the limits.
 
     Raises:
-        ValueError: If fewer than one point in eight is within the limits.
+        ValueError: If fewer than one point in eight is within the limits, or an argument is
+            invalid.
     """
+    check_box(system, box)
+    check_whole(n=n)
     limits = system.limits() if limits is None else limits
+    check_limits(system, limits)
     drawn = 2 * n
     while True:
         theta = box.sample(drawn, seed=seed)
         cohort = simulate_cohort(system, box, theta, phases=phases, progress=progress)
         held = cohort.within(limits)
         if held.sum() >= n:
+            warn_of_failures(cohort)
             found = cohort.take(np.flatnonzero(held)[:n])
             return dataclasses.replace(found, accepted=float(held.mean()))
         if drawn >= 8 * n:
@@ -54,6 +61,7 @@ def draw_cohort(
                 raise ValueError(
                     f"{cohort.failures()}\nprint(check_system(system)) shows what is wrong"
                 )
+            warn_of_failures(cohort)
             raise ValueError(
                 f"only {held.sum()} of {drawn} points of the box are within {dict(limits)}: "
                 "widen the limits or move the box"
@@ -75,6 +83,8 @@ def draw_splits(
 
     All patients are drawn together by `draw_cohort` and assigned in random order.
     """
+    for size in sizes:
+        check_whole(size=size)
     patients = draw_cohort(
         system, box, sum(sizes), seed=seed, limits=limits, phases=phases, progress=progress
     )

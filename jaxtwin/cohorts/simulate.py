@@ -1,5 +1,6 @@
 """Simulation of many patients: their periodic orbits, or their transients."""
 
+from numbers import Integral
 from typing import Any, Generic
 
 import equinox as eqx
@@ -12,7 +13,7 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.record import record
-from jaxtwin.physics.solution import Outputs, Recording
+from jaxtwin.physics.solution import RESULTS, Outputs, Recording
 
 
 class Simulation(eqx.Module, Generic[Outputs]):
@@ -22,6 +23,7 @@ class Simulation(eqx.Module, Generic[Outputs]):
     success: Bool[Array | np.ndarray, "*patient"]
     residual: Float[Array | np.ndarray, "*patient"]
     error: Float[Array | np.ndarray, "*patient"]
+    result: RESULTS
 
 
 def simulate_patient(
@@ -38,7 +40,9 @@ def simulate_patient(
     """
     solution = record(system, box.complete(theta), steps=steps)
     stats = solution.stats
-    return Simulation(solution.recording(phases), solution.success, stats.residual, stats.error)
+    return Simulation(
+        solution.recording(phases), solution.success, stats.residual, stats.error, solution.result
+    )
 
 
 def simulate_cohort(
@@ -70,8 +74,8 @@ def simulate_cohort(
         source: Origin of the patients, for reports.
 
     Raises:
-        ValueError: If the box is of another model, `phases` does not divide the number of solver
-            steps, θ is not a table, a θ is outside the box, or `chunk` is not positive.
+        ValueError: If system and box are not one model's, `phases` does not divide the number of
+            solver steps, θ is not a table, a θ is outside the box, or `chunk` is not positive.
         RuntimeError: If `throw` is set and a simulation failed.
     """
     check_box(system, box)
@@ -90,14 +94,21 @@ def simulate_cohort(
         simulation.residual,
         simulation.error,
         source,
+        result=simulation.result,
     )
     if throw and not cohort.success.all():
         raise RuntimeError(cohort.failures())
     return cohort
 
 
-def check_box(system: AbstractRecordedSystem, box: Box) -> None:
-    """Raise a ValueError if the box is of another model."""
+def check_box(system: Any, box: Any) -> None:
+    """Raise a ValueError if these are not a system and a box of its parameters, in this order."""
+    if not isinstance(system, AbstractRecordedSystem) or not isinstance(box, Box):
+        got = ", ".join(
+            f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+            for value in (system, box)
+        )
+        raise ValueError(f"got ({got}, ...): expected a system and its box, (LeftHeart(), SEVEN)")
     if not issubclass(box.parameters, system.parameters):
         raise ValueError(
             f"a box of {box.parameters.__name__} for {type(system).__name__}, whose parameters are "
@@ -105,13 +116,21 @@ def check_box(system: AbstractRecordedSystem, box: Box) -> None:
         )
 
 
+def check_whole(**numbers: Any) -> None:
+    """Raise a ValueError if one of these is not a whole number of at least 1."""
+    for name, value in numbers.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name}={value!r}: expected a whole number of at least 1")
+
+
 def check_phases(system: AbstractRecordedSystem, phases: int, steps: int | None = None) -> int:
     """Return the number of solver steps, `system.steps` by default.
 
     Raises:
-        ValueError: If the number of phases does not divide it.
+        ValueError: If the number of phases does not divide it, or one is not a whole number.
     """
     steps = system.steps if steps is None else steps
-    if phases < 1 or steps % phases:
+    check_whole(phases=phases, steps=steps)
+    if steps % phases:
         raise ValueError(f"{phases} phases of {steps} solver steps: expected a divisor of {steps}")
     return steps

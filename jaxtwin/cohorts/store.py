@@ -13,11 +13,11 @@ from jax.sharding import Mesh
 
 from jaxtwin.cohorts.batching import Progress
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.simulate import check_phases, simulate_cohort
+from jaxtwin.cohorts.simulate import check_box, check_phases, check_whole, simulate_cohort
 from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
-from jaxtwin.physics.solution import Recording
+from jaxtwin.physics.solution import RESULTS, Recording
 
 FORMAT = "jaxtwin cohort 2"
 _NOT_SIMULATED = -1
@@ -39,9 +39,10 @@ def simulate_into(
     """Simulate any number of patients into a Zarr group, or resume an interrupted simulation.
 
     The group holds a `Cohort` as arrays: theta, maximum/V_lv, minimum/V_lv, waveforms/V_lv and so
-    on for every output, duration, residual, error, and success (1 or 0; -1 where not simulated
-    yet). Its attributes describe the cohort. Memory does not grow with the number of patients:
-    one block is held at a time, about 10 kB per patient for the left heart's outputs.
+    on for every output, duration, residual, error, result (a number for each of `RESULTS`), and
+    success (1 or 0; -1 where not simulated yet). Its attributes describe the cohort. Memory does
+    not grow with the number of patients: one block is held at a time, about 10 kB per patient for
+    the left heart's outputs.
 
     Args:
         path: Folder of the group. If it exists, its finished blocks are kept.
@@ -60,10 +61,12 @@ def simulate_into(
         ValueError: If the group at `path` holds another cohort, an argument is invalid, or a θ is
             outside the box. Blocks finished before are kept.
     """
-    if len(theta.shape) != 2 or not theta.shape[0] or block < 1:
+    check_box(system, box)
+    check_whole(block=block)
+    theta = theta if hasattr(theta, "shape") else np.asarray(theta)
+    if len(theta.shape) != 2 or not theta.shape[0]:
         raise ValueError(
-            f"θ of shape {tuple(theta.shape)} in blocks of {block}: expected one row per patient, "
-            "at least one, and at least one patient per block"
+            f"θ of shape {tuple(theta.shape)}: expected one row per patient, at least one"
         )
     steps = check_phases(system, phases, steps)
     if theta.shape[1] != len(box.names):
@@ -140,7 +143,22 @@ def read_cohort(
         success.astype(bool),
         group["residual"][rows],
         group["error"][rows],
+        result=_result(group, rows),
     )
+
+
+_SENTENCES = [
+    RESULTS[jax.tree.map(lambda _, i=i: np.array(i), RESULTS.successful)]
+    for i in range(len(RESULTS))
+]
+"""Meanings of the numbers by which outcomes are stored."""
+
+
+def _result(group: Any, rows: slice) -> RESULTS | None:
+    """Read the outcomes; None if an older version stored none, or other ones."""
+    if "result" not in group or group["result"].attrs["sentences"] != _SENTENCES:
+        return None
+    return jax.tree.map(lambda _: group["result"][rows].astype(np.int32), RESULTS.successful)
 
 
 def _on_first_host(action: Callable[[], Any]) -> Any:
@@ -206,6 +224,8 @@ def _prepare(path: Path, description: dict[str, Any]) -> Any:
     array("duration", np.nan)
     array("residual", np.nan)
     array("error", np.nan)
+    array("result", 0, dtype="int8")
+    group["result"].attrs["sentences"] = _SENTENCES
     array("success", _NOT_SIMULATED, dtype="int8")
     return group
 
@@ -231,5 +251,6 @@ def _write(group: Any, start: int, cohort: Cohort[Any]) -> None:
     group["duration"][rows] = cohort.recording.duration
     group["residual"][rows] = cohort.residual
     group["error"][rows] = cohort.error
+    group["result"][rows] = jax.tree.leaves(cohort.result)[0]
     # Last: it marks the block as finished.
     group["success"][rows] = cohort.success.astype(np.int8)

@@ -113,7 +113,8 @@ def open_run(name: str, config: OutputConfig) -> Run:
         config: Settings of the run.
 
     Raises:
-        ValueError: If the folder holds something else, or there is no run to resume.
+        ValueError: If the folder holds something else, there is no run to resume, or an input of
+            the run is missing.
     """
     preset = f"-{config.preset}" if isinstance(config, RunConfig) else ""
     folder = config.out or Path("runs") / f"{name}{preset}"
@@ -151,6 +152,7 @@ def open_run(name: str, config: OutputConfig) -> Run:
             f"--resume: there is no run in {folder}: give the run's folder with --out, or omit "
             "--resume to start a new run"
         )
+    config.check_inputs()
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder)
     run.json("config", {"config": settings, **origin()})

@@ -30,6 +30,9 @@ class OutputConfig:
     out: Path | None = None
     resume: bool = False
 
+    def check_inputs(self) -> None:
+        """Raise a ValueError if an input is missing; called before the run's folder is made."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeededConfig(OutputConfig):
@@ -130,6 +133,11 @@ class PSSLConfig(RunConfig):
     encoder: EncoderName = "tubelet"
     training: TrainingConfig = CLIP_TRAINING
 
+    def check_inputs(self) -> None:
+        """Raise a ValueError if there is no data set."""
+        if self.data is not None and not self.data.is_dir():
+            raise ValueError(f"--data: no folder {self.data}")
+
 
 PSSL_PRESETS = {
     "tiny": PSSLConfig(
@@ -157,12 +165,16 @@ PSSL_PRESETS = {
 }
 
 
+EXAMPLE = Path("example")
+"""Name that stands for the real recording included in pydicom."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TwinConfig(OutputConfig):
     """Build digital twins of single recordings.
 
     Attributes:
-        clips: Recordings (AVI, MP4, GIF, multi-frame DICOM); by default the real one included in
+        clips: Recordings (AVI, MP4, GIF, multi-frame DICOM); `example` is the real one included in
             pydicom.
         run: Folder of the training run whose networks are used.
         period: The patient's heart period [s], if the run's model needs it.
@@ -175,6 +187,18 @@ class TwinConfig(OutputConfig):
     period: float | None = None
     systolic: float | None = None
     diastolic: float | None = None
+
+    def check_inputs(self) -> None:
+        """Raise a ValueError if there is no recording or no training run."""
+        if not self.clips:
+            raise ValueError(
+                f"no recording: give one or more files, or `{EXAMPLE}` for the real one included "
+                "in pydicom"
+            )
+        if not self.run.is_dir():
+            raise ValueError(
+                f"no folder {self.run}: give the output folder of `jaxtwin train` with --run"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,6 +221,11 @@ class TrialFileConfig(TrialConfig):
     """
 
     file: tyro.conf.Positional[Path]
+
+    def check_inputs(self) -> None:
+        """Raise a ValueError if there is no file."""
+        if not self.file.is_file():
+            raise ValueError(f"no file {self.file}: expected a TOML file that describes a trial")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ The output for each recording is a figure (pressure-volume loop, pressure and vo
 JSON file with all numbers and their units. Research use only.
 """
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from jaxtwin import plotting
 from jaxtwin.commands.run import Run
-from jaxtwin.commands.settings import TwinConfig
+from jaxtwin.commands.settings import EXAMPLE, TwinConfig
 from jaxtwin.data.recording import read_clip
 from jaxtwin.data.vitals import PLAUSIBLE, VitalName, Vitals
 from jaxtwin.forward.emulator import load_emulator
@@ -52,11 +53,15 @@ def draw_twin(twin: Twin) -> Figure:
     )
     plotting.volume_trace(axes["volume"], times, np.asarray(out.V_lv))
     EF = twin.emulated["EF"]
-    figure.suptitle(
+    lines = [
         f"simulated EF {twin.readings['EF']:.0f}% (emulated {EF:.0f}%), output "
         f"{twin.readings['output']:.1f} L/min, T_c {times[-1]:.2f} s"
-        + ("\nWARNING: see the JSON file" if twin.warnings else "")
-    )
+    ]
+    if twin.warnings:
+        others = len(twin.warnings) - 1
+        more = f" ({others} more in the JSON file)" if others else ""
+        lines += textwrap.wrap(f"WARNING: {twin.warnings[0]}{more}", 110)
+    figure.suptitle("\n".join(lines), fontsize="medium")
     return figure
 
 
@@ -122,7 +127,7 @@ def twins(config: TwinConfig, run: Run) -> dict[str, Any]:
     """
     learnt = load_run(config.run)
     vitals = read_vitals(config, learnt.task.vital_names)
-    clips = config.clips or (real_clip(),)
+    clips = [real_clip() if p == EXAMPLE and not p.exists() else p for p in config.clips]
     built, unreadable = {}, {}
     for name, path in zip(names_of(clips), clips, strict=True):
         try:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin.cohorts.cohort import Cohort
+from jaxtwin.cohorts.cohort import Cohort, warn_of_failures
 from jaxtwin.cohorts.simulate import check_box, check_phases, simulate_cohort
 from jaxtwin.forward.emulator import (
     Emulator,
@@ -213,6 +213,7 @@ def learn_emulator(
             f"{sets[0].failures()}\nno simulation succeeded: print(check_system(system)) "
             "shows what is wrong with the system; or make the box smaller"
         )
+    warn_of_failures(*sets)
     learnt, held, new = (part.take(part.success) for part in sets)
     simulated = time.monotonic()
     untrained = Emulator.create(

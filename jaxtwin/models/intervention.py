@@ -38,8 +38,12 @@ class AbstractIntervention(eqx.Module):
         """Return the patient's system and parameters after the intervention."""
 
 
-def change(p: AbstractParameters, **by: Callable[[Scalar], Any]) -> Any:
-    """Return the parameters with functions applied to some of them.
+def change(p: AbstractParameters, **by: Callable[[Scalar], Any] | Dose) -> Any:
+    """Return the parameters with some of them changed.
+
+    Args:
+        p: All parameters of the patient.
+        by: New value of each changed parameter, by name, or a function from the old value to it.
 
     Raises:
         ValueError: If the model has no such parameter.
@@ -51,7 +55,11 @@ def change(p: AbstractParameters, **by: Callable[[Scalar], Any]) -> Any:
             f"{type(p).__name__} has no {', '.join(missing)}, which the intervention changes; it "
             f"has {', '.join(known)}"
         )
-    return dataclasses.replace(p, **{name: f(getattr(p, name)) for name, f in by.items()})
+    old = {name: getattr(p, name) for name in by}
+    # The sum gives a number the shape of a batch of patients.
+    return dataclasses.replace(
+        p, **{name: f(old[name]) if callable(f) else f + 0 * old[name] for name, f in by.items()}
+    )
 
 
 def check_dose(name: str, value: Any, *, above: float) -> None:
@@ -79,6 +87,24 @@ def check_intervention(value: Any, where: str) -> None:
         )
 
 
+def apply(
+    intervention: AbstractIntervention, system: AbstractRecordedSystem, p: Any
+) -> tuple[AbstractRecordedSystem, Any]:
+    """Return an intervention's system and parameters.
+
+    Raises:
+        ValueError: If the intervention returns anything else.
+    """
+    match intervention(system, p):
+        case (AbstractRecordedSystem() as treated, AbstractParameters() as after):
+            return treated, after
+        case other:
+            raise ValueError(
+                f"{type(intervention).__name__}.__call__ returns {type(other).__name__}: expected "
+                "system and parameters, such as `return system, change(p, R_s=...)`"
+            )
+
+
 class Nothing(AbstractIntervention):
     """No treatment, for the control arm."""
 
@@ -103,7 +129,7 @@ class Combination(AbstractIntervention):
     def __call__(self, system, p):
         """Return the patient after all interventions."""
         for part in self.parts:
-            system, p = part(system, p)
+            system, p = apply(part, system, p)
         return system, p
 
 
@@ -148,8 +174,7 @@ class Settings(AbstractIntervention):
 
     def __call__(self, system, p):
         """Return the patient with these settings."""
-        by = {name: lambda old, new=new: new + 0 * old for name, new in self.values.items()}
-        return system, change(p, **by)
+        return system, change(p, **self.values)
 
 
 class Drug(AbstractIntervention):

@@ -14,6 +14,7 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.physics.solution import Event, Reading
 from jaxtwin.tabular import (
     Column,
+    install,
     named,
     parameter_columns,
     reading_columns,
@@ -237,7 +238,7 @@ class Trial:
                 import pyarrow.parquet
             except ImportError as error:
                 raise ImportError(
-                    "Parquet needs pyarrow: pip install 'jaxtwin[parquet]', or write a .csv file"
+                    f"Parquet needs pyarrow, or write a .csv file: {install('parquet')}"
                 ) from error
             pyarrow.parquet.write_table(pyarrow.table(columns), partial)
         else:

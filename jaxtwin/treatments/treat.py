@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxtwin.models.intervention import AbstractIntervention, check_intervention
+from jaxtwin.models.intervention import AbstractIntervention, apply, check_intervention
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.record import record
@@ -56,10 +56,11 @@ def treat(
 
     Raises:
         ValueError: If there are no endpoints, an endpoint needs an output that the treated system
-            does not have, or the intervention does not apply to the system.
+            does not have, or the intervention does not apply to the system or does not return
+            system and parameters.
     """
     check_intervention(intervention, "`intervention`")
-    treated, after = intervention(system, p)
+    treated, after = apply(intervention, system, p)
     endpoints = treated.readings() if endpoints is None else endpoints
     if not endpoints:
         raise ValueError(

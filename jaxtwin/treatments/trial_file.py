@@ -33,12 +33,13 @@ INTERVENTIONS: dict[str, type[AbstractIntervention]] = {
 }
 
 
-def read_trial(path: Path) -> dict[str, Any]:
+def read_trial(path: str | Path) -> dict[str, Any]:
     """Read the description of a trial.
 
     Raises:
         ValueError: If the file cannot be read or is not a valid trial file.
     """
+    path = Path(path)
     try:
         described = tomllib.loads(path.read_text())
     except OSError as error:

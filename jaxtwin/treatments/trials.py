@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.identity import fingerprint
-from jaxtwin.models.intervention import AbstractIntervention, check_intervention
+from jaxtwin.models.intervention import AbstractIntervention, apply, check_intervention
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.solution import Event, Reading
@@ -38,7 +38,7 @@ def run_trial(
     *,
     safety: Mapping[str, Event] | None = None,
     steps: int | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     mesh: Mesh | None = None,
     progress: Callable[[str], Progress] | None = None,
 ) -> Trial:
@@ -64,10 +64,15 @@ def run_trial(
         progress: Function from the name of an arm to a wrapper of its chunks, see `map_patients`.
 
     Raises:
-        ValueError: If there are no arms, an arm is not an intervention, a patient is outside the
-            box, there are no endpoints, a safety event refers to an unknown endpoint, or an arm to
-            be saved contains a function without a name, such as a lambda.
+        ValueError: If there is no cohort, there are no arms, an arm is not an intervention, a
+            patient is outside the box, there are no endpoints, a safety event refers to an unknown
+            endpoint, or an arm to be saved contains a function without a name, such as a lambda.
     """
+    if not isinstance(cohort, Cohort):
+        raise ValueError(
+            f"run_trial got {type(cohort).__name__}: expected a cohort first, such as "
+            "simulate_cohort(system, box, theta)"
+        )
     if len(cohort) < 2:
         raise ValueError(f"a cohort of {len(cohort)}: expected at least two patients")
     systems = _treated_systems(cohort, arms)
@@ -121,7 +126,7 @@ def run_trial(
                     f"arm {name!r} cannot be kept in {folder}: {error}; or run the trial without "
                     "a folder"
                 ) from error
-            outcome = kept(folder, mark, compute)
+            outcome = kept(Path(folder), mark, compute)
         what = f"arm {name!r} ({_title(intervention)})"
         warn_of_bounds(what, before, outcome.parameters, wider=sides)
         columns.append(
@@ -176,7 +181,7 @@ def _treated_systems(cohort: Cohort[Any], arms: Any) -> dict[str, AbstractRecord
         check_intervention(intervention, f"arm {name!r}")
     p = cohort.box.complete(jnp.asarray(cohort.theta[0], jnp.float32))
     return {
-        name: eqx.filter_eval_shape(_as_arrays(intervention), cohort.system, p)[0]
+        name: eqx.filter_eval_shape(apply, _as_arrays(intervention), cohort.system, p)[0]
         for name, intervention in arms.items()
     }
 

@@ -68,10 +68,10 @@ class Twin(NamedTuple):
         """Return the twin as an xarray Dataset of one patient, at every step of the simulation.
 
         Variables and names are those of `Cohort.to_dataset`. In addition there are the method's
-        readings (`EF_emulated`), the bounds and the narrowing of the compatible patients
-        (`E_max_low`, `E_max_high`, `E_max_narrowing`), and the clip's distance and threshold. The
-        attributes contain the warnings. `xarray.concat(datasets, "patient")` joins twins of the
-        same system.
+        readings (`EF_emulated`), the bounds of the compatible patients and the share of the box's
+        range that they leave (`E_max_low`, `E_max_high`, `E_max_narrowing`), and the clip's
+        distance and threshold. The attributes contain the warnings. `xarray.concat(datasets,
+        "patient")` joins twins of the same system.
 
         Raises:
             ImportError: If xarray is not installed.
@@ -110,7 +110,7 @@ class Twin(NamedTuple):
                 says = f"{quantile} of compatible patients: {meaning}"
                 columns.append(status_column(f"{name}_{end}", [value], says, unit))
             narrowing = [self.compatible.narrowing[name]]
-            says = f"interval over that without a measurement: {meaning}"
+            says = f"share of the range that the measurement leaves: {meaning}"
             columns.append(status_column(f"{name}_narrowing", narrowing, says))
         stats = self.solution.stats
         return [
@@ -257,8 +257,9 @@ def describe(twin: Twin) -> dict[str, Any]:
         "familiarity": {"distance": twin.distance, "threshold": twin.threshold},
         "note": (
             "Research use only. `compatible` is the central 90% of the patients of the box whose "
-            "measurements agree with this clip's; `narrowing` is the width of that interval over "
-            "its width without any measurement. A parameter with a narrowing near 1 is a guess."
+            "measurements agree with this clip's; `narrowing` is the share of the range that is "
+            "left: the width of that interval over its width without any measurement. A parameter "
+            "with a narrowing near 1 is a guess."
         ),
     }
 
@@ -267,7 +268,7 @@ def summary(twin: Twin) -> str:
     """Format a twin as a short table for the terminal."""
     units = {name: one.unit for name, one in twin.system.readings().items()}
     lines = [f"WARNING: {warning}" for warning in twin.warnings]
-    lines.append(f"{'':14}{'value':>10}  {'unit':<12} {'same volumes (90%)':>22}  narrowing")
+    lines.append(f"{'':14}{'value':>10}  {'unit':<12} {'same volumes (90%)':>22}  share left")
 
     def compatible(name: str) -> str:
         if name not in twin.compatible.intervals:

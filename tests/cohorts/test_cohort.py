@@ -1,5 +1,6 @@
 """Cohorts: patients do not depend on each other, and results are reproducible."""
 
+import dataclasses
 import subprocess
 import sys
 from typing import ClassVar, NamedTuple
@@ -7,20 +8,23 @@ from typing import ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
 from jaxtwin.cohorts.batching import _factorises, map_patients
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.draw import draw_cohort, draw_splits
 from jaxtwin.cohorts.simulate import simulate_cohort, simulate_patient
+from jaxtwin.forward.learning import learn_emulator
 from jaxtwin.forward.simulator import Simulator
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.ventricle import CLINICAL, READINGS, VentricleOutputs
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.periodic import periodic_orbit
-from jaxtwin.physics.solution import Recording
+from jaxtwin.physics.solution import RESULTS, Recording
+from jaxtwin.training.settings import TrainingConfig
 
 traces = []
 
@@ -242,15 +246,25 @@ def test_failures_name_the_patients_and_their_parameters(seven):
     with pytest.raises(RuntimeError, match="2 of 7 simulations failed"):
         simulate(theta, throw=True)
 
-    cohort.success[4], cohort.residual[4] = False, 0.01
-    lines = cohort.failures(limit=2).splitlines()
     T, k, V_d = theta[4]
-    assert lines == [
-        "3 of 7 simulations failed:",
-        f"  patient 2 diverged: T={theta[2, 0]:.6g} s, k=-30 1/s, V_d={theta[2, 2]:.6g} mL",
-        f"  patient 4 changes by 1.0e-02 per beat: T={T:.6g} s, k={k:.6g} 1/s, V_d={V_d:.6g} mL",
-        "  and 1 more",
-    ]
+    for result, reason in (
+        (RESULTS.step_not_solved, "the equations of an implicit step were not solved: more steps"),
+        (RESULTS.max_beats_reached, "still changed after `max_beats` beats, by 1.0e-02 in the la"),
+        (None, "the reason is not known (the last beat changed by 1.0e-02)"),
+    ):
+        cohort.success[4], cohort.residual[4] = False, 0.01
+        for item in jax.tree.leaves(result):
+            jax.tree.leaves(cohort.result)[0][4] = item
+        changed = cohort if result else dataclasses.replace(cohort, result=None)
+        lines = changed.failures(limit=2).splitlines()
+        assert reason in lines[2]
+        assert lines[2].startswith(f"  patient 4 (T={T:.6g} s, k={k:.6g} 1/s, V_d={V_d:.6g} mL): ")
+        assert lines[::3] == ["3 of 7 simulations failed:", "  and 1 more"]
+        assert lines[1] == (
+            f"  patient 2 (T={theta[2, 0]:.6g} s, k=-30 1/s, V_d={theta[2, 2]:.6g} mL): "
+            "the solution became infinite or not a number"
+        )
+        assert changed.take([4]).failures().endswith(lines[2].split(": ", 1)[1])
 
 
 def test_progress_sees_every_chunk(seven):
@@ -345,6 +359,55 @@ def test_limits_that_few_hearts_meet():
     never = HALF | {"EDV": (300.0, 400.0)}
     with pytest.raises(ValueError, match=r"only 0 of 72 points .* widen the limits"):
         draw_cohort(Tank(), LEAKING, 9, seed=2, limits=never, phases=8)
+
+
+ONE_STEP = TrainingConfig(steps=1, batch_size=4, evaluate_every=1)
+
+
+def test_failed_simulations_are_not_left_out_in_silence(tmp_path):
+    box = Box.of(TankParameters, ("T", "k", "V_d"), {"k": (-8.0, 5.0)})
+    with pytest.warns(
+        UserWarning,
+        match=r"\d+ of \d+ simulations \(\d+.\d%\) failed and are left out.*main reason.*infinite",
+    ):
+        draw_splits(Tank(), box, [3, 2, 1], seed=2, limits={}, phases=8)
+    with pytest.warns(UserWarning, match=r"\d+ of 80 simulations .* failed and are left out"):
+        learn_emulator(
+            tmp_path, Tank(), box, ("V_lv",), phases=8, simulations=64, unseen=8, training=ONE_STEP
+        )
+
+
+@pytest.fixture
+def as_a_user():
+    """Without the type checks that only tests have."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: draw_cohort(Tank(), LEAKING, 1e1, seed=0), "n=10.0: expected a whole number"),
+        (lambda: draw_cohort(Tank(), LEAKING, 0, seed=0), "n=0: expected a whole number"),
+        (lambda: draw_splits(Tank(), LEAKING, [3, 2.0], seed=0), "size=2.0: expected a whole"),
+        (lambda: draw_cohort(LEAKING, Tank(), 3, seed=0), r"\(Box, Tank, ...\): expected a system"),
+        (
+            lambda: simulate_cohort(BOX, Tank(), [[1, 2, 3]]),
+            r"\(Box, Tank, ...\): expected a system",
+        ),
+        (lambda: simulate_cohort(Tank(), BOX, [[1, 2, 3]], phases=60.0), "phases=60.0: expected"),
+        (
+            lambda: draw_cohort(Tank(), LEAKING, 3, seed=0, limits={"EF": (80, 20)}),
+            r"limits of EF are \(80, 20\): expected \(low, high\) with low < high",
+        ),
+        (lambda: healthy().within({"EDV": 100}), "limits of EDV are 100: expected"),
+        (lambda: draw_cohort(Tank(), LEAKING, 3, seed=0, limits=[1, 2]), "expected them by name"),
+    ],
+)
+def test_slips_are_named_before_anything_is_simulated(draw, message, as_a_user):
+    with pytest.raises(ValueError, match=message):
+        draw()
 
 
 def inverse(theta):

@@ -37,6 +37,19 @@ class CutShort(Exception):
     pass
 
 
+def test_why_a_simulation_failed_is_kept(tmp_path):
+    theta = THETA.copy()
+    theta[3, 1] = -30
+    box = Box.of(TankParameters, ("T", "k", "V_d"))
+    simulate_into(tmp_path / "tanks", Tank(), box, theta, **OPTIONS)
+    said = read_cohort(tmp_path / "tanks", Tank()).failures()
+    assert said == simulate_cohort(Tank(), box, theta, phases=8, chunk=4).failures()
+    assert said.endswith("): the solution became infinite or not a number")
+    group: Any = zarr.open_group(tmp_path / "tanks", mode="a")
+    group["result"].attrs["sentences"] = ["of another version"]
+    assert read_cohort(tmp_path / "tanks", Tank()).result is None
+
+
 def test_a_run_that_was_cut_short_goes_on(tmp_path, whole):
     place, blocks = tmp_path / "tanks", []
 
@@ -104,7 +117,7 @@ def test_a_bad_parameter_stops_the_run_and_loses_nothing(tmp_path, whole):
     [
         ((0, 3), {}, "expected one row per patient"),
         ((3,), {}, "expected one row per patient"),
-        ((2, 3), {"block": 0}, "at least one patient per block"),
+        ((2, 3), {"block": 0}, "block=0: expected a whole number of at least 1"),
         ((2, 4), {}, "θ with 4 columns: expected one for each of T, k, V_d"),
         ((2, 3), {"phases": 7}, "7 phases of 240 solver steps"),
     ],

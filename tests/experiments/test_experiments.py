@@ -111,7 +111,7 @@ def test_the_configuration_is_kept_with_versions_and_commit(tmp_path):
 def test_missing_data_and_missing_run_end_with_a_message(tmp_path):
     code, output = run("twin", "--run", str(tmp_path / "none"), "--out", str(tmp_path / "out"))
     assert code == 1
-    assert "error: " in output and "holds no finished training run" in output
+    assert "error: " in output and "no folder" in output
     assert "Traceback" not in output
 
 

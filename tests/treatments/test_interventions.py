@@ -29,6 +29,7 @@ from jaxtwin.treatments import (
     change,
     combine,
     suction_speed,
+    treat,
 )
 
 HEART, P = LeftHeart(), LeftHeartParameters()
@@ -140,7 +141,20 @@ def test_impossible_doses_are_refused(make, words):
         make()
 
 
+class Forgetful(AbstractIntervention):
+    def __call__(self, system, p):
+        return change(p, R_s=2.0)
+
+
+def test_a_value_is_set():
+    changed = jax.vmap(lambda R_s: change(dataclasses.replace(P, R_s=R_s), R_s=2.0))(jnp.ones(3))
+    np.testing.assert_array_equal(changed.R_s, [2.0, 2.0, 2.0])
+
+
 def test_what_cannot_be_done_is_said():
+    for forgetful in (Forgetful(), combine(Forgetful(), Nothing())):
+        with pytest.raises(ValueError, match="returns LeftHeartParameters: expected system"):
+            treat(HEART, P, forgetful)
     with pytest.raises(ValueError, match="has no E_es, which the intervention changes"):
         change(P, E_es=lambda x: x)
     pumped, p = Pump(number(9_000.0))(HEART, P)

@@ -111,7 +111,7 @@ def test_a_trial_that_was_cut_short_goes_on(cohort, trial, tmp_path, monkeypatch
     run_trial(cohort, {"8,000 rpm": ARMS["8,000 rpm"]}, folder=tmp_path)
     (kept,) = tmp_path.iterdir()
     before = kept.stat().st_mtime_ns
-    whole = run_trial(cohort, ARMS, folder=tmp_path)
+    whole = run_trial(cohort, ARMS, folder=str(tmp_path))
     assert kept.stat().st_mtime_ns == before and len(list(tmp_path.iterdir())) == 3
     for name, values in trial.values.items():
         np.testing.assert_array_equal(whole.values[name], values)
@@ -263,6 +263,8 @@ def test_slips_are_answered_with_what_to_write(cohort, trial, as_a_user):
         trial.effects("EF", control="control", by="EF")
     with pytest.raises(ValueError, match=r"shape \(2,\): expected one name for each of the 40"):
         trial.effects("EF", control="control", by=lambda endpoints: ["a", "b"])
+    with pytest.raises(ValueError, match="run_trial got ndarray: expected a cohort first"):
+        run_trial(cohort.theta, ARMS)
     with pytest.raises(ValueError, match="arms of type list: expected interventions by name"):
         run_trial(cohort, [Nothing(), Pump(8_000.0)])
     with pytest.raises(ValueError, match=r"arm 'pump' is the class Pump: .*Pump\(speed=..., pump"):
