@@ -30,6 +30,6 @@ def drop_compiled_programs() -> Iterator[None]:
 
 
 @pytest.fixture
-def untyped(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switch off the type checks of the tests, which users do not have."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,14 +15,6 @@ from hypothesis import strategies as st
 
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter, table
-
-
-@pytest.fixture
-def as_a_user():
-    """Without the type checks that only tests have."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class Spring(AbstractParameters):

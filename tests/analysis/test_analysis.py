@@ -207,7 +207,7 @@ def test_seeds(emulator):
     assert found[0] == found[1] != found[2]
 
 
-def test_a_value_needs_an_error(emulator, untyped):
+def test_a_value_needs_an_error(emulator, as_a_user):
     with pytest.raises(ValueError, match=r"measured {'EF': 60.0}: .*\(60.0, 5.0\)"):
         compatible_patients(emulator, {"EF": 60.0})
 

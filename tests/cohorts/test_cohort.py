@@ -8,7 +8,6 @@ from typing import ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -375,14 +374,6 @@ def test_failed_simulations_are_not_left_out_in_silence(tmp_path):
         learn_emulator(
             tmp_path, Tank(), box, ("V_lv",), phases=8, simulations=64, unseen=8, training=ONE_STEP
         )
-
-
-@pytest.fixture
-def as_a_user():
-    """Without the type checks that only tests have."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(

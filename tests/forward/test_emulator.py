@@ -224,7 +224,7 @@ def test_failed_simulations_are_no_targets(emulator, cohort):
     np.testing.assert_array_equal(emulator.targets(left), emulator.targets(cohort)[success])
 
 
-def test_many_patients_are_not_one(emulator, untyped):
+def test_many_patients_are_not_one(emulator, as_a_user):
     theta = SEVEN.sample(3, seed=0)
     simulator = Simulator(LeftHeart(), SEVEN, "V_lv", PHASES)
     for forward in (emulator, simulator):

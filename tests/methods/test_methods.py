@@ -147,13 +147,13 @@ def test_a_forward_model_of_another_task_is_refused():
         CurvePSSL(SIMULATOR).learn(dataclasses.replace(TASK, box=wider), curves, curves)
 
 
-def test_a_system_is_no_forward_model(untyped):
+def test_a_system_is_no_forward_model(as_a_user):
     _, curves = measured(4)
     with pytest.raises(ValueError, match=r"of type Windkessel: expected Simulator\(task.system"):
         CurvePSSL(Windkessel(), BRIEF).learn(TASK, curves, curves)
 
 
-def test_learn_on_a_class_is_refused(untyped):
+def test_learn_on_a_class_is_refused(as_a_user):
     _, curves = measured(4)
     with pytest.raises(ValueError, match=r"learn got Curves as its task: .*METHOD\(...\)"):
         SupervisedCurves.learn(TASK, curves, curves)

@@ -144,7 +144,7 @@ def test_labels_are_asked_for_where_they_are_needed():
 @pytest.mark.parametrize(
     "wrong", [np.ones((2, 24)), simulate_cohort], ids=["array", "something else"]
 )
-def test_what_is_no_curves_is_refused(wrong, untyped):
+def test_what_is_no_curves_is_refused(wrong, as_a_user):
     with pytest.raises(ValueError, match=r"of type \w+: expected Curves\(values, known\); task.me"):
         TASK.check(wrong)
 

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import pytest
 
 from jaxtwin.models.bjordalsbakke import Bjordalsbakke
@@ -34,14 +33,6 @@ from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import Reading
 from jaxtwin.physics.solve import simulate
 from tests.korakianitis import Loop
-
-
-@pytest.fixture
-def as_a_user():
-    """Without the type checks that only tests have."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 class Swing(NamedTuple):

@@ -5,7 +5,6 @@ import re
 
 import equinox as eqx
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from pyarrow import parquet
@@ -248,14 +247,6 @@ def test_impossible_trials_are_refused(cohort, trial):
         run_trial(cohort, {"a": Nothing()}, safety={"x": Event("MAP", 0.0, 1.0)})
     with pytest.raises(ValueError, match="outside the box"):
         run_trial(dataclasses.replace(cohort, theta=cohort.theta + 10), ARMS)
-
-
-@pytest.fixture
-def as_a_user():
-    """Without the type checks that only tests have."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_slips_are_answered_with_what_to_write(cohort, trial, as_a_user):
