@@ -31,7 +31,6 @@ def blocks(page):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.* failed and are left out:UserWarning")  # Users see it.
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -20,6 +20,7 @@ class Settled(NamedTuple):
     Attributes:
         states: The state at each time, [time] on every leaf.
         residual: Largest change of a state variable over it, see `Stats`.
+        repeats: Whether that is within the tolerance.
         beats: How many beats were run on the full grid.
         left: Largest defect left in the equations of its steps, see `Stats`.
         errors: Estimated discretisation errors, see `Stats`.
@@ -28,6 +29,7 @@ class Settled(NamedTuple):
 
     states: Any
     residual: Float[Array, ""]
+    repeats: Bool[Array, ""]
     beats: Int[Array, ""]
     left: Float[Array, ""]
     errors: Any
@@ -80,9 +82,15 @@ class DirectAdjoint(AbstractAdjoint):
         last = beat(y0, record=True)
         coarse = jax.lax.stop_gradient(coarse_orbit(beats, y0, method.max_beats))
         errors = jax.lax.stop_gradient(comparison(beats, coarse.start, coarse.later)(last))
-        number = jnp.array(self.beats + 1)
+        residual = last.residual()
         return Settled(
-            last.states, last.residual(), number, last.left, errors, coarse.amplification
+            states=last.states,
+            residual=residual,
+            repeats=residual <= coarse.tightened(method.tolerance),
+            beats=jnp.array(self.beats + 1),
+            left=last.left,
+            errors=errors,
+            amplification=coarse.amplification,
         )
 
 
@@ -119,9 +127,14 @@ def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
     coarse = coarse_orbit(beats, y0, method.max_beats)
     compare = comparison(beats, coarse.start, coarse.later)
     found = method.settle(beats.steps(), y0, coarse, compare)
-    beat, errors = found.beat, found.compared
     return Settled(
-        beat.states, found.residual, found.number, beat.left, errors, coarse.amplification
+        states=found.beat.states,
+        residual=found.residual,
+        repeats=found.residual <= found.tolerance,
+        beats=found.number,
+        left=found.beat.left,
+        errors=found.compared,
+        amplification=coarse.amplification,
     )
 
 
@@ -137,10 +150,9 @@ def _settled_jvp(primals, tangents):
     settled = _settled(beats, method)
     # The tangents of an orbit that was not found are 0. Both outputs and inputs are masked: the
     # outputs for forward mode, and the inputs for the cotangents of reverse mode.
-    ok = settled.residual <= method.tolerance
 
     def masked(tree):
-        return jax.tree.map(lambda d: jnp.where(ok, d, jnp.zeros_like(d)), tree)
+        return jax.tree.map(lambda d: jnp.where(settled.repeats, d, jnp.zeros_like(d)), tree)
 
     d_beats = masked(d_beats)
     states = jax.tree.map(differentiated_once, settled.states)

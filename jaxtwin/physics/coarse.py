@@ -4,39 +4,65 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from jaxtwin.physics.beat import Beat, BeatMap
-from jaxtwin.physics.fixed_point import CoarseOrbit, FixedPoint, inverse
+from jaxtwin.physics.fixed_point import NEUTRAL, CoarseOrbit, FixedPoint, inverse
 from jaxtwin.physics.iteration import AndersonIteration
 
 COARSENING = 6
 """Factor by which the coarser grid has fewer steps."""
 TOLERANCE = 1e-3
 """Tolerance on the relative change over the coarse beat; a smaller one would be below its error."""
+REMAINING = 1e-2
+"""Relative distance from the coarse orbit that may remain. Of it, `comparison` takes a fourteenth
+for an error of the finer grid."""
 ORDER = 1.5
 """Order of the discretisation error, see `comparison`."""
-NEUTRAL = 5e3
-"""Amplification beyond which a direction counts as neutral. It is below 15 at 256 points of each
-model's box. If a conserved quantity is not declared, only rounding limits it, and it is at least
-4e4 in float32 and 3e13 in float64."""
 
 
 def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
-    """Find the periodic orbit on a grid with fewer steps, from y0, by `AndersonIteration`."""
+    """Find the periodic orbit on a grid with fewer steps, from y0.
+
+    `AndersonIteration` ends when a beat changes little. Where the model takes tens of beats to
+    settle, that is still far from the orbit, and Newton's method goes on from there. Of 256 points
+    of each model's box, it has to at eight, all of four chambers.
+    """
     coarse = beats.coarser(COARSENING)
     steps = coarse.steps()
     settled = AndersonIteration(TOLERANCE, max_beats).settle(steps, y0, None)
-    start = settled.next_start
-    later, jacobian, _ = steps.sensitivities(start, record=False)
-    newton = inverse(FixedPoint.linearised(coarse, start, jacobian).matrix)
-    tiny = jnp.finfo(newton.dtype).tiny
-    sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(later)]) + tiny
-    amplification = jnp.max(jnp.abs(newton) * sizes[None, :] / sizes[:, None])
-    # The Jacobian is finite, but I − ∂Φ/∂y has no inverse.
-    singular = jnp.all(jnp.isfinite(jacobian)) & ~jnp.all(jnp.isfinite(newton))
-    amplification = jnp.where(singular, jnp.inf, amplification)
-    return CoarseOrbit(start, later, newton, amplification)
+    start, unravel = jax.flatten_util.ravel_pytree(settled.next_start)
+
+    def linearised(start) -> tuple[CoarseOrbit, Float[Array, " state"], Bool[Array, ""]]:
+        """Return the beat from a start, the next start, and whether that is far from this one."""
+        y = unravel(start)
+        later, jacobian, _ = steps.sensitivities(y, record=False)
+        newton = inverse(FixedPoint.linearised(coarse, y, jacobian).matrix)
+        tiny = jnp.finfo(newton.dtype).tiny
+        sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(later)]) + tiny
+        amplification = jnp.max(jnp.abs(newton) * sizes[None, :] / sizes[:, None])
+        # The Jacobian is finite, but I − ∂Φ/∂y has no inverse.
+        singular = jnp.all(jnp.isfinite(jacobian)) & ~jnp.all(jnp.isfinite(newton))
+        amplification = jnp.where(singular, jnp.inf, amplification)
+        end = jnp.stack([leaf[-1] for leaf in jax.tree.leaves(later)])
+        correction = newton @ (end - start)
+        far = (jnp.max(jnp.abs(correction) / sizes) > REMAINING) & (amplification <= NEUTRAL)
+        return CoarseOrbit(y, later, newton, amplification), start + correction, far
+
+    def cond(search):
+        _, _, far, number = search
+        return far & (number < max_beats)
+
+    def body(search):
+        _, start, _, number = search
+        return *linearised(start), number + 1
+
+    zero = jnp.zeros_like(start[0])
+    later = jax.tree.map(lambda _: jnp.full(coarse.number, zero), y0)
+    orbit = CoarseOrbit(unravel(start), later, jnp.full((start.size,) * 2, zero), zero)
+    return jax.lax.while_loop(cond, body, (orbit, start, jnp.array(True), jnp.array(0)))[0]
 
 
 def comparison(beats: BeatMap, start: Any, later: Any) -> Callable[[Beat], Any]:

@@ -18,7 +18,8 @@ class AbstractIteration(eqx.Module):
     """Base class for iterations that find the periodic beat.
 
     Attributes:
-        tolerance: Tolerance on `Stats.residual`. Rounding alone gives about 1e-6 in float32.
+        tolerance: Tolerance on `Stats.residual`. Rounding alone gives about 1e-6 in float32. Where
+            the model settles slowly, a smaller one is used, see `CoarseOrbit.tightened`.
         max_beats: Largest number of beats.
     """
 
@@ -56,14 +57,19 @@ class AbstractIteration(eqx.Module):
         """
         record = compare is not None
         start, carried = self.init(y0, coarse)
+        tolerance = jnp.asarray(self.tolerance, jax.tree.leaves(y0)[0].dtype)
+        if coarse is not None:
+            tolerance = coarse.tightened(tolerance)
 
         def cond(loop):
-            return (loop.residual > self.tolerance) & (loop.number < self.max_beats)
+            return (loop.residual > tolerance) & (loop.number < self.max_beats)
 
         def body(loop):
             beat, compared = run(loop.next_start)
             following, carried = self.next_start(loop.next_start, beat, loop.carried)
-            return Settled(following, carried, beat, compared, beat.residual(), loop.number + 1)
+            return Settled(
+                following, carried, beat, compared, beat.residual(), tolerance, loop.number + 1
+            )
 
         def run(start):
             beat = steps(start, record=record)
@@ -72,7 +78,7 @@ class AbstractIteration(eqx.Module):
         shapes = jax.eval_shape(run, y0)
         beat, compared = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         residual = jnp.full_like(jax.tree.leaves(y0)[0], jnp.inf)
-        first = Settled(start, carried, beat, compared, residual, jnp.array(0))
+        first = Settled(start, carried, beat, compared, residual, tolerance, jnp.array(0))
         return jax.lax.while_loop(cond, body, first)
 
 
@@ -85,6 +91,7 @@ class Settled(NamedTuple):
         beat: The last beat.
         compared: What was computed from it.
         residual: That of the last beat; infinite before the first.
+        tolerance: Tolerance on it.
         number: How many beats were run.
     """
 
@@ -93,6 +100,7 @@ class Settled(NamedTuple):
     beat: Beat
     compared: Any
     residual: Float[Array, ""]
+    tolerance: Float[Array, ""]
     number: Int[Array, ""]
 
 

@@ -11,7 +11,7 @@ from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.adjoint import AbstractAdjoint, ImplicitAdjoint, held
 from jaxtwin.physics.base import AbstractPeriodicSystem, check_patient
 from jaxtwin.physics.beat import BeatMap
-from jaxtwin.physics.coarse import NEUTRAL
+from jaxtwin.physics.fixed_point import NEUTRAL
 from jaxtwin.physics.iteration import AbstractIteration, NewtonIteration
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
@@ -103,9 +103,9 @@ def _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy) -> Solu
     result = first_of(
         (~jnp.isfinite(found.residual), RESULTS.diverged),
         (found.left > unsolved(found.left.dtype), RESULTS.step_not_solved),
-        (found.residual > method.tolerance, RESULTS.max_beats_reached),
+        (~found.repeats, RESULTS.max_beats_reached),
         (found.amplification > NEUTRAL, RESULTS.undetermined),
         (~(stats.error <= accuracy), RESULTS.inaccurate),
     )
-    ok = found.residual <= method.tolerance
-    return held(ok, held(ok, beats).solution(found.states, result, stats))
+    beats = held(found.repeats, beats)
+    return held(found.repeats, beats.solution(found.states, result, stats))

@@ -30,7 +30,7 @@ from jaxtwin.physics.solution import Recording
 from jaxtwin.training import checkpoint
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.training.loop import TrainingConfig
-from tests.methods.systems import Windkessel
+from tests.systems import Windkessel
 
 CHANNELS = ("V_lv", "P_lv", "q_a")
 PHASES = 5

@@ -30,7 +30,7 @@ from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.training.loop import TrainingConfig, epochs
 from jaxtwin.training.progress import silent
-from tests.methods.systems import TwoCompartments, Windkessel, pressure
+from tests.systems import TwoCompartments, Windkessel, pressure
 
 BOX = Box.of(Windkessel.parameters, ("T", "R", "C"), {"R": (0.4, 2.0), "C": (0.3, 2.0)})
 TASK = CurveTask(

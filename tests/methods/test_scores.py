@@ -10,7 +10,7 @@ from jaxtwin.methods.scores import score_curves
 from jaxtwin.methods.tasks import CurveTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.parameters import Box
-from tests.methods.systems import Windkessel
+from tests.systems import Windkessel
 
 TASK = CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, ("P_lv", "P_ao"), samples=60, known="T_c")
 

@@ -18,7 +18,7 @@ from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.parameters import Box
-from tests.methods.systems import Windkessel
+from tests.systems import Windkessel
 
 BOX = Box.of(Windkessel.parameters, ("T", "R", "C"), {"R": (0.4, 2.0), "C": (0.3, 2.0)})
 TASK = CurveTask(Windkessel(), BOX, "P", 0.005, samples=24, known="T")

@@ -18,7 +18,8 @@ from jaxtwin.physics import solve
 from jaxtwin.physics.base import AbstractSystem
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.solve import simulate
-from tests.physics.test_periodic import LeakyParameters, SwitchedWindkessel
+from tests.physics.test_discontinuities import SwitchedWindkessel
+from tests.systems import LeakyParameters
 
 HEART = LeftHeart()
 TIMES = jnp.linspace(0.0, 2.5, 251)

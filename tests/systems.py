@@ -1,4 +1,4 @@
-"""Two small systems for tests of methods, and the closed form of one of them."""
+"""Two small systems, and their closed forms."""
 
 from typing import ClassVar, NamedTuple
 
@@ -14,6 +14,7 @@ class ExchangeParameters(AbstractParameters):
     k: Scalar = parameter(0.4, (0.1, 1.0), symbol="k", unit="1/s", meaning="rate")
     a: Scalar = parameter(1.5, (0.0, 3.0), symbol="a", unit="mL/s", meaning="amplitude")
     x_0: Scalar = parameter(3.0, (0.0, 9.0), symbol="x_0", unit="mL", meaning="x at t = 0")
+    idle: Scalar = parameter(1.0, (0.0, 2.0), symbol="i", unit="", meaning="without effect")
 
 
 class Exchange(NamedTuple):
@@ -41,6 +42,14 @@ class TwoCompartments(AbstractPeriodicSystem[Exchange, ExchangeParameters, Excha
 
     def conserved(self, state, p):
         return (state.x + state.y,)
+
+
+def exchange_exact(theta, tau):
+    """x at the fraction tau of the period, for θ = (T, k, a, x_0)."""
+    T, k, a, x_0 = theta
+    w, phase = 2 * jnp.pi / T, 2 * jnp.pi * tau
+    swing = (2 * k * jnp.cos(phase) + w * jnp.sin(phase)) / (4 * k**2 + w**2)
+    return x_0 * (1 + k) / 2 + a * swing
 
 
 class LeakyParameters(AbstractParameters):
@@ -71,9 +80,14 @@ class Windkessel(AbstractPeriodicSystem[Leaky, LeakyParameters, Leaky]):
         return p.T
 
 
+def windkessel_exact(theta, tau):
+    """P at the fraction tau of the period, for θ = (T, R, C)."""
+    T, R, C = theta
+    lag, phase = 2 * jnp.pi * R * C / T, 2 * jnp.pi * tau
+    return R * (1 + (jnp.cos(phase) + lag * jnp.sin(phase)) / (1 + lag**2))
+
+
 def pressure(theta, samples=24):
-    """The Windkessel's periodic solution at θ = (T, R, C), in closed form."""
+    """The Windkessel's periodic solution at θ = (T, R, C), [*patient, phase]."""
     T, R, C = np.asarray(theta, float).T[..., None]
-    angle = 2 * np.pi * np.arange(samples) / samples
-    lag = 2 * np.pi * R * C / T
-    return R + R / np.sqrt(1 + lag**2) * np.cos(angle - np.arctan(lag))
+    return np.asarray(windkessel_exact((T, R, C), np.arange(samples) / samples))
