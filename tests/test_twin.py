@@ -63,6 +63,12 @@ def test_the_picture_says_what_the_warning_says(twin):
     assert both.endswith("WARNING: the first (1 more in the JSON file)")
 
 
+def test_a_twin_is_printed_in_a_line(twin):
+    shown = repr(twin)
+    assert shown.startswith("Twin(LeftHeart: T_c = 0.8 s, ") and "EF = " in shown
+    assert shown.endswith(f"; warning: {twin.warnings[0]})") and "\n" not in shown
+
+
 def assert_same(one, other):
     assert eqx.tree_equal((one.theta, one.solution), (other.theta, other.solution))
     assert eqx.tree_equal(one.parameters, other.parameters)

@@ -65,6 +65,14 @@ class Cohort(Generic[Outputs]):
         """Number of patients."""
         return len(self.theta)
 
+    def __repr__(self) -> str:
+        """Return a line instead of all the numbers."""
+        name, free = type(self.system).__name__, ", ".join(self.box.names)
+        return (
+            f"Cohort({len(self)} patients of {name}, {np.sum(self.success)} simulated; "
+            f"free: {free})"
+        )
+
     def take(self, index: Any) -> "Cohort[Outputs]":
         """Select patients by an index array, a slice or a mask."""
         return dataclasses.replace(

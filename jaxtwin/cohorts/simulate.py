@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.parameters import Box, Theta
-from jaxtwin.physics.base import AbstractRecordedSystem
+from jaxtwin.physics.base import AbstractRecordedSystem, check_recorded, kind_of
 from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import RESULTS, Outputs, Recording
 
@@ -103,12 +103,12 @@ def simulate_cohort(
 
 def check_box(system: Any, box: Any) -> None:
     """Raise a ValueError if these are not a system and a box of its parameters, in this order."""
-    if not isinstance(system, AbstractRecordedSystem) or not isinstance(box, Box):
-        got = ", ".join(
-            f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-            for value in (system, box)
+    check_recorded(system)
+    if not isinstance(box, Box):
+        raise ValueError(
+            f"box is {kind_of(box)}: expected a box of the parameters of {type(system).__name__}, "
+            f"Box.of({system.parameters.__name__}, names)"
         )
-        raise ValueError(f"got ({got}, ...): expected a system and its box, (LeftHeart(), SEVEN)")
     if not issubclass(box.parameters, system.parameters):
         raise ValueError(
             f"a box of {box.parameters.__name__} for {type(system).__name__}, whose parameters are "

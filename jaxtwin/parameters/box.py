@@ -3,7 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,13 @@ from jaxtyping import Array, Bool, Float
 
 from jaxtwin.parameters.declaration import AbstractParameters, ParameterSpec, Theta
 
+P = TypeVar("P", bound=AbstractParameters)
+Of = TypeVar("Of", bound=AbstractParameters)
+"""The class' own variable would be unknown in a class method called on `Box`."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Box:
+class Box(Generic[P]):
     """Bounds of a patient's free parameters θ; all other parameters are fixed.
 
     θ is an array with one entry per free parameter, in the order of `names` and in the
@@ -29,7 +33,7 @@ class Box:
         fixed: Names and values of the parameters fixed at a value other than their default.
     """
 
-    parameters: type[AbstractParameters]
+    parameters: type[P]
     names: tuple[str, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -38,12 +42,12 @@ class Box:
     @classmethod
     def of(
         cls,
-        parameters: type[AbstractParameters],
+        parameters: type[Of],
         names: Sequence[str] | str,
         bounds: Mapping[str, tuple[float, float]] | None = None,
         *,
         fixed: Mapping[str, float] | None = None,
-    ) -> "Box":
+    ) -> "Box[Of]":
         """Make a box in which the named parameters are free within their declared bounds.
 
             Box.of(LeftHeartParameters, ("T_c", "E_max"), fixed={"R_s": 1.3})
@@ -70,7 +74,7 @@ class Box:
                 f"name, each once, from {', '.join(specs)}, and bounds for these only"
             )
         sides = [_side(specs[name], bounds.get(name), parameters) for name in names]
-        return cls(
+        return Box(
             parameters,
             names,
             tuple(low for low, _ in sides),
@@ -81,12 +85,12 @@ class Box:
     @classmethod
     def described(
         cls,
-        parameters: type[AbstractParameters],
+        parameters: type[Of],
         description: Mapping[str, Sequence[float] | float],
-    ) -> "Box":
+    ) -> "Box[Of]":
         """Return the box with this description, as given by `describe`."""
         free = {name: side for name, side in description.items() if isinstance(side, Sequence)}
-        return cls.of(
+        return Box.of(
             parameters,
             tuple(free),
             {name: (low, high) for name, (low, high) in free.items()},
@@ -104,7 +108,7 @@ class Box:
             for name, low, high in zip(self.names, self.low, self.high, strict=True)
         )
 
-    def complete(self, theta: Theta) -> AbstractParameters:
+    def complete(self, theta: Theta) -> P:
         """Return all parameters of one patient: θ, the box's fixed values and defaults.
 
         Raises:

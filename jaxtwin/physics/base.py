@@ -143,9 +143,19 @@ def check_instance(system: Any) -> None:
             f"system is the class {name}: expected an instance of a system, write {name}()"
         )
     raise ValueError(
-        f"system is {_kind(system)}: expected an instance of a system, a subclass of "
+        f"system is {kind_of(system)}: expected an instance of a system, a subclass of "
         "AbstractPeriodicSystem or AbstractRecordedSystem"
     )
+
+
+def check_recorded(system: Any) -> None:
+    """Raise a ValueError if this is not an instance of a system with a duration."""
+    check_instance(system)
+    if not isinstance(system, AbstractRecordedSystem):
+        raise ValueError(
+            f"{type(system).__name__} has no duration: use `simulate`, or make it an "
+            "AbstractPeriodicSystem or AbstractRecordedSystem"
+        )
 
 
 def check_patient(system: Any, p: Any) -> None:
@@ -160,12 +170,13 @@ def check_patient(system: Any, p: Any) -> None:
     if isinstance(p, AbstractParameters) and all(hasattr(p, name) for name in names):
         return
     raise ValueError(
-        f"p is {_kind(p)}: expected the parameters of {type(system).__name__}, "
+        f"p is {kind_of(p)}: expected the parameters of {type(system).__name__}, "
         f"system.parameters({names[0]}=..., ...), an instance of {expected.__name__}"
     )
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return what a value is, for a message: "the class LeftHeart" or "of type int"."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return f"of type {type(value).__name__}"
@@ -245,7 +256,7 @@ def read(
     check_instance(system)
     if not isinstance(beat, Recording | Solution):
         raise ValueError(
-            f"beat is {_kind(beat)}: expected a Solution or a Recording, such as "
+            f"beat is {kind_of(beat)}: expected a Solution or a Recording, such as "
             "record(system, p); a cohort has `cohort.read(names)`"
         )
     names = system.readings() if names is None else names

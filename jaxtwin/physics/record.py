@@ -8,7 +8,12 @@ import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.adjoint import differentiated_once, held
-from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, check_patient
+from jaxtwin.physics.base import (
+    AbstractPeriodicSystem,
+    AbstractRecordedSystem,
+    check_patient,
+    check_recorded,
+)
 from jaxtwin.physics.beat import Beat, BeatMap
 from jaxtwin.physics.coarse import COARSENING, comparison
 from jaxtwin.physics.periodic import periodic_orbit
@@ -40,12 +45,8 @@ def record(
     Raises:
         ValueError: If the system has no duration, or p are not its parameters.
     """
+    check_recorded(system)
     check_patient(system, p)
-    if not isinstance(system, AbstractRecordedSystem):
-        raise ValueError(
-            f"{type(system).__name__} has no duration: use `simulate`, or make it an "
-            "AbstractRecordedSystem"
-        )
     if isinstance(system, AbstractPeriodicSystem):
         return periodic_orbit(system, p, steps=steps, accuracy=accuracy, throw=False)
     p = jax.tree.map(jnp.asarray, p)

@@ -79,6 +79,13 @@ class Trial:
     success: Bool[np.ndarray, "arm patient"]
     safety: dict[str, Event]
 
+    def __repr__(self) -> str:
+        """Return a line instead of all the numbers."""
+        return (
+            f"Trial({len(self.cohort)} patients in the arms {', '.join(map(repr, self.arms))}; "
+            f"endpoints: {', '.join(self.endpoints)})"
+        )
+
     @property
     def units(self) -> dict[str, str]:
         """Unit of each endpoint, by name."""

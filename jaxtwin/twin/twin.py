@@ -64,6 +64,20 @@ class Twin(NamedTuple):
     threshold: float
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """Return the parameters and readings instead of all the numbers."""
+
+        def listed(units, values):
+            return ", ".join(f"{n} = {v:.4g} {units[n]}".rstrip() for n, v in values.items())
+
+        free = {spec.name: spec.unit for spec in self.box.specs}
+        units = {name: reading.unit for name, reading in self.system.readings().items()}
+        theta = listed(free, dict(zip(free, self.theta.tolist(), strict=True)))
+        warned = "".join(f"; warning: {warning}" for warning in self.warnings)
+        return (
+            f"Twin({type(self.system).__name__}: {theta}; {listed(units, self.readings)}{warned})"
+        )
+
     def to_dataset(self) -> "xarray.Dataset":
         """Return the twin as an xarray Dataset of one patient, at every step of the simulation.
 

@@ -10,7 +10,7 @@ from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.cohorts.store import read_cohort, simulate_into
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.parameters import Box
-from tests.cohorts.test_cohort import LEAKING, Tank, TankParameters, assert_equal
+from tests.cohorts.tank import LEAKING, Tank, TankParameters, assert_equal
 
 THETA = LEAKING.sample(23, seed=3)
 OPTIONS = {"phases": 8, "chunk": 4, "block": 10}

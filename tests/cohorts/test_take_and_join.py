@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jaxtwin.cohorts.cohort import Cohort, join
 from jaxtwin.models.ventricle import CLINICAL
 from jaxtwin.physics.solution import Recording
-from tests.cohorts.test_cohort import BOX, LEAKING, SplitTank, Tank, arrays, assert_equal, outputs
+from tests.cohorts.tank import BOX, LEAKING, SplitTank, Tank, arrays, assert_equal, outputs
 
 few = settings(deadline=None, max_examples=25, derandomize=True)
 

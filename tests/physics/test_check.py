@@ -1,104 +1,17 @@
 """Common mistakes in a system are found, named, and reported with a fix."""
 
-import dataclasses
 import math
 import re
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxtwin.models.bjordalsbakke import Bjordalsbakke
-from jaxtwin.models.ferreira import Ferreira
-from jaxtwin.models.four_chambers import FourChambers
-from jaxtwin.models.glucose import GlucoseTest
-from jaxtwin.models.her import Her
-from jaxtwin.models.left_heart import LeftHeart
-from jaxtwin.models.lung import Lung
-from jaxtwin.models.lvad import LVAD
-from jaxtwin.models.stergiopulos import Stergiopulos
-from jaxtwin.models.two_lungs import TwoLungs
-from jaxtwin.models.windkessel import Windkessel
-from jaxtwin.parameters import AbstractParameters, Scalar, parameter
-from jaxtwin.physics.base import (
-    AbstractPeriodicSystem,
-    AbstractRecordedSystem,
-    check_channels,
-    read,
-)
+from jaxtwin.parameters import AbstractParameters, Scalar
 from jaxtwin.physics.check import check_system
-from jaxtwin.physics.periodic import periodic_orbit
-from jaxtwin.physics.record import record
-from jaxtwin.physics.solution import Reading
-from jaxtwin.physics.solve import simulate
-from tests.korakianitis import Loop
-
-
-class Swing(NamedTuple):
-    x: Scalar
-    v: Scalar
-
-
-class Named(NamedTuple):
-    x: Scalar
-
-
-class SwingParameters(AbstractParameters):
-    k: Scalar = parameter(4.0, (1.0, 9.0), "1/s²", "stiffness")
-    T: Scalar = parameter(2.0, (1.0, 3.0), "s", "period")
-    t_s: Scalar = parameter(0.7, (0.3, 0.9), "s", "end of a push")
-
-
-class Oscillator(AbstractPeriodicSystem[Swing, SwingParameters, Swing]):
-    """A driven and damped swing; its parts are replaced by broken ones."""
-
-    field: Any = None
-    start: Any = None
-    every: Any = None
-    jumps: Any = None
-    seen: Any = None
-    read: Any = None
-    kept: Any = None
-    size: Any = None
-    names: Any = None
-    bands: Any = None
-    parameters: ClassVar = SwingParameters
-
-    def vector_field(self, t, state, p):
-        if self.field is not None:
-            return self.field(t, state, p)
-        return Swing(state.v, jnp.cos(2 * jnp.pi * t / p.T) - p.k * state.x - 0.5 * state.v)
-
-    def initial_state(self, p):
-        return Swing(1.0, 0.0 * p.k) if self.start is None else self.start(p)
-
-    def outputs(self, t, state, p):
-        return state if self.seen is None else self.seen(state)
-
-    def period(self, p):
-        return p.T if self.every is None else self.every(p)
-
-    def readings(self):
-        if self.names is not None:
-            return self.names
-        return {} if self.read is None else {"r": Reading("", self.read)}
-
-    def limits(self):
-        return {} if self.bands is None else self.bands
-
-    def discontinuities(self, p):
-        return () if self.jumps is None else self.jumps(p)
-
-    def conserved(self, state, p):
-        return () if self.kept is None else self.kept(state, p)
-
-    def scaling(self, p):
-        return self.size or (Swing(0.0, 0.0), Swing(1.0, 1.0))
-
-
-class Unbounded(AbstractParameters):
-    k: Scalar = parameter(4.0, None, "1/s²")
+from tests.physics.oscillator import Named, Oscillator, Swing, SwingParameters, push, pushed
+from tests.physics.test_arguments import Unbounded
 
 
 class Bare(AbstractParameters):
@@ -119,20 +32,6 @@ class Instance(Oscillator):
 
 class Nothing(Oscillator):
     parameters: ClassVar = None
-
-
-def pushed(force):
-    """A driven and damped swing with one more force, of x and the parameters (and t)."""
-
-    def field(t, s, p):
-        more = force(t, p) if force is push else force(s.x, p)
-        return Swing(s.v, jnp.cos(2 * jnp.pi * t / p.T) - p.k * s.x - 0.5 * s.v - more)
-
-    return field
-
-
-def push(t, p):
-    return jnp.where(t - p.T * jnp.floor(t / p.T) <= p.t_s, 1.0, 0.0)
 
 
 def valve(t, s, p):
@@ -189,14 +88,6 @@ def test_what_is_conserved_is_looked_for_over_whole_beats():
 
 
 @pytest.mark.slow
-def test_a_declared_switch_is_right():
-    system = Oscillator(field=pushed(push), jumps=lambda p: (p.t_s,))
-    report = check_system(system)
-    assert not report.problems, str(report)
-    assert report.facts["gradients"] == "as finite differences, by k, T, t_s"
-
-
-@pytest.mark.slow
 def test_infinite_slopes_at_a_switch_are_named():
     def root(x, p):
         return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
@@ -213,146 +104,6 @@ def test_infinite_slopes_at_a_switch_are_named():
     smooth = Oscillator(field=pushed(lambda x, p: x / jnp.sqrt(jnp.abs(x) + 1e-3)))
     report = check_system(smooth)
     assert not report.warnings and not report.problems, str(report)
-
-
-class Decay(AbstractRecordedSystem[Named, SwingParameters, Named]):
-    """A transient whose drive stops at t_s; `discontinuities` says so where it is told to."""
-
-    declared: bool
-    parameters: ClassVar = SwingParameters
-
-    def vector_field(self, t, state, p):
-        return Named(jnp.where(t < p.t_s, 1.0, 0.0) - p.k * state.x)
-
-    def initial_state(self, p):
-        return Named(0.0 * p.k)
-
-    def outputs(self, t, state, p):
-        return state
-
-    def duration(self, p):
-        return p.T
-
-    def discontinuities(self, p):
-        return (p.t_s,) if self.declared else ()
-
-
-@pytest.mark.slow
-def test_gradients_of_records_are_checked():
-    assert not check_system(Decay(declared=True)).problems
-    (problem,) = check_system(Decay(declared=False)).problems
-    assert re.search("the gradient of the record by .* is wrong: .*t_s", problem.what)
-
-
-@pytest.mark.parametrize("run", [check_system, periodic_orbit, record])
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ((Oscillator, SwingParameters()), r"the class Oscillator: .* write Oscillator\(\)"),
-        ((SwingParameters(), Oscillator()), "of type SwingParameters: expected an instance of a s"),
-        (
-            (Oscillator(), SwingParameters),
-            r"p is the class Swing.* system.parameters\(k=..., ...\)",
-        ),
-        ((Oscillator(), {"k": 1.0}), "p is of type dict: .* instance of SwingParameters"),
-        ((Oscillator(), Unbounded()), "p is of type Unbounded: .* instance of SwingParameters"),
-    ],
-)
-def test_what_is_no_system_or_no_parameters_is_said(run, args, message, as_a_user):
-    with pytest.raises(ValueError, match=message):
-        run(*args)
-
-
-def test_what_cannot_be_read_is_said(as_a_user):
-    orbit = periodic_orbit(Oscillator(), SwingParameters())
-    for args, message in (
-        ((orbit, Oscillator()), "system is of type Solution: expected an instance of a system"),
-        ((Oscillator(), SwingParameters()), "beat is of type SwingParameters: expected a Solution"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            read(*args)
-    with pytest.raises(ValueError, match=r"write Oscillator\(\)"):
-        check_channels(Oscillator, "x")  # pyright: ignore[reportArgumentType]
-
-
-class MoreParameters(SwingParameters):
-    m: Scalar = parameter(1.0, None, "kg")
-
-
-class Alike(AbstractParameters):
-    """Those of a swing, declared once more."""
-
-    k: Scalar = parameter(4.0)
-    T: Scalar = parameter(2.0)
-    t_s: Scalar = parameter(0.7)
-
-
-@pytest.mark.parametrize("kind", [MoreParameters, Alike])
-def test_parameters_of_another_class_with_the_same_names_will_do(kind):
-    run = jax.jit(jax.vmap(lambda k: periodic_orbit(Oscillator(), kind(k=k)).success))
-    assert run(jnp.array([3.0, 4.0])).all()
-
-
-@pytest.mark.slow
-def test_a_transient_has_a_duration():
-    report = check_system(GlucoseTest())
-    assert not report.problems, str(report)
-    assert report.facts["duration"] == "180 min" and "period" not in report.facts
-    assert report.facts["readings"].startswith("G_max, G_min")
-
-
-@pytest.mark.slow
-def test_a_circuit_of_ours_has_no_problems():
-    report = check_system(Windkessel())
-    assert not report.problems and not report.warnings, str(report)
-    assert report.facts["solver"].startswith("not stiff")
-    assert report.facts["conserved"] == "no quantities"
-    assert report.facts["gradients"].startswith("as finite differences, by T_c, T_e")
-    assert "error of 240 steps" in report.facts
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "system",
-    [
-        LeftHeart(),
-        LVAD(LeftHeart(), 9_000.0),
-        Ferreira(),
-        Her(),
-        Bjordalsbakke(),
-        Stergiopulos(),
-        FourChambers(),
-        Lung(),
-        TwoLungs(),
-    ],
-    ids=lambda system: type(system).__name__,
-)
-def test_none_of_ours_has_problems(system):
-    report = check_system(system)
-    assert not report.problems and not report.warnings, str(report)
-    if isinstance(system, LeftHeart):
-        assert report.facts["solver"].startswith("stiff")
-    if isinstance(system, LeftHeart | FourChambers):
-        assert report.facts["conserved"] == "1 quantity"
-
-
-@pytest.mark.slow
-def test_a_circuit_with_orifice_valves():
-    """With 960 steps and smooth roots it is accurate, and no slope is infinite.
-
-    With ventricles so full at t = 0, inflow valves open after beats alone.
-    """
-    report = check_system(Loop())
-    assert all("gradient" in problem.what for problem in report.problems), str(report)
-    assert not report.warnings, str(report)
-    assert report.facts["conserved"] == "1 quantity"
-
-
-def test_time_constants_are_those_of_the_equations():
-    """A damped swing of k = 4 and damping 0.5 decays with 1/0.25 = 4 s."""
-    report = check_system(Oscillator())
-    assert not report.problems and report.facts["fastest mode"] == "4"
-    assert "no problems" in str(report) and "not stiff" in str(report)
 
 
 @pytest.mark.parametrize(
@@ -465,22 +216,3 @@ def test_what_is_wrong_is_named(system, what, remedy):
     assert re.search(what, report.problems[0].what, re.DOTALL), str(report)
     assert remedy in report.problems[0].remedy
     assert "1 problem" in str(report)
-
-
-def test_a_conserved_energy_is_accepted():
-    """Undamped and not driven, ½ v² + ½ k x² stays."""
-    free = Oscillator(
-        field=lambda t, s, p: Swing(s.v, -p.k * s.x),
-        kept=lambda s, p: (0.5 * s.v**2 + 0.5 * p.k * s.x**2,),
-    )
-    report = check_system(free, dataclasses.replace(SwingParameters(), k=2.0))
-    # Nothing makes it settle, so that there is no orbit to look at.
-    assert not any("conserved" in problem.what for problem in report.problems), str(report)
-    assert report.facts["conserved"] == "1 quantity"
-
-
-@pytest.mark.parametrize("run", [periodic_orbit, record, lambda s, p: simulate(s, p, jnp.ones(1))])
-def test_a_solver_says_what_a_vector_field_lacks(run):
-    for field in (lambda t, s, p: Named(s.v), lambda t, s, p: Swing(jnp.ones(3) * s.v, s.x)):
-        with pytest.raises(ValueError, match="expected the rate of change of every state"):
-            run(Oscillator(field=field), SwingParameters())

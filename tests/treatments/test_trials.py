@@ -48,6 +48,16 @@ def trial(cohort):
     return run_trial(cohort, ARMS)
 
 
+def test_cohorts_and_trials_are_printed_in_a_line(trial, cohort):
+    assert (
+        repr(cohort)
+        == f"Cohort(40 patients of LeftHeart, 40 simulated; free: {', '.join(SEVEN.names)})"
+    )
+    assert repr(trial).startswith(
+        "Trial(40 patients in the arms 'control', '8,000 rpm', '10,000 rpm'; endpoints: EDV, "
+    )
+
+
 def test_every_patient_is_in_every_arm(trial, cohort):
     assert trial.arms == tuple(ARMS) and trial.success.all()
     for values in trial.values.values():

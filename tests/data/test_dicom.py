@@ -1,0 +1,90 @@
+"""Reading of DICOM files, without anything of the patient."""
+
+import numpy as np
+import pydicom
+import pydicom.examples
+import pytest
+
+from jaxtwin.data.base import (
+    ClipFormat,
+    UnreadableClipError,
+    resample,
+)
+from jaxtwin.data.recording import read_recording
+from tests.data.recordings import assert_only_the_sector, flat_frames, region, screen, write_dicom
+
+
+def test_the_real_clip_is_its_sector_and_no_more():
+    recording = read_recording(pydicom.examples.get_path("ybr_color"))
+    np.testing.assert_allclose(recording.times, np.arange(30) * 0.033333)
+    # The screen is 240 x 320; without its text, ticks and toolbar the sector that moves is this.
+    assert recording.frames.shape[1:] == pytest.approx((177, 173), abs=10)
+    clip = resample(recording, ClipFormat())
+    seen = clip.max(axis=0) > 8
+    assert np.ptp(np.flatnonzero(seen.any(axis=1))) > 100
+    assert np.ptp(np.flatnonzero(seen.any(axis=0))) > 95
+    corner = clip[:, :20]
+    assert corner[:, :, :20].max() == 0 and corner[:, :, -20:].max() == 0
+
+
+def test_nothing_of_the_patient_leaves_a_dicom_file(tmp_path, caplog, capfd):
+    write_dicom(tmp_path / "a.dcm", screen())  # no frame time
+    with pytest.raises(UnreadableClipError, match="FrameTime") as missing:
+        read_recording(tmp_path / "a.dcm")
+    content = (tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "b.dcm").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UnreadableClipError, match="damaged") as damaged:
+        read_recording(tmp_path / "b.dcm")
+    written = "".join(capfd.readouterr())
+    for text in (str(missing.value), str(damaged.value), caplog.text, written):
+        assert "SECRET" not in text
+    assert damaged.value.__suppress_context__
+
+
+def test_a_region_inside_the_image_is_used_and_one_outside_is_not(tmp_path):
+    frames = screen()
+    # What moves beside the sector and touches it: only the region tells the two apart.
+    frames[:, 120:190, 260:305] = np.random.default_rng(1).integers(0, 255, (20, 70, 45, 1))
+    inside = region(15, 25, 279, 212)
+    write_dicom(tmp_path / "a", frames, FrameTime=33.3, SequenceOfUltrasoundRegions=inside)
+    assert_only_the_sector(read_recording(tmp_path / "a").frames)
+    outside = region(84, 31, 595, 414)
+    write_dicom(tmp_path / "b", screen(), FrameTime=33.3, SequenceOfUltrasoundRegions=outside)
+    assert_only_the_sector(read_recording(tmp_path / "b").frames)
+
+
+@pytest.mark.parametrize(
+    ("tags", "times"),
+    [
+        ({"FrameTime": 40.0}, np.arange(4) * 0.04),
+        ({"FrameTimeVector": [0.0, 20.0, 40.0, 20.0]}, [0, 0.02, 0.06, 0.08]),
+        ({"FrameTime": 0.0, "CineRate": 25}, np.arange(4) * 0.04),
+        ({"RecommendedDisplayFrameRate": 25}, np.arange(4) * 0.04),
+    ],
+)
+def test_dicom_times(tmp_path, tags, times):
+    write_dicom(tmp_path / "a.dcm", flat_frames(4), "MONOCHROME2", **tags)
+    np.testing.assert_allclose(read_recording(tmp_path / "a.dcm").times, times)
+
+
+def test_grey_dicom_of_eight_sixteen_bits_and_inverted(tmp_path):
+    grey = flat_frames(4)
+    for photometric, pixels in (
+        ("MONOCHROME2", grey),
+        ("MONOCHROME1", 255 - grey),
+        ("MONOCHROME2", grey.astype(np.uint16) * 257),
+    ):
+        write_dicom(tmp_path / "a.dcm", pixels, photometric, FrameTime=20.0)
+        np.testing.assert_array_equal(read_recording(tmp_path / "a.dcm").frames, grey)
+
+
+def test_dicom_with_a_colour_palette(tmp_path):
+    # Each index stands for a grey level of half its value, on the palette's 16-bit scale.
+    table = (np.arange(256) // 2 * 257).astype(np.uint16)
+    palette = {
+        f"{colour}PaletteColorLookupTable{part}": value
+        for colour in ("Red", "Green", "Blue")
+        for part, value in (("Descriptor", [256, 0, 16]), ("Data", table.tobytes()))
+    }
+    write_dicom(tmp_path / "a.dcm", flat_frames(4), "PALETTE COLOR", FrameTime=20.0, **palette)
+    np.testing.assert_array_equal(read_recording(tmp_path / "a.dcm").frames[:, 3, 3], [0, 1, 2, 3])

@@ -1,0 +1,76 @@
+"""What is no system, or not its parameters, is named before anything is computed."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxtwin.parameters import AbstractParameters, Scalar, parameter
+from jaxtwin.physics.base import (
+    check_channels,
+    read,
+)
+from jaxtwin.physics.check import check_system
+from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.record import record
+from jaxtwin.physics.solve import simulate
+from tests.physics.oscillator import Named, Oscillator, Swing, SwingParameters
+
+
+class Unbounded(AbstractParameters):
+    k: Scalar = parameter(4.0, None, "1/s²")
+
+
+@pytest.mark.parametrize("run", [check_system, periodic_orbit, record])
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((Oscillator, SwingParameters()), r"the class Oscillator: .* write Oscillator\(\)"),
+        ((SwingParameters(), Oscillator()), "of type SwingParameters: expected an instance of a s"),
+        (
+            (Oscillator(), SwingParameters),
+            r"p is the class Swing.* system.parameters\(k=..., ...\)",
+        ),
+        ((Oscillator(), {"k": 1.0}), "p is of type dict: .* instance of SwingParameters"),
+        ((Oscillator(), Unbounded()), "p is of type Unbounded: .* instance of SwingParameters"),
+    ],
+)
+def test_what_is_no_system_or_no_parameters_is_said(run, args, message, as_a_user):
+    with pytest.raises(ValueError, match=message):
+        run(*args)
+
+
+def test_what_cannot_be_read_is_said(as_a_user):
+    orbit = periodic_orbit(Oscillator(), SwingParameters())
+    for args, message in (
+        ((orbit, Oscillator()), "system is of type Solution: expected an instance of a system"),
+        ((Oscillator(), SwingParameters()), "beat is of type SwingParameters: expected a Solution"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(*args)
+    with pytest.raises(ValueError, match=r"write Oscillator\(\)"):
+        check_channels(Oscillator, "x")  # pyright: ignore[reportArgumentType]
+
+
+class MoreParameters(SwingParameters):
+    m: Scalar = parameter(1.0, None, "kg")
+
+
+class Alike(AbstractParameters):
+    """Those of a swing, declared once more."""
+
+    k: Scalar = parameter(4.0)
+    T: Scalar = parameter(2.0)
+    t_s: Scalar = parameter(0.7)
+
+
+@pytest.mark.parametrize("kind", [MoreParameters, Alike])
+def test_parameters_of_another_class_with_the_same_names_will_do(kind):
+    run = jax.jit(jax.vmap(lambda k: periodic_orbit(Oscillator(), kind(k=k)).success))
+    assert run(jnp.array([3.0, 4.0])).all()
+
+
+@pytest.mark.parametrize("run", [periodic_orbit, record, lambda s, p: simulate(s, p, jnp.ones(1))])
+def test_a_solver_says_what_a_vector_field_lacks(run):
+    for field in (lambda t, s, p: Named(s.v), lambda t, s, p: Swing(jnp.ones(3) * s.v, s.x)):
+        with pytest.raises(ValueError, match="expected the rate of change of every state"):
+            run(Oscillator(field=field), SwingParameters())
