@@ -284,4 +284,5 @@ def sweep(
             ax.axvline(speed, color="0.5", lw=1, ls=("-", ":", "--")[i % 3], label=name)
     ax.axhline(0.0, color="0.8", lw=0.8)
     ax.set(xlabel="pump speed [rpm]", ylabel=label, xlim=(speeds[0], speeds[-1]))
-    ax.legend(frameon=False, fontsize="small")
+    # Opaque, since the marks may cross it.
+    ax.legend(fontsize="small", framealpha=1, edgecolor="none")

@@ -90,4 +90,6 @@ def windkessel_exact(theta, tau):
 def pressure(theta, samples=24):
     """The Windkessel's periodic solution at θ = (T, R, C), [*patient, phase]."""
     T, R, C = np.asarray(theta, float).T[..., None]
-    return np.asarray(windkessel_exact((T, R, C), np.arange(samples) / samples))
+    tau = np.arange(samples) / samples
+    T, R, C, tau = np.broadcast_arrays(T, R, C, tau)
+    return np.asarray(windkessel_exact((T, R, C), tau))

@@ -110,7 +110,7 @@ def draw_patient(cohort: Cohort, patient: int, margin: float) -> tuple[Figure, d
         lines = {n: found[n] * (100 if n == "valve_open" else 1) for n in names}
         marks = {
             "suction": suction,
-            "the controller's": controller,
+            "chosen by the controller": controller,
             f"{100 * margin:.0f}% below suction": (1 - margin) * suction,
         }
         plotting.sweep(ax, SWEEP, lines, marks=marks, label=label)

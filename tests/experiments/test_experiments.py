@@ -35,7 +35,11 @@ MICRO = [
 def start(name: str, *arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", f"experiments.{name}", *arguments]
     cache = Path(tempfile.gettempdir()) / "jaxtwin-tests-experiments"
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
     return subprocess.Popen(
         command,
         cwd=ROOT,
