@@ -12,6 +12,7 @@ from jaxtyping import Float32, Shaped, UInt8
 from jaxtwin.data.base import (
     UnreadableClipError,
 )
+from jaxtwin.tabular import install
 
 # The square field of view of a clip. Its top centre is that of the image, where the probe is.
 # Image depths are about 120 to 200 mm; the ventricle ends near 110 mm and the atrium near 150 mm.
@@ -120,7 +121,5 @@ def _simpleitk():
     try:
         import SimpleITK
     except ImportError:
-        raise ImportError(
-            'reading CAMUS images needs SimpleITK: pip install "jaxtwin[camus]"'
-        ) from None
+        raise ImportError(f"CAMUS images need SimpleITK: {install('camus')}") from None
     return SimpleITK

@@ -370,5 +370,5 @@ def test_what_is_no_copy_of_camus_is_refused(tmp_path):
 def test_without_simpleitk_the_extra_is_named(nifti, monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     for read in (read_camus, lambda folder: read_camus_recording(folder / "a.mhd", 50.0)):
-        with pytest.raises(ImportError, match=r'pip install "jaxtwin\[camus\]"'):
+        with pytest.raises(ImportError, match=r"pip install 'jaxtwin\[camus\]', or in a clone "):
             read(nifti[0])
