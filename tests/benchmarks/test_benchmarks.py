@@ -80,7 +80,7 @@ def test_the_command_and_its_file(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")  # a few steps only
-@pytest.mark.parametrize("name", ["supervised", "neural_ode", "least_squares"])
+@pytest.mark.parametrize("name", ["neural_ode", "least_squares"])
 def test_what_methods_cost(name):
     row = methods.cost(name, 2, None if name == "least_squares" else 1)
     assert tuple(row) == methods.HEADER and row["patients"] == 2

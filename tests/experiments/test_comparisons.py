@@ -190,10 +190,13 @@ def test_presets_carry_their_own_names():
 
 @pytest.mark.slow
 def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path):
-    """Phantoms, a folder in EchoNet-Dynamic's layout, and CAMUS; killed after the first cell."""
+    """Phantoms, a folder in EchoNet-Dynamic's layout, and CAMUS; killed after the first cell.
+
+    One method will do: all of them run in CI as `experiments.table_ef`.
+    """
     write_camus(tmp_path / "camus", 20)
     phantom = tmp_path / "first" / "phantom"
-    flags = ["--preset=tiny", "--seeds=1", "--methods", "pssl", "supervised"]
+    flags = ["--preset=tiny", "--seeds=1", "--methods", "pssl"]
     code, output = run("table_ef", *flags, "--out", str(tmp_path / "first"))
     assert code == 0, output
     flags += ["--echonet", str(phantom), "--camus", str(tmp_path / "camus")]
@@ -242,14 +245,14 @@ def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path):
 
 @pytest.mark.slow
 def test_curve_methods_from_the_command_line(tmp_path):
-    flags = ["--preset=tiny", "--seeds=1", "--methods", "pssl", "pinn", "neural_ode"]
-    flags += ["least_squares", "box_middle", "--out", str(tmp_path / "run")]
+    flags = ["--preset=tiny", "--seeds=1", "--methods", "pinn", "neural_ode", "least_squares"]
+    flags += ["box_middle", "--out", str(tmp_path / "run")]
     code, output = run("methods", *flags)
     assert code == 0, output
     for name in ("methods_boxes", "methods_examples"):
         assert (tmp_path / "run" / f"{name}.png").stat().st_size > 10_000
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    assert len(rows) == 10
+    assert len(rows) == 8
     of = {(row["method"], row["period"]): row for row in rows}
     fit, guess = of["fit through the simulator", "known"], of["the middle of the box", "known"]
     assert fit["V_lv_resimulated"] < 0.5 * guess["V_lv_resimulated"]

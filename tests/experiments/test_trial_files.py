@@ -95,7 +95,7 @@ def test_twins_come_from_a_table(tmp_path):
 
 @pytest.mark.slow
 def test_both_experiments_from_the_command_line(tmp_path):
-    code, output = run("lvad", "--preset=tiny", "--out", str(tmp_path / "lvad"))
+    code, output = run("lvad", "--preset=tiny", "--patients=8", "--out", str(tmp_path / "lvad"))
     assert code == 0, output
     results = json.loads((tmp_path / "lvad" / "results.json").read_text())
     assert results["events"]["no pump"]["failed"] == 0
@@ -103,7 +103,7 @@ def test_both_experiments_from_the_command_line(tmp_path):
     for name in ("patient", "cohort", "effects"):
         assert (tmp_path / "lvad" / f"{name}.png").stat().st_size > 10_000
     patients = read_table(tmp_path / "lvad" / "patients.csv")
-    assert len(patients["arm"]) == 4 * 24
+    assert len(patients["arm"]) == 4 * 8
 
     text = """
 [cohort]
