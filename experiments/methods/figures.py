@@ -73,10 +73,11 @@ def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure | N
         ):
             lines = {}
             for method, curves in found.items():
-                # Re-simulated at the estimated parameters, if the method estimates any.
-                for name in (f"{channel}_resimulated", channel):
-                    if name in curves and METHODS[method].title not in lines:
-                        lines[METHODS[method].title] = curves[name][patient]
+                # Re-simulated at the estimated parameters, if the method estimates any. A method
+                # without this channel keeps its colour.
+                names = [name for name in (f"{channel}_resimulated", channel) if name in curves]
+                line = curves[names[0]][patient] if names else np.full(SAMPLES, np.nan)
+                lines[METHODS[method].title] = line
             plotting.curves(
                 ax,
                 np.arange(SAMPLES) / SAMPLES,

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -140,6 +141,21 @@ def test_a_row_is_the_mean_over_seeds_and_patients(tmp_path):
 def test_no_examples_where_no_method_has_any(tmp_path):
     cells = [methods_table.Cell("box_middle", 3.0, True, 0)]
     assert draw_examples(cells, tmp_path, None) is None
+
+
+def test_a_method_has_one_colour_in_all_examples(tmp_path):
+    """A Neural ODE has no pressure, and the fit that comes after it keeps its own colour."""
+    cells = [methods_table.Cell(method, 3.0, True, 0) for method in ("neural_ode", "least_squares")]
+    waveforms = {channel: np.ones((2, 60)) for channel in ("V_lv", "P_lv")}
+    for cell in cells:
+        write_cell(tmp_path, cell, V_lv_error=[1.0, 2.0])
+        kept = waveforms if cell.method == "least_squares" else {"V_lv": waveforms["V_lv"]}
+        np.savez(tmp_path / "cells" / cell.name / "curves.npz", measured=np.ones((2, 60)), **kept)
+    figure = draw_examples(cells, tmp_path, SimpleNamespace(**waveforms))
+    assert figure is not None
+    title = METHODS["least_squares"].title
+    lines = [line for ax in figure.axes for line in ax.lines if line.get_label() == title]
+    assert len(lines) == 4 and len({line.get_color() for line in lines}) == 1
 
 
 def test_patients_of_a_seed_are_apart_and_noises_scale_one_draw():
