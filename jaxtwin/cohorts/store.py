@@ -104,6 +104,10 @@ def read_cohort(
     Raises:
         ValueError: If the group is of another model, or a patient is not simulated yet.
     """
+    if not isinstance(rows, slice):
+        raise ValueError(f"rows={rows!r}: expected a slice, such as slice(0, 100)")
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"no cohort at {path}: `simulate_into` writes one")
     group: Any = zarr.open_group(path, mode="r")
     if group.attrs.get("format") != FORMAT:
         raise ValueError(

@@ -23,11 +23,14 @@ The task checks the measurements and judges the estimates, so a method does not 
 
 import abc
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -166,6 +169,10 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
         """
 
     @abc.abstractmethod
+    def count(self, measurements: Measurements) -> int:
+        """Return the number of patients of checked measurements."""
+
+    @abc.abstractmethod
     def judge(self, measurements: Measurements, found: Estimate) -> Estimate:
         """Compare an estimate with its measurements, and warn if they disagree."""
 
@@ -252,7 +259,37 @@ class Learnt(Generic[Task, Measurements]):
         """
         checked = self.task.check(measurements)
         found = self.answer(checked)
+        self._check(found, self.task.count(checked))
         return self.task.judge(checked, found) if self.fits else found
+
+    def _check(self, found: Any, patients: int) -> None:
+        """Check the shapes of what a method gave, and that its θ lie in the box."""
+        name, box = type(self.method).__name__, self.task.box
+        if not isinstance(found, Estimate):
+            raise ValueError(
+                f"the answer of {name} is of type {type(found).__name__}: expected an Estimate, "
+                "such as task.estimate_from(recording, theta, success)"
+            )
+        shapes: list[Any] = [("success", np.shape(found.success), (patients,))]
+        if found.theta is not None:
+            shapes.append(("θ", np.shape(found.theta), (patients, len(box.names))))
+        for leaf in jax.tree.leaves(found.recording):
+            shapes.append(("recordings", np.shape(leaf)[:1], (patients,)))
+        for what, got, expected in shapes:
+            if got != expected:
+                raise ValueError(
+                    f"the answer of {name} for {patients} patients has {what} of shape {got}: "
+                    f"expected {expected}"
+                )
+        if found.theta is not None:
+            theta = jnp.asarray(found.theta)[np.asarray(found.success)]
+            outside = ~np.asarray(box.contains(theta)) if len(theta) else np.zeros(0, bool)
+            if outside.any():
+                warnings.warn(
+                    f"{np.sum(outside)} of {patients} patients have parameters outside the box "
+                    f"{box.describe()} by {name}: are the columns of θ in the order of the box?",
+                    stacklevel=3,
+                )
 
 
 class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
@@ -311,7 +348,13 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
             raise ValueError("resume=True without a folder: pass the folder to resume from")
         session = Session(seed, None if folder is None else Path(folder), progress, resume)
         # `prepare` accepts None here if `sees.cohort` is False.
-        return self.prepare(task, cast(Any, training), cast(Any, validation), session)
+        learnt = self.prepare(task, cast(Any, training), cast(Any, validation), session)
+        if not isinstance(learnt, Learnt):
+            raise ValueError(
+                f"{name}.prepare returned {type(learnt).__name__}: expected a Learnt; is there a "
+                "`return`?"
+            )
+        return learnt
 
     @abc.abstractmethod
     def prepare(

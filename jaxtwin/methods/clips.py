@@ -61,6 +61,11 @@ class Clips:
                 differ.
         """
         expected = (format.frames, format.size, format.size)
+        if getattr(clips, "dtype", None) != np.uint8:
+            raise ValueError(
+                f"clips of type {getattr(clips, 'dtype', type(clips).__name__)}: expected an array "
+                "of brightness from 0 to 255 as uint8, as jaxtwin.data.read_clip gives it"
+            )
         if clips.shape[1:] != expected:
             raise ValueError(
                 f"clips of shape {clips.shape}: expected [clip, {', '.join(map(str, expected))}], "
@@ -195,6 +200,10 @@ class ClipTask(AbstractTask[Clips]):
                     "method learns from: fill these columns of FileList.csv"
                 )
         return measurements
+
+    def count(self, measurements: Clips) -> int:
+        """See `AbstractTask`."""
+        return len(measurements)
 
     def judge(self, measurements: Clips, found: Estimate) -> Estimate:
         """Return the estimate unchanged; `build_twin` checks whether a clip is familiar."""

@@ -117,6 +117,12 @@ class CurveTask(AbstractTask[Curves]):
                 "expected at least 2 samples, a noise of at least 0, and a positive resolution"
             )
         check_phases(self.system, self.samples)
+        doubled = [name for name in self.channels if name in self.system.readings()]
+        if doubled:
+            raise ValueError(
+                f"{', '.join(doubled)} is the name of a channel and of a reading of "
+                f"{type(self.system).__name__}: rename the reading"
+            )
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -316,6 +322,10 @@ class CurveTask(AbstractTask[Curves]):
             recording = select(self.channels, recording)
         readings = readable(self.system, recording)
         return Estimate(recording, theta, success, readings)
+
+    def count(self, measurements: Curves) -> int:
+        """See `AbstractTask`."""
+        return len(measurements.values)
 
     def judge(self, measurements: Curves, found: Estimate) -> Estimate:
         """Compare an estimate with the measured curves.

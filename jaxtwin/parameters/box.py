@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -173,6 +174,8 @@ class Box(Generic[P]):
         They have JAX's default float type: float32 unless its x64 mode is on. The points for a
         smaller n are the first ones for a larger n.
         """
+        if not isinstance(n, Integral) or n < 0:
+            raise ValueError(f"n={n!r}: expected a whole number, not below 0")
         from scipy.stats import qmc  # Imported here because it takes half a second.
 
         sobol = qmc.Sobol(len(self.names), scramble=True, rng=seed)
@@ -238,7 +241,9 @@ def _side(
             f"{spec.name} ({spec.meaning}) cannot be free: it has no bounds; declare "
             f"them in {parameters.__name__}, or pass bounds={{'{spec.name}': (low, high)}}"
         )
-    if np.shape(bounds) != (2,) or not -np.inf < bounds[0] < bounds[1] < np.inf:
+    if np.shape(bounds) != (2,) or any(isinstance(side, str) for side in bounds):
+        raise ValueError(f"bounds of {spec.name} are {bounds}: expected two numbers (low, high)")
+    if not -np.inf < bounds[0] < bounds[1] < np.inf:
         raise ValueError(f"bounds of {spec.name} are {bounds}: expected low < high, both finite")
     return float(bounds[0]), float(bounds[1])
 
@@ -254,6 +259,8 @@ def _held(
             f"of {', '.join(name for name in specs if name not in names)}"
         )
     for name, value in fixed.items():
+        if isinstance(value, str):
+            raise ValueError(f"fixed value of {name} is the text {value!r}: expected a number")
         if np.shape(value) != ():
             raise ValueError(
                 f"fixed value of {name} has shape {np.shape(value)}: expected one number for all "

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxtwin.physics.beat import BeatMap, prepend
 from jaxtwin.physics.coarse import coarse_orbit, comparison
-from jaxtwin.physics.fixed_point import FixedPoint, inverse
+from jaxtwin.physics.fixed_point import CoarseOrbit, FixedPoint, inverse
 from jaxtwin.physics.iteration import AbstractIteration
 
 
@@ -24,7 +24,7 @@ class Settled(NamedTuple):
         beats: How many beats were run on the full grid.
         left: Largest defect left in the equations of its steps, see `Stats`.
         errors: Estimated discretisation errors, see `Stats`.
-        amplification: That of the beat map, see `CoarseOrbit`.
+        coarse: The orbit on the coarser grid.
     """
 
     states: Any
@@ -33,7 +33,7 @@ class Settled(NamedTuple):
     beats: Int[Array, ""]
     left: Float[Array, ""]
     errors: Any
-    amplification: Float[Array, ""]
+    coarse: CoarseOrbit
 
 
 class AbstractAdjoint(eqx.Module):
@@ -90,7 +90,7 @@ class DirectAdjoint(AbstractAdjoint):
             beats=jnp.array(self.beats + 1),
             left=last.left,
             errors=errors,
-            amplification=coarse.amplification,
+            coarse=coarse,
         )
 
 
@@ -134,7 +134,7 @@ def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
         beats=found.number,
         left=found.beat.left,
         errors=found.compared,
-        amplification=coarse.amplification,
+        coarse=coarse,
     )
 
 

@@ -66,12 +66,14 @@ class CoarseOrbit(NamedTuple):
         amplification: Largest entry of that inverse, with each state in units of its largest size:
             how much a change in a beat is amplified until it repeats itself, about 1/(1 − rate) of
             the slowest mode. Infinite where a direction is neutral.
+        unstable: Whether a deviation grows from period to period.
     """
 
     start: Any
     later: Any
     newton: Float[Array, "state state"]
     amplification: Float[Array, ""]
+    unstable: Bool[Array, ""]
 
     def tightened(self, tolerance: Any) -> Float[Array, ""]:
         """Tighten a tolerance on the change over a beat so that it leaves at most `DISTANCE`.

@@ -1,5 +1,6 @@
 """The periodic orbit of a driven system, and its gradient."""
 
+from numbers import Integral
 from typing import Any
 
 import diffrax as dfx
@@ -66,8 +67,10 @@ def periodic_orbit(
             "AbstractPeriodicSystem"
         )
     steps = system.steps if steps is None else steps
-    if steps < 1:
-        raise ValueError(f"steps={steps}: a period needs at least one step, a heart about 240")
+    if not isinstance(steps, Integral) or steps < 1:
+        raise ValueError(
+            f"steps={steps!r}: expected a whole number of at least 1, for a heart about 240"
+        )
     if isinstance(solver, dfx.AbstractRungeKutta) and solver.scan_kind is None:
         # A loop over stages that both modes can differentiate, as in `dfx.DirectAdjoint`.
         solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None)
@@ -104,7 +107,8 @@ def _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy) -> Solu
         (~jnp.isfinite(found.residual), RESULTS.diverged),
         (found.left > unsolved(found.left.dtype), RESULTS.step_not_solved),
         (~found.repeats, RESULTS.max_beats_reached),
-        (found.amplification > NEUTRAL, RESULTS.undetermined),
+        (found.coarse.unstable, RESULTS.unstable),
+        (found.coarse.amplification > NEUTRAL, RESULTS.undetermined),
         (~(stats.error <= accuracy), RESULTS.inaccurate),
     )
     beats = held(found.repeats, beats)

@@ -26,7 +26,13 @@ class RESULTS(eqx.Enumeration):
     step_not_solved = "the equations of an implicit step were not solved: more steps are needed"
     undetermined = (
         "the beat does not change a combination of states, so the orbit is one of many and its "
-        "gradient is wrong: declare what is conserved (`conserved`; check_system finds it)"
+        "gradient is wrong: declare what is conserved (`conserved`; check_system finds it). If "
+        "nothing is, the model takes thousands of periods to settle: check the units of its "
+        "parameters"
+    )
+    unstable = (
+        "the orbit is unstable: a small deviation grows from period to period, so that no "
+        "simulation settles in it; look for a flow with the wrong sign"
     )
     inaccurate = "the estimated discretisation error is beyond `accuracy`: more steps are needed"
     last_time_not_reached = "the solver did not reach the last time"

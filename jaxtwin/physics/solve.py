@@ -38,7 +38,7 @@ def _jumps(system: AbstractSystem, p: AbstractParameters, end: float | None) -> 
 def _end(times: Any) -> float:
     """Return the last of the times, after checking them."""
     given = np.asarray(times, float)
-    if given.ndim != 1 or not len(given) or given[0] < 0 or np.any(np.diff(given) < 0):
+    if given.ndim != 1 or not len(given) or not given[0] >= 0 or not np.all(np.diff(given) >= 0):
         raise ValueError(
             f"times {np.array2string(given, threshold=6)}: expected increasing times from 0 on [s],"
             " such as jnp.linspace(0, 2, 201)"

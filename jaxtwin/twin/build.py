@@ -44,6 +44,12 @@ def build_twin(
         ValueError: If the method gives no θ, a vital of the task is missing, or no patient in the
             box has such readings.
     """
+    if not isinstance(learnt, Learnt):
+        raise ValueError(
+            f"learnt is of type {type(learnt).__name__}: expected build_twin(learnt, clip) with "
+            "what `learn` or `load_learnt` returned"
+        )
+    clip = np.asarray(clip)
     task, knowledge = learnt.task, learnt.knowledge
     forward = getattr(learnt.method, "forward", None)
     if not isinstance(forward, AbstractForward) or not isinstance(knowledge, ClipKnowledge):

@@ -33,6 +33,14 @@ def test_what_is_read_is_what_was_simulated(tmp_path, whole):
     assert box["k"] == [0.5, 5.0]
 
 
+def test_rows_are_a_slice_of_a_cohort_that_is_there(tmp_path, as_a_user):
+    with pytest.raises(FileNotFoundError, match=r"no cohort at .*tanks: `simulate_into`"):
+        read_cohort(tmp_path / "tanks", Tank())
+    simulate_into(tmp_path / "tanks", Tank(), LEAKING, THETA, **OPTIONS)
+    with pytest.raises(ValueError, match="rows=3: expected a slice"):
+        read_cohort(tmp_path / "tanks", Tank(), 3)
+
+
 class CutShort(Exception):
     pass
 

@@ -3,7 +3,7 @@
 import inspect
 import re
 import textwrap
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from jaxtwin.methods import base
-from jaxtwin.methods.base import AbstractMethod, AbstractTrainedMethod, Learnt, Sees
+from jaxtwin.methods.base import AbstractMethod, AbstractTrainedMethod, Estimate, Learnt, Sees
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.scores import score_readings
 from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.physics.solution import Recording
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.training.progress import silent
 from tests.methods.test_methods import METHODS, TASK, measured
@@ -51,6 +52,65 @@ def test_a_method_of_ones_own():
     assert got.theta is None and got.success.all() and (got.misfit < 0.2).all()
     with pytest.raises(ValueError, match="Nearest learns from a cohort: pass training"):
         method.learn(TASK)
+
+
+class Answering(AbstractMethod[CurveTask, Curves]):
+    """Gives whatever it is told to."""
+
+    give: Any
+    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
+
+    def prepare(self, task, training, validation, session) -> Any:
+        if self.give is not None:
+            return Learnt(self, task, lambda curves: self.give(task, curves), fits=False)
+        return None
+
+
+def middle(task, curves, n=None):
+    theta = np.tile(
+        np.asarray(task.box.from_unit(jnp.array([0.95, 0.5, 0.5]))), (n or len(curves.values), 1)
+    )
+    return Estimate(None, theta, np.ones(len(theta), bool), {})
+
+
+@pytest.mark.parametrize(
+    ("give", "words"),
+    [
+        (lambda task, curves: np.ones(3), "the answer of Answering is of type ndarray: expected"),
+        (lambda task, curves: middle(task, curves, 2), r"4 patients has success of shape \(2,\)"),
+        (
+            lambda task, curves: middle(task, curves)._replace(theta=np.ones((4, 2))),
+            r"has θ of shape \(4, 2\): expected \(4, 3\)",
+        ),
+        (
+            lambda task, curves: middle(task, curves)._replace(
+                recording=Recording(None, None, np.ones((1, 24)), np.ones(4))
+            ),
+            r"has recordings of shape \(1,\): expected \(4,\)",
+        ),
+    ],
+)
+def test_an_answer_of_another_form_is_refused(give, words, as_a_user):
+    _, curves = measured(4)
+    with pytest.raises(ValueError, match=words):
+        Answering(give).learn(TASK).estimate(curves)
+
+
+def test_columns_in_another_order_are_warned_of():
+    _, curves = measured(4)
+    assert Answering(middle).learn(TASK).estimate(curves).theta is not None
+
+    def reversed_columns(task, curves):
+        found = middle(task, curves)
+        return found._replace(theta=found.theta[:, ::-1])
+
+    with pytest.warns(UserWarning, match="4 of 4 patients have parameters outside the box"):
+        Answering(reversed_columns).learn(TASK).estimate(curves)
+
+
+def test_a_method_that_returns_nothing_is_named():
+    with pytest.raises(ValueError, match=r"Answering\.prepare returned NoneType: .*`return`"):
+        Answering(None).learn(TASK)
 
 
 @pytest.mark.parametrize(

@@ -146,11 +146,13 @@ def test_measured(cache):
     assert np.isnan(found["systolic"]).all()
 
 
-def test_clips_of_another_kind_are_named(cache, task):
+def test_clips_of_another_kind_are_named(as_a_user, cache, task):
     with pytest.raises(ValueError, match=r"make the task with format=cache\.format"):
         dataclasses.replace(task, format=ClipFormat()).check(split(cache, "VAL"))
     with pytest.raises(ValueError, match=r"for one clip, clip\[None\]"):
         Clips.from_arrays(np.zeros((8, 32, 32), np.uint8), FORMAT)
+    with pytest.raises(ValueError, match=r"clips of type float64: .* from 0 to 255 as uint8"):
+        Clips.from_arrays(np.zeros((2, 8, 32, 32)), FORMAT)
     alone = Clips.from_arrays(np.zeros((2, 8, 32, 32), np.uint8), FORMAT)
     assert task.check(alone) is alone
     with pytest.raises(ValueError, match="2 of 2 clips have no EDV and ESV"):
@@ -358,7 +360,7 @@ def test_what_cannot_be_learnt_is_refused_at_once(method, task, cache, change, w
 # --- supervised -------------------------------------------------------------------------------
 
 
-def test_supervised_regression_of_clips(task, cache, tmp_path):
+def test_supervised_regression_of_clips(task, cache, tmp_path, as_a_user):
     """The same protocol, without physics: three numbers, saved and loaded."""
     method = SupervisedClips(encoder=first_weights, config=dataclasses.replace(CONFIG, steps=60))
     result = learn(method, task, cache)
@@ -372,3 +374,5 @@ def test_supervised_regression_of_clips(task, cache, tmp_path):
         method.size(dataclasses.replace(task, vitals="period"))
     with pytest.raises(ValueError, match="gives no parameters of a patient"):
         build_twin(result, cache.clip(0)[:8])
+    with pytest.raises(ValueError, match=r"learnt is of type ndarray: expected build_twin\(learnt"):
+        build_twin(cache.clip(0), result)

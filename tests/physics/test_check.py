@@ -10,6 +10,7 @@ import pytest
 
 from jaxtwin.parameters import AbstractParameters, Scalar
 from jaxtwin.physics.check import check_system
+from jaxtwin.physics.solution import Reading
 from tests.physics.oscillator import Named, Oscillator, Swing, SwingParameters, push, pushed
 from tests.physics.test_arguments import Unbounded
 
@@ -197,8 +198,31 @@ def test_infinite_slopes_at_a_switch_are_named():
             "write `steps = ",
         ),
         (
-            Oscillator(field=lambda t, s, p: Swing(s.v, jnp.cos(t) - jnp.pi**2 * s.x)),
+            Oscillator(field=lambda t, s, p: Swing(s.v, jnp.cos(jnp.pi * t) - jnp.pi**2 * s.x)),
             "no periodic orbit .* with 240 steps: the beat still changed after",
+            "what grows, or never settles?",
+        ),
+        # The drive stops after the first period, or has another one.
+        (
+            Oscillator(
+                field=pushed(lambda x, p: 0.0), names={"x": Reading("", lambda b: b.maximum.x)}
+            ),
+            "x is the name of a reading and of an output",
+            "rename the reading",
+        ),
+        (
+            Oscillator(field=lambda t, s, p: Swing(s.v, jnp.where(t < 0.3, 1.0, 0.0) - s.x - s.v)),
+            "vector_field, v: not the same at t and at t . period",
+            "write t % self.period(p)",
+        ),
+        (
+            Oscillator(field=lambda t, s, p: Swing(s.v, jnp.cos(3 * t) - s.x - s.v)),
+            "vector_field, v: not the same at t and at t . period",
+            "make its period that of `period`",
+        ),
+        (
+            Oscillator(field=lambda t, s, p: Swing(s.v, jnp.cos(jnp.pi * t) - s.x + 0.5 * s.v)),
+            "no periodic orbit .*: the orbit is unstable",
             "what grows, or never settles?",
         ),
         pytest.param(

@@ -15,6 +15,7 @@ from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import RESULTS
 from jaxtwin.physics.solve import simulate
 from tests.korakianitis import Loop, LoopParameters, State
+from tests.systems import Leaky, LeakyParameters, Windkessel
 
 
 @pytest.mark.slow
@@ -47,6 +48,21 @@ def test_a_conserved_quantity_that_is_not_declared(dtype):
     orbit = periodic_orbit(Undeclared(), p, throw=False)
     assert orbit.result == RESULTS.undetermined and not orbit.success
     assert periodic_orbit(LeftHeart(), p, throw=False).success
+
+
+class Inflating(Windkessel):
+    """The outflow has the wrong sign: Newton finds an orbit that every simulation leaves."""
+
+    def vector_field(self, t, state, p):
+        return Leaky((1 + jnp.cos(2 * jnp.pi * t / p.T) + state.P / p.R) / p.C)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_unstable_orbit(dtype):
+    p = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), LeakyParameters(C=7.0))
+    orbit = periodic_orbit(Inflating(), p, throw=False)
+    assert orbit.result == RESULTS.unstable and orbit.states.P.mean() < 0
+    assert periodic_orbit(Windkessel(), p, throw=False).success
 
 
 def test_too_few_steps_are_not_accurate():

@@ -205,6 +205,12 @@ def check_readings(system: AbstractRecordedSystem, recording: Any, report: Repor
         return
     report.facts["readings"] = ", ".join(readings) or "none"
     seen = ", ".join(names(recording.maximum))
+    doubled = [name for name in readings if name in names(recording.maximum)]
+    if doubled:
+        report.problem(
+            f"{', '.join(doubled)} is the name of a reading and of an output",
+            "rename the reading: errors and tables have one column for each name",
+        )
     advice = (
         "write Reading(unit, function of a recording): recording.maximum, .minimum and "
         f".waveforms have {seen}"

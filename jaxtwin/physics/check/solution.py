@@ -154,6 +154,11 @@ def check_solved(moved: Moved, system: AbstractRecordedSystem, report: Report) -
         "no periodic orbit was found from the initial state" if is_periodic else "the record failed"
     )
     advice = "look at `simulate(system, p, times)`: what grows, or never settles?"
+    if moved.result == RESULTS.undetermined:
+        advice = (
+            "check_system found nothing else that is conserved: compare the time constants in this "
+            "report with the period, and check the units of the parameters"
+        )
     if moved.result in (RESULTS.step_not_solved, RESULTS.inaccurate):
         advice = (
             f"{2 * steps} and {4 * steps} steps are too few as well: write a larger number of "

@@ -21,6 +21,7 @@ from jaxtwin.physics.check.declaration import (
     check_parameters,
     check_readings,
 )
+from jaxtwin.physics.check.periodicity import check_repeats
 from jaxtwin.physics.check.report import Report, place_of
 from jaxtwin.physics.check.slopes import (
     Slopes,
@@ -116,6 +117,8 @@ def _check(system: AbstractSystem, p: Any, duration: float | None, report: Repor
                 "look at `simulate(system, p, times)`: what grows without bound?",
             )
             return
+        if isinstance(system, AbstractPeriodicSystem):
+            check_repeats(system, p, visited, report)
         along = slopes(some(visited))
         found = found.joined(along)
         check_finite(along, "along a beat", report)
