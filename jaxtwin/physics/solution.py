@@ -30,12 +30,12 @@ class RESULTS(eqx.Enumeration):
         "nothing is, the model takes thousands of periods to settle: check the units of its "
         "parameters"
     )
+    inaccurate = "the estimated discretisation error is beyond `accuracy`: more steps are needed"
+    last_time_not_reached = "the solver did not reach the last time"
     unstable = (
         "the orbit is unstable: a small deviation grows from period to period, so that no "
         "simulation settles in it; look for a flow with the wrong sign"
     )
-    inaccurate = "the estimated discretisation error is beyond `accuracy`: more steps are needed"
-    last_time_not_reached = "the solver did not reach the last time"
 
 
 def first_of(*failures: tuple[Bool[Array, ""], RESULTS]) -> RESULTS:
