@@ -102,7 +102,9 @@ def read_cohort(
         rows: Patients to read; all by default.
 
     Raises:
-        ValueError: If the group is of another model, or a patient is not simulated yet.
+        FileNotFoundError: If there is no such folder.
+        ValueError: If the group is of another model, a patient is not simulated yet, or `rows` is
+            not a slice.
     """
     if not isinstance(rows, slice):
         raise ValueError(f"rows={rows!r}: expected a slice, such as slice(0, 100)")

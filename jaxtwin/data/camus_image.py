@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
-from jaxtwin.data.base import (
-    UnreadableClipError,
-)
+from jaxtwin.data.base import UnreadableClipError
 from jaxtwin.tabular import install
 
 # The square field of view of a clip. Its top centre is that of the image, where the probe is.

@@ -251,9 +251,11 @@ class Learnt(Generic[Task, Measurements]):
         """Estimate each patient from the measurements.
 
         Raises:
-            ValueError: If the measurements do not belong to the task.
+            ValueError: If the measurements do not belong to the task, or the method's answer is no
+                `Estimate` of these patients.
 
         Warns:
+            UserWarning: If parameters lie outside the box.
             OutOfModelWarning: If a measurement is far from the method's reconstruction of it; see
                 the task's `judge`.
         """

@@ -6,9 +6,7 @@ import shutil
 import jax.numpy as jnp
 import pytest
 
-from jaxtwin.forward.emulator import (
-    load_emulator,
-)
+from jaxtwin.forward.emulator import load_emulator
 from jaxtwin.forward.learning import learn_emulator
 from jaxtwin.parameters import Box
 from jaxtwin.training.loop import TrainingConfig

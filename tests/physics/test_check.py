@@ -202,7 +202,6 @@ def test_infinite_slopes_at_a_switch_are_named():
             "no periodic orbit .* with 240 steps: the beat still changed after",
             "what grows, or never settles?",
         ),
-        # The drive stops after the first period, or has another one.
         (
             Oscillator(
                 field=pushed(lambda x, p: 0.0), names={"x": Reading("", lambda b: b.maximum.x)}
@@ -210,6 +209,7 @@ def test_infinite_slopes_at_a_switch_are_named():
             "x is the name of a reading and of an output",
             "rename the reading",
         ),
+        # The drive stops after the first period, or has another one.
         (
             Oscillator(field=lambda t, s, p: Swing(s.v, jnp.where(t < 0.3, 1.0, 0.0) - s.x - s.v)),
             "vector_field, v: not the same at t and at t . period",

@@ -1,43 +1,30 @@
 """Steps end where the drive switches."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.iteration import BeatIteration
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.sdirk import SDIRK2
-from tests.systems import Leaky, LeakyParameters
+from tests.systems import Leaky, LeakyParameters, Windkessel
 
 TIGHT = BeatIteration(tolerance=1e-12, max_beats=60)
 
 
-class SwitchedWindkessel(AbstractPeriodicSystem[Leaky, LeakyParameters, Leaky]):
+class SwitchedWindkessel(Windkessel):
     """C dP/dt = u − P/R, where the flow u is 1 until the fraction `on` of the period, then 0."""
 
     on: float
     declared: tuple[float, ...]
-    parameters: ClassVar = LeakyParameters
 
     def vector_field(self, t, state, p):
         return Leaky((jnp.where(t % p.T < self.on * p.T, 1.0, 0.0) - state.P / p.R) / p.C)
 
     def discontinuities(self, p):
         return tuple(fraction * p.T for fraction in self.declared)
-
-    def initial_state(self, p):
-        return Leaky(0.0 * p.R)
-
-    def outputs(self, t, state, p):
-        return state
-
-    def period(self, p):
-        return p.T
 
 
 def test_a_declared_discontinuity_restores_the_order():
