@@ -50,7 +50,7 @@ def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
         singular = jnp.all(jnp.isfinite(jacobian)) & ~jnp.all(jnp.isfinite(newton))
         amplification = jnp.where(singular, jnp.inf, amplification)
         grown = jacobian * sizes[None, :] / sizes[:, None]
-        for _ in range(6):  # 64 periods. As products of scalars, which is quicker under vmap.
+        for _ in range(6):  # 64 periods, by squaring.
             grown = jnp.sum(grown[:, :, None] * grown[None, :, :], axis=1)
         unstable = jnp.all(jnp.isfinite(jacobian)) & ~(jnp.max(jnp.abs(grown)) <= GROWN)
         end = jnp.stack([leaf[-1] for leaf in jax.tree.leaves(later)])
