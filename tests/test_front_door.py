@@ -26,6 +26,11 @@ def test_every_public_name_is_there(module):
         module.no_such_name  # noqa: B018
 
 
+def test_a_name_of_a_module_beside_is_pointed_to():
+    with pytest.raises(AttributeError, match=r"no LeftHeart: write jaxtwin.models.LeftHeart"):
+        jt.LeftHeart  # noqa: B018  # pyright: ignore
+
+
 def test_the_front_door_is_small():
     assert 30 <= len(jt.__all__) <= 60
 

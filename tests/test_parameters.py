@@ -279,6 +279,14 @@ def test_fixed_refuses(as_a_user, fixed, message):
         Box.of(Spring, "zeta", fixed=fixed)
 
 
+def test_bounds_in_another_unit_are_named():
+    box = Box.of(Spring, "k")
+    low, high = box.low[0], box.high[0]
+    with pytest.warns(UserWarning, match="bounds of k .* nothing in common with its declared"):
+        Box.of(Spring, "k", {"k": (1_000 * high, 2_000 * high)})
+    Box.of(Spring, "k", {"k": (low, 1_000 * high)})  # wider
+
+
 def test_a_fixed_value_beyond_declared_bounds_is_named():
     with pytest.warns(UserWarning, match=r"k is fixed at 40 N/m, outside .*\(0.1, 10.0\)"):
         Box.of(Spring, "zeta", fixed={"k": 40.0})

@@ -79,7 +79,8 @@ def compatible_patients(
         )
         raise ValueError(
             f"only {found} of {drawn} points of the box have {what}: expected at least 10; check "
-            "the measurement, which the model can hardly reproduce, or raise `points`"
+            "the measurement, which the model can hardly reproduce, or raise `points` (here "
+            f"{rounds} rounds of {points})"
         )
     intervals, narrowing = {}, {}
     for name, before in prior.items():

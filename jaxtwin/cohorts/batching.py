@@ -58,9 +58,15 @@ def map_patients(
         The function's results as NumPy arrays, with a leading patient axis on every leaf.
 
     Raises:
-        ValueError: If θ is not a table, is in float64 without x64 mode, or is outside the box of a
-            function that has one, such as a `Simulator`; or if `chunk` is not positive.
+        ValueError: If there is no function, θ is not a table, is in float64 without x64 mode, or is
+            outside the box of a function that has one, such as a `Simulator`; or if `chunk` is not
+            positive.
     """
+    if not callable(function):
+        raise ValueError(
+            f"map_patients got {type(function).__name__} first: expected a function of one "
+            "patient's θ and then the patients, map_patients(function, theta)"
+        )
     theta = np.asarray(theta)
     if theta.ndim != 2 or not len(theta):
         raise ValueError(f"θ of shape {theta.shape}: expected one row per patient, at least one")

@@ -74,6 +74,11 @@ class EmulatorConfig:
     unseen: int = 4_096
     training: Annotated[TrainingConfig, tyro.conf.arg(name="emulator")] = EMULATOR_TRAINING
 
+    def __post_init__(self):
+        for name in ("simulations", "unseen"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
+
 
 TINY_EMULATOR = EmulatorConfig(
     simulations=512,

@@ -303,6 +303,15 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
 
     sees: AbstractClassVar[Sees]
 
+    def __check_init__(self) -> None:
+        """Refuse counts below 1, such as steps; seeds may be 0."""
+        for name, value in vars(self).items():
+            least = 0 if name.endswith("seed") else 1
+            if isinstance(value, int) and not isinstance(value, bool) and value < least:
+                raise ValueError(
+                    f"{name} of {type(self).__name__} is {value}: expected at least {least}"
+                )
+
     def learn(
         self,
         task: Task,

@@ -11,6 +11,7 @@ import equinox as eqx
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.base import AbstractTask, AbstractTrainedMethod, Learnt
+from jaxtwin.physics.base import kind_of
 from jaxtwin.training import checkpoint
 from jaxtwin.training.loop import Fitted
 
@@ -66,8 +67,14 @@ def load_learnt(
         task: The task that was learnt.
 
     Raises:
+        ValueError: If these are not a trained method and a task.
         CheckpointError: If the files are damaged, or from another method, task or forward model.
     """
+    if not (isinstance(method, AbstractTrainedMethod) and isinstance(task, AbstractTask)):
+        raise ValueError(
+            f"load_learnt got a method {kind_of(method)} and a task {kind_of(task)}: expected the "
+            "trained method and its task, load_learnt(folder, method, task)"
+        )
     folder = Path(folder)
     kept, now = checkpoint.config(folder, kind="learnt"), identity(method, task)
     for name in ("method", "task", "made_with"):

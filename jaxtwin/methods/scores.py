@@ -12,6 +12,7 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.methods.base import Estimate
 from jaxtwin.methods.tasks import CurveTask
+from jaxtwin.physics.base import kind_of
 from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import RESULTS
 
@@ -54,12 +55,17 @@ def score_curves(task: CurveTask, estimate: Estimate, truth: Cohort[Any]) -> Sco
         READING_resimulated and CHANNEL_resimulated, which are also NaN if this simulation fails.
 
     Raises:
-        ValueError: If the truth is of another system or box, at other phases, of another number of
-            patients, or a simulation of it failed.
+        ValueError: If an argument is of the wrong type, or the truth is of another system or box,
+            at other phases or of another number of patients, or a simulation of it failed.
 
     Warns:
         UserWarning: If the simulation of an estimate fails.
     """
+    if not (isinstance(task, CurveTask) and isinstance(estimate, Estimate)):
+        raise ValueError(
+            f"score_curves got arguments {kind_of(task)} and {kind_of(estimate)}: expected "
+            "a CurveTask, an Estimate and the patients, score_curves(task, estimate, truth)"
+        )
     task.check_patients(truth)
     if len(estimate.success) != len(truth):
         raise ValueError(

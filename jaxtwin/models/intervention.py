@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Scalar
@@ -63,7 +64,9 @@ def change(p: AbstractParameters, **by: Callable[[Scalar], Any] | Dose) -> Any:
 
 
 def check_dose(name: str, value: Any, *, above: float) -> None:
-    """Raise a ValueError if a plain number is not above a bound; arrays may be traced."""
+    """Raise a ValueError if a dose is no number or not above a bound; arrays may be traced."""
+    if value is None or isinstance(value, str | Mapping):
+        raise ValueError(f"{name} = {value!r}: expected a number")
     if isinstance(value, int | float) and not above < value < float("inf"):
         raise ValueError(f"{name} = {value}: expected a number above {above:g}")
 
@@ -93,9 +96,17 @@ def apply(
     """Return an intervention's system and parameters.
 
     Raises:
-        ValueError: If the intervention returns anything else.
+        ValueError: If the intervention returns anything else, or decides by a Python `if`.
     """
-    match intervention(system, p):
+    try:
+        found = intervention(system, p)
+    except jax.errors.TracerBoolConversionError as error:
+        raise ValueError(
+            f"{type(intervention).__name__}.__call__ tests a patient's value by a Python `if`, "
+            "`and` or `while`, and all patients are computed at once: write jnp.where(condition, "
+            "a, b)"
+        ) from error
+    match found:
         case (AbstractRecordedSystem() as treated, AbstractParameters() as after):
             return treated, after
         case other:
@@ -171,6 +182,10 @@ class Settings(AbstractIntervention):
     """
 
     values: Mapping[str, Dose]
+
+    def __check_init__(self):
+        for name, value in self.values.items():
+            check_dose(f"Settings: {name}", value, above=float("-inf"))
 
     def __call__(self, system, p):
         """Return the patient with these settings."""

@@ -63,6 +63,10 @@ class Box(Generic[P]):
         Raises:
             ValueError: If a name is unknown, a free parameter has no valid bounds, or a fixed
                 value is not a single finite number.
+
+        Warns:
+            UserWarning: If bounds have nothing in common with the declared ones, or a fixed value
+                is outside them.
         """
         specs = _specs_of(parameters)
         names = (names,) if isinstance(names, str) else tuple(names)
@@ -245,6 +249,13 @@ def _side(
         raise ValueError(f"bounds of {spec.name} are {bounds}: expected two numbers (low, high)")
     if not -np.inf < bounds[0] < bounds[1] < np.inf:
         raise ValueError(f"bounds of {spec.name} are {bounds}: expected low < high, both finite")
+    if spec.bounds is not None and (bounds[1] < spec.bounds[0] or bounds[0] > spec.bounds[1]):
+        warnings.warn(
+            f"bounds of {spec.name} are {bounds} {spec.unit}, which have nothing in common with "
+            f"its declared bounds {spec.bounds}: check their unit; if they are intended, ignore "
+            "this warning",
+            stacklevel=4,
+        )
     return float(bounds[0]), float(bounds[1])
 
 

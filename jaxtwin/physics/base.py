@@ -2,11 +2,13 @@
 
 import abc
 import dataclasses
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
@@ -159,20 +161,53 @@ def check_recorded(system: Any) -> None:
 
 
 def check_patient(system: Any, p: Any) -> None:
-    """Raise a ValueError if these are not a system and the values of all its parameters."""
+    """Check that these are a system and the values of all its parameters, for one patient.
+
+    Raises:
+        ValueError: If they are not, a value is missing, or there are several patients without vmap.
+
+    Warns:
+        UserWarning: If a concrete value is beyond its declared bounds by more than their width.
+    """
     check_instance(system)
     expected = system.parameters
     if isinstance(p, expected):
-        return
+        return _check_values(p)
     # Another class with all these parameters is as good, such as that of a notebook's cell which
     # was run again.
     names = [field.name for field in dataclasses.fields(expected)]
     if isinstance(p, AbstractParameters) and all(hasattr(p, name) for name in names):
-        return
+        return _check_values(p)
     raise ValueError(
         f"p is {kind_of(p)}: expected the parameters of {type(system).__name__}, "
         f"system.parameters({names[0]}=..., ...), an instance of {expected.__name__}"
     )
+
+
+def _check_values(p: AbstractParameters) -> None:
+    """Check the values of one patient's parameters; those being traced have only a shape."""
+    beyond = []
+    for name, spec in type(p).specs().items():
+        value = getattr(p, name)
+        if value is None:
+            raise ValueError(f"{name} of {type(p).__name__} is None: expected a number")
+        if np.shape(value) != ():
+            raise ValueError(
+                f"{name} of {type(p).__name__} has shape {np.shape(value)}: expected one number; "
+                "for many patients, apply jax.vmap"
+            )
+        if spec.bounds is None or isinstance(value, jax.core.Tracer):
+            continue
+        low, high = spec.bounds
+        # Boxes may be wider than the declared bounds; a slip in the unit is further away.
+        if not low - (high - low) <= value <= high + (high - low):
+            beyond.append(f"{name} = {float(value):g} {spec.unit}, bounds {low:g} to {high:g}")
+    if beyond:
+        warnings.warn(
+            f"parameters of {type(p).__name__} far outside their bounds: {'; '.join(beyond)}. "
+            "Check their units; if the values are intended, ignore this warning",
+            stacklevel=4,
+        )
 
 
 def kind_of(value: Any) -> str:
@@ -250,8 +285,8 @@ def read(
         Value of each reading in its unit, [*patient], by the name or `Reading` given.
 
     Raises:
-        ValueError: If the system has no such reading, a required output was not recorded, or an
-            argument is of the wrong type.
+        ValueError: If the system has no such reading, a required output was not recorded, the
+            recording is of another system, or an argument is of the wrong type.
     """
     check_instance(system)
     if not isinstance(beat, Recording | Solution):
@@ -262,6 +297,13 @@ def read(
     names = system.readings() if names is None else names
     names = [names] if isinstance(names, str | Reading) else names
     recording = beat.recording() if isinstance(beat, Solution) else beat
+    recorded, known = by_name(recording.waveforms), by_name(outputs_of(system))
+    foreign = [name for name in recorded if name not in known]
+    if foreign:
+        raise ValueError(
+            f"beat is of another system: it has {', '.join(foreign)}, and {type(system).__name__} "
+            f"gives {', '.join(known)}"
+        )
 
     def one(name: str | Reading) -> Any:
         try:

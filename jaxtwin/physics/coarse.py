@@ -21,7 +21,7 @@ REMAINING = 1e-2
 for an error of the finer grid."""
 GROWN = 10.0
 """Growth of a deviation over 64 periods, in units of the states' sizes, beyond which an orbit is
-unstable: 4% per period. It is at most 0.83 at 256 points of each model's box."""
+unstable: 4% per period. It is at most 0.82 at 256 points of each model's box."""
 ORDER = 1.5
 """Order of the discretisation error, see `comparison`."""
 
@@ -30,8 +30,7 @@ def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
     """Find the periodic orbit on a grid with fewer steps, from y0.
 
     `AndersonIteration` ends when a beat changes little. Where the model takes tens of beats to
-    settle, that is still far from the orbit, and Newton's method goes on from there. Of 256 points
-    of each model's box, it has to at eight, all of four chambers.
+    settle, that is still far from the orbit, and Newton's method goes on from there.
     """
     coarse = beats.coarser(COARSENING)
     steps = coarse.steps()

@@ -46,9 +46,9 @@ def record(
         ValueError: If the system has no duration, or p are not its parameters.
     """
     check_recorded(system)
-    check_patient(system, p)
     if isinstance(system, AbstractPeriodicSystem):
         return periodic_orbit(system, p, steps=steps, accuracy=accuracy, throw=False)
+    check_patient(system, p)
     p = jax.tree.map(jnp.asarray, p)
     course = BeatMap(system, p, SDIRK2(), system.steps if steps is None else steps)
     run = _run(course)

@@ -6,6 +6,7 @@ maximise="output", within={"P_ao_mean": (70, 90), "P_lv_min": (1, inf)},
 )
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -85,6 +86,9 @@ def optimise_intervention(
     Raises:
         ValueError: If a bound or range is empty, or an endpoint is unknown.
         RuntimeError: If the simulation fails at every start.
+
+    Warns:
+        UserWarning: If the best dose moves a parameter out of its bounds, or a dose has no effect.
     """
     low, high = np.asarray(bounds, float).reshape(-1, 2).T
     if not len(low) or not (low < high).all() or any(not a < b for a, b in within.values()):
@@ -165,6 +169,15 @@ def optimise_intervention(
             break
     if not found:
         raise RuntimeError(f"the simulation failed at all of the starts {starts}")
+    idle = [
+        i for i in range(len(low)) if all(not slopes[:, i].any() for _, slopes in solved.values())
+    ]
+    if idle:
+        warnings.warn(
+            f"doses {', '.join(map(str, idle))} of {len(low)}, counted from 0, change neither "
+            f"{' nor '.join(names)}: does `make` use one dose for each of the bounds?",
+            stacklevel=2,
+        )
     worst, u, message = max(found, key=lambda entry: entry[0])
     doses = low + (high - low) * u
     final = _compiled(outcome, jnp.asarray(doses, float))

@@ -122,7 +122,7 @@ class Trial:
             ValueError: If there is no such arm or endpoint, or `by` does not return a subgroup for
                 each patient.
         """
-        if endpoint not in self.values:
+        if not isinstance(endpoint, str) or endpoint not in self.values:
             raise ValueError(f"no endpoint {endpoint!r}: there are {', '.join(self.values)}")
         before = self.arm(control)[endpoint]
         groups = {"all": np.ones(len(before), bool)}

@@ -58,6 +58,11 @@ def test_a_precision_that_jax_would_not_compute_in_is_named():
             map_patients(jnp.sum, np.ones((2, 3)))
 
 
+def test_arguments_in_another_order_are_named(as_a_user):
+    with pytest.raises(ValueError, match="got ndarray first: expected a function"):
+        map_patients(np.ones((2, 3), np.float32), jnp.sum)
+
+
 def test_points_outside_the_box_of_a_forward_model_are_named():
     forward = Simulator(Tank(), BOX, "V_lv", 8)
     theta = BOX.sample(2, seed=0)

@@ -13,6 +13,8 @@ import pytest
 
 from jaxtwin.methods import base
 from jaxtwin.methods.base import AbstractMethod, AbstractTrainedMethod, Estimate, Learnt, Sees
+from jaxtwin.methods.least_squares import LeastSquares
+from jaxtwin.methods.pinn import PINN
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.scores import score_readings
 from jaxtwin.methods.tasks import Curves, CurveTask
@@ -184,6 +186,17 @@ def test_another_forward_model_or_size_is_not_loaded(tmp_path):
     wider = eqx.tree_at(lambda m: m.width, method, 9)
     with pytest.raises(CheckpointError, match="expected float32"):
         load_learnt(tmp_path / "learnt", wider, TASK)
+
+
+def test_slips_of_methods_are_named(tmp_path, as_a_user):
+    with pytest.raises(ValueError, match="a method of type CurveTask and a task of type"):
+        load_learnt(tmp_path, TASK, METHODS["pssl"]())
+    for make, words in (
+        (lambda: LeastSquares(starts=0), "starts of LeastSquares is 0: expected at least 1"),
+        (lambda: PINN(steps=-1), "steps of PINN is -1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make()
 
 
 def test_who_learns_nothing_has_nothing_to_save(tmp_path):

@@ -96,6 +96,13 @@ def test_an_estimate_that_cannot_be_simulated_is_warned_of():
     assert np.isfinite(scores["P_error"]).all()
 
 
+def test_arguments_in_another_order_are_named(truth, as_a_user):
+    with pytest.raises(
+        ValueError, match="arguments of type Estimate and of type CurveTask: expected"
+    ):
+        score_curves(estimate(truth), TASK, truth)
+
+
 def test_the_truth_is_of_the_same_patients(truth):
     with pytest.raises(ValueError, match="an estimate of 4 patients and the truth of 3"):
         score_curves(TASK, estimate(truth), truth.take(slice(3)))

@@ -5,9 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
-from jaxtwin.physics.base import (
-    AbstractPeriodicSystem,
-)
+from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.solution import Reading
 
 
@@ -39,6 +37,7 @@ class Oscillator(AbstractPeriodicSystem[Swing, SwingParameters, Swing]):
     size: Any = None
     names: Any = None
     bands: Any = None
+    possible: Any = None
     parameters: ClassVar = SwingParameters
 
     def vector_field(self, t, state, p):
@@ -62,6 +61,9 @@ class Oscillator(AbstractPeriodicSystem[Swing, SwingParameters, Swing]):
 
     def limits(self):
         return {} if self.bands is None else self.bands
+
+    def feasible(self, recording):
+        return super().feasible(recording) if self.possible is None else self.possible(recording)
 
     def discontinuities(self, p):
         return () if self.jumps is None else self.jumps(p)

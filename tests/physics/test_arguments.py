@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
-from jaxtwin.physics.base import (
-    check_channels,
-    read,
-)
+from jaxtwin.physics.base import check_channels, read
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.record import record
@@ -49,6 +47,28 @@ def test_what_cannot_be_read_is_said(as_a_user):
             read(*args)
     with pytest.raises(ValueError, match=r"write Oscillator\(\)"):
         check_channels(Oscillator, "x")  # pyright: ignore[reportArgumentType]
+
+
+def test_values_that_are_not_one_patients_are_named(as_a_user):
+    for run in (periodic_orbit, record, lambda s, p: simulate(s, p, jnp.ones(1))):
+        with pytest.raises(ValueError, match="k of SwingParameters is None: expected a number"):
+            run(Oscillator(), SwingParameters(k=None))
+        with pytest.raises(ValueError, match=r"k of Swing.* shape \(2,\): .* apply jax.vmap"):
+            run(Oscillator(), SwingParameters(k=jnp.array([1.0, 2.0])))
+
+
+def test_values_far_beyond_their_declared_bounds_are_named():
+    beyond = r"parameters of SwingParameters far .*: k = 70 1/s², bounds 1 to 9; t_s = 1.7 s"
+    with pytest.warns(UserWarning, match=beyond) as caught:
+        record(Oscillator(), SwingParameters(k=70.0, t_s=1.7))
+    assert len(caught) == 1
+    record(Oscillator(), SwingParameters(k=10.0, t_s=0.2))
+
+
+def test_the_recording_of_another_system_is_named():
+    orbit = periodic_orbit(Oscillator(), SwingParameters())
+    with pytest.raises(ValueError, match="beat is of another system: it has x, v, and LeftHeart"):
+        read(LeftHeart(), orbit, ["EF"])
 
 
 class MoreParameters(SwingParameters):

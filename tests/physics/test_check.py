@@ -161,6 +161,16 @@ def test_infinite_slopes_at_a_switch_are_named():
             "add it to `r",
         ),
         (
+            Oscillator(read=lambda beat: beat.maximum.x, bands={"r": (1.0, 0.0)}),
+            "limits of r leave nothing",
+            "return (low, high)",
+        ),
+        (
+            Oscillator(possible=lambda beat: beat.maximum.x),
+            r"feasible gives float64 of shape \(2,\) for two patients: expected bool",
+            "return a comparison",
+        ),
+        (
             Oscillator(field=lambda t, s, p: Swing(s.v, p.K * s.x)),
             r"vector_field raised AttributeError: .* no attribute 'K' \(test_check.py:\d+\)",
             "its arguments are, in this order: t, state (x, v), p (k, T, t_s)",

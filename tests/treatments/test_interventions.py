@@ -18,6 +18,7 @@ from jaxtwin.treatments import (
     AorticRepair,
     BelowSuction,
     DoseResponse,
+    Drug,
     FlatteningFlow,
     Fluid,
     Inotrope,
@@ -25,6 +26,7 @@ from jaxtwin.treatments import (
     Nothing,
     Pump,
     RateControl,
+    Settings,
     Vasodilator,
     change,
     combine,
@@ -134,11 +136,26 @@ def test_one_of_your_own_batches_and_differentiates():
         (lambda: Vasodilator(-2.0), "Vasodilator: effect = -2.0: expected a number above -1"),
         (lambda: Inotrope(float("nan")), "Inotrope: effect = nan"),
         (lambda: RateControl(0.0), "RateControl: rate = 0.0"),
+        (lambda: Settings({"R_s": "1.2"}), "Settings: R_s = '1.2': expected a number"),
+        (lambda: Settings({"R_s": float("inf")}), "Settings: R_s = inf: expected a number"),
+        (lambda: Drug({"R_s": None}), "Drug: R_s = None: expected a number"),
     ],
 )
-def test_impossible_doses_are_refused(make, words):
+def test_impossible_doses_are_refused(make, words, as_a_user):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+class Undecided(AbstractIntervention):
+    def __call__(self, system, p):
+        return system, change(p, R_s=2.0) if p.R_s > 1 else p
+
+
+def test_a_python_if_on_a_patients_value_is_named():
+    with pytest.raises(ValueError, match=r"Undecided.__call__ tests .* write jnp.where"):
+        jax.vmap(lambda R_s: treat(HEART, dataclasses.replace(P, R_s=R_s), Undecided()))(
+            jnp.ones(2)
+        )
 
 
 class Forgetful(AbstractIntervention):

@@ -260,6 +260,8 @@ def test_impossible_trials_are_refused(cohort, trial):
 
 
 def test_slips_are_answered_with_what_to_write(cohort, trial, as_a_user):
+    with pytest.raises(ValueError, match=r"no endpoint \['EF'\]: there are"):
+        trial.effects(["EF"], control="control")
     with pytest.raises(ValueError, match=r"by='EF': expected a function .* such as .*ef_level"):
         trial.effects("EF", control="control", by="EF")
     with pytest.raises(ValueError, match=r"shape \(2,\): expected one name for each of the 40"):
@@ -383,6 +385,10 @@ def test_what_cannot_be_reached_is_said():
         within={"P_ao_mean": (150.0, 160.0)},
     )
     assert not best.feasible and best.endpoints["P_ao_mean"] < 150
+    with pytest.warns(UserWarning, match="doses 1 of 2, counted from 0, change neither output"):
+        optimise_intervention(
+            HEART, FAILING, pump, [(8e3, 9e3), (0.0, 1.0)], maximise="output", within={}
+        )
     with pytest.raises(ValueError, match="low < high"):
         optimise_intervention(HEART, FAILING, pump, [(9.0, 8.0)], maximise="output", within={})
     with pytest.raises(ValueError, match="reads more doses than the 1"):

@@ -229,6 +229,21 @@ def check_readings(system: AbstractRecordedSystem, recording: Any, report: Repor
                 f"reading {name!r} gives shape {shape} for two patients: expected (2,)",
                 "take means over the last axis only: recording.waveforms.x.mean(-1)",
             )
+    reversed_limits = [
+        name for name, (low, high) in _called(system.limits).items() if not low < high
+    ]
+    if reversed_limits:
+        report.problem(
+            f"limits of {', '.join(reversed_limits)} leave nothing between them",
+            "return (low, high) with low < high for each reading",
+        )
+    possible = jnp.asarray(_called(system.feasible, recording))
+    if possible.dtype != bool or possible.shape != (2,):
+        report.problem(
+            f"feasible gives {possible.dtype} of shape {possible.shape} for two patients: "
+            "expected bool of shape (2,)",
+            "return a comparison, such as recording.minimum.V > 0",
+        )
     events = [event.reading for event in _called(system.safety).values()]
     for what, asked in (("limits", _called(system.limits)), ("safety events", events)):
         unknown = [name for name in asked if name not in readings]
