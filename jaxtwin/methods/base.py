@@ -303,15 +303,6 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
 
     sees: AbstractClassVar[Sees]
 
-    def __check_init__(self) -> None:
-        """Refuse counts below 1, such as steps; seeds may be 0."""
-        for name, value in vars(self).items():
-            least = 0 if name.endswith("seed") else 1
-            if isinstance(value, int) and not isinstance(value, bool) and value < least:
-                raise ValueError(
-                    f"{name} of {type(self).__name__} is {value}: expected at least {least}"
-                )
-
     def learn(
         self,
         task: Task,
@@ -380,6 +371,15 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
                 False.
             session: Seed, folder, progress bars, and whether to resume.
         """
+
+
+def check_counts(method: AbstractMethod[Any, Any], *names: str) -> None:
+    """Raise a ValueError if one of these settings of a method is below 1."""
+    for name in names:
+        if getattr(method, name) < 1:
+            raise ValueError(
+                f"{name} of {type(method).__name__} is {getattr(method, name)}: expected at least 1"
+            )
 
 
 class AbstractTrainedMethod(AbstractMethod[Task, Measurements]):

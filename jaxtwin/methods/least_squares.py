@@ -15,7 +15,14 @@ import optimistix as optx
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.simulate import simulate_patient
-from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session
+from jaxtwin.methods.base import (
+    AbstractMethod,
+    Estimate,
+    Learnt,
+    Sees,
+    Session,
+    check_counts,
+)
 from jaxtwin.methods.each_patient import Patient, each_patient
 from jaxtwin.methods.tasks import RAW_SPREAD, Curves, CurveTask
 
@@ -31,6 +38,9 @@ class LeastSquares(AbstractMethod[CurveTask, Curves]):
     sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
     starts: int = 8
     iterations: int = 30
+
+    def __check_init__(self) -> None:
+        check_counts(self, "starts", "iterations")
 
     def prepare(
         self,

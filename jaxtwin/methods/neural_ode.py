@@ -23,6 +23,7 @@ from jaxtwin.methods.base import (
     Learnt,
     Sees,
     Session,
+    check_counts,
 )
 from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves
 from jaxtwin.methods.descent import descend, phase_waves
@@ -117,6 +118,9 @@ class NeuralODE(AbstractMethod[CurveTask, Curves]):
     steps: int = 1_000
     learning_rate: float = 1e-2
     weight_decay: float = 1e-2
+
+    def __check_init__(self) -> None:
+        check_counts(self, "width", "steps")
 
     def prepare(
         self,

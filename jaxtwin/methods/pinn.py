@@ -17,7 +17,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.batching import map_patients
-from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session
+from jaxtwin.methods.base import (
+    AbstractMethod,
+    Estimate,
+    Learnt,
+    Sees,
+    Session,
+    check_counts,
+)
 from jaxtwin.methods.descent import descend, phase_waves
 from jaxtwin.methods.each_patient import Patient, each_patient
 from jaxtwin.methods.tasks import Curves, CurveTask, require_period
@@ -83,6 +90,9 @@ class PINN(AbstractMethod[CurveTask, Curves]):
     learning_rate: float = 5e-3
     preconditioned: bool = True
     tolerance: float = 0.2
+
+    def __check_init__(self) -> None:
+        check_counts(self, "width", "collocation", "steps")
 
     def prepare(
         self,
