@@ -285,8 +285,8 @@ def read(
         Value of each reading in its unit, [*patient], by the name or `Reading` given.
 
     Raises:
-        ValueError: If the system has no such reading, a required output was not recorded, the
-            recording is of another system, or an argument is of the wrong type.
+        ValueError: If the system has no such reading, a required output was not recorded, or an
+            argument is of the wrong type.
     """
     check_instance(system)
     if not isinstance(beat, Recording | Solution):
@@ -297,13 +297,6 @@ def read(
     names = system.readings() if names is None else names
     names = [names] if isinstance(names, str | Reading) else names
     recording = beat.recording() if isinstance(beat, Solution) else beat
-    recorded, known = by_name(recording.waveforms), by_name(outputs_of(system))
-    foreign = [name for name in recorded if name not in known]
-    if foreign:
-        raise ValueError(
-            f"beat is of another system: it has {', '.join(foreign)}, and {type(system).__name__} "
-            f"gives {', '.join(known)}"
-        )
 
     def one(name: str | Reading) -> Any:
         try:

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.parameters import AbstractParameters, Scalar, parameter
 from jaxtwin.physics.base import check_channels, read
 from jaxtwin.physics.check import check_system
@@ -63,12 +62,6 @@ def test_values_far_beyond_their_declared_bounds_are_named():
         record(Oscillator(), SwingParameters(k=70.0, t_s=1.7))
     assert len(caught) == 1
     record(Oscillator(), SwingParameters(k=10.0, t_s=0.2))
-
-
-def test_the_recording_of_another_system_is_named():
-    orbit = periodic_orbit(Oscillator(), SwingParameters())
-    with pytest.raises(ValueError, match="beat is of another system: it has x, v, and LeftHeart"):
-        read(LeftHeart(), orbit, ["EF"])
 
 
 class MoreParameters(SwingParameters):
