@@ -136,6 +136,12 @@ def cost(method: str, n: int, depth: int | None) -> dict[str, Any]:
         # The difference of two runs removes the part that does not depend on the number of steps.
         *_, more, alone_more = run(3 * STEPS)
         step, step_alone = (more - again) / (2 * STEPS), (alone_more - alone) / (2 * STEPS)
+        if min(step, step_alone) <= 0:
+            raise RuntimeError(
+                f"{method}: {3 * STEPS} steps took {more:.3g} s (one patient: {alone_more:.3g} s), "
+                f"{STEPS} steps {again:.3g} s ({alone:.3g} s): other processes disturb this "
+                "measurement; repeat it on a quiet machine"
+            )
         total, new = again + step * (steps - STEPS), alone + step_alone * (steps - STEPS)
     else:
         step = learnt.step_seconds

@@ -132,9 +132,9 @@ class Emulator(AbstractForward):
                 said of it.
         """
         self.check_one(theta)
+        if not isinstance(theta, Tracer):  # Before a conversion, which jit would trace.
+            self._warn_outside(np.asarray(theta, np.float32))
         theta = jnp.asarray(theta, jnp.float32)
-        if not isinstance(theta, Tracer):
-            self._warn_outside(theta)
         values = self.network(2 * self.box.to_unit(theta) - 1) * self.spread + self.mean
         table = values.reshape(len(self.channels), 2 + self.phases)
         offset, scale = self.units(theta)
@@ -164,11 +164,13 @@ class Emulator(AbstractForward):
                 f"θ of shape {np.shape(theta)}: expected one row per patient; for one patient, "
                 "call emulator(theta)"
             )
-        self._warn_outside(jnp.asarray(theta, jnp.float32))
+        self._warn_outside(np.asarray(theta, np.float32))
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
-    def _warn_outside(self, theta: Float[Array, "*patient free"]) -> None:
-        inside = np.asarray(self.box.contains(theta))
+    def _warn_outside(self, theta: Float[np.ndarray, "*patient free"]) -> None:
+        # Inside jit, JAX would trace the comparison, although all its values are known.
+        with jax.ensure_compile_time_eval():
+            inside = np.asarray(self.box.contains(jnp.asarray(theta)))
         if not inside.all():
             warnings.warn(
                 f"{np.sum(~inside)} of {inside.size} θ are outside the box on which this emulator "

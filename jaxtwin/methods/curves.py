@@ -41,7 +41,16 @@ class CurveEncoder(eqx.Module):
         depth: int = 3,
         key: PRNGKeyArray,
     ) -> "CurveEncoder":
-        """Make an untrained encoder with `size` outputs."""
+        """Make an untrained encoder with `size` outputs.
+
+        Raises:
+            ValueError: If the width is not positive, or the depth negative.
+        """
+        if width < 1 or depth < 0:
+            raise ValueError(
+                f"an encoder of width {width} and depth {depth}: expected a width of at least 1 "
+                "and a depth of at least 0"
+            )
         entries = np.concatenate([np.asarray(training.known), np.asarray(training.values)], axis=1)
         network = eqx.nn.MLP(
             entries.shape[1], size, width, depth, jax.nn.silu, dtype=jnp.float32, key=key

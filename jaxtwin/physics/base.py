@@ -199,9 +199,10 @@ def _check_values(p: AbstractParameters) -> None:
         if spec.bounds is None or isinstance(value, jax.core.Tracer):
             continue
         low, high = spec.bounds
+        number = float(value)  # Inside jit, JAX would trace a comparison of its constants.
         # Boxes may be wider than the declared bounds; a slip in the unit is further away.
-        if not low - (high - low) <= value <= high + (high - low):
-            beyond.append(f"{name} = {float(value):g} {spec.unit}, bounds {low:g} to {high:g}")
+        if not low - (high - low) <= number <= high + (high - low):
+            beyond.append(f"{name} = {number:g} {spec.unit}, bounds {low:g} to {high:g}")
     if beyond:
         warnings.warn(
             f"parameters of {type(p).__name__} far outside their bounds: {'; '.join(beyond)}. "

@@ -174,8 +174,8 @@ def optimise_intervention(
     ]
     if idle:
         warnings.warn(
-            f"doses {', '.join(map(str, idle))} of {len(low)}, counted from 0, change neither "
-            f"{' nor '.join(names)}: does `make` use one dose for each of the bounds?",
+            f"doses {', '.join(map(str, idle))} of {len(low)}, counted from 0, have no effect on "
+            f"{' or '.join(names)}: does `make` use one dose for each of the bounds?",
             stacklevel=2,
         )
     worst, u, message = max(found, key=lambda entry: entry[0])

@@ -191,6 +191,10 @@ def test_predict_warns_outside_of_the_box(emulator):
     emulator(jnp.asarray(theta[0]))
     with pytest.warns(OutsideBoxWarning, match="1 of 1 θ are outside"):
         emulator.read(jnp.asarray(theta[2]), ("EF",))
+    within, outside = jnp.asarray(theta[0]), jnp.asarray(theta[2])
+    jax.jit(lambda: emulator(within))()
+    with pytest.warns(OutsideBoxWarning, match="1 of 1 θ are outside"):
+        eqx.filter_jit(lambda e: e(outside))(emulator)
 
 
 def test_errors_of_an_emulator(emulator, cohort):

@@ -17,11 +17,12 @@ from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.methods.pinn import PINN
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.scores import score_readings
+from jaxtwin.methods.supervised_curves import SupervisedCurves
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.physics.solution import Recording
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.training.progress import silent
-from tests.methods.test_methods import METHODS, TASK, measured
+from tests.methods.test_methods import BRIEF, METHODS, TASK, measured
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
 
@@ -197,6 +198,9 @@ def test_slips_of_methods_are_named(tmp_path, as_a_user):
     ):
         with pytest.raises(ValueError, match=words):
             make()
+    _, training = measured(4, seed=1)
+    with pytest.raises(ValueError, match="width 0 and depth 1: expected a width of at least 1"):
+        SupervisedCurves(BRIEF, width=0, depth=1).learn(TASK, training, training)
 
 
 def test_who_learns_nothing_has_nothing_to_save(tmp_path):

@@ -64,6 +64,19 @@ def test_values_far_beyond_their_declared_bounds_are_named():
     record(Oscillator(), SwingParameters(k=10.0, t_s=0.2))
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_known_values_are_checked_inside_jit(dtype):
+    """A constant of a jitted function is known while it is traced, though its comparison is not."""
+
+    def highest(k):
+        p = SwingParameters(k=jnp.asarray(k, dtype))
+        return jax.jit(lambda s: s * record(Oscillator(), p).recording().maximum.x)
+
+    highest(4.0)(1.0)
+    with pytest.warns(UserWarning, match="k = 70 1/s², bounds 1 to 9"):
+        highest(70.0)(1.0)
+
+
 class MoreParameters(SwingParameters):
     m: Scalar = parameter(1.0, None, "kg")
 

@@ -385,7 +385,7 @@ def test_what_cannot_be_reached_is_said():
         within={"P_ao_mean": (150.0, 160.0)},
     )
     assert not best.feasible and best.endpoints["P_ao_mean"] < 150
-    with pytest.warns(UserWarning, match="doses 1 of 2, counted from 0, change neither output"):
+    with pytest.warns(UserWarning, match="doses 1 of 2, counted from 0, have no effect on output"):
         optimise_intervention(
             HEART, FAILING, pump, [(8e3, 9e3), (0.0, 1.0)], maximise="output", within={}
         )
