@@ -71,7 +71,7 @@ def test_a_tutorial_runs(name, tmp_path, monkeypatch):
     notebook = read(name)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(STRICT))
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
+    NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=resources).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     figures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(figures) >= 3

@@ -69,7 +69,7 @@ def test_the_command_and_its_file(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        timeout=300,
+        timeout=1800,
     )
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [row["batch"] for row in rows] == [1, 16]

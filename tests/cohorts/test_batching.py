@@ -48,7 +48,7 @@ for _ in range(20):
 @pytest.mark.slow
 def test_batches_of_factorisations_end():
     """As many executions as cores, each waiting for the others' threads, soon did not."""
-    subprocess.run([sys.executable, "-c", WAITING], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", WAITING], check=True, timeout=600)
 
 
 def test_a_precision_that_jax_would_not_compute_in_is_named():

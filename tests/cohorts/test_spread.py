@@ -43,7 +43,7 @@ def run(folder, *each, devices):
     ]
     try:
         for process in processes:
-            said, _ = process.communicate(timeout=600)
+            said, _ = process.communicate(timeout=1800)
             assert process.returncode == 0, said[-3000:]
     finally:
         for process in processes:

@@ -294,5 +294,5 @@ def test_reading_ahead_ends_with_the_iterator(cache):
     del iterator
     gc.collect()
     for thread in ahead:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
         assert not thread.is_alive()

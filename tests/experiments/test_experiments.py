@@ -52,7 +52,7 @@ def start(name: str, *arguments: str) -> subprocess.Popen:
 
 def run(name: str, *arguments: str) -> tuple[int, str]:
     process = start(name, *arguments)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=1800)
     return process.returncode, output
 
 
