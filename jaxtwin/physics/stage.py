@@ -165,7 +165,14 @@ class Stage(NamedTuple):
             y, left = _stop_gradient(_damped_newton(fixed, y, of.depends, most))
             # There is no solution if f is not even finite at the start.
             y = [jnp.where(jnp.isnan(left), jnp.nan, v) for v in y]
-            lu = factorise(fixed.linearised(y, of.depends)[1])
+            defect, rows = fixed.linearised(y, of.depends)
+            lu = factorise(rows)
+            # The defect that was allowed in each step adds up to more than an orbit's tolerance.
+            step = substitute(lu, defect)
+            y = [
+                jnp.where(left <= unsolved(left.dtype), v + s, v)
+                for v, s in zip(y, step, strict=True)
+            ]
         lu, y = _stop_gradient((lu, y))
         rates = self.f(self.arguments, y)
         right = [k + self.weight * r for k, r in zip(self.known, rates, strict=True)]

@@ -159,3 +159,20 @@ def test_a_speed_may_change_within_the_beat():
     steady = pulse_pressure(10_000.0)
     np.testing.assert_allclose(pulse_pressure(Pulsed(jnp.asarray(0.0))), steady, rtol=1e-6)
     assert pulse_pressure(Pulsed(jnp.asarray(0.2))) > steady + 1
+
+
+@pytest.mark.parametrize(
+    ("theta", "speed"),
+    [
+        ((1.17, 137.7, 1.19, 0.0752, 0.0139, 0.094, 17.6), 17_000.0),
+        ((0.551, 131.0, 1.594, 0.0963, 0.0339, 0.0593, 13.55), 16_500.0),
+        ((1.43, 118.1, 3.02, 0.0845, 0.0174, 0.1358, 9.68), 16_500.0),
+    ],
+)
+def test_a_beat_with_suction_settles_in_float32(theta, speed):
+    """Defects allowed in the steps once added up to more than the tolerance on the beat."""
+    with jax.enable_x64(False):
+        p = SEVEN.complete(jnp.asarray(theta, jnp.float32))
+        p = eqx.tree_at(lambda p: p.R_s, p, jnp.float32(0.75))
+        orbit = periodic_orbit(LVAD(LeftHeart(), speed), p)
+    assert orbit.success and orbit.stats.beats <= 4
