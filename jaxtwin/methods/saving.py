@@ -10,6 +10,7 @@ import equinox as eqx
 
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.forward.emulator import Emulator
+from jaxtwin.identity import differences
 from jaxtwin.methods.base import AbstractTask, AbstractTrainedMethod, Learnt
 from jaxtwin.physics.base import kind_of
 from jaxtwin.training import checkpoint
@@ -77,12 +78,13 @@ def load_learnt(
         )
     folder = Path(folder)
     kept, now = checkpoint.config(folder, kind="learnt"), identity(method, task)
-    for name in ("method", "task", "made_with"):
-        if kept[name] != now[name]:
-            raise checkpoint.CheckpointError(
-                f"what was learnt at {folder} has another {name}: kept {kept[name]}, now "
-                f"{now[name]}; load it with the one it was trained with"
-            )
+    known = ("method", "task", "made_with")
+    differing = differences({name: kept[name] for name in known}, {n: now[n] for n in known})
+    if differing:
+        raise checkpoint.CheckpointError(
+            f"what was learnt at {folder} is of another method or task: {'; '.join(differing)}. "
+            "Load it with the method and the task with which it was learnt"
+        )
     # Only the shapes are needed: drawing weights that are replaced at once takes seconds.
     blank = eqx.filter_eval_shape(method.untrained, task)
     knowledge = checkpoint.load(folder, blank)

@@ -167,7 +167,8 @@ def check_patient(system: Any, p: Any) -> None:
         ValueError: If they are not, a value is missing, or there are several patients without vmap.
 
     Warns:
-        UserWarning: If a concrete value is beyond its declared bounds by more than their width.
+        UserWarning: If a concrete value is beyond its declared bounds by more than ten times their
+            width.
     """
     check_instance(system)
     expected = system.parameters
@@ -200,8 +201,9 @@ def _check_values(p: AbstractParameters) -> None:
             continue
         low, high = spec.bounds
         number = float(value)  # Inside jit, JAX would trace a comparison of its constants.
-        # Boxes may be wider than the declared bounds; a slip in the unit is further away.
-        if not low - (high - low) <= number <= high + (high - low):
+        # Boxes may be much wider than the declared bounds; a slip in the unit is further away.
+        margin = 10 * (high - low)
+        if not low - margin <= number <= high + margin:
             beyond.append(f"{name} = {number:g} {spec.unit}, bounds {low:g} to {high:g}")
     if beyond:
         warnings.warn(

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxtwin.identity import differences
 from jaxtwin.training import checkpoint
 from jaxtwin.training.progress import ProgressBar, progress_bar
 from jaxtwin.training.settings import TrainingConfig
@@ -235,8 +236,7 @@ def fit(
 
 def _difference(place: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return an error message that lists the entries in which two descriptions differ."""
-    names = [name for name in sorted(kept.keys() | now.keys()) if kept.get(name) != now.get(name)]
-    lines = [f"  {name}: kept {kept.get(name)}, now {now.get(name)}" for name in names]
+    lines = [f"  {line}" for line in differences(kept, now)]
     return "\n".join(
         [
             f"cannot resume from {place}: it was made with another configuration",

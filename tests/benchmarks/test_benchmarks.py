@@ -96,15 +96,15 @@ def test_what_methods_cost(monkeypatch):
 
         monkeypatch.setattr(methods, "timed", timed)
 
-    # 50 steps: the first and second estimate, and one patient's; then 150 steps.
+    # `STEPS` steps: the first and second estimate, and one patient's; then three times as many.
     durations(9.0, 2.0, 1.0, 9.0, 3.0, 1.5)
     row = methods.cost("neural_ode", 2, 1)
-    later = row["steps"] - 50
-    assert row["depth"] == 1 and row["step_ms"] == pytest.approx(10)
-    assert row["all_twins_s"] == pytest.approx(2 + 0.01 * later)
-    assert row["new_patient_ms"] == pytest.approx(1e3 * (1 + 0.005 * later))
+    later = row["steps"] - methods.STEPS
+    assert row["depth"] == 1 and row["step_ms"] == pytest.approx(1e3 / (2 * methods.STEPS))
+    assert row["all_twins_s"] == pytest.approx(2 + later / (2 * methods.STEPS))
+    assert row["new_patient_ms"] == pytest.approx(1e3 * (1 + 0.5 * later / (2 * methods.STEPS)))
     durations(9.0, 3.0, 1.0, 9.0, 2.0, 1.5)
-    with pytest.raises(RuntimeError, match=r"150 steps took 2 s .* repeat it on a quiet machine"):
+    with pytest.raises(RuntimeError, match=r"steps took 2 s .* repeat it on a quiet machine"):
         methods.cost("neural_ode", 2, 1)
 
 

@@ -169,10 +169,10 @@ def test_what_was_learnt_is_saved(name, tmp_path):
     ):
         np.testing.assert_array_equal(a, b)
     other = METHODS["pssl" if name == "supervised" else "supervised"]()
-    with pytest.raises(CheckpointError, match="has another method"):
+    with pytest.raises(CheckpointError, match="method is "):
         load_learnt(tmp_path / "learnt", other, TASK)
     noisier = CurveTask(TASK.system, TASK.box, "P", 0.005, samples=24, known="T", noise=0.1)
-    with pytest.raises(CheckpointError, match="has another task"):
+    with pytest.raises(CheckpointError, match=r"task\.noise is 0\.0?.*, not 0\.1"):
         load_learnt(tmp_path / "learnt", method, noisier)
 
 
@@ -180,9 +180,7 @@ def test_another_forward_model_or_size_is_not_loaded(tmp_path):
     _, curves = measured(8)
     method = METHODS["pssl"]()
     save_learnt(tmp_path / "learnt", method.learn(TASK, curves, curves, progress=silent))
-    with pytest.raises(
-        CheckpointError, match="has another made_with: kept Emulator, now Simulator"
-    ):
+    with pytest.raises(CheckpointError, match="made_with is Emulator, not Simulator"):
         load_learnt(tmp_path / "learnt", METHODS["ssl_simulator"](), TASK)
     wider = eqx.tree_at(lambda m: m.width, method, 9)
     with pytest.raises(CheckpointError, match="expected float32"):

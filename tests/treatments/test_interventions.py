@@ -1,6 +1,7 @@
 """Interventions: effects, composition, batching and gradients."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -191,6 +192,24 @@ HEARTS = jnp.asarray(
 @pytest.fixture(scope="module")
 def found_suction():
     return jax.jit(jax.vmap(lambda theta: suction_speed(HEART, SEVEN.complete(theta))))(HEARTS)
+
+
+@pytest.mark.parametrize(("lowest", "expected"), [(6_000.0, True), (9_600.0, False)])
+def test_beats_beyond_suction_are_not_needed(monkeypatch, lowest, expected):
+    """The least flow is highest at 9,100 rpm; no beat is found below `lowest` or above 12,000."""
+
+    def orbit(system, p, throw):
+        flow = 100.0 - ((system.speed - 9_100.0) / 1e3) ** 2
+        return SimpleNamespace(
+            success=(lowest <= system.speed) & (system.speed <= 12_000.0),
+            outputs=SimpleNamespace(Q_p=jnp.array([flow, 200.0])),
+        )
+
+    monkeypatch.setattr("jaxtwin.models.pump.periodic_orbit", orbit)
+    onset = suction_speed(HEART, P)
+    assert onset.found == expected
+    if expected:
+        assert abs(onset.speed - 9_100.0) <= 50
 
 
 @pytest.mark.slow
