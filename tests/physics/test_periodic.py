@@ -147,6 +147,7 @@ def test_any_diffrax_solver(solver):
     np.testing.assert_allclose(jax.jit(jax.grad(at_start))(theta), expected, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:parameters of .* far outside their bounds")
 def test_divergence_is_told_from_slowness():
     p = ExchangeParameters(k=jnp.nan)
     orbit = periodic_orbit(TwoCompartments(), p, steps=50, throw=False)
@@ -175,6 +176,7 @@ class Charged(Windkessel):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.filterwarnings("ignore:parameters of .* far outside their bounds")
 def test_a_model_that_takes_a_thousand_beats_to_settle(dtype):
     theta = (2.0, 1.2, 2.0 * 1000 / 1.2)
     p = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), LeakyParameters(*theta))
