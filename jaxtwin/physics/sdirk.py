@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import Scalar
-from jaxtwin.physics.stage import Scalars, Stage, structure, unsolved
+from jaxtwin.physics.stage import Scalars, Stage, slopes_of, structure, unsolved
 
 _GAMMA = 1 - 0.5**0.5
 
@@ -104,8 +104,9 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
         first, second = stages
         of = structure(lambda y: f(first, y), y)
         more = (of, self.newton_iterations, self.max_iterations)
-        y1, left1 = Stage(f, first, _GAMMA * h, y).solve(y, *more)
+        slopes = slopes_of(f)
+        y1, left1 = Stage(f, slopes, first, _GAMMA * h, y).solve(y, *more)
         rate_h = [(v - v0) / _GAMMA for v, v0 in zip(y1, y, strict=True)]
         known = [v0 + (1 - _GAMMA) * r for v0, r in zip(y, rate_h, strict=True)]
-        y2, left2 = Stage(f, second, _GAMMA * h, known).solve(y1, *more)
+        y2, left2 = Stage(f, slopes, second, _GAMMA * h, known).solve(y1, *more)
         return y2, rate_h, jnp.maximum(left1, left2)

@@ -118,19 +118,22 @@ class Stage(NamedTuple):
 
     Attributes:
         f: Function from arguments and a state to the rates of change.
+        slopes: Function like f that returns the rates and the columns of their Jacobian; see
+            `slopes_of`.
         arguments: Arguments of f other than the state.
         weight: γh [s].
         known: Right-hand side.
     """
 
     f: Callable[[Any, Scalars], Scalars]
+    slopes: Callable[[Any, Scalars], tuple[Scalars, list[Scalars]]]
     arguments: Any
     weight: Scalar
     known: Scalars
 
     def linearised(self, y: Scalars, depends: list[set[int]]) -> tuple[Scalars, Rows]:
         """Return the defect known + γh f(y) − y at y, and the rows of I − γhJ there."""
-        rate, columns = _jacobian_columns(lambda y: self.f(self.arguments, y), y)
+        rate, columns = self.slopes(self.arguments, y)
         rows = [
             {j: -self.weight * columns[j][i] for j in depends[i]} for i in range(len(self.known))
         ]
@@ -152,7 +155,8 @@ class Stage(NamedTuple):
             iterations: Number of iterations if f is piecewise linear.
             most: Largest number of iterations if it is not.
         """
-        fixed = Stage(self.f, *_stop_gradient((self.arguments, self.weight, self.known)))
+        held = _stop_gradient((self.arguments, self.weight, self.known))
+        fixed = Stage(self.f, self.slopes, *held)
         y = _stop_gradient(y)
         if of.piecewise_linear:
             lu = []
@@ -254,14 +258,23 @@ def _damped_newton(stage: Stage, y: Scalars, depends: list[set[int]], most: int)
     return y, found.left
 
 
-def _jacobian_columns(f: Callable[[Scalars], Scalars], y: Scalars) -> tuple[Scalars, list[Scalars]]:
-    """Return the value of f and the columns of its Jacobian."""
-    value, pushforward = jax.linearize(f, y)
-    columns = []
-    for j in range(len(y)):
-        unit = [jnp.ones_like(v) if i == j else jnp.zeros_like(v) for i, v in enumerate(y)]
-        columns.append(pushforward(unit))
-    return value, columns
+def slopes_of(
+    f: Callable[[Any, Scalars], Scalars],
+) -> Callable[[Any, Scalars], tuple[Scalars, list[Scalars]]]:
+    """Return the function that computes the rates and the columns of their Jacobian.
+
+    Every iteration of every stage needs them, but they are traced only once.
+    """
+
+    def slopes(arguments: Any, y: Scalars) -> tuple[Scalars, list[Scalars]]:
+        value, pushforward = jax.linearize(lambda y: f(arguments, y), y)
+        columns = []
+        for j in range(len(y)):
+            unit = [jnp.ones_like(v) if i == j else jnp.zeros_like(v) for i, v in enumerate(y)]
+            columns.append(pushforward(unit))
+        return value, columns
+
+    return jax.jit(slopes, inline=True)
 
 
 def _stop_gradient(tree):
