@@ -14,6 +14,7 @@ from jaxtwin.models.lvad import LVAD, PumpParameters
 from jaxtwin.parameters import Scalar
 from jaxtwin.physics.adjoint import DirectAdjoint, ImplicitAdjoint
 from jaxtwin.physics.base import read
+from jaxtwin.physics.iteration import BeatIteration, NewtonIteration
 from jaxtwin.physics.periodic import periodic_orbit
 from tests.references import lvad_radau
 
@@ -159,6 +160,18 @@ def test_a_speed_may_change_within_the_beat():
     steady = pulse_pressure(10_000.0)
     np.testing.assert_allclose(pulse_pressure(Pulsed(jnp.asarray(0.0))), steady, rtol=1e-6)
     assert pulse_pressure(Pulsed(jnp.asarray(0.2))) > steady + 1
+
+
+def test_the_onset_of_suction_is_not_unstable():
+    """Beats settle, but a deviation of the blood volume remains.
+
+    A change of the arterial pressure by its size, 183 mmHg, leaves ten times the 16 mL of the
+    emptied ventricle.
+    """
+    theta = (1.1708, 137.71, 1.19058, 0.0751775, 0.01388439, 0.09402277, 17.58542)
+    p = SEVEN.complete(jnp.asarray(theta))
+    for method in (NewtonIteration(), BeatIteration(1e-8, max_beats=10)):
+        assert periodic_orbit(LVAD(LeftHeart(), 16_325.0), p, method=method).success
 
 
 @pytest.mark.parametrize(

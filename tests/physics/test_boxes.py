@@ -41,7 +41,7 @@ from jaxtwin.physics.solution import ACCURACY
     ids=lambda value: type(value).__name__ if hasattr(value, "vector_field") else "",
 )
 def test_orbits_are_stable_and_determined(system, box):
-    """Growth over 64 periods here by NumPy's powers of the Jacobian."""
+    """Growth from 32 to 64 periods here by NumPy's powers of the Jacobian."""
 
     def search(theta):
         beats = BeatMap(system, box.complete(theta), SDIRK2(), system.steps)
@@ -53,8 +53,9 @@ def test_orbits_are_stable_and_determined(system, box):
 
     theta = box.sample(256, seed=0).astype(np.float64)
     amplification, unstable, jacobian, sizes = map_patients(search, theta)
-    powers = np.linalg.matrix_power(jacobian, 64) * sizes[:, None, :] / sizes[:, :, None]
-    assert not unstable.any() and np.abs(powers).max() < 0.84
+    scaled = np.asarray(jacobian * sizes[:, None, :] / sizes[:, :, None])
+    half, whole = (abs(np.linalg.matrix_power(scaled, n)).max((1, 2)) for n in (32, 64))
+    assert not unstable.any() and np.all(whole <= 1.01 * half)
     assert amplification.max() < 15
 
 
