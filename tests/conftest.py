@@ -14,7 +14,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", tempfile.gettempdir())) / "jaxtwin-tests"
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-# Small programs too: reading one takes a fifth of the time of compiling it.
+# Small programs too: a file has many, and each worker would compile them again.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 MOST_MAPS = 25_000

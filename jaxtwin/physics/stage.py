@@ -274,7 +274,7 @@ def slopes_of(
             columns.append(pushforward(unit))
         return value, columns
 
-    return jax.jit(slopes, inline=True)
+    return eqx.filter_jit(slopes, inline=True)
 
 
 def _stop_gradient(tree):

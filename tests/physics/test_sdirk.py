@@ -154,3 +154,12 @@ def test_one_iteration_is_exact_for_a_linear_system():
         slope = (1 - 2 * gamma + 2 * gamma * exact * (1 - gamma * z)) / (1 - gamma * z) ** 2
         found = jax.value_and_grad(decay)(0.7, iterations)
         np.testing.assert_allclose(found, (exact, -slope), rtol=1e-12)
+
+
+def test_arguments_need_not_be_arrays():
+    def field(t, y, args):
+        return -args["k"] * y if args["law"] == "decay" else args["k"] * y
+
+    args = {"k": jnp.array(1.0), "law": "decay"}
+    found = dfx.diffeqsolve(dfx.ODETerm(field), SDIRK2(), 0.0, 1.0, 0.01, jnp.array(1.0), args=args)
+    np.testing.assert_allclose(found.ys, np.exp(-1.0), rtol=1e-4)
