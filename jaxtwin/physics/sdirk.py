@@ -104,7 +104,7 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
         first, second = stages
         of = structure(lambda y: f(first, y), y)
         more = (of, self.newton_iterations, self.max_iterations)
-        slopes = slopes_of(f)
+        slopes = slopes_of(f, first)
         y1, left1 = Stage(f, slopes, first, _GAMMA * h, y).solve(y, *more)
         rate_h = [(v - v0) / _GAMMA for v, v0 in zip(y1, y, strict=True)]
         known = [v0 + (1 - _GAMMA) * r for v0, r in zip(y, rate_h, strict=True)]

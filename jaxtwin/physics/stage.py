@@ -4,6 +4,7 @@ All operations are unrolled over the entries of a small state and structural zer
 that under vmap each entry is one fused operation over the batch.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -259,22 +260,28 @@ def _damped_newton(stage: Stage, y: Scalars, depends: list[set[int]], most: int)
 
 
 def slopes_of(
-    f: Callable[[Any, Scalars], Scalars],
+    f: Callable[[Any, Scalars], Scalars], arguments: Any
 ) -> Callable[[Any, Scalars], tuple[Scalars, list[Scalars]]]:
     """Return the function that computes the rates and the columns of their Jacobian.
 
     Every iteration of every stage needs them, but they are traced only once.
-    """
 
-    def slopes(arguments: Any, y: Scalars) -> tuple[Scalars, list[Scalars]]:
-        value, pushforward = jax.linearize(lambda y: f(arguments, y), y)
+    Args:
+        f: Function from arguments and a state to the rates of change.
+        arguments: Arguments of any stage; what is not an array is the same in all.
+    """
+    fixed = eqx.filter(arguments, eqx.is_array, inverse=True)
+
+    @functools.partial(jax.jit, inline=True)
+    def traced(arrays: Any, y: Scalars) -> tuple[Scalars, list[Scalars]]:
+        value, pushforward = jax.linearize(lambda y: f(eqx.combine(arrays, fixed), y), y)
         columns = []
         for j in range(len(y)):
             unit = [jnp.ones_like(v) if i == j else jnp.zeros_like(v) for i, v in enumerate(y)]
             columns.append(pushforward(unit))
         return value, columns
 
-    return eqx.filter_jit(slopes, inline=True)
+    return lambda arguments, y: traced(eqx.filter(arguments, eqx.is_array), y)
 
 
 def _stop_gradient(tree):

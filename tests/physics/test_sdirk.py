@@ -162,4 +162,4 @@ def test_arguments_need_not_be_arrays():
 
     args = {"k": jnp.array(1.0), "law": "decay"}
     found = dfx.diffeqsolve(dfx.ODETerm(field), SDIRK2(), 0.0, 1.0, 0.01, jnp.array(1.0), args=args)
-    np.testing.assert_allclose(found.ys, np.exp(-1.0), rtol=1e-4)
+    np.testing.assert_allclose(np.asarray(found.ys), np.exp(-1.0), rtol=1e-4)
