@@ -270,7 +270,9 @@ def slopes_of(
         f: Function from arguments and a state to the rates of change.
         arguments: Arguments of any stage; what is not an array is the same in all.
     """
-    fixed = eqx.filter(arguments, eqx.is_array, inverse=True)
+    # Decided once: an array that is held constant may become a Python number.
+    arrays_are = jax.tree.map(eqx.is_array, arguments)
+    fixed = eqx.filter(arguments, arrays_are, inverse=True)
 
     @functools.partial(jax.jit, inline=True)
     def traced(arrays: Any, y: Scalars) -> tuple[Scalars, list[Scalars]]:
@@ -281,7 +283,7 @@ def slopes_of(
             columns.append(pushforward(unit))
         return value, columns
 
-    return lambda arguments, y: traced(eqx.filter(arguments, eqx.is_array), y)
+    return lambda arguments, y: traced(eqx.filter(arguments, arrays_are), y)
 
 
 def _stop_gradient(tree):
