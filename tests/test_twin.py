@@ -86,6 +86,7 @@ def test_a_loaded_twin_is_the_one_saved(twin, tmp_path):
         assert_same(loaded._replace(distance=3.0), twin)
 
 
+@pytest.mark.slow
 def test_a_loaded_twin_is_simulated_further(twin, tmp_path):
     twin.save(tmp_path / "twin")
     loaded = jt.load_twin(str(tmp_path / "twin"), HEART)

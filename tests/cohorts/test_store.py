@@ -157,6 +157,7 @@ def test_the_box_is_kept_with_its_order_and_its_fixed_values(tmp_path):
         simulate_into(place, Tank(), other, theta, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_the_left_heart_too(tmp_path):
     theta = THREE.sample(6, seed=0)
     simulate_into(tmp_path / "hearts", LeftHeart(), THREE, theta, chunk=6)

@@ -158,6 +158,7 @@ def test_a_method_has_one_colour_in_all_examples(tmp_path):
     assert len(lines) == 4 and len({line.get_color() for line in lines}) == 1
 
 
+@pytest.mark.slow
 def test_patients_of_a_seed_are_apart_and_noises_scale_one_draw():
     config = methods_settings.PRESETS["tiny"]
     cohort = methods.draw(config, 3)

@@ -74,6 +74,7 @@ METHODS = {
     "least_squares": lambda: LeastSquares(starts=2, iterations=4),
     "box_middle": BoxMiddle,
 }
+COSTLY = ("ssl_simulator", "neural_ode", "neural_ode_shared", "least_squares")
 
 
 # --- the pieces of all ------------------------------------------------------------------------
@@ -108,7 +109,7 @@ def test_epochs_show_every_example_once_and_start_anywhere():
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow) if "neural_ode" in n else n for n in METHODS],
+    [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in METHODS],
 )
 @pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
 def test_a_method_sees_what_it_says(name):
@@ -174,6 +175,7 @@ def test_a_forward_model_at_another_speed_is_refused():
     again.check_forward(simulator)
 
 
+@pytest.mark.slow
 def test_channels_are_found_by_name():
     """A forward model of more outputs, in another order, serves as well."""
     box = Box.of(TwoCompartments.parameters, ("T", "k", "x_0"))

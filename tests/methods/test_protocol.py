@@ -116,9 +116,12 @@ def test_a_method_that_returns_nothing_is_named():
         Answering(None).learn(TASK)
 
 
+COSTLY = ("neural_ode", "neural_ode_shared", "ssl_simulator")
+
+
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n == "neural_ode_shared" else n for n in METHODS],
+    [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in METHODS],
 )
 def test_every_method_learns_alike(name, tmp_path, capsys, monkeypatch):
     """Without a folder nothing is written; with one, and silent, nothing is shown."""

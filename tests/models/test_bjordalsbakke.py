@@ -123,6 +123,7 @@ def test_gradients_are_finite_differences():
         np.testing.assert_allclose(slope, expected, rtol=0.02, atol=0.02, err_msg=str(i))
 
 
+@pytest.mark.slow
 def test_a_cohort_in_single_precision():
     cohort = simulate_cohort(SYSTEM, SYSTEMIC, SYSTEMIC.sample(64, seed=0))
     assert cohort.recording.waveforms.V_lv.dtype == np.float32 and cohort.success.all()

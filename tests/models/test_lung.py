@@ -50,6 +50,7 @@ def test_an_obstructed_lung_does_not_empty():
     assert float(orbit.outputs.P_alv[0]) > obstructed.PEEP + 1.0
 
 
+@pytest.mark.slow
 def test_gradients_cohort_and_report():
     p = LungParameters()
 

@@ -21,7 +21,9 @@ from tests.references import lvad_radau
 ROWS = json.loads((Path(__file__).parents[1] / "references" / "lvad_radau.json").read_text())[
     "rows"
 ]
-BOTH_PRECISIONS = pytest.mark.parametrize("x64", [True, False], ids=["float64", "float32"])
+BOTH_PRECISIONS = pytest.mark.parametrize(
+    "x64", [pytest.param(True, marks=pytest.mark.slow), False], ids=["float64", "float32"]
+)
 
 
 @eqx.filter_jit

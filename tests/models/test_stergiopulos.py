@@ -119,6 +119,7 @@ def test_similarity_law():
         np.testing.assert_allclose(a, b, atol=2e-4 * np.max(np.abs(a)))
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_differences():
     def ef(x):
         p = patient()
@@ -132,6 +133,7 @@ def test_gradients_are_finite_differences():
         np.testing.assert_allclose(slope, expected, rtol=0.02, atol=0.02, err_msg=str(i))
 
 
+@pytest.mark.slow
 def test_a_cohort_in_single_precision():
     theta = COUPLING.sample(64, seed=0)
     cohort = simulate_cohort(SYSTEM, COUPLING, theta)

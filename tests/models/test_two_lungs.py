@@ -148,6 +148,7 @@ def test_the_slow_compartment_lags():
     np.testing.assert_allclose(readings["V_T"], np.ptp(V.sum(axis=0)), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_the_mouth_does_not_tell():
     """Two families of patients with the same flow at the mouth; see the class."""
     p = parameters()

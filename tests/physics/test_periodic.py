@@ -122,13 +122,12 @@ def test_no_beats():
         periodic_orbit(TwoCompartments(), ExchangeParameters(), method=BeatIteration(max_beats=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [
         dfx.Tsit5(),  # Carries its last stage from step to step.
-        pytest.param(
-            dfx.Kvaerno3(root_finder=dfx.VeryChord(rtol=1e-10, atol=1e-10)), marks=pytest.mark.slow
-        ),
+        dfx.Kvaerno3(root_finder=dfx.VeryChord(rtol=1e-10, atol=1e-10)),
     ],
     ids=["Tsit5", "Kvaerno3"],
 )

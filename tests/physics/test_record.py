@@ -49,6 +49,7 @@ def test_what_repeats_itself_is_its_orbit():
     np.testing.assert_array_equal(got.outputs.V, orbit.outputs.V)
 
 
+@pytest.mark.slow
 def test_a_pulse_shorter_than_a_step_gets_steps_of_its_own():
     """60 mU/kg within six seconds, a seventh of a step, are as good as at once."""
     p = dataclasses.replace(GlucoseParameters(), T_dose=0.1, dose=60.0)
@@ -61,6 +62,7 @@ def test_a_pulse_shorter_than_a_step_gets_steps_of_its_own():
     np.testing.assert_allclose(course.outputs.G, exact.outputs.G, atol=0.2)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences():
     @jax.jit
     def lowest(S_I):
@@ -107,6 +109,7 @@ def test_a_transient_that_diverges_is_reported():
     assert well.tolist() == [True, False] and jnp.isfinite(G[0])
 
 
+@pytest.mark.slow
 def test_splits_share_no_patient_and_keep_the_limits():
     parts = draw_splits(GlucoseTest(), TWIN, (20, 5, 5), seed=3, phases=20)
     assert [len(part.theta) for part in parts] == [20, 5, 5]

@@ -92,10 +92,11 @@ def transient_loss(S_I, V_I):
     return jnp.where(course.success, course.outputs.G.mean(), 0.0), course.success
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss, x, bad",
     [
-        pytest.param(orbit_loss, 1.0, (1.0, 0.0), marks=pytest.mark.slow),
+        (orbit_loss, 1.0, (1.0, 0.0)),
         (transient_loss, 5e-4, (0.08, 0.0)),
     ],
 )

@@ -119,6 +119,7 @@ class Infusion(AbstractSystem[Amount, InfusionParameters, Amount]):
         return state
 
 
+@pytest.mark.slow
 def test_a_declared_discontinuity_is_a_step_of_its_own():
     times = jnp.array([0.3, 0.7, 1.5])
 

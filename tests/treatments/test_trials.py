@@ -142,6 +142,7 @@ def test_a_heart_without_blood_has_failed(cohort):
     assert np.all(trial.arm("wet")["output"] > trial.arm("as before")["output"])
 
 
+@pytest.mark.slow
 def test_an_intervention_beyond_the_bounds_is_named(cohort, tmp_path):
     some = cohort.take(slice(8))
     E_max = some.theta[:, SEVEN.names.index("E_max")]
