@@ -73,6 +73,7 @@ def test_stored_values_are_what_the_script_computes():
         np.testing.assert_allclose(again[name], row[name], rtol=0, atol=5e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_output_is_the_valve_and_the_pump():
     # As many as there are rows: compiled already.
     theta = np.repeat(SEVEN.sample(8, seed=2), 3, axis=0)[: len(ROWS)]
@@ -164,6 +165,7 @@ def test_a_speed_may_change_within_the_beat():
     assert pulse_pressure(Pulsed(jnp.asarray(0.2))) > steady + 1
 
 
+@pytest.mark.slow
 def test_the_onset_of_suction_is_not_unstable():
     """Beats settle, but a deviation of the blood volume remains.
 

@@ -195,10 +195,11 @@ def test_infinite_slopes_at_a_switch_are_named():
             "gradient of the periodic orbit by .* is wrong: .* of [xv] changes .*t_s",
             "time from `discontinuities`",
         ),
-        (
+        pytest.param(
             Oscillator(field=pushed(lambda x, p: jnp.round(20 * p.k) / 100)),
             "gradient of the periodic orbit by k is wrong",
             "jnp.round",
+            marks=pytest.mark.slow,
         ),
         (
             Oscillator(
@@ -207,10 +208,11 @@ def test_infinite_slopes_at_a_switch_are_named():
             "240 steps are too few: the outputs change with 480: [xv] by",
             "write `steps = ",
         ),
-        (
+        pytest.param(
             Oscillator(field=lambda t, s, p: Swing(s.v, jnp.cos(jnp.pi * t) - jnp.pi**2 * s.x)),
             "no periodic orbit .* with 240 steps: the beat still changed after",
             "what grows, or never settles?",
+            marks=pytest.mark.slow,
         ),
         (
             Oscillator(

@@ -59,6 +59,7 @@ def radau(p, y0, times):
     return solution.y
 
 
+@pytest.mark.slow
 def test_left_heart_matches_radau(run):
     p = parameters(R_a=0.01)
     y0 = HEART.initial_state(p)
