@@ -18,8 +18,7 @@ jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 # Small programs too: a file has many, and each worker would compile them again.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-# Tracing makes many objects, few of them garbage. Python's defaults look for it so often that
-# the tests of two files took 93 - 96 s; with these, 74 s.
+# Tracing makes many objects, few of them garbage, for which Python looks very often by default.
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 

@@ -75,6 +75,9 @@ METHODS = {
     "box_middle": BoxMiddle,
 }
 COSTLY = ("ssl_simulator", "neural_ode", "neural_ode_shared", "least_squares")
+EVERY_METHOD = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in METHODS]
+)
 
 
 # --- the pieces of all ------------------------------------------------------------------------
@@ -107,10 +110,7 @@ def test_epochs_show_every_example_once_and_start_anywhere():
 # --- what each method may see -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in METHODS],
-)
+@EVERY_METHOD
 @pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
 def test_a_method_sees_what_it_says(name):
     """Labels and the cohort are replaced by nonsense where a method says it does not look."""

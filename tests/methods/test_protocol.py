@@ -22,7 +22,7 @@ from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.physics.solution import Recording
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.training.progress import silent
-from tests.methods.test_methods import BRIEF, METHODS, TASK, measured
+from tests.methods.test_methods import BRIEF, EVERY_METHOD, METHODS, TASK, measured
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxtwin.methods.tasks.OutOfModelWarning")
 
@@ -116,13 +116,7 @@ def test_a_method_that_returns_nothing_is_named():
         Answering(None).learn(TASK)
 
 
-COSTLY = ("neural_ode", "neural_ode_shared", "ssl_simulator")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in COSTLY else n for n in METHODS],
-)
+@EVERY_METHOD
 def test_every_method_learns_alike(name, tmp_path, capsys, monkeypatch):
     """Without a folder nothing is written; with one, and silent, nothing is shown."""
     monkeypatch.chdir(tmp_path)
