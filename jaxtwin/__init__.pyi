@@ -1,3 +1,4 @@
+from . import cohorts as cohorts
 from . import data as data
 from . import methods as methods
 from . import models as models

@@ -70,7 +70,7 @@ def fingerprint(system: AbstractSystem, box: Box | None = None, **details: Any) 
         "free": []
         if box is None
         else [
-            [name, _number(low), _number(high)]
+            [name, _number(low), _number(high), *["logarithmic"] * (name in box.logarithmic)]
             for name, low, high in zip(names, box.low, box.high, strict=True)
         ],
         "fixed": {name: _describe(v, name) for name, v in values.items() if name not in names},

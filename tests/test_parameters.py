@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.test_util import check_grads
 
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
 from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter, table
@@ -387,3 +388,48 @@ def test_any_description_is_read_back(sides, data):
     some = Box.of(box.parameters, names, fixed=held)
     again = Box.described(box.parameters, json.loads(json.dumps(some.describe())))
     assert again == some and hash(again) == hash(some)
+
+
+WIDE = Box.of(Spring, ("zeta", "k"), logarithmic=("k",))
+"""k from 0.1 to 10, by its logarithm; zeta from 0 to 2."""
+
+
+def test_a_logarithmic_side_is_scaled_by_its_ratio():
+    np.testing.assert_allclose(WIDE.from_unit(jnp.array([0.5, 0.5])), [1.0, 1.0])
+    np.testing.assert_allclose(WIDE.from_unit(jnp.array([0.25, 0.25])), [0.5, 10**-0.5])
+    np.testing.assert_allclose(WIDE.to_unit(jnp.array([1.5, 10**0.5])), [0.75, 0.75])
+    u = jnp.linspace(0.0, 1.0, 101)
+    inside = WIDE.from_unit(jnp.stack([u, u], axis=1).astype(jnp.float32))
+    assert WIDE.contains(inside).all()
+    np.testing.assert_allclose(WIDE.to_unit(inside)[:, 1], u, atol=1e-6)
+
+
+def test_a_logarithmic_side_is_sampled_evenly_by_its_logarithm():
+    theta = WIDE.sample(256, seed=0)
+    assert ((theta >= WIDE.low) & (theta <= WIDE.high)).all()
+    assert np.mean(theta[:, 1] < 1.0) == pytest.approx(0.5, abs=0.01)
+    assert np.mean(theta[:, 0] < 1.0) == pytest.approx(0.5, abs=0.01)
+    np.testing.assert_array_equal(
+        theta[:, 0], Box.of(Spring, ("zeta", "k")).sample(256, seed=0)[:, 0]
+    )
+
+
+def test_gradient_of_a_logarithmic_bound():
+    raw = jnp.array([0.3, -1.2])
+    check_grads(lambda raw: WIDE.bound(jnp.asarray(raw)), (raw,), order=1, modes=["fwd", "rev"])
+    # On the lower face of the linear side, whose logarithm would be infinite.
+    slope = jax.jacobian(WIDE.to_unit)(jnp.array([0.0, 1.0]))
+    np.testing.assert_allclose(slope, [[0.5, 0.0], [0.0, 1 / np.log(100)]])
+
+
+def test_a_logarithmic_box_is_described_and_told_apart():
+    linear = Box.of(Spring, ("zeta", "k"))
+    assert WIDE.describe() == {"zeta": [0.0, 2.0], "k": [0.1, 10.0, "logarithmic"]}
+    assert Box.described(Spring, WIDE.describe()) == WIDE != linear
+    assert Box.described(Spring, linear.describe()) == linear
+
+
+@pytest.mark.parametrize("names", [("zeta",), "zeta", ("mass",), ("k", "length")])
+def test_logarithmic_refuses(names):
+    with pytest.raises(ValueError, match="expected free parameters whose lower bound is above 0"):
+        Box.of(Spring, ("zeta", "k"), logarithmic=names)

@@ -1,1 +1,5 @@
-"""Many patients at once: batching, simulation, draws, diseases, storage."""
+"""Many patients at once: batching, simulation, draws, populations, diseases, storage."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,8 +1,9 @@
 """The command `jaxtwin phantoms`, which renders clips of simulated patients."""
 
+from jaxtwin.cohorts.clinic import ECHO_LABORATORY
 from jaxtwin.commands.settings import PhantomConfig
 from jaxtwin.data.phantom.cohort import make_phantoms
-from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.models.left_heart import NINE, LeftHeart
 
 
 def phantoms(config: PhantomConfig) -> None:
@@ -17,7 +18,14 @@ def phantoms(config: PhantomConfig) -> None:
         raise ValueError(
             f"{config.out} already holds a data set: choose another folder with --out, or delete it"
         )
-    make_phantoms(config.out, LeftHeart(), SEVEN, config.clips, seed=config.seed)
+    make_phantoms(
+        config.out,
+        LeftHeart(),
+        NINE,
+        config.clips,
+        seed=config.seed,
+        population=ECHO_LABORATORY,
+    )
     print(
         f"{sum(config.clips)} clips in {config.out}, in EchoNet-Dynamic's layout; the parameters "
         "behind them are in Theta.csv"

@@ -124,7 +124,9 @@ class PSSLConfig(RunConfig):
 
     Attributes:
         data: Data set in EchoNet-Dynamic's layout; by default phantom clips are rendered.
-        twin: Number of free parameters of the twin, as in the paper: seven or three.
+        twin: Number of free parameters of the twin. Nine describe the patients of a clinic, of
+            whom phantoms are then rendered; seven and three are the paper's, with phantoms of the
+            paper's seven-parameter box.
         emulator: Emulator through which the encoder is trained.
         clips: Clips to learn from.
         encoder: Encoder architecture: the default (tubelet) or the paper's (conv3d).
@@ -132,7 +134,7 @@ class PSSLConfig(RunConfig):
     """
 
     data: Path | None = None
-    twin: Literal["seven", "three"] = "seven"
+    twin: Literal["nine", "seven", "three"] = "nine"
     emulator: EmulatorFlags = EmulatorConfig()
     clips: ClipFlags = ClipConfig()
     encoder: EncoderName = "tubelet"

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxtwin import plotting
+from jaxtwin.cohorts.clinic import ECHO_LABORATORY
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.clips import check_splits, decode
 from jaxtwin.commands.emulator import PHASES, obtain_emulator
@@ -26,10 +27,10 @@ from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
 from jaxtwin.methods.pssl_clips import PSSL
 from jaxtwin.methods.saving import save_learnt
-from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
+from jaxtwin.models.left_heart import NINE, SEVEN, THREE, LeftHeart
 from jaxtwin.twin import build_twin, summary
 
-BOXES = {"seven": SEVEN, "three": THREE}
+BOXES = {"nine": NINE, "seven": SEVEN, "three": THREE}
 
 
 def score(
@@ -118,7 +119,15 @@ def train(config: PSSLConfig, run: Run) -> dict[str, Any]:
     )
     data = config.data or run.folder / "phantom"
     if config.data is None:
-        make_phantoms(data, LeftHeart(), SEVEN, config.clips.counts, seed=config.seed)
+        of_clinic = config.twin == "nine"
+        make_phantoms(
+            data,
+            LeftHeart(),
+            NINE if of_clinic else SEVEN,
+            config.clips.counts,
+            seed=config.seed,
+            population=ECHO_LABORATORY if of_clinic else None,
+        )
     dataset = read_echonet(data)
     check_splits(dataset)
     cache = decode(dataset.records, config.clips.format, run.folder / "clips")

@@ -8,6 +8,7 @@ from .four_chambers import FourChambers as FourChambers
 from .glucose import GlucoseTest as GlucoseTest
 from .her import Her as Her
 from .left_heart import EIGHT as EIGHT
+from .left_heart import NINE as NINE
 from .left_heart import SEVEN as SEVEN
 from .left_heart import THREE as THREE
 from .left_heart import LeftHeart as LeftHeart

@@ -17,14 +17,17 @@ P = TypeVar("P", bound=AbstractParameters)
 Of = TypeVar("Of", bound=AbstractParameters)
 """The class' own variable would be unknown in a class method called on `Box`."""
 
+_LOGARITHMIC = "logarithmic"
+
 
 @dataclasses.dataclass(frozen=True)
 class Box(Generic[P]):
     """Bounds of a patient's free parameters θ; all other parameters are fixed.
 
     θ is an array with one entry per free parameter, in the order of `names` and in the
-    parameters' units. `u` is the same point with every side of the box scaled to [0, 1], `raw` the
-    same point mapped to the whole real line. Build a box with `Box.of`.
+    parameters' units. `u` is the same point with every side of the box scaled to [0, 1], linearly
+    or by its logarithm, `raw` the same point mapped to the whole real line. Build a box with
+    `Box.of`.
 
     Attributes:
         parameters: The model's parameter class.
@@ -32,6 +35,7 @@ class Box(Generic[P]):
         low: Lower bounds, in the parameters' units.
         high: Upper bounds, in the parameters' units.
         fixed: Names and values of the parameters fixed at a value other than their default.
+        logarithmic: Names of the free parameters whose sides are scaled by the logarithm.
     """
 
     parameters: type[P]
@@ -39,6 +43,7 @@ class Box(Generic[P]):
     low: tuple[float, ...]
     high: tuple[float, ...]
     fixed: tuple[tuple[str, float], ...] = ()
+    logarithmic: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -48,6 +53,7 @@ class Box(Generic[P]):
         bounds: Mapping[str, tuple[float, float]] | None = None,
         *,
         fixed: Mapping[str, float] | None = None,
+        logarithmic: Sequence[str] = (),
     ) -> "Box[Of]":
         """Make a box in which the named parameters are free within their declared bounds.
 
@@ -59,10 +65,13 @@ class Box(Generic[P]):
             bounds: Bounds (low, high) by name that replace the declared ones.
             fixed: Known values of parameters that are not free, the same for all patients.
                 Parameters that are neither free nor named here keep their defaults.
+            logarithmic: Names of free parameters that vary over orders of magnitude: a step in u,
+                and a draw of `sample`, multiplies such a parameter instead of adding to it.
 
         Raises:
-            ValueError: If a name is unknown, a free parameter has no valid bounds, or a fixed
-                value is not a single finite number.
+            ValueError: If a name is unknown, a free parameter has no valid bounds, a fixed value
+                is not a single finite number, or a logarithmic parameter is not free or may be 0
+                or negative.
 
         Warns:
             UserWarning: If bounds have nothing in common with the declared ones, or a fixed value
@@ -79,29 +88,42 @@ class Box(Generic[P]):
                 f"name, each once, from {', '.join(specs)}, and bounds for these only"
             )
         sides = [_side(specs[name], bounds.get(name), parameters) for name in names]
+        low, high = tuple(low for low, _ in sides), tuple(high for _, high in sides)
+        lowest = dict(zip(names, low, strict=True))
+        if isinstance(logarithmic, str):
+            logarithmic = (logarithmic,)
+        if wrong := [name for name in logarithmic if not lowest.get(name, 0) > 0]:
+            raise ValueError(
+                f"logarithmic parameters {', '.join(wrong)}: expected free parameters whose lower "
+                f"bound is above 0, out of {', '.join(n for n in names if lowest[n] > 0) or 'none'}"
+            )
         return Box(
             parameters,
             names,
-            tuple(low for low, _ in sides),
-            tuple(high for _, high in sides),
+            low,
+            high,
             _held(specs, names, fixed),
+            tuple(name for name in names if name in logarithmic),
         )
 
     @classmethod
     def described(
         cls,
         parameters: type[Of],
-        description: Mapping[str, Sequence[float] | float],
+        description: Mapping[str, Sequence[float | str] | float],
     ) -> "Box[Of]":
         """Return the box with this description, as given by `describe`."""
-        free = {name: side for name, side in description.items() if isinstance(side, Sequence)}
+        free = {
+            name: tuple(side) for name, side in description.items() if isinstance(side, Sequence)
+        }
         return Box.of(
             parameters,
             tuple(free),
-            {name: (low, high) for name, (low, high) in free.items()},
+            {name: (float(side[0]), float(side[1])) for name, side in free.items()},
             fixed={
                 name: value for name, value in description.items() if isinstance(value, int | float)
             },
+            logarithmic=[name for name, side in free.items() if side[2:] == (_LOGARITHMIC,)],
         )
 
     @property
@@ -136,13 +158,25 @@ class Box(Generic[P]):
     def to_unit(self, theta: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         """Return the position u of θ in the box: 0 at the lower bound, 1 at the upper bound."""
         low, high = self._corners(theta)
-        return (theta - low) / (high - low)
+        u = (theta - low) / (high - low)
+        if not self.logarithmic:
+            return u
+        # The logarithm of a linear parameter is not used, and must not be NaN, nor its gradient.
+        theta, low, high = (
+            jnp.where(self._scaled, x, 1.0 + k) for k, x in enumerate((theta, low, high))
+        )
+        return jnp.where(self._scaled, jnp.log(theta / low) / jnp.log(high / low), u)
 
     def from_unit(self, u: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         """Return θ at position u in the box."""
         low, high = self._corners(u)
         # Measured from the nearer bound: low + (high − low) may exceed high by rounding.
-        return jnp.where(u < 0.5, low + (high - low) * u, high - (high - low) * (1 - u))
+        theta = jnp.where(u < 0.5, low + (high - low) * u, high - (high - low) * (1 - u))
+        if not self.logarithmic:
+            return theta
+        ratio = jnp.where(self._scaled, high, 1.0) / jnp.where(self._scaled, low, 1.0)
+        scaled = jnp.where(u < 0.5, low * ratio**u, high / ratio ** (1 - u))
+        return jnp.where(self._scaled, scaled, theta)
 
     def bound(self, raw: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         """Map a point of ℝⁿ to θ in the box, by a sigmoid for each parameter."""
@@ -184,19 +218,30 @@ class Box(Generic[P]):
 
         sobol = qmc.Sobol(len(self.names), scramble=True, rng=seed)
         u = sobol.random_base2(max(n - 1, 0).bit_length())[:n]
-        theta = np.asarray(self.low) + (np.asarray(self.high) - np.asarray(self.low)) * u
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        theta = low + (high - low) * u
+        if self.logarithmic:
+            ratio = np.where(self._scaled, high, 1.0) / np.where(self._scaled, low, 1.0)
+            # Clipped because the product may exceed the upper bound by rounding.
+            theta = np.where(self._scaled, np.minimum(low * ratio**u, high), theta)
         return theta.astype(jnp.result_type(float))
 
-    def describe(self) -> dict[str, list[float] | float]:
+    def describe(self) -> dict[str, list[float | str] | float]:
         """Return [low, high] of each free parameter and the value of each fixed one, by name.
 
-        Checkpoints store this description; `Box.described` makes the box from it.
+        Those of a logarithmic parameter are followed by "logarithmic". Checkpoints store this
+        description; `Box.described` makes the box from it.
         """
-        free = {
-            name: [low, high]
+        free: dict[str, list[float | str] | float] = {
+            name: [low, high, *[_LOGARITHMIC] * (name in self.logarithmic)]
             for name, low, high in zip(self.names, self.low, self.high, strict=True)
         }
         return free | dict(self.fixed)
+
+    @property
+    def _scaled(self) -> Bool[np.ndarray, " free"]:
+        """Which sides are logarithmic."""
+        return np.array([name in self.logarithmic for name in self.names])
 
     def _corners(
         self, like: Float[Array, "*batch free"]

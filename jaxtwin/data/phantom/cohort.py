@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.population import Population, draw_population
 from jaxtwin.data.phantom.files import PhantomBeat, write_cohort
 from jaxtwin.data.vitals import VitalName
 from jaxtwin.parameters import Box
@@ -24,6 +25,7 @@ def make_phantoms(
     counts: tuple[int, int, int],
     *,
     seed: int,
+    population: Population | None = None,
 ) -> None:
     """Draw a cohort, render it, and write it in EchoNet-Dynamic's layout.
 
@@ -33,11 +35,17 @@ def make_phantoms(
         box: Box from which the patients' parameters are drawn.
         counts: Number of patients for training, validation and test.
         seed: Seed for patients, views and noise.
+        population: Distribution of the patients' readings; by default they are drawn uniformly
+            over the box, within the system's limits.
     """
     folder = Path(folder)
     if (folder / "FileList.csv").exists():
         return
-    patients = draw_cohort(system, box, sum(counts), seed=3 * seed + 2**20, phases=PHASES)
+    n, drawn = sum(counts), 3 * seed + 2**20
+    if population is None:
+        patients = draw_cohort(system, box, n, seed=drawn, phases=PHASES)
+    else:
+        patients = draw_population(system, box, population, n, seed=drawn, phases=PHASES)
     write_phantoms(folder, patients, box, counts, seed=seed)
 
 
