@@ -86,8 +86,8 @@ def resample(recording: EchoVideo, format: ClipFormat) -> UInt8[np.ndarray, "res
 
     height, width = frames.shape[1:]
     square = max(height, width)
-    rows = _area_weights(height, square, format.size)
-    columns = _area_weights(width, square, format.size)
+    rows = area_weights(height, square, format.size)
+    columns = area_weights(width, square, format.size)
     same_size = height == width == format.size
 
     out = np.empty((count, format.size, format.size), np.uint8)
@@ -119,7 +119,7 @@ def window(
     return clip
 
 
-def _area_weights(length: int, square: int, size: int) -> Float32[np.ndarray, "size length"]:
+def area_weights(length: int, square: int, size: int) -> Float32[np.ndarray, "size length"]:
     """Return the weight of each input pixel, centred in `square`, in each output pixel."""
     edges = np.arange(size + 1) * (square / size)
     left = np.arange(length) + (square - length) / 2

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from jaxtwin.data.base import UnreadableClipError
 
-CAVITY, ATRIUM = 1, 3  # labels; 2 is the myocardium
+CAVITY, MYOCARDIUM, ATRIUM = 1, 2, 3  # labels
 SMALLEST_CAVITY = 100.0  # [mm²]; a real cavity is ten times larger, a smaller one has no axis
 DISCS = 20
 # Contours are drawn separately, so a line of unlabelled pixels may lie between the chambers.

@@ -10,9 +10,9 @@ from jaxtwin.data.echonet import read_echonet
 from jaxtwin.data.phantom import files as phantom
 from jaxtwin.data.phantom.files import write_cohort
 from jaxtwin.data.phantom.geometry import (
-    SECTOR_TOP,
     SIZE,
     chords,
+    frame_phases,
     frame_times,
     heart_to_image,
     image_to_heart,
@@ -20,26 +20,10 @@ from jaxtwin.data.phantom.geometry import (
 )
 from jaxtwin.data.phantom.heart import PhantomBeat, motion_of, to_material
 from jaxtwin.data.phantom.image import render
-from jaxtwin.data.phantom.view import draw_view
-
-PHASES = 64
-
-
-def make_beat(end_diastolic=120.0, ejection_fraction=60.0, period=0.9):
-    """Half a sine of ejection, a burst of early filling, then slow filling."""
-    step = period / PHASES
-    time = np.arange(PHASES) * step
-    end_systole = 0.2 + 0.15 * period
-    stroke = end_diastolic * ejection_fraction / 100
-    ejection = np.where(time < end_systole, np.sin(np.pi * time / end_systole), 0)
-    since = np.maximum(time - end_systole - 0.07, 0)
-    filling = since / 0.06 * np.exp(1 - since / 0.06) + 0.1 * (since > 0)
-    ejection *= stroke / (ejection.sum() * step)
-    filling *= stroke / (filling.sum() * step)
-    volume = end_diastolic + np.cumsum(filling - ejection) * step
-    volume += end_diastolic - volume.max()
-    leaves = (volume, filling, ejection, np.asarray(period))
-    return PhantomBeat(*(leaf.astype(np.float32) for leaf in leaves))
+from jaxtwin.data.phantom.masks import label_maps
+from jaxtwin.data.phantom.view import SCHEDULE, draw_view
+from jaxtwin.data.simpson import ATRIUM, CAVITY, MYOCARDIUM
+from tests.phantom import PHASES, make_beat
 
 
 def short_view(beat, seed=0, **changes):
@@ -169,7 +153,7 @@ def test_walls_are_bright_blood_is_dark_and_the_outside_is_black():
     assert brightness(septum) > brightness(blood) + 60
 
     across = (np.arange(SIZE)[None, :] - (SIZE - 1) / 2) * width
-    down = (np.arange(SIZE)[:, None] - SECTOR_TOP) * height
+    down = (np.arange(SIZE)[:, None] - float(view.top)) * height
     outside = np.hypot(across, down) > 1.001 * float(view.depth)
     outside |= np.abs(np.arctan2(across, down)) > 1.001 * float(view.half_angle)
     assert 0.2 < outside.mean() < 0.8
@@ -191,8 +175,8 @@ def test_clips_differ_in_rate_and_length():
 def cohort(monkeypatch):
     """Arguments of `write_cohort` for three short clips."""
 
-    def short(key, beat):
-        return draw_view(key, beat)._replace(duration=jnp.float32(0.25))
+    def short(key, beat, variety):
+        return draw_view(key, beat, variety)._replace(duration=jnp.float32(0.25))
 
     monkeypatch.setattr(phantom, "draw_view", short)
     beats = [make_beat(80, 60, 0.7), make_beat(120, 40, 1.0), make_beat(200, 25, 1.2)]
@@ -313,3 +297,82 @@ def test_wrong_lengths_and_splits_teach(tmp_path, cohort):
     }
     with pytest.raises(ValueError, match="at least one clip"):
         write_cohort(tmp_path, **{**cohort, **none})
+
+
+def test_textbook_views_show_nothing_in_the_cavity_and_no_overlay():
+    view = draw_view(jax.random.key(0), make_beat())
+    assert float(view.outflow) == 0 and float(view.overlays) == 0 and not view.mirrored
+    np.testing.assert_array_equal(view.rhythm, 1.0)
+    assert float(view.top) == -5 and float(view.zoom) == 1
+
+
+def test_variety_widens_every_spread():
+    beat = make_beat()
+    plain, varied = (
+        [draw_view(jax.random.key(seed), beat, variety) for seed in range(60)]
+        for variety in (0.0, 1.0)
+    )
+    for name in set(SCHEDULE) & set(varied[0]._fields):
+        before, after = (
+            np.std([np.asarray(getattr(view, name)).ravel()[0] for view in views])
+            for views in (plain, varied)
+        )
+        assert after >= 0.9 * before, name
+    assert 0 < np.mean([bool(view.mirrored) for view in varied]) < 0.5
+
+
+def test_an_irregular_rhythm_changes_diastole_only():
+    beat = make_beat(period=0.8)
+    rhythm = np.ones(24, np.float32)
+    rhythm[1] = 1.5
+    view = short_view(beat, duration=3.0, start_phase=0.0, rhythm=rhythm)
+    times, phases = frame_times(view), frame_phases(view, 0.8)
+    np.testing.assert_allclose(phases[times < 0.79], times[times < 0.79] / 0.8, atol=1e-3)
+    second = (times > 0.81) & (times < 1.99)
+    assert np.all(np.diff(phases[second]) > 0)
+    early = second & (times < 0.8 + 0.45 * 0.8)
+    np.testing.assert_allclose(phases[early], (times[early] - 0.8) / 0.8, atol=1e-3)
+    np.testing.assert_allclose(
+        phases[times > 2.01][:5], (times[times > 2.01][:5] - 2.0) / 0.8, atol=2e-3
+    )
+
+
+def test_a_mirrored_clip_is_the_mirror_image_with_its_labels_and_tracing():
+    beat = make_beat()
+    view = short_view(beat, duration=0.1)
+    mirror = view._replace(mirrored=jnp.array(True))
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(render(beat, mirror, key), render(beat, view, key)[:, :, ::-1])
+    np.testing.assert_array_equal(label_maps(beat, mirror), label_maps(beat, view)[:, :, ::-1])
+    across = chords(beat, view, 0.0)[:, [0, 2]]
+    np.testing.assert_allclose(chords(beat, mirror, 0.0)[:, [0, 2]], SIZE - 1 - across, atol=1e-4)
+
+
+def test_labels_agree_with_the_tracing_and_the_picture():
+    beat = make_beat()
+    view = short_view(beat, shadow_loss=np.full(3, -1.0), haze=-60.0, duration=0.1)
+    labels, frames = label_maps(beat, view), render(beat, view, jax.random.key(0))
+    lines = chords(beat, view, 0.0)
+    for line in lines[3:-2]:
+        inside = np.round(np.linspace(line[:2], line[2:], 9)[1:-1]).astype(int)
+        assert (labels[0, inside[:, 1], inside[:, 0]] == CAVITY).all()
+    grey = frames[0].astype(float)
+    assert grey[labels[0] == MYOCARDIUM].mean() > 2 * grey[labels[0] == CAVITY].mean()
+    # Below the annulus is the atrium.
+    end = lines[0, 2:] + 4 * (lines[0, 2:] - lines[0, :2]) / np.hypot(
+        *(lines[0, 2:] - lines[0, :2])
+    )
+    column, row = np.round(end).astype(int)
+    assert labels[0, row, column] == ATRIUM
+
+
+def test_overlays_are_burnt_in_where_the_view_says():
+    beat = make_beat()
+    view = short_view(beat, duration=0.4)
+    key = jax.random.key(0)
+    plain = render(beat, view, key)
+    for item in range(4):
+        overlay = np.ones(4, np.float32)
+        overlay[item] = 0.1
+        shown = view._replace(overlay=jnp.asarray(overlay), overlays=jnp.float32(0.4))
+        assert 0 < np.mean(render(beat, shown, key) != plain) < 0.12

@@ -26,6 +26,7 @@ def make_phantoms(
     *,
     seed: int,
     population: Population | None = None,
+    variety: float = 0.0,
 ) -> None:
     """Draw a cohort, render it, and write it in EchoNet-Dynamic's layout.
 
@@ -37,6 +38,7 @@ def make_phantoms(
         seed: Seed for patients, views and noise.
         population: Distribution of the patients' readings; by default they are drawn uniformly
             over the box, within the system's limits.
+        variety: How far views and pictures vary, see `write_cohort`.
     """
     folder = Path(folder)
     if (folder / "FileList.csv").exists():
@@ -46,7 +48,7 @@ def make_phantoms(
         patients = draw_cohort(system, box, n, seed=drawn, phases=PHASES)
     else:
         patients = draw_population(system, box, population, n, seed=drawn, phases=PHASES)
-    write_phantoms(folder, patients, box, counts, seed=seed)
+    write_phantoms(folder, patients, box, counts, seed=seed, variety=variety)
 
 
 def write_phantoms(
@@ -57,6 +59,7 @@ def write_phantoms(
     *,
     seed: int,
     vitals: Mapping[VitalName, np.ndarray] | None = None,
+    variety: float = 0.0,
 ) -> None:
     """Render simulated patients and write them in EchoNet-Dynamic's layout.
 
@@ -67,6 +70,7 @@ def write_phantoms(
         counts: Number of patients for training, validation and test.
         seed: Seed for views and noise.
         vitals: Vital signs measured with the clips, by name, one value per patient.
+        variety: How far views and pictures vary, see `write_cohort`.
     """
     waveforms = patients.recording.waveforms
     period = patients.theta[:, box.names.index("T_c")]
@@ -78,6 +82,7 @@ def write_phantoms(
         [name for name, n in zip(names, counts, strict=True) for _ in range(n)],
         seed,
         vitals=vitals,
+        variety=variety,
         progress=lambda clips: progress_bar(
             clips, total=len(period), desc="rendering", unit="clip"
         ),

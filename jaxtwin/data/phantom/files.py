@@ -18,18 +18,17 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxtwin.data.phantom.geometry import SIZE, chords, frame_times
+from jaxtwin.data.phantom.geometry import SIZE, chords, frame_phases, frame_times
 from jaxtwin.data.phantom.heart import PhantomBeat
 from jaxtwin.data.phantom.image import render
+from jaxtwin.data.phantom.masks import label_maps
 from jaxtwin.data.phantom.view import draw_view
 from jaxtwin.data.vitals import VITAL_COLUMNS, VitalName
 from jaxtwin.models.ejection import ejection_fraction
 
 # Clips are independent, so one thread can encode while another renders.
 THREADS = 4
-# JPEG quantiser, 2 (best) to 31; at 3 grey values of a speckled frame change by at most about 3.
-JPEG_QUANTISER = 3
-FORMAT_VERSION = 1  # increase it when the same inputs give different clips
+FORMAT_VERSION = 2  # increase it when the same inputs give different clips
 
 
 def write_cohort(
@@ -39,9 +38,10 @@ def write_cohort(
     splits: Sequence[str],
     seed: int,
     vitals: Mapping[VitalName, np.ndarray] | None = None,
+    variety: float = 0.0,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> None:
-    """Write one clip per beat, with the tables of EchoNet-Dynamic.
+    """Write one clip per beat, with the tables of EchoNet-Dynamic and a label map of every frame.
 
     Clip i depends only on the seed, on i and on its own beat. To resume an interrupted call, call
     again with the same arguments: complete clips are kept, and the result is the same as that of
@@ -55,6 +55,8 @@ def write_cohort(
         splits: TRAIN, VAL or TEST for each clip.
         seed: Seed for the nuisance parameters and the noise of the clips.
         vitals: Vital signs measured with the clips, by name, one value per clip.
+        variety: How far views and pictures vary, from textbook views (0) to a clinic's (1), see
+            `view.SCHEDULE`; each clip has its own, drawn uniformly up to this one.
         progress: Wrapper for the iterable of clip numbers, such as `tqdm`.
 
     Raises:
@@ -76,14 +78,17 @@ def write_cohort(
     if unknown := set(splits) - {"TRAIN", "VAL", "TEST"}:
         raise ValueError(f"splits {sorted(unknown)}: expected TRAIN, VAL or TEST")
     folder = Path(folder)
-    (folder / "Videos").mkdir(parents=True, exist_ok=True)
+    if not 0 <= variety <= 1:
+        raise ValueError(f"variety={variety}: expected a number from 0 to 1")
+    for name in ("Videos", "Masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     # Measured pressures follow from the beats, whose last bits may differ between machines.
     rounded = {column: np.round(values, 1) for column, values in beside.items()}
-    _claim(folder, {**theta, **rounded}, splits, seed)
+    _claim(folder, {**theta, **rounded}, splits, seed, variety)
 
     def write(clip: int) -> _Written:
         return _write_clip(
-            folder, clip, PhantomBeat(*(leaf[clip] for leaf in beats)), splits[clip], seed
+            folder, clip, PhantomBeat(*(leaf[clip] for leaf in beats)), splits[clip], seed, variety
         )
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -115,14 +120,25 @@ class _Written(NamedTuple):
     tracings: dict[int, Float[np.ndarray, "line 4"]]
 
 
-def _claim(folder: Path, theta: Mapping[str, np.ndarray], splits: Sequence[str], seed: int) -> None:
+def _claim(
+    folder: Path,
+    theta: Mapping[str, np.ndarray],
+    splits: Sequence[str],
+    seed: int,
+    variety: float,
+) -> None:
     """Record the cohort's inputs in `phantom.json`; raise if the folder contains another cohort."""
     # Beats are not part of the digest: they follow from the parameters, and their last bits may
     # differ between machines.
     digest = hashlib.sha256(",".join(splits).encode())
     for name, values in theta.items():
         digest.update(name.encode() + np.asarray(values, np.float64).tobytes())
-    claim = {"version": FORMAT_VERSION, "seed": seed, "inputs": digest.hexdigest()}
+    claim = {
+        "version": FORMAT_VERSION,
+        "seed": seed,
+        "variety": variety,
+        "inputs": digest.hexdigest(),
+    }
     note = folder / "phantom.json"
     if not note.exists():
         if (folder / "FileList.csv").exists():
@@ -139,16 +155,25 @@ def _claim(folder: Path, theta: Mapping[str, np.ndarray], splits: Sequence[str],
         )
 
 
-def _write_clip(folder: Path, clip: int, beat: PhantomBeat, split: str, seed: int) -> _Written:
-    """Write one clip's video unless it exists; return its table rows."""
+def _write_clip(
+    folder: Path, clip: int, beat: PhantomBeat, split: str, seed: int, variety: float
+) -> _Written:
+    """Write one clip's video and label maps unless they exist; return its table rows."""
     name = f"PHANTOM{clip:06d}"
-    view_key, image_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), clip))
-    view = draw_view(view_key, beat)
+    key = jax.random.fold_in(jax.random.key(seed), clip)
+    view_key, image_key = jax.random.split(key)
+    own = variety * float(jax.random.uniform(jax.random.fold_in(key, 2), (), float))
+    view = draw_view(view_key, beat, own)
     frame_rate = round(float(view.frame_rate), 2)
     times = frame_times(view)
     path = folder / "Videos" / f"{name}.avi"
     if not path.exists():
-        _write_video(path, render(beat, view, image_key), frame_rate)
+        _write_video(path, render(beat, view, image_key), frame_rate, round(float(view.quantiser)))
+    masks = folder / "Masks" / f"{name}.npz"
+    if not masks.exists():
+        unfinished = masks.with_suffix(".part.npz")
+        np.savez_compressed(unfinished, labels=label_maps(beat, view))
+        unfinished.rename(masks)
 
     end_diastolic, end_systolic = float(beat.V_lv.max()), float(beat.V_lv.min())
     row = {
@@ -162,7 +187,7 @@ def _write_clip(folder: Path, clip: int, beat: PhantomBeat, split: str, seed: in
         "NumberOfFrames": len(times),
         "Split": split,
     }
-    phases = np.mod(times / beat.period + float(view.start_phase), 1)
+    phases = frame_phases(view, float(beat.period))
     grid = np.arange(len(beat.V_lv)) / len(beat.V_lv)
     volumes = np.interp(phases, grid, beat.V_lv, period=1)
     extremes = (int(volumes.argmax()), int(volumes.argmin()))
@@ -178,14 +203,15 @@ def _tracing_rows(written: _Written) -> Iterator[dict[str, str | int | float]]:
 
 
 def _write_video(
-    path: Path, frames: UInt8[np.ndarray, "time height width"], frame_rate: float
+    path: Path, frames: UInt8[np.ndarray, "time height width"], frame_rate: float, quantiser: int
 ) -> None:
     """Write an MJPEG file under a temporary name, then rename it: an existing file is complete."""
     unfinished = path.with_suffix(".part.avi")
     # MJPEG stores colour at half the resolution; 128 means no colour.
     grey = np.full((SIZE + SIZE // 2, SIZE), 128, np.uint8)
     with av.open(unfinished, "w") as container:
-        options = {"qmin": str(JPEG_QUANTISER), "qmax": str(JPEG_QUANTISER)}
+        # At 3, grey values of a speckled frame change by at most about 3.
+        options = {"qmin": str(quantiser), "qmax": str(quantiser)}
         rate = Fraction(frame_rate).limit_denominator(100)
         stream = container.add_stream("mjpeg", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuvj420p"

@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.data.phantom.heart import Motion, PhantomBeat, cavity_radius, motion_of
-from jaxtwin.data.phantom.view import View
+from jaxtwin.data.phantom.view import SYSTOLE, View
 
 SIZE = 112  # [pixels], as in EchoNet-Dynamic
-SECTOR_TOP = -5.0  # row at which the beams would meet; the probe's face is in the top rows
+PADDING = 256  # number of frames whose phases are computed together
 CHORDS = 20  # across the cavity, as in EchoNet-Dynamic's tracings
 
 
@@ -18,7 +18,7 @@ def pixel_size(view: View) -> tuple[Float[Array, ""], Float[Array, ""]]:
 
     The sector fills the frame and is cut slightly at the sides.
     """
-    height = view.depth * jnp.maximum(1.03, 1.6 * jnp.sin(view.half_angle)) / SIZE
+    height = view.depth * jnp.maximum(1.03, 1.6 * jnp.sin(view.half_angle)) / SIZE * view.zoom
     return height * view.aspect, height
 
 
@@ -27,7 +27,7 @@ def pixel_grid(view: View) -> tuple[Float[Array, "height width"], Float[Array, "
     width, height = pixel_size(view)
     index = jnp.arange(SIZE, dtype=jnp.float32)
     across = jnp.broadcast_to((index[None, :] - (SIZE - 1) / 2) * width, (SIZE, SIZE))
-    down = jnp.broadcast_to((index[:, None] - SECTOR_TOP) * height, (SIZE, SIZE))
+    down = jnp.broadcast_to((index[:, None] - view.top) * height, (SIZE, SIZE))
     return across, down
 
 
@@ -53,7 +53,7 @@ def image_to_heart(
     cosine, sine = jnp.cos(view.tilt), jnp.sin(view.tilt)
     right = across - view.apex_x - 0.4 * drift
     below = down - view.apex_y - drift
-    x = cosine * right - sine * below
+    x = (cosine * right - sine * below) / (1 - view.off_axis)
     z = (sine * right + cosine * below) / (1 - view.foreshortening)
     return x - _bow(view, z), z
 
@@ -63,7 +63,7 @@ def heart_to_image(
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Map points of the heart's plane to the image plane, the inverse of `image_to_heart`."""
     cosine, sine = jnp.cos(view.tilt), jnp.sin(view.tilt)
-    x, z = x + _bow(view, z), z * (1 - view.foreshortening)
+    x, z = (x + _bow(view, z)) * (1 - view.off_axis), z * (1 - view.foreshortening)
     across = view.apex_x + 0.4 * drift + cosine * x + sine * z
     return across, view.apex_y + drift - sine * x + cosine * z
 
@@ -74,12 +74,41 @@ def frame_times(view: View) -> Float[np.ndarray, " time"]:
     return np.arange(frames, dtype=np.float32) / np.float32(view.frame_rate)
 
 
+def phase_at(
+    view: View, period: Float[Array, ""] | float, times: Float[Array, " time"]
+) -> Float[Array, " time"]:
+    """Return the phase of the beat, 0 to 1, at given times [s].
+
+    In an irregular rhythm, systole keeps its length, and diastole fills the rest of each beat.
+    """
+    starts = jnp.concatenate([jnp.zeros(1), jnp.cumsum(view.rhythm)])
+    first = jnp.where(
+        view.start_phase < SYSTOLE,
+        view.start_phase,
+        SYSTOLE + (view.start_phase - SYSTOLE) * (view.rhythm[0] - SYSTOLE) / (1 - SYSTOLE),
+    )
+    place = jnp.asarray(times) / period + first
+    beat = jnp.clip(jnp.searchsorted(starts, place, side="right") - 1, 0, len(view.rhythm) - 1)
+    since = place - starts[beat]
+    stretch = (1 - SYSTOLE) / (view.rhythm[beat] - SYSTOLE)
+    phase = jnp.where(since < SYSTOLE, since, SYSTOLE + (since - SYSTOLE) * stretch)
+    return jnp.mod(phase, 1.0)
+
+
+def frame_phases(view: View, period: float) -> Float[np.ndarray, " time"]:
+    """Return the phase of the beat in each frame of the clip, 0 to 1."""
+    times = frame_times(view)
+    # Padded, so that few compilations serve clips of every length.
+    padded = np.resize(times, -(-len(times) // PADDING) * PADDING)
+    return np.asarray(_phase_at(view, jnp.float32(period), padded))[: len(times)]
+
+
 def motion_at(
     scene_motion: Motion, beat: PhantomBeat, view: View, times: Float[Array, " time"]
 ) -> Motion:
     """Interpolate the heart's motion from the phase grid to given times."""
     phases = beat.V_lv.shape[0]
-    place = jnp.mod(times / beat.period + view.start_phase, 1.0) * phases
+    place = phase_at(view, beat.period, times) * phases
     before = jnp.clip(place.astype(jnp.int32), 0, phases - 1)
     share = place - before
     after = jnp.mod(before + 1, phases)
@@ -89,6 +118,9 @@ def motion_at(
 def drift_at(view: View, times: Float[Array, "*time"]) -> Float[Array, "*time"]:
     """Return the displacement of the heart by breathing [cm]."""
     return view.drift * jnp.sin(2 * np.pi * (times / view.drift_period + view.drift_phase))
+
+
+_phase_at = jax.jit(phase_at)
 
 
 @jax.jit
@@ -107,7 +139,9 @@ def _chords(beat: PhantomBeat, view: View, time: Float[Array, ""]) -> Float[Arra
 
     def pixels(x, z):
         across, down = heart_to_image(view, drift, x, z)
-        return across / width + (SIZE - 1) / 2, down / height + SECTOR_TOP
+        column = across / width + (SIZE - 1) / 2
+        column = jnp.where(view.mirrored, SIZE - 1 - column, column)
+        return column, down / height + view.top
 
     return jnp.stack([*pixels(start_x, start_z), *pixels(end_x, end_z)], axis=1)
 

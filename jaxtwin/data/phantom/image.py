@@ -4,6 +4,7 @@
 the beat's volume at every instant, and the leaflets follow its valve flows.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,24 +15,24 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 from jaxtwin.data.phantom.geometry import (
     SIZE,
     drift_at,
+    frame_phases,
     frame_times,
     image_to_heart,
     motion_at,
     pixel_grid,
 )
 from jaxtwin.data.phantom.heart import Motion, PhantomBeat, cavity_radius, motion_of, to_material
+from jaxtwin.data.phantom.overlay import burn_in
 from jaxtwin.data.phantom.speckle import (
     decibels_to_amplitude,
     echo_textures,
     from_probe,
     texture_index,
 )
-from jaxtwin.data.phantom.view import PROBE_RADIUS, View
+from jaxtwin.data.phantom.view import View
 
 BLOCK = 32  # frames per compiled call, so that one compilation serves clips of every length
-# Upper bound for the number of pixels in the sector. The sector is at most the fraction
-# half_angle / max(1.03, 1.6 sin half_angle)² of the frame, which peaks at 62%, less the area that
-# is cut off, plus a margin for `aspect`.
+# Number of pixels that are computed: of a sector that does not fill the frame, and of the frame.
 SECTOR_PIXELS = 8192
 LEAFLET_WIDTH = 0.17  # [cm] at the hinge, blurred by the beam; the tip is half as thick
 LEAFLET_SPECULAR = 0.7  # fraction of a leaflet's power lost when it opens along the beam
@@ -46,7 +47,6 @@ class Scene(NamedTuple):
     Attributes:
         motion: The heart's motion on the beat's phase grid.
         tissue: Power of the tissue's echoes at end diastole (`Textures.tissue`).
-        in_sector: Mask of the frame's pixels inside the sector.
         across, down: Position of the pixels in the image plane [cm].
         screen: Gain of the pixels, a factor of power.
         resting: Power of the near field's echoes and of the clutter (`Textures.resting`).
@@ -57,7 +57,6 @@ class Scene(NamedTuple):
 
     motion: Motion
     tissue: Float[Array, "plane cell"]
-    in_sector: Bool[Array, "height width"]
     across: Float[Array, " pixel"]
     down: Float[Array, " pixel"]
     screen: Float[Array, " pixel"]
@@ -68,14 +67,27 @@ class Scene(NamedTuple):
 
 
 @jax.jit
-def _scene(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> Scene:
+def sector(view: View) -> Bool[Array, "height width"]:
+    """Return which pixels are inside the sector."""
+    across, down = pixel_grid(view)
+    depth, angle = jnp.sqrt(across * across + down * down), jnp.arctan2(across, down)
+    return (depth < view.depth) & (depth > view.face) & (jnp.abs(angle) < view.half_angle)
+
+
+@partial(jax.jit, static_argnames="pixels")
+def _scene(
+    beat: PhantomBeat,
+    view: View,
+    key: PRNGKeyArray,
+    in_sector: Bool[Array | np.ndarray, "height width"],
+    pixels: int,
+) -> Scene:
     texture_key, noise_key = jax.random.split(key)
     textures = echo_textures(view, texture_key)
     across, down = pixel_grid(view)
     depth, angle = jnp.sqrt(across * across + down * down), jnp.arctan2(across, down)
-    in_sector = (depth < view.depth) & (depth > PROBE_RADIUS) & (jnp.abs(angle) < view.half_angle)
     # Only pixels inside the sector are computed; the padding repeats the frame's first pixel.
-    inside = jnp.flatnonzero(in_sector, size=SECTOR_PIXELS, fill_value=0)
+    inside = jnp.flatnonzero(jnp.asarray(in_sector), size=pixels, fill_value=0)
     across, down, depth, angle = (
         field.reshape(-1)[inside] for field in (across, down, depth, angle)
     )
@@ -91,7 +103,6 @@ def _scene(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> Scene:
     return Scene(
         motion=motion_of(beat, view.heart),
         tissue=textures.tissue,
-        in_sector=in_sector,
         across=across,
         down=down,
         screen=decibels_to_amplitude(screen) ** 2,
@@ -181,8 +192,8 @@ def _look_up(
     scene: Scene, cell: Int[Array, "time pixel"], key: PRNGKeyArray
 ) -> tuple[Float[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, "time pixel"]]:
     """Look up the two tissue textures and the thermal noise of a block of frames."""
-    start = jax.random.randint(key, cell.shape[:1], 0, NOISE_STOCK - SECTOR_PIXELS, jnp.int32)
-    place = start[:, None] + jnp.arange(SECTOR_PIXELS, dtype=jnp.int32)[None, :]
+    start = jax.random.randint(key, cell.shape[:1], 0, NOISE_STOCK - SIZE * SIZE, jnp.int32)
+    place = start[:, None] + jnp.arange(cell.shape[1], dtype=jnp.int32)[None, :]
     first, second = scene.tissue
     return first[cell], second[cell], scene.noise[place]
 
@@ -203,6 +214,8 @@ def _compress(
     power += scene.resting[:1] * (1 - rest) + scene.resting[1:] * rest
     power = (power + leaflets) * scene.screen[None] + scene.floor[None] * noise
     level = 1 + jnp.log(power) * float(10 / np.log(10)) / view.dynamic_range
+    rejected = jnp.maximum(view.rejection, 0.0)
+    level = (level - rejected) / (1 - rejected)
     bright = jnp.exp(view.contrast * jnp.log(jnp.clip(level, 1e-6, 1.0)))
     return (255 * bright + 0.5).astype(jnp.uint8)
 
@@ -220,8 +233,9 @@ def render(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray
     """
     beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
     scene_key, noise_key = jax.random.split(key)
-    scene = _scene(beat, view, scene_key)
-    in_sector = np.asarray(scene.in_sector)
+    in_sector = np.asarray(sector(view))
+    pixels = SECTOR_PIXELS if in_sector.sum() <= SECTOR_PIXELS else SIZE * SIZE
+    scene = _scene(beat, view, scene_key, in_sector, pixels)
     times = frame_times(view)
     frames = np.zeros((len(times), SIZE, SIZE), np.uint8)
     for start in range(0, len(times), BLOCK):
@@ -231,4 +245,6 @@ def render(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray
         first, second, noise = _look_up(scene, cell, jax.random.fold_in(noise_key, start))
         grey = np.asarray(_compress(scene, view, exchange, first, second, leaflets, noise))
         block[:, in_sector] = grey[: len(block), : in_sector.sum()]
-    return frames
+    if view.mirrored:
+        frames = frames[:, :, ::-1]
+    return burn_in(frames, view, frame_phases(view, float(beat.period)))

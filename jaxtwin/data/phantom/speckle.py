@@ -115,12 +115,28 @@ def tissue_level(
     surroundings = surroundings + chest_wall * (MUSCLE - 6.0 - surroundings)
 
     level = surroundings + (muscle - surroundings) * jax.nn.sigmoid(-outside / 0.2)
-    left = lines.left + (0.04 + 0.16 * in_atrium) * ragged
+    # The outflow tract opens in front of the anterior leaflet, where the septum's base would be.
+    outflow = jnp.square((x + heart.annulus_radius) / (0.6 * heart.annulus_radius))
+    outflow = outflow + jnp.square((z - heart.length) / 1.2)
+    opened = jnp.clip(view.outflow, 0.0, 1.0) * jnp.exp(-outflow * outflow)
+    level = level + opened * (BLOOD - level)
+    left = lines.left + (view.trabeculae + (0.2 - view.trabeculae) * in_atrium) * ragged
     soft = SOFT_EDGE + SOFT_LATERAL_EXTRA * lateral
     # At the border itself the level is still mostly that of the wall: the transition is in
     # decibels, so it begins to be visible only further inside.
     in_cavity = jax.nn.sigmoid(-1 - jnp.minimum(left, lines.right + 0.2 * ragged) / soft)
-    return level + (BLOOD - level) * in_cavity
+    level = level + (BLOOD - level) * in_cavity
+    # Papillary muscles and false tendons lie in the blood.
+    place = z / heart.length
+    edge = heart.radius * jnp.sqrt(jnp.maximum(place * (1.24 - place), 0.0)) / 0.62
+    body = jnp.square((place - view.papillary_level) / 0.14)
+    body = jnp.exp(-body * body - jnp.square((jnp.abs(x) - 0.8 * edge) / (0.16 * heart.radius)))
+    side = 1.0 - 0.6 * jax.nn.sigmoid(-x / 0.3)  # the lateral one is seen more often
+    across = z - heart.length * view.tendon_level - view.tendon_slope * x
+    band = jnp.exp(-jnp.square(across / 0.12)) * (jnp.abs(x) < edge)
+    muscle = BLOOD + body * side * jnp.maximum(view.papillary + 4 * ragged - BLOOD, 0.0)
+    tendon = BLOOD + band * jnp.maximum(view.tendon - BLOOD, 0.0)
+    return jnp.maximum(level, jnp.maximum(muscle, tendon))
 
 
 def _gaussian(spread: float) -> np.ndarray:

@@ -1,0 +1,71 @@
+"""Label maps of phantom clips: cavity, myocardium and left atrium of every frame."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from jaxtwin.data.phantom.geometry import (
+    drift_at,
+    frame_times,
+    image_to_heart,
+    motion_at,
+    pixel_grid,
+)
+from jaxtwin.data.phantom.heart import (
+    Motion,
+    PhantomBeat,
+    cavity_radius,
+    motion_of,
+    outline,
+    to_material,
+)
+from jaxtwin.data.phantom.image import BLOCK, sector
+from jaxtwin.data.phantom.view import View
+from jaxtwin.data.simpson import ATRIUM, CAVITY, MYOCARDIUM
+
+
+@jax.jit
+def _labels(
+    beat: PhantomBeat, view: View, times: Float[Array | np.ndarray, " time"]
+) -> UInt8[Array, "time height width"]:
+    heart, (across, down) = view.heart, pixel_grid(view)
+    visible = sector(view)
+
+    def frame(motion: Motion, drift: Float[Array, ""]):
+        x, z = image_to_heart(view, drift, across, down)
+        inside = (z > 0) & (z < motion.length)
+        radius = cavity_radius(heart, motion, jnp.clip(z, 0.0, motion.length))
+        x_rest, z_rest = to_material(heart, motion, x, z)
+        left = outline(heart, x_rest, z_rest).left
+        labels = jnp.where((left < heart.wall) & (z < motion.length), MYOCARDIUM, 0)
+        labels = jnp.where((left < 0) & (z >= motion.length), ATRIUM, labels)
+        labels = jnp.where(inside & (jnp.abs(x) < radius), CAVITY, labels)
+        return jnp.where(visible, labels, 0).astype(jnp.uint8)
+
+    motions = motion_at(motion_of(beat, heart), beat, view, jnp.asarray(times))
+    return jax.vmap(frame)(motions, drift_at(view, jnp.asarray(times)))
+
+
+def label_maps(beat: PhantomBeat, view: View) -> UInt8[np.ndarray, "time 112 112"]:
+    """Return the label map of every frame of a clip.
+
+    The cavity is what a reader traces: papillary muscles, trabeculae and false tendons belong to
+    it, and it ends at the mitral annulus.
+
+    Args:
+        beat: One cycle, repeated for the duration of the clip.
+        view: View of the clip, from `draw_view`.
+
+    Returns:
+        Labels as in CAMUS: 1 is the cavity, 2 the myocardium, 3 the left atrium, 0 anything else
+        and everything outside the sector.
+    """
+    beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
+    times = frame_times(view)
+    blocks = [
+        np.asarray(_labels(beat, view, np.resize(times[start : start + BLOCK], BLOCK)))
+        for start in range(0, len(times), BLOCK)
+    ]
+    labels = np.concatenate(blocks)[: len(times)]
+    return labels[:, :, ::-1] if view.mirrored else labels

@@ -1,0 +1,123 @@
+"""A trained segmentation network: from a recording to label maps, a volume curve and beats."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from jaxtwin.data.base import EchoVideo, area_weights
+from jaxtwin.imaging.beats import Beats, find_beats
+from jaxtwin.imaging.learning import label
+from jaxtwin.imaging.network import SegmentationNetwork
+from jaxtwin.imaging.volumes import Shape, cavity_shape
+from jaxtwin.training import checkpoint
+
+SIZE = 112  # [pixels], of the frames that the network sees
+AWAY = 0.04  # [s] between a frame and its neighbours
+
+
+class Measured(NamedTuple):
+    """What was measured in a recording.
+
+    Attributes:
+        times: Time of each frame [s].
+        frames: The frames at the network's size.
+        labels: Label map of each: 1 is the cavity, 2 the myocardium, 3 the left atrium.
+        shape: The cavity in each frame.
+        beats: The beats of its volume.
+    """
+
+    times: Float[np.ndarray, " time"]
+    frames: UInt8[np.ndarray, "time size size"]
+    labels: UInt8[np.ndarray, "time size size"]
+    shape: Shape
+    beats: Beats
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmenter:
+    """A trained network.
+
+    Attributes:
+        network: The network.
+        dice: Mean Dice coefficient of the cavity on its validation frames.
+    """
+
+    network: SegmentationNetwork
+    dice: float
+
+    def measure(self, recording: EchoVideo, pixel: tuple[float, float] | None = None) -> Measured:
+        """Segment every frame, measure the cavity, and find the beats.
+
+        Args:
+            recording: The recording, cropped to the sector.
+            pixel: Height and width of a pixel of the recording [mm]; None if they are not known:
+                volumes are then relative.
+        """
+        seen = triplets(recording)
+        labels = label(self.network, seen)
+        if pixel is not None:
+            # The recording was scaled so that its longer side has the network's size.
+            scale = max(recording.frames.shape[1:]) / SIZE
+            pixel = pixel[0] * scale, pixel[1] * scale
+        shape = cavity_shape(labels, pixel)
+        return Measured(
+            recording.times, seen[:, 1], labels, shape, find_beats(recording.times, shape.volume)
+        )
+
+
+def triplets(recording: EchoVideo) -> UInt8[np.ndarray, "time 3 size size"]:
+    """Return each frame between two neighbours at a fixed distance in time.
+
+    Neighbours between two frames are interpolated. Pixels are averaged over the area they cover;
+    black bars pad the image to a square.
+    """
+    frames = _scaled(recording.frames)
+    before, after = (_at(frames, recording.times, recording.times + away) for away in (-AWAY, AWAY))
+    return np.stack([before, frames, after], axis=1)
+
+
+def _scaled(
+    frames: UInt8[np.ndarray, "time height width"],
+) -> UInt8[np.ndarray, "time size size"]:
+    height, width = frames.shape[1:]
+    if height == width == SIZE:
+        return frames
+    rows = area_weights(height, max(height, width), SIZE)
+    columns = area_weights(width, max(height, width), SIZE)
+    scaled = [np.rint(rows @ frame.astype(np.float32) @ columns.T) for frame in frames]
+    return np.stack(scaled).astype(np.uint8)
+
+
+def _at(
+    frames: UInt8[np.ndarray, "time size size"],
+    times: Float[np.ndarray, " time"],
+    wanted: Float[np.ndarray, " time"],
+) -> UInt8[np.ndarray, "time size size"]:
+    place = np.interp(wanted, times, np.arange(float(len(times))))
+    before = np.minimum(place.astype(int), len(times) - 2)
+    weight = (place - before).astype(np.float32)[:, None, None]
+    mixed = frames[before] * (1 - weight) + frames[before + 1] * weight
+    return np.rint(mixed).astype(np.uint8)
+
+
+def save_segmenter(folder: str | Path, segmenter: Segmenter) -> None:
+    """Save a segmenter as arrays with a description."""
+    description = {"kind": "segmenter", "dice": segmenter.dice, "widths": segmenter.network.widths}
+    checkpoint.save(Path(folder), segmenter.network, description)
+
+
+def load_segmenter(folder: str | Path) -> Segmenter:
+    """Load a segmenter saved by `save_segmenter`.
+
+    Raises:
+        CheckpointError: If it is missing or damaged.
+    """
+    kept = checkpoint.config(Path(folder), kind="segmenter")
+    widths = tuple(kept["widths"])
+    blank = eqx.filter_eval_shape(SegmentationNetwork, widths, key=jax.random.key(0))
+    return Segmenter(checkpoint.load(Path(folder), blank), kept["dice"])

@@ -1,0 +1,73 @@
+"""Beats of volume curves whose period and extremes are known."""
+
+import numpy as np
+import pytest
+
+from jaxtwin.imaging.beats import find_beats
+
+
+def curve(times, period, EDV=100.0, ESV=40.0, start=0.3):
+    """A third of each beat is ejection, then fast filling."""
+    phase = np.mod(times / period + start, 1)
+    falls = 0.5 + 0.5 * np.cos(np.pi * np.minimum(phase / 0.35, 1))
+    rises = 1 - np.exp(-np.maximum(phase - 0.35, 0) / 0.12)
+    return ESV + (EDV - ESV) * np.where(phase < 0.35, falls, rises)
+
+
+@pytest.mark.parametrize("period", [0.4, 0.75, 1.2, 1.6])
+@pytest.mark.parametrize("rate", [25.0, 50.0, 120.0])
+def test_period_and_extremes(period, rate):
+    times = np.arange(round(3.6 * rate)) / rate
+    beats = find_beats(times, curve(times, period))
+    assert beats.period == pytest.approx(period, rel=0.02)
+    assert pytest.approx(100, abs=2) == beats.EDV and pytest.approx(40, abs=5) == beats.ESV
+    assert not beats.irregular.any()
+    assert beats.volume.argmax() == 0 and len(beats.volume) == 40
+
+
+def test_noise_gaps_and_a_drift():
+    times = np.arange(200) / 50
+    noise = np.random.default_rng(0).normal(0, 5, 200)
+    volumes = curve(times, 0.8) + noise + 3 * times
+    volumes[20:26] = np.nan
+    beats = find_beats(times, volumes)
+    assert beats.period == pytest.approx(0.8, rel=0.02)
+    assert pytest.approx(60, abs=6) == beats.EF
+    # Five beats, each averaged over two or three samples around a phase.
+    assert 0.5 < np.median(beats.volume_error) < 3
+
+
+def test_one_beat_and_a_half_is_enough():
+    times = np.arange(50) / 50
+    beats = find_beats(times, curve(times, 0.7))
+    assert beats.period == pytest.approx(0.7, rel=0.05)
+    assert np.isnan(beats.period_error)
+
+
+def test_an_irregular_beat_is_named():
+    times = np.arange(300) / 50
+    starts = np.cumsum([0.0, 0.8, 0.8, 1.3, 0.8, 0.8, 0.8, 0.8])
+    beat = np.searchsorted(starts, times, side="right") - 1
+    volumes = curve(times - starts[beat], 0.8, start=0.0)
+    volumes = np.where(times - starts[beat] > 0.8, 100.0, volumes)
+    beats = find_beats(times, volumes)
+    assert beats.irregular.sum() == 1 and beats.period == pytest.approx(0.8, rel=0.02)
+
+
+@pytest.mark.parametrize("volumes", [np.full(150, 80.0), np.linspace(80, 90, 150)])
+def test_what_does_not_beat_has_no_period(volumes):
+    beats = find_beats(np.arange(150) / 50, volumes)
+    assert np.isnan(beats.period) and beats.volume.size == 0
+
+
+def test_noise_alone_has_no_beats_of_its_own():
+    random = np.random.default_rng(1)
+    found = [
+        find_beats(np.arange(150) / 50, 80 + random.normal(size=150)).period for _ in range(20)
+    ]
+    assert np.isnan(found).mean() > 0.5
+
+
+def test_too_few_volumes_are_refused():
+    with pytest.raises(ValueError, match="at least 8"):
+        find_beats(np.arange(150) / 50, np.full(150, np.nan))
