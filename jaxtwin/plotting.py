@@ -286,3 +286,25 @@ def sweep(
     ax.set(xlabel="pump speed [rpm]", ylabel=label, xlim=(speeds[0], speeds[-1]))
     # Opaque, since the marks may cross it.
     ax.legend(fontsize="small", framealpha=1, edgecolor="none")
+
+
+def contours(
+    ax: Axes,
+    frame: UInt8[np.ndarray, "height width"],
+    found: UInt8[np.ndarray, "height width"],
+    true: UInt8[np.ndarray, "height width"] | None = None,
+) -> None:
+    """Draw a frame with the outlines of cavity, myocardium and atrium; a true cavity is dashed."""
+    ax.imshow(frame, cmap="gray", vmin=0, vmax=255)
+    for label, colour in ((2, "C2"), (3, "C1"), (1, "C0")):
+        if (found == label).any():
+            ax.contour(found == label, [0.5], colors=colour, linewidths=1.0)
+    if true is not None and (true == 1).any():
+        ax.contour(true == 1, [0.5], colors="yellow", linewidths=0.8, linestyles="--")
+    ax.axis("off")
+
+
+def volume_curve(ax: Axes, times: Series, volume: Series, unit: str = "mL") -> None:
+    """Draw a measured volume over the times [s] of the frames."""
+    ax.plot(times, volume, color="C0", lw=1)
+    ax.set(xlabel="time [s]", ylabel=f"volume [{unit}]", ylim=(0, None))

@@ -8,6 +8,7 @@ from scipy import ndimage, signal
 
 PERIODS = (0.3, 1.8)  # [s]: 33 to 200 beats a minute
 SMOOTHING = 0.025  # [s]
+FEWEST = 8  # volumes of a curve
 STILL = 0.02  # relative to the mean volume: a curve that changes less does not beat
 UNLIKE = 0.5  # relative mean square of the change over a beat, beyond which it is no beat
 IRREGULAR = 0.15
@@ -52,6 +53,9 @@ class Beats(NamedTuple):
         return 100 * (1 - self.ESV / self.EDV)
 
 
+NO_BEATS = Beats(np.nan, np.nan, np.zeros(0), np.zeros(0, bool), np.zeros(0), np.zeros(0))
+
+
 def find_beats(
     times: Float[np.ndarray, " time"], volumes: Float[np.ndarray, " time"], *, phases: int = 40
 ) -> Beats:
@@ -62,23 +66,20 @@ def find_beats(
         volumes: The volumes; NaN where there is none.
         phases: Number of phases of the mean beat.
 
-    Raises:
-        ValueError: If the arrays differ in length, or fewer than 8 volumes are finite.
+    Returns:
+        The beats; without a period if the curve does not repeat itself, or has fewer than 8
+        volumes.
     """
     held = np.isfinite(volumes)
-    if len(times) != len(volumes) or np.sum(held) < 8:
-        raise ValueError(
-            f"{len(times)} times, {len(volumes)} volumes, {np.sum(held)} of them finite: expected "
-            "as many of both, and at least 8"
-        )
+    if np.sum(held) < FEWEST:
+        return NO_BEATS
     step = float(np.median(np.diff(times)))
     smooth = np.interp(times, times[held], volumes[held])
     # A first-degree trend is breathing or a drifting probe, not the heart.
     smooth = ndimage.gaussian_filter1d(signal.detrend(smooth), SMOOTHING / step, mode="nearest")
     period = _lag(smooth, step, float(np.mean(volumes[held])))
     if not np.isfinite(period):
-        nothing = np.zeros(0)
-        return Beats(np.nan, np.nan, nothing, nothing.astype(bool), nothing, nothing)
+        return NO_BEATS
     minima, _ = signal.find_peaks(
         -smooth, distance=max(round(0.6 * period / step), 1), prominence=0.4 * np.ptp(smooth)
     )

@@ -64,8 +64,8 @@ def _measure(
     area = float(cavity.sum() * pixel.prod() / 100)
     if cavity.sum() < SMALLEST:
         return np.nan, np.nan, area, 0.0
-    rim = cavity & ~ndimage.binary_erosion(cavity)
-    around = ndimage.binary_dilation(cavity) & ~cavity
+    rim = cavity & np.logical_not(ndimage.binary_erosion(cavity))
+    around = np.asarray(ndimage.binary_dilation(cavity)) & ~cavity
     walled = np.isin(labels[around], (MYOCARDIUM, ATRIUM)).mean()
     at_edge = np.concatenate([rim[0], rim[-1], rim[:, 0], rim[:, -1]]).sum() / rim.sum()
     quality = float(sizes.max() / sizes.sum() * walled * (1 - at_edge))

@@ -20,7 +20,10 @@ def test_period_and_extremes(period, rate):
     times = np.arange(round(3.6 * rate)) / rate
     beats = find_beats(times, curve(times, period))
     assert beats.period == pytest.approx(period, rel=0.02)
-    assert pytest.approx(100, abs=2) == beats.EDV and pytest.approx(40, abs=5) == beats.ESV
+    # At 25 frames/s a beat of 0.4 s has ten samples, and the sharp end of systole is between two.
+    tolerance = 8 if rate * period < 12 else 4
+    np.testing.assert_allclose(beats.EDV, 100, atol=2)
+    np.testing.assert_allclose(beats.ESV, 40, atol=tolerance)
     assert not beats.irregular.any()
     assert beats.volume.argmax() == 0 and len(beats.volume) == 40
 
@@ -68,6 +71,6 @@ def test_noise_alone_has_no_beats_of_its_own():
     assert np.isnan(found).mean() > 0.5
 
 
-def test_too_few_volumes_are_refused():
-    with pytest.raises(ValueError, match="at least 8"):
-        find_beats(np.arange(150) / 50, np.full(150, np.nan))
+def test_too_few_volumes_have_no_beats():
+    assert np.isnan(find_beats(np.arange(150) / 50, np.full(150, np.nan)).period)
+    assert np.isnan(find_beats(np.arange(7) / 50, np.ones(7)).period)

@@ -15,10 +15,17 @@ from typing import NamedTuple
 
 import av
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jaxtwin.data.phantom.geometry import SIZE, chords, frame_phases, frame_times
+from jaxtwin.data.phantom.geometry import (
+    SIZE,
+    chords,
+    frame_phases,
+    frame_times,
+    pixel_size,
+)
 from jaxtwin.data.phantom.heart import PhantomBeat
 from jaxtwin.data.phantom.image import render
 from jaxtwin.data.phantom.masks import label_maps
@@ -43,9 +50,10 @@ def write_cohort(
 ) -> None:
     """Write one clip per beat, with the tables of EchoNet-Dynamic and a label map of every frame.
 
-    Clip i depends only on the seed, on i and on its own beat. To resume an interrupted call, call
-    again with the same arguments: complete clips are kept, and the result is the same as that of
-    an uninterrupted call. `FileList.csv` is written last, so a folder that contains it is
+    `Masks/NAME.npz` has the labels of a clip (see `masks.label_maps`) and height and width of its
+    pixels [mm]. Clip i depends only on the seed, on i and on its own beat. To resume an interrupted
+    call, call again with the same arguments: complete clips are kept, and the result is the same as
+    that of an uninterrupted call. `FileList.csv` is written last, so a folder that contains it is
     complete.
 
     Args:
@@ -56,7 +64,7 @@ def write_cohort(
         seed: Seed for the nuisance parameters and the noise of the clips.
         vitals: Vital signs measured with the clips, by name, one value per clip.
         variety: How far views and pictures vary, from textbook views (0) to a clinic's (1), see
-            `view.SCHEDULE`; each clip has its own, drawn uniformly up to this one.
+            `view.SCHEDULE`; each clip has its own, drawn uniformly from a fifth of this one up.
         progress: Wrapper for the iterable of clip numbers, such as `tqdm`.
 
     Raises:
@@ -162,7 +170,7 @@ def _write_clip(
     name = f"PHANTOM{clip:06d}"
     key = jax.random.fold_in(jax.random.key(seed), clip)
     view_key, image_key = jax.random.split(key)
-    own = variety * float(jax.random.uniform(jax.random.fold_in(key, 2), (), float))
+    own = variety * float(jax.random.uniform(jax.random.fold_in(key, 2), (), jnp.float32, 0.2))
     view = draw_view(view_key, beat, own)
     frame_rate = round(float(view.frame_rate), 2)
     times = frame_times(view)
@@ -172,7 +180,8 @@ def _write_clip(
     masks = folder / "Masks" / f"{name}.npz"
     if not masks.exists():
         unfinished = masks.with_suffix(".part.npz")
-        np.savez_compressed(unfinished, labels=label_maps(beat, view))
+        width, height = (10 * float(side) for side in pixel_size(view))
+        np.savez_compressed(unfinished, labels=label_maps(beat, view), pixel=(height, width))
         unfinished.rename(masks)
 
     end_diastolic, end_systolic = float(beat.V_lv.max()), float(beat.V_lv.min())

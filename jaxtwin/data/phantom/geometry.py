@@ -75,7 +75,7 @@ def frame_times(view: View) -> Float[np.ndarray, " time"]:
 
 
 def phase_at(
-    view: View, period: Float[Array, ""] | float, times: Float[Array, " time"]
+    view: View, period: Float[Array | np.ndarray, ""] | float, times: Float[Array, " time"]
 ) -> Float[Array, " time"]:
     """Return the phase of the beat, 0 to 1, at given times [s].
 
@@ -129,11 +129,11 @@ def _chords(beat: PhantomBeat, view: View, time: Float[Array, ""]) -> Float[Arra
     motion = jax.tree.map(lambda leaf: leaf[0], motion)
     drift = drift_at(view, time)
     level = (jnp.arange(CHORDS, dtype=jnp.float32) + 0.5) / CHORDS
-    z = level * motion.length
+    z = motion.apex + level * (motion.length - motion.apex)
     radius = cavity_radius(view.heart, motion, z)
     start_x = jnp.concatenate([jnp.zeros(1, jnp.float32), -radius])
     end_x = jnp.concatenate([jnp.zeros(1, jnp.float32), radius])
-    start_z = jnp.concatenate([jnp.zeros(1, jnp.float32), z])
+    start_z = jnp.concatenate([motion.apex[None], z])
     end_z = jnp.concatenate([motion.length[None], z])
     width, height = pixel_size(view)
 

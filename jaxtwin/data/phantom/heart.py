@@ -1,8 +1,8 @@
 """The phantom's heart: shape and motion of its chambers in the four-chamber plane.
 
 All coordinates are in the heart's own plane, in cm: z runs along the long axis of the left
-ventricle from the apex (z = 0) through the mitral annulus (z = length) to the roof of the left
-atrium; x points from the septum (x < 0) to the lateral wall (x > 0).
+ventricle from the apex (z = 0 at end diastole) through the mitral annulus (z = length) to the roof
+of the left atrium; x points from the septum (x < 0) to the lateral wall (x > 0).
 
 The tissue is drawn once, at end diastole (`tissue_level`, in *material* coordinates). For every
 other frame, `to_material` maps each point to the position of its tissue at end diastole, so that
@@ -22,9 +22,6 @@ WIDEST_LEVEL = 0.62
 # Fraction of the squeeze that is lost at the annulus: the base narrows less than the rest, because
 # the annulus is a fibrous ring.
 BASAL_STIFFNESS = 0.5
-# The long axis scales with volume to this power. At EF 60% it shortens by 17%, a mitral excursion
-# of 1.4 cm, as in healthy adults.
-LONGITUDINAL_EXPONENT = 0.2
 # Fraction of the stroke volume that fills the atrium while the mitral valve is closed; the rest
 # flows straight from the veins to the ventricle (conduit flow).
 RESERVOIR_FRACTION = 0.7
@@ -62,6 +59,10 @@ class Heart(NamedTuple):
         atrium_length: Distance from the annulus to the roof of the left atrium [cm].
         atrium_bulge: Widening of the atrium beyond the annulus, in squared annulus radii.
         right_width: Width of the right ventricle at its base [cm].
+        longitudinal: Power of the volume with which the long axis scales. At 0.2 and EF 60% it
+            shortens by 17%, a mitral excursion of 1.4 cm, as in healthy adults.
+        apical: Fraction of the shortening by which the cavity's apex moves down, because the wall
+            thickens there too; the rest moves the annulus up.
     """
 
     length: Float[Array, ""]
@@ -70,6 +71,8 @@ class Heart(NamedTuple):
     atrium_length: Float[Array, ""]
     atrium_bulge: Float[Array, ""]
     right_width: Float[Array, ""]
+    longitudinal: Float[Array, ""]
+    apical: Float[Array, ""]
 
     @property
     def annulus_radius(self) -> Float[Array, ""]:
@@ -81,7 +84,8 @@ class Motion(NamedTuple):
     """The heart's configuration at one instant.
 
     Attributes:
-        length: Long axis of the left ventricle [cm].
+        apex: Height of the cavity's apex [cm]; 0 at end diastole.
+        length: Height of the mitral annulus [cm].
         squeeze: Relative loss of radius at the apex; the base loses less.
         atrium_scale: Radius of the left atrium relative to end diastole.
         emptied: Fraction of the end-diastolic volume that has left the left ventricle.
@@ -89,6 +93,7 @@ class Motion(NamedTuple):
         ejecting: Aortic flow relative to its peak, 0 to 1 (closed leaflets bulge with it).
     """
 
+    apex: Float[Array, "*time"]
     length: Float[Array, "*time"]
     squeeze: Float[Array, "*time"]
     atrium_scale: Float[Array, "*time"]
@@ -133,8 +138,10 @@ def motion_of(beat: PhantomBeat, heart: Heart) -> Motion:
     """
     end_diastolic_volume = np.pi * _MOMENT_0 * heart.radius**2 * heart.length
     filled = jnp.asarray(beat.V_lv) / end_diastolic_volume
-    length = heart.length * filled**LONGITUDINAL_EXPONENT
-    moment = _MOMENT_0 * filled ** (1 - LONGITUDINAL_EXPONENT)
+    axis = heart.length * filled**heart.longitudinal
+    apex = heart.apical * (heart.length - axis)
+    length = apex + axis
+    moment = _MOMENT_0 * filled ** (1 - heart.longitudinal)
     discriminant = _MOMENT_1**2 - _MOMENT_2 * (_MOMENT_0 - moment)
     squeeze = (_MOMENT_1 - jnp.sqrt(jnp.maximum(discriminant, 0.0))) / _MOMENT_2
 
@@ -148,6 +155,7 @@ def motion_of(beat: PhantomBeat, heart: Heart) -> Motion:
     atrium_scale = jnp.sqrt(jnp.maximum(1 + swelling / atrium_volume, 0.3) / stretch)
     peak_ejection = jnp.maximum(jnp.max(beat.aortic_flow), 1.0)
     return Motion(
+        apex=apex,
         length=length,
         squeeze=squeeze,
         atrium_scale=atrium_scale,
@@ -160,8 +168,8 @@ def motion_of(beat: PhantomBeat, heart: Heart) -> Motion:
 def cavity_radius(
     heart: Heart, motion: Motion, z: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """Return the radius [cm] of the left ventricle's cavity at heights 0 <= z <= length."""
-    level = z / motion.length
+    """Return the radius [cm] of the left ventricle's cavity at heights from apex to annulus."""
+    level = (z - motion.apex) / (motion.length - motion.apex)
     profile = jnp.sqrt(jnp.maximum(level * (2 * WIDEST_LEVEL - level), 0.0)) / WIDEST_LEVEL
     return heart.radius * profile * (1 - motion.squeeze * _squeeze_profile(level))
 
@@ -203,11 +211,16 @@ def to_material(
     the cavity's border scale with the shortening, which conserves the volume of every ring of
     wall.
     """
-    shortening = motion.length / heart.length
+    shortening = (motion.length - motion.apex) / heart.length
     roof = heart.length + heart.atrium_length
     from_roof = (roof - z) * (heart.atrium_length / (roof - motion.length))
     z_below = jnp.where(z < roof, roof - from_roof, z)
-    z_m = jnp.where(z < motion.length, jnp.where(z > 0, z / shortening, z), z_below)
+    # The apical wall fills the space that the cavity leaves.
+    above = jnp.where(
+        z > -heart.wall, (z - motion.apex) * heart.wall / (heart.wall + motion.apex), z
+    )
+    inside = (z - motion.apex) / shortening
+    z_m = jnp.where(z < motion.length, jnp.where(z > motion.apex, inside, above), z_below)
 
     level = jnp.clip(z_m / heart.length, 0.0, 1.0)
     ventricle_scale = 1 - motion.squeeze * _squeeze_profile(level)
@@ -215,7 +228,7 @@ def to_material(
     scale = ventricle_scale + (motion.atrium_scale - ventricle_scale) * into_atrium
     stretch = jnp.where(z < motion.length, shortening, 1.0)
     # Smooth the jump of `stretch` between chest wall and ventricle over a centimetre.
-    stretch = 1 + (stretch - 1) * _smoothstep(z + 0.5)
+    stretch = 1 + (stretch - 1) * _smoothstep(z - motion.apex + 0.5)
 
     border2 = _radius_squared(heart, z_m)
     beyond = x * x - jnp.where(border2 > 0, scale * scale, 1.0) * border2

@@ -34,8 +34,8 @@ def _labels(
 
     def frame(motion: Motion, drift: Float[Array, ""]):
         x, z = image_to_heart(view, drift, across, down)
-        inside = (z > 0) & (z < motion.length)
-        radius = cavity_radius(heart, motion, jnp.clip(z, 0.0, motion.length))
+        inside = (z > motion.apex) & (z < motion.length)
+        radius = cavity_radius(heart, motion, jnp.clip(z, motion.apex, motion.length))
         x_rest, z_rest = to_material(heart, motion, x, z)
         left = outline(heart, x_rest, z_rest).left
         labels = jnp.where((left < heart.wall) & (z < motion.length), MYOCARDIUM, 0)

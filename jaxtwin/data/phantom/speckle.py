@@ -124,7 +124,7 @@ def tissue_level(
     soft = SOFT_EDGE + SOFT_LATERAL_EXTRA * lateral
     # At the border itself the level is still mostly that of the wall: the transition is in
     # decibels, so it begins to be visible only further inside.
-    in_cavity = jax.nn.sigmoid(-1 - jnp.minimum(left, lines.right + 0.2 * ragged) / soft)
+    in_cavity = jax.nn.sigmoid(-view.edge - jnp.minimum(left, lines.right + 0.2 * ragged) / soft)
     level = level + (BLOOD - level) * in_cavity
     # Papillary muscles and false tendons lie in the blood.
     place = z / heart.length

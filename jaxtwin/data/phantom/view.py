@@ -67,6 +67,8 @@ class View(NamedTuple):
         papillary: Level of the papillary muscles, whose blood pool lies within the cavity.
         papillary_level: Height of their bodies along the long axis, relative to its length.
         trabeculae: Amplitude of the endocardium's roughness.
+        edge: How far inside the cavity the wall still looks like wall, in widths of the soft edge
+            (1 to 2 mm); negative where blood seems to reach into the wall.
         tendon, tendon_level, tendon_slope: Level, height (relative to the length) and slope of a
             false tendon across the cavity.
         outflow: Width of the outflow tract that opens beside the septum's base, relative to the
@@ -116,6 +118,7 @@ class View(NamedTuple):
     papillary: Float[Array, ""]
     papillary_level: Float[Array, ""]
     trabeculae: Float[Array, ""]
+    edge: Float[Array, ""]
     tendon: Float[Array, ""]
     tendon_level: Float[Array, ""]
     tendon_slope: Float[Array, ""]
@@ -147,6 +150,8 @@ SCHEDULE: dict[str, tuple[Normal | Uniform, Normal | Uniform]] = {
     "atrium_length": (Normal(0.42, 0.05), Normal(0.48, 0.11)),
     "atrium_bulge": (Uniform(1.2, 3.2), Uniform(0.8, 4.0)),
     "right_width": (Normal(1.15, 0.15), Normal(1.1, 0.3)),
+    "longitudinal": (Uniform(0.2, 0.2), Uniform(0.2, 0.3)),
+    "apical": (Uniform(0.0, 0.0), Uniform(0.0, 0.7)),
     # The probe's position.
     "apex_y": (Normal(3.2, 0.3), Normal(2.7, 0.6)),
     "depth": (Normal(0.0, 0.4), Normal(0.0, 1.6)),
@@ -185,6 +190,7 @@ SCHEDULE: dict[str, tuple[Normal | Uniform, Normal | Uniform]] = {
     "papillary": (Uniform(-90.0, -90.0), Uniform(-60.0, -22.0)),
     "papillary_level": (Uniform(0.4, 0.5), Uniform(0.3, 0.6)),
     "trabeculae": (Uniform(0.04, 0.04), Uniform(0.04, 0.25)),
+    "edge": (Uniform(1.0, 1.0), Uniform(-1.5, 1.0)),
     "tendon": (Uniform(-120.0, -120.0), Uniform(-110.0, -20.0)),
     "tendon_level": (Uniform(0.2, 0.4), Uniform(0.12, 0.5)),
     "tendon_slope": (Normal(0.0, 0.3), Normal(0.0, 0.3)),
@@ -248,6 +254,7 @@ def draw_view(
     """
     beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
     draw = _Draws(key, jnp.asarray(variety, jnp.float32))
+    further = _Draws(jax.random.fold_in(key, 2), draw.variety)
     volume = jnp.max(beat.V_lv)
     # Dilated ventricles are rounder: radius/length increases by a tenth when the volume doubles.
     sphericity = 0.285 * (volume / 100.0) ** 0.14 * jnp.exp(draw("sphericity"))
@@ -259,10 +266,11 @@ def draw_view(
         atrium_length=length * draw("atrium_length"),
         atrium_bulge=draw("atrium_bulge"),
         right_width=radius * draw("right_width"),
+        longitudinal=further("longitudinal"),
+        apical=further("apical"),
     )
     apex_y = draw("apex_y")
     extent = apex_y + length + heart.atrium_length
-    further = _Draws(jax.random.fold_in(key, 2), draw.variety)
     depth = 16.8 + further("adaptation") * (extent - 15.2) + draw("depth")
     depth = jnp.clip(depth, 12.0 - 3.0 * draw.variety, 22.0)
     other_rate = jnp.exp(draw.uniform(*np.log(FRAME_RATES).tolist()))
@@ -293,6 +301,7 @@ def draw_view(
         },
         **{name: draw(name) for name in _FURTHER},
         "off_axis": jnp.abs(draw("off_axis")),
+        "edge": further("edge"),
         "mirrored": draw.uniform(0.0, 1.0) < 0.15 * draw.variety,
         "overlay": jnp.stack([draw.uniform(0.0, 1.0) for _ in range(OVERLAYS)]),
     }
