@@ -1,4 +1,4 @@
-"""Detection of disease, without labels, from twins learnt from two volumes.
+"""Detection of disease, without labels, from twins learnt from volumes or a volume curve.
 
     python -m experiments.detection [--preset tiny|default|full] [--out DIR]
     python -m experiments.detection --data DIR --labels FILE
@@ -6,12 +6,14 @@
 Renders phantom clips of a mixed cohort (healthy, mitral stenosis, aortic stenosis, reduced
 contractility, hypertension; `jaxtwin/cohorts/diseases.py`) and learns twins with eight parameters
 from them by P-SSL, once from EDV, ESV and EF alone and once with heart period and arm-cuff
-pressure in addition. Disease is then detected in the twins of unseen clips in four ways: by the
-parameter that the disease changes, as outliers, by unsupervised clustering, and by a classifier
-trained on other patients' diagnoses. For comparison, the same is done with EF alone, the measured
-values, the clip encoder's features, the true volume curve, and the true parameters, which are an
-upper bound. Training the twins uses no diagnosis. Follows Kuang et al., NeurIPS 2024, section on
-disease and figure 3b.
+pressure in addition; and from the exact volume curve with noise and its period, its start known
+and unknown. With --segmenter DIR, the network of `experiments.segmentation` finds volume curve and
+period in the clips, and twins are learnt from these too. Disease is then detected in the twins of
+unseen clips in four ways: by the parameter that the disease changes, as outliers, by unsupervised
+clustering, and by a classifier trained on other patients' diagnoses. For comparison, the same is
+done with EF alone, the measured values, the clip encoder's features, the true volume curve, and the
+true parameters, which are an upper bound. Training the twins uses no diagnosis. Follows Kuang et
+al., NeurIPS 2024, section on disease and figure 3b.
 
 With --data and --labels (a CSV file with the columns patient, a clip's name, and diagnosis) the
 experiment uses real clips. Period and pressures are used if FileList.csv has all three for every

@@ -6,6 +6,14 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.detection.cohort import describe_cohort, make_diseased_phantoms, read_diagnoses
+from experiments.detection.curves import (
+    EXACT,
+    CurveVariant,
+    curve_task,
+    exact_curves,
+    fill_curve_cell,
+    segmented_curves,
+)
 from experiments.detection.figures import draw_figures
 from experiments.detection.scores import Answers, recovery, score
 from experiments.detection.settings import Config
@@ -21,6 +29,7 @@ from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
 from jaxtwin.methods.pssl_clips import PSSL
 from jaxtwin.methods.saving import save_learnt
+from jaxtwin.methods.tasks import Curves
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
 Variant = Literal["volumes", "vitals"]
@@ -146,6 +155,18 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             truth = np.array(
                 [[theta[r.name][name] for name in EIGHT.names] for r in cache.records], np.float32
             )
+    if truth is not None:
+        curves: dict[CurveVariant, Curves] = {
+            variant: exact_curves(curve_task(variant, config.noise), truth, seed=config.seed)
+            for variant in EXACT
+        }
+        if config.segmenter is not None:
+            curves["segmented curve"] = segmented_curves(run, cache.records, config)
+        for variant, measured in curves.items():
+            learnt[variant] = [
+                fill_curve_cell(run, cache.records, measured, emulator, variant, seed, config)
+                for seed in range(config.seed, config.seed + config.seeds)
+            ]
     rows = score(seen, learnt, truth)
     table = write_scores(run, rows, seen)
     draw_figures(run, rows, seen, learnt, truth)

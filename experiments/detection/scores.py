@@ -36,6 +36,9 @@ TITLES = {
     "features vitals": "encoder's features; period, cuff",
     "twin volumes": "twin from volumes",
     "twin vitals": "twin from volumes, period, cuff",
+    "twin exact curve": "twin from the exact curve with noise; period",
+    "twin exact curve, turned": "twin from it, its start unknown; period",
+    "twin segmented curve": "twin from the curve and period of the segmented clip",
     "curve": "true volume curve",
     "truth": "true parameters",
 }
@@ -75,7 +78,7 @@ class Answers(NamedTuple):
 
     Attributes:
         theta: The eight parameters.
-        features: The encoder's features.
+        features: The features of an encoder of clips; none of one of curves.
         volumes: EDV and ESV [mL] and EF [%], emulated at θ.
         vitals: The vital signs used by the model, emulated at θ.
     """
@@ -126,6 +129,8 @@ def sources(
         both = np.concatenate([seen.volumes[:, :2], seen.vitals], axis=1)
         found["measured"] = Source([both], ("EDV", "ESV", *Vitals._fields))
     for variant, cells in learnt.items():
+        if not cells[0].features.shape[1]:
+            continue
         whole = [one.features.astype(float) for one in cells]
         if variant == "vitals":  # The inputs of the encoder's head.
             whole = [np.concatenate([w, seen.vitals], axis=1) for w in whole]

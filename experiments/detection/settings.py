@@ -13,6 +13,7 @@ from jaxtwin.commands.settings import (
     RunConfig,
 )
 from jaxtwin.encoders.names import EncoderName
+from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
 # Smallest number of training clips for fitting the bulk and the groups.
@@ -35,6 +36,10 @@ class Config(RunConfig):
         clips: Clips to learn from.
         encoder: Encoder architecture: the default (tubelet) or the paper's (conv3d).
         training: Training of the encoders.
+        noise: Noise of the exact volume curves and allowed error of segmented ones [mL].
+        segmenter: Folder of a segmenter, as `experiments.segmentation` writes it: twins are then
+            also learnt from the volume curves that it finds in phantom clips.
+        curve_training: Training of the encoders of curves.
     """
 
     data: Path | None = None
@@ -45,6 +50,9 @@ class Config(RunConfig):
     clips: ClipFlags = ClipConfig(counts=(2_000, 250, 750))
     encoder: EncoderName = "tubelet"
     training: TrainingConfig = dataclasses.replace(CLIP_TRAINING, steps=2_000, evaluate_every=200)
+    noise: float = 6.0
+    segmenter: Path | None = None
+    curve_training: TrainingConfig = CURVE_TRAINING
 
     def __post_init__(self):
         super().__post_init__()
@@ -53,6 +61,13 @@ class Config(RunConfig):
                 f"--data {self.data} --labels {self.labels}: expected both or neither; phantom "
                 "clips have their own diagnoses"
             )
+        if self.segmenter is not None and self.data is not None:
+            raise ValueError(
+                "--segmenter with --data: the size of a pixel is known of phantom clips only, and "
+                "without it a volume curve has no mL"
+            )
+        if not self.noise > 0:
+            raise ValueError(f"--noise {self.noise}: expected a positive number [mL]")
         if self.seeds < 1:
             raise ValueError(f"--seeds {self.seeds}: expected at least 1")
         counts = self.clips.counts
@@ -70,6 +85,7 @@ PRESETS = {
         emulator=TINY_EMULATOR,
         clips=ClipConfig(counts=(48, 8, 40)),
         training=TrainingConfig(steps=8, batch_size=8, weight_decay=1e-2, evaluate_every=4),
+        curve_training=TrainingConfig(steps=40, batch_size=32, evaluate_every=20),
     ),
     "default": Config(),
     "full": Config(

@@ -69,12 +69,14 @@ class Sees:
         labels: Whether it learns from labels, such as EDV measured by an expert.
         cohort: Whether it learns from a cohort before it estimates new patients.
         physics: Whether it uses the equations of the system.
+        start: Whether it needs to know at which phase of the beat a curve begins.
     """
 
     measurement: Literal["curve", "clip"]
     labels: bool
     cohort: bool
     physics: bool
+    start: bool = True
 
 
 class Estimate(NamedTuple):
@@ -337,6 +339,12 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
                 "in METHOD(...).learn(task, training, validation)"
             )
         name = type(self).__name__
+        if self.sees.start and getattr(task, "unknown_start", False):
+            raise ValueError(
+                f"{name} needs to know where in the beat a curve begins, and this task has "
+                "unknown_start=True: choose CurvePSSL or LeastSquares, or give curves from the "
+                "system's t = 0 on"
+            )
         if self.sees.cohort:
             if training is None or validation is None:
                 raise ValueError(

@@ -132,7 +132,8 @@ def learn_from_curves(
     def loss(model: Model, batch: Curves, key: PRNGKeyArray) -> Float[Array, ""]:
         values = jnp.asarray(batch.values)
         noise = task.noise * jax.random.normal(key, values.shape, values.dtype)
-        return jnp.mean(objective(model, batch._replace(values=values + noise), batch))
+        noisy = jax.vmap(task.comparable)(values + noise)
+        return jnp.mean(objective(model, batch._replace(values=noisy), batch))
 
     digest = hashlib.sha256()
     for part in (*training, *validation):

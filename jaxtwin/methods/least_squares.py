@@ -35,7 +35,7 @@ class LeastSquares(AbstractMethod[CurveTask, Curves]):
         iterations: Largest number of iterations from each start.
     """
 
-    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
+    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True, start=False)
     starts: int = 8
     iterations: int = 30
 
@@ -77,7 +77,8 @@ def fit_patient(
 
     def residuals(raw, patient: Patient) -> Float[Array, " residual"]:
         recording = simulate(task.theta(raw, patient.known)).recording
-        error = task.weight * (getattr(recording.waveforms, task.channel) - patient.values)
+        got = task.comparable(getattr(recording.waveforms, task.channel))
+        error = task.weight * (got - patient.values)
         return jnp.concatenate([error, raw / RAW_SPREAD])
 
     # Otherwise the solver would store the residuals of the linearised beat for every start.

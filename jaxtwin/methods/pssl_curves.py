@@ -42,7 +42,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
             the noise, it determines the weight of the curve relative to the prior.
     """
 
-    sees: ClassVar = Sees("curve", labels=False, cohort=True, physics=True)
+    sees: ClassVar = Sees("curve", labels=False, cohort=True, physics=True, start=False)
     forward: AbstractForward
     config: TrainingConfig = CURVE_TRAINING
     create: Callable[..., Any] = CurveEncoder.create
@@ -63,7 +63,8 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
 
             def one(known, seen, values):
                 raw = encoder(known, seen)
-                error = forward(task.theta(raw, known)).waveforms[task.channel] - values
+                got = forward(task.theta(raw, known)).waveforms[task.channel]
+                error = task.comparable(got) - values
                 error = error / np.hypot(task.noise, self.slack * task.resolution)
                 return (0.5 * jnp.sum(error**2) + task.surprise(raw)) / task.samples
 

@@ -78,6 +78,8 @@ class CurveTask(AbstractTask[Curves]):
         known: Names of free parameters whose exact values are given with the curve, such as the
             period; a single name may be given as a string.
         noise: Standard deviation of the measurement noise, in the channel's unit.
+        unknown_start: Whether the phase of the first sample is unknown, as in a clip. Curves are
+            then rotated so that their first harmonic is a cosine, see `comparable`.
 
     Raises:
         ValueError: If the box is of another model, a channel is not an output of the system or is
@@ -93,6 +95,7 @@ class CurveTask(AbstractTask[Curves]):
     samples: int = 60
     known: str | tuple[str, ...] = ()
     noise: float = 0.0
+    unknown_start: bool = False
 
     def __post_init__(self):
         for name in ("hidden", "known"):
@@ -136,7 +139,8 @@ class CurveTask(AbstractTask[Curves]):
 
     def describe(self) -> dict[str, Any]:
         """Return everything on which the result of learning depends, as a JSON value."""
-        return {
+        start = {"unknown_start": True} if self.unknown_start else {}
+        return start | {
             "measurement": "curve",
             "system": fingerprint(self.system).description["system"],
             "box": self.box.describe(),
@@ -153,6 +157,19 @@ class CurveTask(AbstractTask[Curves]):
         for name, value in zip(self.known, known, strict=True):
             theta = theta.at[self.box.names.index(name)].set(value)
         return theta
+
+    def comparable(self, curve: Float[Array, " sample"]) -> Float[Array, " sample"]:
+        """Return a curve as it can be compared with a measured one.
+
+        If the start is unknown, the curve is rotated, between its samples by its Fourier series,
+        so that its first harmonic is a cosine. Curves that differ in their start alone are then
+        equal.
+        """
+        if not self.unknown_start:
+            return curve
+        harmonics = jnp.fft.rfft(curve)
+        turn = jnp.angle(harmonics[1]) * jnp.arange(len(harmonics))
+        return jnp.fft.irfft(harmonics * jnp.exp(-1j * turn), len(curve))
 
     def surprise(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
         """Compute the negative log-prior, which is nearly uniform on the box."""
@@ -174,8 +191,9 @@ class CurveTask(AbstractTask[Curves]):
         curve = np.asarray(getattr(patients.recording.waveforms, self.channel))
         columns = [self.box.names.index(name) for name in self.known]
         noise = np.random.default_rng(random).normal(size=curve.shape)
+        values = (curve + self.noise * noise).astype(np.float32)
         return Curves(
-            (curve + self.noise * noise).astype(np.float32),
+            np.asarray(jax.vmap(self.comparable)(jnp.asarray(values))),
             np.asarray(patients.theta)[:, columns],
             np.asarray(getattr(patients.recording.maximum, self.channel)),
             np.asarray(getattr(patients.recording.minimum, self.channel)),
@@ -217,6 +235,8 @@ class CurveTask(AbstractTask[Curves]):
                 "known); task.measure(cohort, seed) measures simulated patients"
             )
         values = np.asarray(measurements.values, np.float32)
+        if self.unknown_start and values.ndim == 2:
+            values = np.asarray(jax.vmap(self.comparable)(jnp.asarray(values)))
         if values.ndim != 2 or values.shape[1] != self.samples:
             raise ValueError(
                 f"curves of shape {values.shape}: expected [patient, {self.samples}], samples at "
@@ -344,7 +364,8 @@ class CurveTask(AbstractTask[Curves]):
         if recording is None:
             return found
         if self.channel in recording.waveforms.channel_names:
-            off = np.asarray(recording.waveforms[self.channel]) - values
+            got = jnp.asarray(recording.waveforms[self.channel])
+            off = np.asarray(jax.vmap(self.comparable)(got)) - values
             error, noise = np.sqrt(np.mean(off**2, axis=1)), self.noise
         else:
             off = np.stack(

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.forward.simulator import Simulator
 from jaxtwin.methods.clips import ClipTask
 from jaxtwin.methods.least_squares import LeastSquares
+from jaxtwin.methods.pinn import PINN
 from jaxtwin.methods.supervised_curves import SupervisedCurves
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
@@ -210,3 +212,47 @@ def test_extremes_alone_are_judged():
     bad = task.estimate({}, maximum=np.array([1.0, 3.0]), minimum=np.zeros(2))
     with pytest.warns(OutOfModelWarning, match="1 of 2"):
         task.judge(curves, bad)
+
+
+def test_a_curve_is_comparable_wherever_it_starts():
+    task = CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, samples=60, unknown_start=True)
+    phase = np.arange(60) / 60
+    curve = 100 + 40 * np.cos(2 * np.pi * phase + 0.7) + 9 * np.sin(6 * np.pi * phase)
+    same = [task.comparable(jnp.asarray(np.roll(curve, k))) for k in (0, 7, 31)]
+    np.testing.assert_allclose(same[1], same[0], atol=1e-9)
+    np.testing.assert_allclose(same[2], same[0], atol=1e-9)
+    first = np.fft.rfft(same[0])[1]
+    assert first.real > 0 and abs(first.imag) < 1e-9
+    np.testing.assert_allclose(
+        np.sort(np.abs(np.fft.rfft(same[0]))), np.sort(np.abs(np.fft.rfft(curve))), atol=1e-9
+    )
+    known = dataclasses.replace(task, unknown_start=False)
+    np.testing.assert_array_equal(known.comparable(jnp.asarray(curve)), curve)
+    assert known.describe() == {k: v for k, v in task.describe().items() if k != "unknown_start"}
+    check_grads(
+        lambda x: task.comparable(jnp.asarray(x)),
+        (jnp.asarray(curve),),
+        order=1,
+        modes=["fwd", "rev"],
+    )
+
+
+def test_methods_that_need_the_start_say_so():
+    task = CurveTask(LeftHeart(), SEVEN, "V_lv", 0.2, samples=60, unknown_start=True)
+    with pytest.raises(ValueError, match="PINN needs to know where in the beat"):
+        PINN().learn(task)
+
+
+@pytest.mark.slow
+def test_least_squares_fits_a_curve_of_unknown_start():
+    task = CurveTask(
+        LeftHeart(), SEVEN, "V_lv", 0.2, samples=60, known=("T_c",), unknown_start=True
+    )
+    theta = np.array([[0.9, 150.0, 2.0, 0.05, 0.01, 0.005, 12.0]], np.float32)
+    patient = simulate_cohort(LeftHeart(), SEVEN, theta, phases=60)
+    curves = task.measure(patient, 0)
+    turned = curves._replace(values=np.roll(patient.recording.waveforms.V_lv, 17, axis=1))
+    found = LeastSquares(starts=2).learn(task).estimate(turned)
+    true = patient.read(["EDV", "EF"])
+    assert found.readings["EDV"] == pytest.approx(true["EDV"], abs=1.0)
+    assert found.readings["EF"] == pytest.approx(true["EF"], abs=1.0)
