@@ -213,7 +213,10 @@ def _compress(
     power = first * (1 - tissue) + second * tissue
     power += scene.resting[:1] * (1 - rest) + scene.resting[1:] * rest
     power = (power + leaflets) * scene.screen[None] + scene.floor[None] * noise
-    level = 1 + jnp.log(power) * float(10 / np.log(10)) / view.dynamic_range
+    decibels = jnp.log(power) * float(10 / np.log(10))
+    # The logarithm of the exponentially distributed noise has a standard deviation of 5.6 dB.
+    decibels += view.grain / 5.57 * (jnp.log(noise + 1e-4) * float(10 / np.log(10)) + 2.51)
+    level = 1 + decibels / view.dynamic_range
     rejected = jnp.maximum(view.rejection, 0.0)
     level = (level - rejected) / (1 - rejected)
     bright = jnp.exp(view.contrast * jnp.log(jnp.clip(level, 1e-6, 1.0)))

@@ -69,6 +69,8 @@ class View(NamedTuple):
         trabeculae: Amplitude of the endocardium's roughness.
         edge: How far inside the cavity the wall still looks like wall, in widths of the soft edge
             (1 to 2 mm); negative where blood seems to reach into the wall.
+        grain: Standard deviation of a grain that differs from pixel to pixel and frame to frame, as
+            where pictures were made smaller without averaging.
         tendon, tendon_level, tendon_slope: Level, height (relative to the length) and slope of a
             false tendon across the cavity.
         outflow: Width of the outflow tract that opens beside the septum's base, relative to the
@@ -119,6 +121,7 @@ class View(NamedTuple):
     papillary_level: Float[Array, ""]
     trabeculae: Float[Array, ""]
     edge: Float[Array, ""]
+    grain: Float[Array, ""]
     tendon: Float[Array, ""]
     tendon_level: Float[Array, ""]
     tendon_slope: Float[Array, ""]
@@ -165,7 +168,7 @@ SCHEDULE: dict[str, tuple[Normal | Uniform, Normal | Uniform]] = {
     "off_axis": (Normal(0.0, 0.0), Normal(0.0, 0.05)),  # absolute value
     "drift": (Uniform(0.0, 0.4), Uniform(0.0, 0.6)),
     # The scanner's settings, in dB.
-    "gain": (Normal(0.0, 3.0), Normal(3.0, 5.0)),
+    "gain": (Normal(0.0, 3.0), Normal(8.0, 5.0)),
     "dynamic_range": (Uniform(54.0, 66.0), Uniform(50.0, 74.0)),
     "attenuation": (Normal(2.0, 4.0), Normal(2.0, 7.0)),
     "lateral_loss": (Uniform(6.0, 24.0), Uniform(0.0, 26.0)),
@@ -177,6 +180,7 @@ SCHEDULE: dict[str, tuple[Normal | Uniform, Normal | Uniform]] = {
     "noise": (Normal(-60.0, 3.0), Normal(-54.0, 7.0)),
     "contrast": (Uniform(1.4, 2.1), Uniform(0.9, 2.2)),
     "rejection": (Uniform(0.0, 0.0), Uniform(-0.2, 0.25)),  # nothing below 0
+    "grain": (Uniform(0.0, 0.0), Uniform(0.0, 7.0)),
     "shadow_angle": (Uniform(-0.75, 0.75), Uniform(-0.75, 0.75)),
     "shadow_width": (Uniform(0.05, 0.13), Uniform(0.04, 0.18)),
     "shadow_loss": (Uniform(-12.0, 18.0), Uniform(-14.0, 26.0)),  # no shadow below 0
@@ -302,6 +306,7 @@ def draw_view(
         **{name: draw(name) for name in _FURTHER},
         "off_axis": jnp.abs(draw("off_axis")),
         "edge": further("edge"),
+        "grain": further("grain"),
         "mirrored": draw.uniform(0.0, 1.0) < 0.15 * draw.variety,
         "overlay": jnp.stack([draw.uniform(0.0, 1.0) for _ in range(OVERLAYS)]),
     }
