@@ -168,7 +168,7 @@ SCHEDULE: dict[str, tuple[Normal | Uniform, Normal | Uniform]] = {
     "off_axis": (Normal(0.0, 0.0), Normal(0.0, 0.05)),  # absolute value
     "drift": (Uniform(0.0, 0.4), Uniform(0.0, 0.6)),
     # The scanner's settings, in dB.
-    "gain": (Normal(0.0, 3.0), Normal(8.0, 5.0)),
+    "gain": (Normal(0.0, 3.0), Normal(10.0, 8.0)),
     "dynamic_range": (Uniform(54.0, 66.0), Uniform(50.0, 74.0)),
     "attenuation": (Normal(2.0, 4.0), Normal(2.0, 7.0)),
     "lateral_loss": (Uniform(6.0, 24.0), Uniform(0.0, 26.0)),
