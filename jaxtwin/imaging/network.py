@@ -36,7 +36,7 @@ class Block(eqx.Module):
         self.scales = jnp.ones(out, jnp.float32), jnp.ones(out, jnp.float32)
         self.offsets = jnp.zeros(out, jnp.float32), jnp.zeros(out, jnp.float32)
 
-    def __call__(self, x: Image) -> Image:
+    def __call__(self, x: Image) -> Float[Array, "rows columns out"]:
         """Return the features of the same resolution."""
         for kernel, scale, offset in zip(self.kernels, self.scales, self.offsets, strict=True):
             x = layer_norm(convolve2d(x[None], kernel, 1)[0], scale)
@@ -95,22 +95,22 @@ def _standardised(frames: Float[Array, "3 height width"]) -> Float[Array, "3 hei
     return frames * jax.lax.rsqrt(jnp.mean(frames**2) + 1e-6)
 
 
-def _fold(x: Image) -> Image:
+def _fold(x: Image) -> Float[Array, "half_rows half_columns folded"]:
     rows, columns, channels = x.shape
     x = x.reshape(rows // FOLD, FOLD, columns // FOLD, FOLD, channels)
     return x.transpose(0, 2, 1, 3, 4).reshape(rows // FOLD, columns // FOLD, -1)
 
 
-def _unfold(x: Image) -> Image:
+def _unfold(x: Image) -> Float[Array, "double_rows double_columns unfolded"]:
     rows, columns, _ = x.shape
     x = x.reshape(rows, columns, FOLD, FOLD, -1).transpose(0, 2, 1, 3, 4)
     return x.reshape(rows * FOLD, columns * FOLD, -1)
 
 
-def _halved(x: Image) -> Image:
+def _halved(x: Image) -> Float[Array, "half_rows half_columns channel"]:
     rows, columns, channels = x.shape
     return x.reshape(rows // 2, 2, columns // 2, 2, channels).mean((1, 3))
 
 
-def _doubled(x: Image) -> Image:
+def _doubled(x: Image) -> Float[Array, "double_rows double_columns channel"]:
     return jnp.repeat(jnp.repeat(x, 2, axis=0), 2, axis=1)
