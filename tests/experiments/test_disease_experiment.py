@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from test_experiments import run
+from test_experiments import one_interpreter
 
 from experiments.detection import scores
 from experiments.detection.cohort import describe_cohort, make_diseased_phantoms, read_diagnoses
@@ -206,8 +206,14 @@ def test_diagnoses_are_read_from_a_file(tmp_path):
         Config(labels=path)
 
 
+@pytest.fixture
+def run():
+    with one_interpreter() as run:
+        yield run
+
+
 @pytest.mark.slow
-def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path):
+def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path, run):
     """On phantoms, then on the same folder as a data set of somebody else's."""
     sizes = ["--preset=tiny", "--seeds=1", "--clips", "40", "8", "40"]
     code, said = run("detection", *sizes, f"--out={tmp_path / 'a'}")

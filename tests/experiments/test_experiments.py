@@ -1,5 +1,6 @@
 """The experiments' command lines."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom
@@ -32,28 +34,42 @@ MICRO = [
 ]
 
 
-def start(name: str, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", f"experiments.{name}", *arguments]
+def start_module(module: str, *arguments: str, **streams: int | None) -> subprocess.Popen:
     cache = Path(tempfile.gettempdir()) / "jaxtwin-tests-experiments"
     environment = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        # Small programs too: a run has many, and each process would compile them again.
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+    command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, **streams
     )
+
+
+def start(name: str, *arguments: str) -> subprocess.Popen:
+    return start_module(f"experiments.{name}", *arguments, stderr=subprocess.STDOUT)
 
 
 def run(name: str, *arguments: str) -> tuple[int, str]:
     process = start(name, *arguments)
     output, _ = process.communicate(timeout=1800)
     return process.returncode, output
+
+
+@contextlib.contextmanager
+def one_interpreter() -> Iterator[Callable[..., tuple[int, str]]]:
+    """As `run`, but all in one process: it imports once, and traces and compiles no twin twice."""
+    process = start_module("tests.experiments.interpreter", stdin=subprocess.PIPE)
+
+    def run(name: str, *arguments: str) -> tuple[int, str]:
+        print(json.dumps([name, *arguments]), file=process.stdin, flush=True)
+        code, output = json.loads(process.stdout.readline())
+        return code, output
+
+    with process:
+        yield run
 
 
 def test_flags_start_from_the_preset():

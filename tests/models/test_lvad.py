@@ -17,6 +17,7 @@ from jaxtwin.physics.base import read
 from jaxtwin.physics.iteration import BeatIteration, NewtonIteration
 from jaxtwin.physics.periodic import periodic_orbit
 from tests.references import lvad_radau
+from tests.slopes import by_both_modes
 
 ROWS = json.loads((Path(__file__).parents[1] / "references" / "lvad_radau.json").read_text())[
     "rows"
@@ -102,28 +103,28 @@ def test_a_pump_that_nothing_flows_through_changes_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("x64", [True, False], ids=["float64", "float32"])
-def test_gradients_with_respect_to_speed_and_parameters(x64):
-    """Against central differences; float32's own noise allows less."""
+def test_gradients_with_respect_to_speed_and_parameters():
+    """Against central differences, in both modes; float32's own noise allows less."""
 
     def outputs(x):
         system = LVAD(LeftHeart(), 1e4 * x[0])
         orbit = periodic_orbit(system, SEVEN.complete(x[1:]), steps=240, throw=False)
         found = read(system, orbit, ("output", "P_ao_mean", "pump_flow"))
-        return jnp.stack(list(found.values()))
+        return jnp.stack(list(found.values())), ()
 
-    x = jnp.asarray([1.0, *lvad_radau.HEARTS["failing"]])
+    at = jax.jit(lambda x: by_both_modes(outputs, x))
+    x = np.array([1.0, *lvad_radau.HEARTS["failing"]])
     step = 1e-4
-    shifted = jnp.concatenate([x[None] + step * jnp.eye(8), x[None] - step * jnp.eye(8)])
-    values = jax.jit(jax.vmap(outputs))(shifted)
-    numeric = np.asarray(values[:8] - values[8:]).T / (2 * step)
-    with jax.enable_x64(x64):
-        forward = np.asarray(jax.jit(jax.jacfwd(outputs))(jnp.asarray(np.asarray(x), float)))
-        reverse = np.asarray(jax.jit(jax.jacrev(outputs))(jnp.asarray(np.asarray(x), float)))
+    ends = ((at(x + move)[0], at(x - move)[0]) for move in step * np.eye(8))
+    numeric = np.stack([(above - below) / (2 * step) for above, below in ends], axis=1)
     scale = np.max(np.abs(numeric), axis=1, keepdims=True)
-    for gradient in (forward, reverse):
-        np.testing.assert_allclose(gradient / scale, numeric / scale, atol=2e-3 if x64 else 1e-2)
-    assert np.all(forward[:, 0] > 0)
+    for dtype, tolerance in ((np.float64, 2e-3), (np.float32, 1e-2)):
+        with jax.enable_x64(dtype == np.float64):
+            _, _, forward, reverse = jax.tree.map(np.asarray, at(x.astype(dtype)))
+        assert forward.dtype == reverse.dtype == dtype
+        for gradient in (forward, reverse):
+            np.testing.assert_allclose(gradient / scale, numeric / scale, atol=tolerance)
+        assert np.all(forward[:, 0] > 0)
 
 
 @pytest.mark.slow
