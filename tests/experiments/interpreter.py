@@ -1,7 +1,7 @@
 """Script that runs command lines of experiments one after another.
 
-As test_experiments.py starts it: a JSON list for each command line, answered by its exit status
-and what it said.
+As commands.py starts it: reads a JSON list for each command line, answers with its exit status and
+what it said.
 """
 
 import contextlib

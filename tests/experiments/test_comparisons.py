@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from camus_files import write_camus
-from test_experiments import run, start
 
 from experiments.command import parse
 from experiments.methods import cells as methods
@@ -30,6 +29,7 @@ from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Record
 from jaxtwin.models.left_heart import SEVEN
 from jaxtwin.training.loop import TrainingConfig
+from tests.experiments.commands import start
 
 
 def test_tables_come_back(tmp_path):
@@ -206,7 +206,7 @@ def test_presets_carry_their_own_names():
 
 
 @pytest.mark.slow
-def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path):
+def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path, run_in_one):
     """Phantoms, a folder in EchoNet-Dynamic's layout, and CAMUS; killed after the first cell.
 
     One method will do: all of them run in CI as `experiments.table_ef`.
@@ -214,7 +214,7 @@ def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path):
     write_camus(tmp_path / "camus", 20)
     phantom = tmp_path / "first" / "phantom"
     flags = ["--preset=tiny", "--seeds=1", "--methods", "pssl"]
-    code, output = run("table_ef", *flags, "--out", str(tmp_path / "first"))
+    code, output = run_in_one("table_ef", *flags, "--out", str(tmp_path / "first"))
     assert code == 0, output
     flags += ["--echonet", str(phantom), "--camus", str(tmp_path / "camus")]
     out = tmp_path / "table"
@@ -225,7 +225,7 @@ def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path):
     process.kill()
     process.communicate()
     before = first.stat().st_mtime_ns
-    code, output = run("table_ef", *flags, "--out", str(out), "--resume")
+    code, output = run_in_one("table_ef", *flags, "--out", str(out), "--resume")
     assert code == 0, output
     assert first.stat().st_mtime_ns == before
     table = (out / "table_ef.md").read_text()
@@ -241,12 +241,12 @@ def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path):
     assert of["phantom", "P-SSL (emulator)"]["EF"] == of["echonet", "P-SSL (emulator)"]["EF"]
     assert (out / "table_ef.png").stat().st_size > 10_000
 
-    code, output = run(
+    code, output = run_in_one(
         "parameters", "--preset=tiny", "--run", str(out), "--out", str(tmp_path / "parameters")
     )
     # Two CAMUS patients do not hold two of each kind, and that is said.
     assert code == 1 and "use a larger test split" in output, output
-    code, output = run(
+    code, output = run_in_one(
         "parameters",
         "--preset=tiny",
         "--run",
@@ -261,21 +261,21 @@ def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path):
 
 
 @pytest.mark.slow
-def test_curve_methods_from_the_command_line(tmp_path):
-    flags = ["--preset=tiny", "--seeds=1", "--methods", "pinn", "neural_ode", "least_squares"]
+def test_curve_methods_from_the_command_line(tmp_path, run_in_one):
+    flags = ["--preset=tiny", "--seeds=1", "--methods", "neural_ode", "least_squares"]
     flags += ["box_middle", "--out", str(tmp_path / "run")]
-    code, output = run("methods", *flags)
+    code, output = run_in_one("methods", *flags)
     assert code == 0, output
     for name in ("methods_boxes", "methods_examples"):
         assert (tmp_path / "run" / f"{name}.png").stat().st_size > 10_000
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    assert len(rows) == 8
+    assert len(rows) == 6
     of = {(row["method"], row["period"]): row for row in rows}
     fit, guess = of["fit through the simulator", "known"], of["the middle of the box", "known"]
     assert fit["V_lv_resimulated"] < 0.5 * guess["V_lv_resimulated"]
     assert of["Neural ODE, one a patient", "known"]["theta"] is None
     before = (tmp_path / "run" / "methods.csv").read_text()
-    code, output = run("methods", *flags, "--resume")
+    code, output = run_in_one("methods", *flags, "--resume")
     assert code == 0 and "cell 1 of" not in output, output
     assert (tmp_path / "run" / "methods.csv").read_text() == before
 

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from test_experiments import one_interpreter
 
 from experiments.detection import scores
 from experiments.detection.cohort import describe_cohort, make_diseased_phantoms, read_diagnoses
@@ -206,17 +205,11 @@ def test_diagnoses_are_read_from_a_file(tmp_path):
         Config(labels=path)
 
 
-@pytest.fixture
-def run():
-    with one_interpreter() as run:
-        yield run
-
-
 @pytest.mark.slow
-def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path, run):
+def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path, run_in_one):
     """On phantoms, then on the same folder as a data set of somebody else's."""
     sizes = ["--preset=tiny", "--seeds=1", "--clips", "40", "8", "40"]
-    code, said = run("detection", *sizes, f"--out={tmp_path / 'a'}")
+    code, said = run_in_one("detection", *sizes, f"--out={tmp_path / 'a'}")
     assert code == 0, said
     folder = tmp_path / "a" / "phantom"
     diagnoses = read_diagnoses(folder / "Diagnosis.csv")
@@ -240,10 +233,10 @@ def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path, run):
 
     # A twin by a cell's encoder, which needs vitals, and by the emulator of the whole run.
     cell = str(tmp_path / "a" / "cells" / "vitals-0")
-    code, said = run("twin", "--run", cell, "--period=0.9", f"--out={tmp_path / 'none'}")
+    code, said = run_in_one("twin", "--run", cell, "--period=0.9", f"--out={tmp_path / 'none'}")
     assert code == 1 and "needs --systolic" in said
     measured = ["--period=0.9", "--systolic=120", "--diastolic=80"]
-    code, said = run("twin", "--run", cell, *measured, f"--out={tmp_path / 'twin'}")
+    code, said = run_in_one("twin", "--run", cell, *measured, f"--out={tmp_path / 'twin'}")
     assert code == 0, said
 
     # No θ, no vitals, other names of diagnoses.
@@ -260,14 +253,14 @@ def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path, run):
         for name, diagnosis in diagnoses.items():
             file.write(f"{name},{'normal' if diagnosis == 'healthy' else 'amyloid'}\n")
     arguments = [f"--data={folder}", f"--labels={folder / 'labels.csv'}", "--healthy=normal"]
-    code, said = run("detection", *sizes, *arguments, f"--out={tmp_path / 'b'}")
+    code, said = run_in_one("detection", *sizes, *arguments, f"--out={tmp_path / 'b'}")
     assert code == 0, said
     assert "not every clip has period, systolic, diastolic" in said
     table = read_table(tmp_path / "b" / "detection.csv")
     assert set(table["disease"]) == {"amyloid"}
     assert set(table["source"]) == {"EF", "volumes", "features volumes", "twin volumes"}
     assert set(table["score"]) == {"outlier", "group", "told"}
-    code, said = run("detection", *sizes, *arguments[:2], f"--out={tmp_path / 'c'}")
+    code, said = run_in_one("detection", *sizes, *arguments[:2], f"--out={tmp_path / 'c'}")
     assert code == 1 and "expected 'healthy'" in said
 
 

@@ -1,14 +1,8 @@
 """The experiments' command lines."""
 
-import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom
@@ -19,8 +13,8 @@ from experiments import pssl, twin
 from experiments.command import parse
 from jaxtwin.commands.run import Run, open_run
 from jaxtwin.commands.twin import names_of
+from tests.experiments.commands import run, start
 
-ROOT = Path(__file__).parents[2]
 MICRO = [
     "--preset=tiny",
     "--simulations=256",
@@ -32,44 +26,6 @@ MICRO = [
     "--training.evaluate-every=2",
     "--training.batch-size=4",
 ]
-
-
-def start_module(module: str, *arguments: str, **streams: int | None) -> subprocess.Popen:
-    cache = Path(tempfile.gettempdir()) / "jaxtwin-tests-experiments"
-    environment = {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        # Small programs too: a run has many, and each process would compile them again.
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, **streams
-    )
-
-
-def start(name: str, *arguments: str) -> subprocess.Popen:
-    return start_module(f"experiments.{name}", *arguments, stderr=subprocess.STDOUT)
-
-
-def run(name: str, *arguments: str) -> tuple[int, str]:
-    process = start(name, *arguments)
-    output, _ = process.communicate(timeout=1800)
-    return process.returncode, output
-
-
-@contextlib.contextmanager
-def one_interpreter() -> Iterator[Callable[..., tuple[int, str]]]:
-    """As `run`, but all in one process: it imports once, and traces and compiles no twin twice."""
-    process = start_module("tests.experiments.interpreter", stdin=subprocess.PIPE)
-
-    def run(name: str, *arguments: str) -> tuple[int, str]:
-        print(json.dumps([name, *arguments]), file=process.stdin, flush=True)
-        code, output = json.loads(process.stdout.readline())
-        return code, output
-
-    with process:
-        yield run
 
 
 def test_flags_start_from_the_preset():
@@ -158,9 +114,9 @@ def without_times(folder: Path) -> dict:
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_unbroken_and_twins_tell_no_identity(tmp_path):
+def test_killed_and_resumed_equals_unbroken_and_twins_tell_no_identity(tmp_path, run_in_one):
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    code, output = run("pssl", *MICRO, "--out", str(unbroken))
+    code, output = run_in_one("pssl", *MICRO, "--out", str(unbroken))
     assert code == 0, output
     for name in ("contact_sheet", "scatter", "learning", "parameters", "twin_real_clip"):
         assert (unbroken / f"{name}.png").stat().st_size > 10_000
@@ -175,7 +131,7 @@ def test_killed_and_resumed_equals_unbroken_and_twins_tell_no_identity(tmp_path)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert not (killed / "results.json").exists()
-    code, output = run("pssl", *MICRO, "--out", str(killed), "--resume")
+    code, output = run_in_one("pssl", *MICRO, "--out", str(killed), "--resume")
     assert code == 0, output
     assert without_times(killed) == without_times(unbroken)
     assert (killed / "metrics.jsonl").read_text() == (unbroken / "metrics.jsonl").read_text()
@@ -188,7 +144,9 @@ def test_killed_and_resumed_equals_unbroken_and_twins_tell_no_identity(tmp_path)
     text = tmp_path / "not_a_video.avi"
     text.write_text("hello")
     out = tmp_path / "twin"
-    code, output = run("twin", str(path), str(text), "--run", str(unbroken), "--out", str(out))
+    code, output = run_in_one(
+        "twin", str(path), str(text), "--run", str(unbroken), "--out", str(out)
+    )
     assert code == 0, output
     assert "skipped not_a_video.avi" in output
     results = json.loads((out / "results.json").read_text())

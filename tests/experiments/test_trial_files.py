@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from test_experiments import run
 
 from experiments.trial import PRESETS
 from jaxtwin.commands.tables import read_table, write_table
@@ -94,8 +93,10 @@ def test_twins_come_from_a_table(tmp_path):
 
 
 @pytest.mark.slow
-def test_both_experiments_from_the_command_line(tmp_path):
-    code, output = run("lvad", "--preset=tiny", "--patients=8", "--out", str(tmp_path / "lvad"))
+def test_both_experiments_from_the_command_line(tmp_path, run_in_one):
+    code, output = run_in_one(
+        "lvad", "--preset=tiny", "--patients=8", "--out", str(tmp_path / "lvad")
+    )
     assert code == 0, output
     results = json.loads((tmp_path / "lvad" / "results.json").read_text())
     assert results["events"]["no pump"]["failed"] == 0
@@ -113,11 +114,11 @@ patients = 8
 fluid = { volume = 200 }
 """
     path = str(written(tmp_path, text))
-    code, output = run("trial", "--config", path, "--out", str(tmp_path / "trial"))
+    code, output = run_in_one("trial", "--config", path, "--out", str(tmp_path / "trial"))
     assert code == 0 and "| output [L/min] | more fluid | all | 8 (0) |" in output, output
     effects = read_table(tmp_path / "trial" / "effects.csv")
     of = (effects["endpoint"] == "output") & (effects["group"] == "all")
     assert effects["difference"][of] > 0
     path = str(written(tmp_path, text.replace("fluid =", "pill =")))
-    code, output = run("trial", "--config", path, "--out", str(tmp_path / "other"))
+    code, output = run_in_one("trial", "--config", path, "--out", str(tmp_path / "other"))
     assert code == 1 and "no intervention 'pill'" in output, output
