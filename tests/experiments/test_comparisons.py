@@ -1,6 +1,7 @@
 """Comparisons of methods: cells, resuming, statistics, and tiny runs from the command line."""
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -222,6 +223,7 @@ def test_clip_methods_on_every_data_set_and_their_parameters(tmp_path, run_in_on
     first = out / "cells" / "phantom" / "pssl-0" / "result.json"
     while not first.exists():
         assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
     process.kill()
     process.communicate()
     before = first.stat().st_mtime_ns
