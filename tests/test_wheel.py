@@ -44,7 +44,11 @@ def run(installed, tmp_path_factory):
     away = tmp_path_factory.mktemp("away")
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     cache = Path(tempfile.gettempdir()) / "jaxtwin-tests-experiments"
-    environment = {**kept, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment = {
+        **kept,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # As of the tests of experiments.
+    }
 
     def run(command: str, *arguments: str, status: int = 0) -> str:
         got = subprocess.run(
