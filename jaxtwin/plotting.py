@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from scipy import stats
 
@@ -77,12 +78,30 @@ def agreement(ax: Axes, true: Series, got: Series, *, label: str) -> None:
     ax.set_title(f"mean error {error:.2g}, n = {len(true)}", fontsize="medium")
 
 
-def recovery(ax: Axes, spec: ParameterSpec, true: Series, got: Series) -> None:
-    """Draw learnt against true values of a parameter over its box, with the rank correlation."""
+def recovery(
+    ax: Axes, spec: ParameterSpec, true: Series, got: Series, *, logarithmic: bool = False
+) -> None:
+    """Draw learnt against true values of a parameter over its box, with the rank correlation.
+
+    Args:
+        ax: Axes to draw on.
+        spec: The parameter, with the bounds of the box.
+        true: True values.
+        got: Learnt values.
+        logarithmic: Whether the box scales this parameter by its logarithm, as the axes then do.
+    """
     correlation, _ = stats.spearmanr(true, got)
     box = np.asarray(spec.bounds)
     ax.plot(box, box, color="0.6", lw=1)
     ax.plot(true, got, ".", color="C0", alpha=0.5, mec="none")
+    if logarithmic:
+        ax.set(xscale="log", yscale="log")
+        for axis in (ax.xaxis, ax.yaxis):
+            # A decade in a small panel has room for three numbers, many have room for powers of 10.
+            subs = (1, 2, 5) if box[1] < 40 * box[0] else (1,)
+            axis.set_major_locator(ticker.LogLocator(subs=subs))
+            axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+            axis.set_minor_formatter(ticker.NullFormatter())
     ax.set(xlim=box, ylim=box, xlabel=f"true {spec.label}", ylabel="learnt")
     ax.set_title(f"rank correlation {correlation:.2f}", fontsize="medium")
 

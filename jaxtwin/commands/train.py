@@ -94,11 +94,13 @@ def draw_figures(
     if (data / "Theta.csv").exists():
         truth = read_theta(data)
         names = [cache.records[i].name for i in test]
-        figure = Figure(figsize=(11, 5.5), layout="constrained")
-        axes = list(figure.subplots(2, 4).flat)
+        columns = -(-len(task.box.names) // 2)
+        figure = Figure(figsize=(2.75 * columns, 5.5), layout="constrained")
+        axes = list(figure.subplots(2, columns).flat)
         for ax, spec, column in zip(axes, task.box.specs, np.asarray(found.theta).T, strict=False):
             values = np.array([truth[Path(name).stem][spec.name] for name in names])
-            plotting.recovery(ax, spec, values, column)
+            scaled = spec.name in task.box.logarithmic
+            plotting.recovery(ax, spec, values, column, logarithmic=scaled)
         for ax in axes[len(task.box.specs) :]:
             ax.axis("off")
         run.figure("parameters", figure)
