@@ -1,5 +1,7 @@
 """Reading of DICOM files, without anything of the patient."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pydicom
 import pydicom.examples
@@ -12,6 +14,9 @@ from jaxtwin.data.base import (
 )
 from jaxtwin.data.recording import read_recording
 from tests.data.recordings import assert_only_the_sector, flat_frames, region, screen, write_dicom
+
+FRAME_TIME, VECTOR, CINE_RATE = 0x00181063, 0x00181065, 0x00180040
+FORTY = np.arange(4) * 0.04
 
 
 def test_the_real_clip_is_its_sector_and_no_more():
@@ -60,11 +65,57 @@ def test_a_region_inside_the_image_is_used_and_one_outside_is_not(tmp_path):
         ({"FrameTimeVector": [0.0, 20.0, 40.0, 20.0]}, [0, 0.02, 0.06, 0.08]),
         ({"FrameTime": 0.0, "CineRate": 25}, np.arange(4) * 0.04),
         ({"RecommendedDisplayFrameRate": 25}, np.arange(4) * 0.04),
+        ({"FrameTime": 40.0, "CineRate": 24, "FrameIncrementPointer": FRAME_TIME}, FORTY),
+        ({"FrameTime": 40.0, "RecommendedDisplayFrameRate": 10}, FORTY),
     ],
 )
 def test_dicom_times(tmp_path, tags, times):
     write_dicom(tmp_path / "a.dcm", flat_frames(4), "MONOCHROME2", **tags)
     np.testing.assert_allclose(read_recording(tmp_path / "a.dcm").times, times)
+
+
+@pytest.mark.parametrize(
+    ("tags", "times", "words"),
+    [
+        (
+            {"FrameIncrementPointer": VECTOR, "FrameTime": 10.0, "FrameTimeVector": [0] + 3 * [40]},
+            FORTY,
+            "FrameTimeVector gives 0.12 s for 4 frames, but FrameTime gives 0.03 s; used FrameTime"
+            "Vector, because FrameIncrementPointer names it",
+        ),
+        (
+            {"FrameIncrementPointer": FRAME_TIME, "FrameTime": 40.0, "CineRate": 100},
+            FORTY,
+            "FrameTime gives 0.12 s for 4 frames, but CineRate gives 0.03 s; used FrameTime",
+        ),
+        (
+            {"FrameIncrementPointer": CINE_RATE, "FrameTime": 10.0, "CineRate": 25},
+            FORTY,
+            "CineRate gives 0.12 s for 4 frames, but FrameTime gives 0.03 s; used CineRate",
+        ),
+        (
+            {"FrameTime": 40.0, "FrameTimeVector": [0, 10, 10, 10]},
+            FORTY,
+            "but FrameTimeVector gives 0.03 s; used FrameTime, because there is no usable",
+        ),
+        (
+            {"FrameIncrementPointer": VECTOR, "FrameTimeVector": [0, 10, 10], "FrameTime": 40.0},
+            FORTY,
+            "names FrameTimeVector, which does not state a time for each of the 4 frames; used "
+            "FrameTime",
+        ),
+        (
+            {"FrameIncrementPointer": [0x00180040, 0x00181063], "FrameTime": 40.0},
+            FORTY,
+            None,
+        ),
+    ],
+)
+def test_the_pointer_decides_between_times_that_disagree(tmp_path, tags, times, words):
+    write_dicom(tmp_path / "a.dcm", flat_frames(4), "MONOCHROME2", **tags)
+    with pytest.warns(UserWarning, match=f"a.dcm: .*{words}") if words else nullcontext():
+        recording = read_recording(tmp_path / "a.dcm")
+    np.testing.assert_allclose(recording.times, times)
 
 
 def test_grey_dicom_of_eight_sixteen_bits_and_inverted(tmp_path):
