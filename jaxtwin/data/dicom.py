@@ -4,6 +4,7 @@ Only the tags named in this file are ever parsed, so that a patient's identity c
 output, a message or a warning.
 """
 
+import io
 import warnings
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import numpy as np
 import pydicom
 from jaxtyping import Float, UInt8
 from pydicom.datadict import keyword_for_tag
+from pydicom.encaps import generate_fragments, parse_basic_offsets
 from pydicom.multival import MultiValue
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import iter_pixels
 
@@ -19,7 +22,14 @@ from jaxtwin.data.base import EchoVideo, UnreadableClipError
 from jaxtwin.data.sector import crop_to_sector, tissue_brightness
 
 TAGS = [
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PlanarConfiguration",
+    "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PhotometricInterpretation",
     "PixelRepresentation",
     "RedPaletteColorLookupTableDescriptor",
@@ -34,7 +44,11 @@ TAGS = [
     "CineRate",
     "RecommendedDisplayFrameRate",
     "SequenceOfUltrasoundRegions",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelData",
 ]
+JPEG_STARTS = (b"\xff\xd8", b"\xff\x4f")  # of JPEG and JPEG-LS, and of JPEG 2000
 # Two tags agree if their frame rates differ by less than either tolerance. Rates are stored as
 # whole numbers, and scanners round frame times to milliseconds.
 RATE_TOLERANCE = 1.0  # [1/s]
@@ -55,13 +69,14 @@ def read_dicom(path: Path) -> EchoVideo:
 
     Raises:
         UnreadableClipError: If the file is not DICOM, is damaged, cannot be decompressed, is a
-            still image, or has no frame times.
+            still image, does not hold the number of frames it states, or has no frame times.
     """
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-        frames = np.stack([_brightness(pixels, header) for pixels in iter_pixels(path)])
-        times, doubts = _frame_times(header, len(frames))
-        top, bottom, left, right = _tissue_region(header, *frames.shape[1:])
+        dataset = pydicom.dcmread(path, specific_tags=list(TAGS))
+        _check_frame_count(dataset)
+        frames = np.stack([_brightness(pixels, dataset) for pixels in iter_pixels(dataset)])
+        times, doubts = _frame_times(dataset, len(frames))
+        top, bottom, left, right = _tissue_region(dataset, *frames.shape[1:])
     except UnreadableClipError:
         raise
     except Exception as error:
@@ -74,6 +89,54 @@ def read_dicom(path: Path) -> EchoVideo:
     for doubt in doubts:
         warnings.warn(f"{path.name}: {doubt}", stacklevel=2)
     return EchoVideo(crop_to_sector(frames[:, top:bottom, left:right]), times)
+
+
+def _check_frame_count(dataset: pydicom.Dataset) -> None:
+    """Compare NumberOfFrames with the pixel data, and remove padding after the last frame."""
+    if "PixelData" not in dataset:
+        raise UnreadableClipError(
+            "contains no images, or is damaged: expected PixelData; copy or export the file again"
+        )
+    get_decoder(dataset.file_meta.TransferSyntaxUID)  # raises an error if it is not supported
+    stored = _stored_frames(dataset)
+    stated = dataset.get("NumberOfFrames")
+    if not stated and stored != 1:
+        raise UnreadableClipError(
+            f"states no NumberOfFrames, but its pixel data hold {stored} frames: expected the tag "
+            "in a clip; export the clip again from the scanner or archive"
+        )
+    if stated and stored != stated:
+        cause = "the file may be damaged or cut short" if stored < stated else "one is wrong"
+        raise UnreadableClipError(
+            f"NumberOfFrames is {stated}, but the pixel data hold {stored} frames: {cause}; copy "
+            "the file again, or export the clip again from the scanner or archive"
+        )
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        # pydicom would warn of padding, which does no harm.
+        dataset.PixelData = dataset.PixelData[: stored * _frame_bytes(dataset)]
+
+
+def _stored_frames(dataset: pydicom.Dataset) -> int:
+    """Return the number of whole frames in the pixel data."""
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return len(dataset.PixelData) // _frame_bytes(dataset)
+    if dataset.get("ExtendedOffsetTable"):
+        return len(dataset.ExtendedOffsetTable) // 8
+    encapsulated = io.BytesIO(dataset.PixelData)
+    if offsets := parse_basic_offsets(encapsulated):
+        return len(offsets)
+    # Without a table of offsets a JPEG frame may span several fragments; only its first one begins
+    # with a start marker. Other compressions have one fragment per frame.
+    fragments = list(generate_fragments(encapsulated))
+    return sum(fragment.startswith(JPEG_STARTS) for fragment in fragments) or len(fragments)
+
+
+def _frame_bytes(dataset: pydicom.Dataset) -> int:
+    """Return the size of an uncompressed frame [bytes]."""
+    samples = dataset.SamplesPerPixel
+    if dataset.PhotometricInterpretation == "YBR_FULL_422":
+        samples = 2  # two pixels share their colour
+    return dataset.Rows * dataset.Columns * samples * dataset.BitsAllocated // 8
 
 
 def _brightness(pixels: np.ndarray, header: pydicom.Dataset) -> UInt8[np.ndarray, "height width"]:

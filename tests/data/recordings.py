@@ -49,6 +49,7 @@ def screen(count=20):
 
 
 def write_dicom(path, pixels, photometric="RGB", **tags):
+    """Frames as an uncompressed file; a tag that is None is left out."""
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -67,7 +68,10 @@ def write_dicom(path, pixels, photometric="RGB", **tags):
     dataset.PixelData = pixels.tobytes()
     dataset["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
     for name, value in tags.items():
-        setattr(dataset, name, value)
+        if value is None:
+            del dataset[name]
+        else:
+            setattr(dataset, name, value)
     dataset.save_as(path, enforce_file_format=True)
 
 

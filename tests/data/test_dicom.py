@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pydicom.examples
 import pytest
+from pydicom.encaps import encapsulate, generate_frames
 
 from jaxtwin.data.base import (
     ClipFormat,
@@ -139,3 +140,48 @@ def test_dicom_with_a_colour_palette(tmp_path):
     }
     write_dicom(tmp_path / "a.dcm", flat_frames(4), "PALETTE COLOR", FrameTime=20.0, **palette)
     np.testing.assert_array_equal(read_recording(tmp_path / "a.dcm").frames[:, 3, 3], [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        (30, "NumberOfFrames is 30, but the pixel data hold 20 frames: the file may be damaged"),
+        (10, "NumberOfFrames is 10, but the pixel data hold 20 frames: one is wrong"),
+        (1, "NumberOfFrames is 1, but the pixel data hold 20 frames"),
+        (None, "states no NumberOfFrames, but its pixel data hold 20 frames"),
+    ],
+)
+@pytest.mark.parametrize("photometric", ["RGB", "MONOCHROME2"])
+def test_a_wrong_number_of_frames_is_refused(tmp_path, photometric, stated, words):
+    frames = screen() if photometric == "RGB" else screen()[..., 0]
+    write_dicom(tmp_path / "a.dcm", frames, photometric, FrameTime=20.0, NumberOfFrames=stated)
+    with pytest.raises(UnreadableClipError, match=f"a.dcm: {words}"):
+        read_recording(tmp_path / "a.dcm")
+
+
+def jpeg_dicom(path, *, stated=30, table=True, parts=1):
+    """The 30 JPEG frames of pydicom's example, stored in another layout."""
+    dataset = pydicom.dcmread(pydicom.examples.get_path("ybr_color"))
+    frames = list(generate_frames(dataset.PixelData, number_of_frames=30))
+    dataset.PixelData = encapsulate(frames, fragments_per_frame=parts, has_bot=table)
+    dataset.NumberOfFrames = stated
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("layout", [{}, {"table": False}, {"table": False, "parts": 2}])
+def test_the_frames_of_a_compressed_file_are_counted(tmp_path, layout):
+    path = tmp_path / "a.dcm"
+    jpeg_dicom(path, **layout)
+    assert len(read_recording(path).frames) == 30
+    for stated in (20, 40):
+        jpeg_dicom(path, stated=stated, **layout)
+        words = f"NumberOfFrames is {stated}, but the pixel data hold 30 frames"
+        with pytest.raises(UnreadableClipError, match=words):
+            read_recording(path)
+
+
+def test_padding_after_the_last_frame_is_no_frame(tmp_path):
+    frames = flat_frames(3)
+    padded = frames.tobytes() + bytes(1000)
+    write_dicom(tmp_path / "a.dcm", frames, "MONOCHROME2", FrameTime=20.0, PixelData=padded)
+    np.testing.assert_array_equal(read_recording(tmp_path / "a.dcm").frames, frames)
