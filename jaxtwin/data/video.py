@@ -1,22 +1,29 @@
 """Reading AVI, MP4 and GIF clips."""
 
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
+from av.buffer import Buffer
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from jaxtwin.data.base import LEAST_COMPLETE, EchoVideo, UnreadableClipError
 from jaxtwin.data.sector import already_cropped, crop_to_sector, tissue_brightness
 
+# Entries a, b, c, d of the display matrices (FFmpeg's, 3 x 3) that turn a picture counterclockwise
+# by 0, 1, 2 and 3 quarter turns.
+QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 # Pixel formats whose first plane is brightness over the full range 0 to 255.
 BRIGHTNESS_FIRST = frozenset({"gray", "yuvj420p", "yuvj422p", "yuvj444p"})
 
 
 def read_video(path: Path) -> EchoVideo:
     """Read an AVI, MP4 or GIF file, or any other video that FFmpeg supports.
+
+    A rotation stated in the file, as phones do, is applied.
 
     Frames that are already cropped, as in EchoNet-Dynamic, are returned as stored. Other frames
     are cropped to the sector, with black outside it.
@@ -29,7 +36,8 @@ def read_video(path: Path) -> EchoVideo:
         unequally long).
 
     Raises:
-        UnreadableClipError: If the file is not a video, is damaged, or is not an echo clip.
+        UnreadableClipError: If the file is not a video, is damaged, is to be shown mirrored or
+            otherwise distorted, or is not an echo clip.
     """
     reformatter = VideoReformatter()  # shared by all frames: creating it costs more than decoding
     images, times = [], []
@@ -44,7 +52,8 @@ def read_video(path: Path) -> EchoVideo:
             rate = stream.average_rate
             stated = stream.frames  # 0 if the file does not state it
             for frame in container.decode(stream):
-                images.append(_brightness(frame, reformatter))
+                upright = np.rot90(_brightness(frame, reformatter), _quarter_turns(frame))
+                images.append(upright)
                 times.append(frame.time)
     except FFmpegError as error:
         raise UnreadableClipError(
@@ -79,3 +88,33 @@ def _brightness(
     plane = frame.planes[0]
     stored = np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, plane.line_size)
     return stored[:, : plane.width]
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """Return the number of quarter turns counterclockwise that make a frame upright."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV raises this for kinds of side data that it does not know, such as Exif.
+        turns = frame.rotation / 90
+    else:
+        # PyAV's stubs list only one kind of side data, and do not type the others.
+        turns = 0 if matrix is None else _turns_of(np.frombuffer(bytes(cast(Buffer, matrix)), "i4"))
+    if turns is None or turns % 1:
+        raise UnreadableClipError(
+            "is to be shown mirrored, distorted or turned by an odd angle, according to its "
+            "display matrix: expected a turn by 0, 90, 180 or 270 degrees; export the clip again "
+            "as it should be seen"
+        )
+    return int(turns)
+
+
+def _turns_of(matrix: Int32[np.ndarray, "9"]) -> int | None:
+    """Return the quarter turns of a display matrix, or None if it does anything else."""
+    a, b, u, c, d, v = matrix[:6].astype(float)
+    # A picture that is only enlarged, equally in both directions, is the same picture.
+    size = max(np.sqrt(abs(a * d - b * c)), 1.0)
+    for turns, expected in enumerate(QUARTER_TURNS):
+        if u == v == 0 and np.allclose(np.array([a, b, c, d]) / size, expected, atol=0.01):
+            return turns
+    return None

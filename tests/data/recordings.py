@@ -9,10 +9,13 @@ import pydicom.examples
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 
-def write_video(path, frames, rate=50, codec="mjpeg", pixel_format="yuvj420p"):
+def write_video(
+    path, frames, rate=50, codec="mjpeg", pixel_format="yuvj420p", matrix=None, options=None
+):
     """Frames [time, height, width] or [time, height, width, 3] as a video file."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(rate))
+        stream = container.add_stream(codec, rate=Fraction(rate), options=options or {})
+        stream.set_display_matrix(matrix)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format
         if codec == "mjpeg":

@@ -1,5 +1,6 @@
 """Reading of video as written by scanners and data sets, intact and damaged."""
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from jaxtwin.data.base import (
 )
 from jaxtwin.data.recording import read_recording
 from jaxtwin.data.sector import tissue_brightness
+from jaxtwin.data.video import _quarter_turns
 from tests.data.recordings import assert_only_the_sector, flat_frames, screen, write_video
 
 # --- from recordings to clips -----------------------------------------------------------------
@@ -111,6 +113,53 @@ def test_colours_are_overlays_and_tints_are_tissue():
     colours = {(90, 90, 90): 90, (200, 160, 120): 167, (255, 255, 0): 0, (0, 60, 180): 0}
     pixels = np.array([list(colours)], np.uint8)
     assert np.abs(tissue_brightness(pixels)[0] - np.array([*colours.values()])).max() <= 1
+
+
+ONE, DEPTH = 2**16, 2**30  # in a display matrix
+
+
+def display_matrix(a, b, c, d):
+    return [round(a * ONE), round(b * ONE), 0, round(c * ONE), round(d * ONE), 0, 0, 0, DEPTH]
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_phone_s_clip_is_upright(tmp_path, degrees, scale):
+    """Phones store frames as the chip sees them, and how far to turn them clockwise."""
+    sine, cosine = np.sin(np.deg2rad(degrees)), np.cos(np.deg2rad(degrees))
+    matrix = display_matrix(scale * cosine, scale * sine, -scale * sine, scale * cosine)
+    stored = np.rot90(screen(), degrees // 90, axes=(1, 2))
+    write_video(tmp_path / "phone.mp4", stored, 30, "libx264", "yuv420p", matrix)
+    assert_only_the_sector(read_recording(tmp_path / "phone.mp4").frames)
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        (-1, 0, 0, 1),
+        (1, 0, 0, -1),
+        (0, 1, 1, 0),
+        (0.8, 0.6, -0.6, 0.8),
+        (1, 0, 0.5, 1),
+        (2, 0, 0, 1),
+    ],
+)
+def test_a_clip_shown_otherwise_than_turned_is_refused(tmp_path, matrix):
+    path = tmp_path / "mirror.mp4"
+    write_video(path, screen(), 30, "libx264", "yuv420p", display_matrix(*matrix))
+    with pytest.raises(UnreadableClipError, match=r"mirror.mp4: .*display matrix: expected a turn"):
+        read_recording(path)
+
+
+def test_a_turn_is_found_beside_side_data_that_pyav_does_not_know(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise
+    frame = np.zeros((100, 160), np.uint8)
+    frame[:, :20] = 200
+    Image.fromarray(frame).save(tmp_path / "a.jpg", exif=exif)
+    with av.open(str(tmp_path / "a.jpg")) as container:
+        (image,) = container.decode(video=0)
+    assert _quarter_turns(image) % 4 == 3
 
 
 def test_a_clip_that_is_cut_short_is_refused(tmp_path):
