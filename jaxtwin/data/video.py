@@ -1,14 +1,17 @@
 """Reading AVI, MP4 and GIF clips."""
 
+import re
+import warnings
 from pathlib import Path
 from typing import cast
 
 import av
 import numpy as np
 from av.buffer import Buffer
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, Int32, UInt8
 
 from jaxtwin.data.base import LEAST_COMPLETE, EchoVideo, UnreadableClipError
 from jaxtwin.data.sector import already_cropped, crop_to_sector, tissue_brightness
@@ -16,6 +19,10 @@ from jaxtwin.data.sector import already_cropped, crop_to_sector, tissue_brightne
 # Entries a, b, c, d of the display matrices (FFmpeg's, 3 x 3) that turn a picture counterclockwise
 # by 0, 1, 2 and 3 quarter turns.
 QUARTER_TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
+# Containers whose header states how long the clip lasts. For others FFmpeg estimates it from the
+# size of the file, which is of no use if the file is cut short.
+STATES_DURATION = frozenset({"avi", "mp4", "matroska", "asf", "flv"})
+GIF_END = b";"
 # Pixel formats whose first plane is brightness over the full range 0 to 255.
 BRIGHTNESS_FIRST = frozenset({"gray", "yuvj420p", "yuvj422p", "yuvj444p"})
 
@@ -50,11 +57,14 @@ def read_video(path: Path) -> EchoVideo:
             # Clips are short and decoded in parallel, so threads within one clip do not help.
             stream.codec_context.thread_count = 1
             rate = stream.average_rate
-            stated = stream.frames  # 0 if the file does not state it
+            # 0 if the file does not state it. An MP4 also counts frames that a trim left out.
+            stated = 0 if "mp4" in container.format.name else stream.frames
+            duration = _stated_duration(container, stream)
             for frame in container.decode(stream):
                 upright = np.rot90(_brightness(frame, reformatter), _quarter_turns(frame))
                 images.append(upright)
                 times.append(frame.time)
+            kind = container.format.name
     except FFmpegError as error:
         raise UnreadableClipError(
             f"cannot be decoded ({error.strerror}): expected AVI, MP4, GIF or DICOM; "
@@ -75,7 +85,51 @@ def read_video(path: Path) -> EchoVideo:
             raise UnreadableClipError("states no frame rate: export the clip with its frame rate")
         times = np.arange(len(images)) / float(rate)
     times = np.asarray(times, float)
+    _check_length(path, kind, times, duration)
     return EchoVideo(crop_to_sector(np.stack(images)), times - times[0])
+
+
+def _stated_duration(container: InputContainer, stream: av.VideoStream) -> float | None:
+    """Return how long the clip lasts according to the file's header [s]; None if not stated."""
+    if not STATES_DURATION & set(container.format.name.split(",")):
+        return None  # FFmpeg would estimate it from what is left of the file
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if match := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(float, match.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    if container.duration is not None:
+        return container.duration / av.time_base
+    if "asf" in container.format.name:  # then FFmpeg ignores the duration
+        raise UnreadableClipError(
+            "does not have the size that it states, so it may be cut short: copy the file again, "
+            "or export it as AVI or MP4"
+        )
+    return None
+
+
+def _check_length(
+    path: Path, container: str, times: Float[np.ndarray, " time"], stated: float | None
+) -> None:
+    """Compare the decoded length with the stated one [s]."""
+    if container == "gif" and not path.read_bytes().rstrip(b"\0").endswith(GIF_END):
+        raise UnreadableClipError("cut short: a GIF without its end; copy the file again")
+    if len(times) < 2:
+        return
+    interval = (times[-1] - times[0]) / (len(times) - 1)
+    # From 0 rather than from the first frame, because a stated duration includes what precedes it.
+    length = times[-1] - min(times[0], 0.0) + interval
+    if stated is not None and length < LEAST_COMPLETE * stated:
+        raise UnreadableClipError(
+            f"cut short: {length:.3g} of the {stated:.3g} s it states; copy the file again, or "
+            "export the clip without sound if that is longer than the picture"
+        )
+    if stated is None and container == "matroska,webm":
+        warnings.warn(
+            f"{path.name} states no duration, so it may be cut short: check that the clip of "
+            f"{length:.3g} s is complete",
+            stacklevel=3,
+        )
 
 
 def _brightness(

@@ -10,11 +10,15 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 
 def write_video(
-    path, frames, rate=50, codec="mjpeg", pixel_format="yuvj420p", matrix=None, options=None
+    path, frames, rate=50, codec="mjpeg", pixel_format="yuvj420p", matrix=None, **options
 ):
-    """Frames [time, height, width] or [time, height, width, 3] as a video file."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(rate), options=options or {})
+    """Frames [time, height, width] or [time, height, width, 3] as a video file.
+
+    `options` are those of av.open.
+    """
+    file = path if hasattr(path, "write") else str(path)
+    with av.open(file, "w", **options) as container:
+        stream = container.add_stream(codec, rate=Fraction(rate))
         stream.set_display_matrix(matrix)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format

@@ -1,5 +1,8 @@
 """Reading of video as written by scanners and data sets, intact and damaged."""
 
+import io
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
@@ -169,6 +172,74 @@ def test_a_clip_that_is_cut_short_is_refused(tmp_path):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(UnreadableClipError, match=r"clip.avi: cut short: .* of the 60 frames"):
         read_recording(path)
+
+
+def noise(count, size=128):
+    return np.random.default_rng(0).integers(0, 256, (count, size, size), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("clip.mkv", "libx264", {}),
+        ("clip.mkv", "mjpeg", {}),
+        ("clip.webm", "libvpx", {}),
+        ("clip.mp4", "libx264", {"options": {"movflags": "frag_keyframe+empty_moov"}}),
+        ("clip.mp4", "libx264", {"options": {"movflags": "faststart"}}),
+        ("clip.mov", "mjpeg", {"options": {"movflags": "faststart"}}),
+        ("clip.flv", "flv", {}),
+        ("clip.wmv", "wmv2", {}),
+    ],
+)
+def test_a_clip_that_states_its_duration_is_read_whole_or_not_at_all(
+    tmp_path, name, codec, options
+):
+    path = tmp_path / name
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    write_video(path, noise(60), 25, codec, pixel_format, **options)
+    whole = read_recording(path)
+    np.testing.assert_allclose(whole.times, np.arange(60) / 25, atol=1e-3)
+    content = path.read_bytes()
+    for part in (0.34, 0.5, 0.8):
+        path.write_bytes(content[: int(part * len(content))])
+        with pytest.raises(UnreadableClipError, match=f"{name}: .*(cut short|damaged)"):
+            read_recording(path)
+
+
+def test_a_gif_that_is_cut_short_is_refused(tmp_path):
+    path = tmp_path / "clip.gif"
+    frames = [Image.fromarray(frame) for frame in flat_frames(30)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40)
+    content = path.read_bytes()
+    path.write_bytes(content + bytes(10))
+    assert len(read_recording(path).frames) == 30
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UnreadableClipError, match=r"clip.gif: .*cut short"):
+        read_recording(path)
+
+
+def test_a_clip_that_states_no_duration_is_read_with_a_warning(tmp_path):
+    live = io.BytesIO()
+    stream = SimpleNamespace(write=live.write)  # cannot be rewound to state the duration
+    write_video(stream, noise(20), 25, "libx264", "yuv420p", format="matroska")
+    (tmp_path / "live.mkv").write_bytes(live.getvalue())
+    with pytest.warns(UserWarning, match=r"live.mkv states no duration.* clip of 0.8 s"):
+        assert len(read_recording(tmp_path / "live.mkv").frames) == 20
+
+
+def test_a_trimmed_phone_clip_is_read_without_what_was_trimmed(tmp_path):
+    path = tmp_path / "trimmed.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.height = stream.width = 112
+        stream.pix_fmt = "yuv420p"
+        images = [av.VideoFrame.from_ndarray(frame, "gray") for frame in flat_frames(60)]
+        for packet in [p for image in [*images, None] for p in stream.encode(image)]:
+            packet.pts = packet.dts = packet.pts - int(1 / packet.time_base)  # 1 s before the start
+            container.mux(packet)
+    recording = read_recording(path)
+    assert len(recording.frames) == 35
+    assert recording.frames[0, 50, 50] == pytest.approx(50, abs=3)
 
 
 def test_a_still_screen_is_refused(tmp_path):
