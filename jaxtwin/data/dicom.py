@@ -5,6 +5,7 @@ output, a message or a warning.
 """
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from pydicom.encaps import generate_fragments, parse_basic_offsets
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.pixels.utils import iter_pixels
+from pydicom.pixels.utils import expand_ybr422, iter_pixels
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import STANDARD_VR
 
 from jaxtwin.data.base import EchoVideo, UnreadableClipError
 from jaxtwin.data.sector import crop_to_sector, tissue_brightness
@@ -48,11 +51,40 @@ TAGS = [
     "ExtendedOffsetTableLengths",
     "PixelData",
 ]
+TYPES = {vr.value.encode() for vr in STANDARD_VR}
+NEARLY = 8  # brightness levels between two colour channels of a pixel that counts as grey
 JPEG_STARTS = (b"\xff\xd8", b"\xff\x4f")  # of JPEG and JPEG-LS, and of JPEG 2000
 # Two tags agree if their frame rates differ by less than either tolerance. Rates are stored as
 # whole numbers, and scanners round frame times to milliseconds.
 RATE_TOLERANCE = 1.0  # [1/s]
 RELATIVE_RATE_TOLERANCE = 0.05
+
+
+def is_dicom(path: Path) -> bool:
+    """Return whether a file is DICOM by its content, or is named as such."""
+    with path.open("rb") as file:
+        beginning = file.read(132)
+    # A 128-byte preamble of any content precedes the prefix DICM. Some archives leave out both.
+    return (
+        beginning[128:] == b"DICM"
+        or _begins_with_element(beginning)
+        or path.suffix.lower() in {".dcm", ".dicom"}
+    )
+
+
+def _begins_with_element(beginning: bytes) -> bool:
+    """Return whether a file begins with an element of the first group of a data set or its header.
+
+    Its group is 2 or 8, and it is followed by a type of two letters or by a length.
+    """
+    if len(beginning) < 8:
+        return False
+    for order in ("<", ">"):
+        group, element = struct.unpack(f"{order}HH", beginning[:4])
+        length = struct.unpack(f"{order}L", beginning[4:8])[0]
+        if group in {2, 8} and element < 0x100:
+            return beginning[4:6] in TYPES or (order == "<" and 0 < length <= 256)
+    return False
 
 
 def read_dicom(path: Path) -> EchoVideo:
@@ -72,10 +104,13 @@ def read_dicom(path: Path) -> EchoVideo:
             still image, does not hold the number of frames it states, or has no frame times.
     """
     try:
-        dataset = pydicom.dcmread(path, specific_tags=list(TAGS))
+        # `force` reads files without the prefix DICM, too.
+        dataset = pydicom.dcmread(path, specific_tags=list(TAGS), force=True)
+        _check_encoding(dataset)
+        doubts = _correct_colour_space(dataset)
         _check_frame_count(dataset)
         frames = np.stack([_brightness(pixels, dataset) for pixels in iter_pixels(dataset)])
-        times, doubts = _frame_times(dataset, len(frames))
+        times, doubtful_times = _frame_times(dataset, len(frames))
         top, bottom, left, right = _tissue_region(dataset, *frames.shape[1:])
     except UnreadableClipError:
         raise
@@ -86,18 +121,80 @@ def read_dicom(path: Path) -> EchoVideo:
             "no images, or use an unsupported compression; export it again, uncompressed or as "
             "JPEG"
         ) from None
-    for doubt in doubts:
+    for doubt in doubts + doubtful_times:
         warnings.warn(f"{path.name}: {doubt}", stacklevel=2)
     return EchoVideo(crop_to_sector(frames[:, top:bottom, left:right]), times)
 
 
-def _check_frame_count(dataset: pydicom.Dataset) -> None:
-    """Compare NumberOfFrames with the pixel data, and remove padding after the last frame."""
+def _check_encoding(dataset: pydicom.Dataset) -> None:
+    """Raise an error if the pixel data cannot be decoded; complete a missing TransferSyntaxUID."""
     if "PixelData" not in dataset:
         raise UnreadableClipError(
             "contains no images, or is damaged: expected PixelData; copy or export the file again"
         )
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        if dataset["PixelData"].is_undefined_length:
+            raise UnreadableClipError(
+                "states no TransferSyntaxUID, so the compression of its pixel data is not known: "
+                "export it again as a DICOM file with the prefix DICM, or uncompressed"
+            )
+        # pydicom has found out how the tags are encoded; uncompressed pixel data are the same.
+        implicit, little_endian = dataset.original_encoding
+        dataset.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian
+            if implicit
+            else ExplicitVRLittleEndian
+            if little_endian
+            else ExplicitVRBigEndian
+        )
     get_decoder(dataset.file_meta.TransferSyntaxUID)  # raises an error if it is not supported
+
+
+def _correct_colour_space(dataset: pydicom.Dataset) -> list[str]:
+    """Correct a PhotometricInterpretation that the pixels contradict; return what is doubtful.
+
+    Almost all pixels of an echo are black or grey: three equal numbers in RGB, two numbers near 128
+    in YBR. pydicom itself looks into the images that are compressed.
+    """
+    stated = dataset.PhotometricInterpretation
+    if (
+        dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        or stated not in {"RGB", "YBR_FULL", "YBR_FULL_422"}
+        or dataset.BitsAllocated != 8
+    ):
+        return []
+    size, count = dataset.Rows * dataset.Columns * 3, dataset.get("NumberOfFrames") or 1
+    whole = len(dataset.PixelData) - count * size in {0, 1}  # may be padded to an even length
+    if not whole and stated == "YBR_FULL_422":
+        return []  # colours shared by two pixels, as stated
+    frames = np.frombuffer(dataset.PixelData, np.uint8)
+    frames = frames[: len(frames) // size * size].reshape(-1, size)[:: max(1, count // 8)]
+    planar = dataset.get("PlanarConfiguration") == 1
+    pixels = frames.reshape(len(frames), 3, -1) if planar else frames.reshape(len(frames), -1, 3)
+    first, second, third = np.moveaxis(pixels, 1 if planar else 2, 0).astype(np.int16)
+    grey = {
+        "RGB": np.mean((abs(second - first) <= NEARLY) & (abs(third - first) <= NEARLY)),
+        "YBR_FULL": np.mean((abs(second - 128) <= NEARLY) & (abs(third - 128) <= NEARLY)),
+    }
+    likely = max(grey, key=lambda name: grey[name])
+    if grey[likely] < 0.5:
+        if stated != "YBR_FULL_422":
+            return []
+        raise UnreadableClipError(
+            "PhotometricInterpretation is YBR_FULL_422, but the size of its pixel data is that of "
+            "RGB or YBR_FULL, and its colours fit neither: export it again as RGB"
+        )
+    if likely == stated:
+        return []
+    dataset.PhotometricInterpretation = likely
+    return [
+        f"PhotometricInterpretation is {stated}, but the pixels are {likely}; read as {likely}, "
+        "so check that tissue is grey"
+    ]
+
+
+def _check_frame_count(dataset: pydicom.Dataset) -> None:
+    """Compare NumberOfFrames with the pixel data, and bring uncompressed ones into a plain form."""
     stored = _stored_frames(dataset)
     stated = dataset.get("NumberOfFrames")
     if not stated and stored != 1:
@@ -111,9 +208,15 @@ def _check_frame_count(dataset: pydicom.Dataset) -> None:
             f"NumberOfFrames is {stated}, but the pixel data hold {stored} frames: {cause}; copy "
             "the file again, or export the clip again from the scanner or archive"
         )
-    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        # pydicom would warn of padding, which does no harm.
-        dataset.PixelData = dataset.PixelData[: stored * _frame_bytes(dataset)]
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    # pydicom would warn of padding, which does no harm if it only makes the length even.
+    size = stored * _frame_bytes(dataset)
+    dataset.PixelData = dataset.PixelData[: size + size % 2]
+    if dataset.PhotometricInterpretation == "YBR_FULL_422":
+        # iter_pixels would look for all frames but the first in the wrong place.
+        dataset.PixelData = expand_ybr422(dataset.PixelData, dataset.BitsAllocated)
+        dataset.PhotometricInterpretation = "YBR_FULL"
 
 
 def _stored_frames(dataset: pydicom.Dataset) -> int:

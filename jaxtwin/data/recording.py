@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from jaxtwin.data.base import EchoVideo, UnreadableClipError, resample, window
 from jaxtwin.data.camus import read_camus_recording
 from jaxtwin.data.camus_patient import SUFFIXES
-from jaxtwin.data.dicom import read_dicom
+from jaxtwin.data.dicom import is_dicom, read_dicom
 from jaxtwin.data.format import ClipFormat
 from jaxtwin.data.video import read_video
 
@@ -36,8 +36,8 @@ def read_recording(path: str | Path, fps: float | None = None) -> EchoVideo:
     """Read an AVI, MP4, GIF or multi-frame ultrasound DICOM file, or a CAMUS sequence.
 
     Args:
-        path: The file. DICOM is recognised by its content, because it often has no suffix; CAMUS
-            files are recognised by their suffix (.nii.gz, .nii or .mhd).
+        path: The file. DICOM is recognised by its content, because it often has no suffix or a
+            wrong one; CAMUS files are recognised by their suffix (.nii.gz, .nii or .mhd).
         fps: Frame rate [1/s] of a CAMUS sequence, whose file does not state one; by default that
             of the cfg file in the same folder. Ignored for other files, which state their own.
 
@@ -54,14 +54,10 @@ def read_recording(path: str | Path, fps: float | None = None) -> EchoVideo:
     if path.stat().st_size == 0:
         raise UnreadableClipError("empty; copy or export the file again", path.name)
     try:
+        if is_dicom(path):
+            return read_dicom(path)
         if path.name.lower().endswith(SUFFIXES):
             return read_camus_recording(path, fps)
-        return read_dicom(path) if _is_dicom(path) else read_video(path)
+        return read_video(path)
     except UnreadableClipError as error:
         raise UnreadableClipError(error.reason, path.name) from None
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(128)  # a 128-byte preamble of any content precedes the prefix DICM
-        return file.read(4) == b"DICM" or path.suffix.lower() in {".dcm", ".dicom"}

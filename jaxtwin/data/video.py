@@ -79,8 +79,9 @@ def read_video(path: Path) -> EchoVideo:
     if len({image.shape for image in images}) > 1:
         raise UnreadableClipError("frames differ in size: export a clip with one screen layout")
 
-    if None in times:
-        # An AVI file without timestamps: use the frame rate in its header.
+    # AVI has no presentation times. FFmpeg gives those of decoding, which are in another order if
+    # the codec refers to later frames (B-frames); the frames themselves are in the right order.
+    if None in times or (kind == "avi" and np.any(np.diff(times) <= 0)):
         if not rate:
             raise UnreadableClipError("states no frame rate: export the clip with its frame rate")
         times = np.arange(len(images)) / float(rate)

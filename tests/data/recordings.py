@@ -10,7 +10,14 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 
 def write_video(
-    path, frames, rate=50, codec="mjpeg", pixel_format="yuvj420p", matrix=None, **options
+    path,
+    frames,
+    rate=50,
+    codec="mjpeg",
+    pixel_format="yuvj420p",
+    matrix=None,
+    codec_options=None,
+    **options,
 ):
     """Frames [time, height, width] or [time, height, width, 3] as a video file.
 
@@ -18,7 +25,7 @@ def write_video(
     """
     file = path if hasattr(path, "write") else str(path)
     with av.open(file, "w", **options) as container:
-        stream = container.add_stream(codec, rate=Fraction(rate))
+        stream = container.add_stream(codec, rate=Fraction(rate), options=codec_options or {})
         stream.set_display_matrix(matrix)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format
@@ -55,11 +62,11 @@ def screen(count=20):
     return frames
 
 
-def write_dicom(path, pixels, photometric="RGB", **tags):
+def write_dicom(path, pixels, photometric="RGB", syntax=ExplicitVRLittleEndian, **tags):
     """Frames as an uncompressed file; a tag that is None is left out."""
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.3.1"
     dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     dataset.PatientName = "SECRET^PATIENT"

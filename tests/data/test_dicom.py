@@ -1,5 +1,6 @@
 """Reading of DICOM files, without anything of the patient."""
 
+import io
 from contextlib import nullcontext
 
 import numpy as np
@@ -7,6 +8,13 @@ import pydicom
 import pydicom.examples
 import pytest
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.processing import convert_color_space
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from jaxtwin.data.base import (
     ClipFormat,
@@ -185,3 +193,107 @@ def test_padding_after_the_last_frame_is_no_frame(tmp_path):
     padded = frames.tobytes() + bytes(1000)
     write_dicom(tmp_path / "a.dcm", frames, "MONOCHROME2", FrameTime=20.0, PixelData=padded)
     np.testing.assert_array_equal(read_recording(tmp_path / "a.dcm").frames, frames)
+
+
+# --- colour spaces and encodings --------------------------------------------------------------
+
+
+def grey_screen():
+    frames = screen()
+    return frames[..., :1].repeat(3, axis=-1)
+
+
+def stored_as(frames, colours):
+    if colours == "RGB":
+        return frames
+    converted = np.stack([convert_color_space(frame, "RGB", "YBR_FULL") for frame in frames])
+    if colours == "YBR_FULL":
+        return converted
+    pairs = converted.reshape(*frames.shape[:2], -1, 2, 3)
+    shared = np.concatenate([pairs[..., 0], pairs[..., :1, 1], pairs[..., :1, 2]], axis=-1)
+    return shared.reshape(*frames.shape[:2], -1)
+
+
+@pytest.mark.parametrize("stated", ["RGB", "YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.parametrize("colours", ["RGB", "YBR_FULL"])
+@pytest.mark.parametrize("planar", [0, 1])
+def test_pixels_are_read_as_what_they_are_and_not_as_their_label(tmp_path, stated, colours, planar):
+    path, frames = tmp_path / "a.dcm", screen()
+    stored = stored_as(frames, colours)
+    if planar:
+        stored = np.ascontiguousarray(np.moveaxis(stored, 3, 1))
+    tags = {"FrameTime": 20.0, "PixelData": stored.tobytes(), "PlanarConfiguration": planar}
+    write_dicom(path, frames, stated, **tags)
+    words = f"a.dcm: PhotometricInterpretation is {stated}, but the pixels are {colours}"
+    with nullcontext() if stated == colours else pytest.warns(UserWarning, match=words):
+        recording = read_recording(path)
+    write_dicom(path, frames, FrameTime=20.0)
+    expected = read_recording(path).frames
+    assert np.abs(recording.frames.astype(int) - expected).max() <= 2
+
+
+def test_pixels_that_share_their_colours_are_read_as_labelled(tmp_path):
+    frames = grey_screen()
+    stored = stored_as(frames, "YBR_FULL_422")
+    write_dicom(
+        tmp_path / "a.dcm", frames, "YBR_FULL_422", FrameTime=20.0, PixelData=stored.tobytes()
+    )
+    recording = read_recording(tmp_path / "a.dcm")
+    write_dicom(tmp_path / "a.dcm", frames, FrameTime=20.0)
+    expected = read_recording(tmp_path / "a.dcm").frames
+    assert np.abs(recording.frames.astype(int) - expected).max() <= 2
+
+
+def test_pixels_of_no_known_colours_are_refused(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 60, 80, 3), np.uint8)
+    write_dicom(tmp_path / "a.dcm", frames, "YBR_FULL_422", FrameTime=20.0)
+    with pytest.raises(UnreadableClipError, match=r"is YBR_FULL_422, but .* fit neither"):
+        read_recording(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        DeflatedExplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+    ],
+)
+@pytest.mark.parametrize("name", ["clip", "clip.avi", "clip.nii.gz", "clip.dcm"])
+def test_every_uncompressed_syntax_is_read_whatever_the_suffix(tmp_path, syntax, name):
+    write_dicom(tmp_path / name, flat_frames(5), "MONOCHROME2", syntax, FrameTime=20.0)
+    recording = read_recording(tmp_path / name)
+    np.testing.assert_array_equal(recording.frames, flat_frames(5))
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UnreadableClipError, match="damaged"):
+        read_recording(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["clip", "clip.avi", "clip.dcm"])
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
+)
+def test_a_file_without_its_prefix_is_read(tmp_path, name, syntax):
+    path = tmp_path / name
+    write_dicom(path, flat_frames(5), "MONOCHROME2", syntax, FrameTime=20.0)
+    content = path.read_bytes()
+    path.write_bytes(content[132:])  # with its header still
+    np.testing.assert_array_equal(read_recording(path).frames, flat_frames(5))
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
+    del dataset.file_meta
+    dataset.preamble = None
+    dataset.save_as(path, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian)
+    assert b"DICM" not in path.read_bytes()
+    np.testing.assert_array_equal(read_recording(path).frames, flat_frames(5))
+
+
+def test_a_compressed_file_without_its_header_is_refused(tmp_path):
+    dataset = pydicom.dcmread(pydicom.examples.get_path("ybr_color"))
+    del dataset.file_meta
+    dataset.preamble = None
+    dataset.save_as(tmp_path / "a", implicit_vr=False, little_endian=True)
+    with pytest.raises(UnreadableClipError, match="a: states no TransferSyntaxUID"):
+        read_recording(tmp_path / "a")

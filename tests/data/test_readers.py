@@ -174,6 +174,17 @@ def test_a_clip_that_is_cut_short_is_refused(tmp_path):
         read_recording(path)
 
 
+def test_frames_that_refer_to_later_ones_have_even_times_in_avi(tmp_path):
+    path = tmp_path / "export.avi"
+    codec = {"bf": "3", "x264-params": "bframes=3:b-adapt=0"}
+    write_video(path, flat_frames(60), 25, "libx264", "yuv420p", codec_options=codec)
+    with av.open(str(path)) as container:
+        assert np.any(np.diff([frame.time for frame in container.decode(video=0)]) < 0)
+    recording = read_recording(path)
+    np.testing.assert_allclose(recording.times, np.arange(60) / 25)
+    assert np.abs(recording.frames[:, 50, 50].astype(int) - 2 * np.arange(60)).max() <= 3
+
+
 def noise(count, size=128):
     return np.random.default_rng(0).integers(0, 256, (count, size, size), np.uint8)
 
