@@ -18,7 +18,7 @@ from jaxtwin.data.base import LEAST_COMPLETE, ClipFormat, EchoVideo, UnreadableC
 from jaxtwin.data.echonet import Record, Skipped, check_split
 from jaxtwin.data.recording import read_recording
 
-CACHE_VERSION = 1  # increase it when decoding gives different arrays for the same clips
+CACHE_VERSION = 2  # increase it when decoding gives different arrays for the same clips
 # A larger fraction of unreadable clips indicates a damaged copy of the data set.
 MOST_UNREADABLE = 0.05
 # Clips decoded ahead of the writer: enough to use every core, few enough to fit in memory.

@@ -168,6 +168,8 @@ def _correct_colour_space(dataset: pydicom.Dataset) -> list[str]:
     if not whole and stated == "YBR_FULL_422":
         return []  # colours shared by two pixels, as stated
     frames = np.frombuffer(dataset.PixelData, np.uint8)
+    if len(frames) < size:
+        return []  # cut short; refused later
     frames = frames[: len(frames) // size * size].reshape(-1, size)[:: max(1, count // 8)]
     planar = dataset.get("PlanarConfiguration") == 1
     pixels = frames.reshape(len(frames), 3, -1) if planar else frames.reshape(len(frames), -1, 3)
