@@ -3,9 +3,12 @@
 Phantom cohorts are written in the same layout and read by the same reader.
 """
 
+import contextlib
 import csv
 import dataclasses
 import math
+import statistics
+import warnings
 from pathlib import Path
 
 from jaxtwin.data.base import FASTEST_RATE, SLOWEST_RATE, UnreadableClipError
@@ -17,6 +20,14 @@ COLUMNS = ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")
 # Rounding of the volumes changes EF by a point or two. Beyond this tolerance one of the three
 # numbers is wrong, and there is no way to tell which.
 EF_TOLERANCE = 10.0  # [points]
+# Volumes [mL] from those of newborns to those of the most dilated hearts; others are in another
+# unit or mistyped.
+PLAUSIBLE_EDV = (5.0, 1000.0)
+PLAUSIBLE_ESV = (1.0, 900.0)
+# Median EDV of a cohort [mL]: from small children to dilated adults.
+PLAUSIBLE_MEDIAN_EDV = (30.0, 300.0)
+# Millilitres in each unit that a table may be in by mistake.
+OTHER_UNITS = {"litres": 1e3, "decilitres": 1e2, "centilitres": 10.0, "microlitres": 1e-3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +102,11 @@ def check_split(name: str) -> str:
 def read_echonet(folder: str | Path) -> EchoNet:
     """Read the table of a data set in EchoNet-Dynamic's layout.
 
-    A row is skipped, with a reason, if its numbers are missing or impossible, if its ejection
-    fraction contradicts its volumes, or if its clip was already listed (perhaps in another
-    split). Vital signs are read if the table has their columns (`VITAL_COLUMNS`); an empty entry
-    means not measured.
+    A row is skipped, with a reason, if its numbers are missing or impossible, if its EDV is not 5
+    to 1,000 mL or its ESV not 1 to 900 mL, if its ejection fraction contradicts its volumes, or if
+    its clip was already listed (perhaps in another split). Vital signs are read if the table has
+    their columns (`VITAL_COLUMNS`); an empty entry means not measured. If the median EDV of the
+    cohort is not 30 to 300 mL, a warning names the unit that the volumes are likely to be in.
 
     Args:
         folder: Folder that contains `FileList.csv` and `Videos/`.
@@ -127,10 +139,31 @@ def read_echonet(folder: str | Path) -> EchoNet:
             records[name] = _parse_row(name, path, row)
         except UnreadableClipError as error:
             skipped.append(Skipped(name, error.reason))
+    doubt = _doubtful_median(rows)
     if not records:
         first = f"; the first: {skipped[0].name}: {skipped[0].reason}" if skipped else ""
-        raise ValueError(f"{folder / 'FileList.csv'} lists no usable clip{first}")
+        unit = f". The {doubt}" if doubt else ""
+        raise ValueError(f"{folder / 'FileList.csv'} lists no usable clip{first}{unit}")
+    if doubt:
+        warnings.warn(f"{folder / 'FileList.csv'}: the {doubt}", stacklevel=2)
     return EchoNet(tuple(records.values()), tuple(skipped))
+
+
+def _doubtful_median(rows: list[dict[str, str]]) -> str:
+    """Say what is wrong with the median EDV of all rows, usable or not; empty if nothing is."""
+    volumes = []
+    for row in rows:
+        with contextlib.suppress(UnreadableClipError):
+            volumes.append(_number(row, "EDV"))
+    low, high = PLAUSIBLE_MEDIAN_EDV
+    if not volumes or low <= (median := statistics.median(volumes)) <= high:
+        return ""
+    units = [unit for unit, size in OTHER_UNITS.items() if low <= median * size <= high]
+    likely = units[0] if units else "pixels or another unit"
+    return (
+        f"median EDV is {median:g}: expected {low:g} to {high:g} mL in a cohort; the volumes are "
+        f"likely in {likely}, so convert EDV and ESV to mL"
+    )
 
 
 def read_theta(folder: str | Path) -> dict[str, dict[str, float]]:
@@ -195,6 +228,8 @@ def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
     )
     if not 0 < esv < edv:
         raise UnreadableClipError(f"ESV {esv:g} and EDV {edv:g} mL: expected 0 < ESV < EDV")
+    check_volume("EDV", edv, PLAUSIBLE_EDV)
+    check_volume("ESV", esv, PLAUSIBLE_ESV)
     from_volumes = ejection_fraction(edv, esv)
     if abs(ef - from_volumes) > EF_TOLERANCE:
         raise UnreadableClipError(
@@ -217,6 +252,16 @@ def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
             "pressure to be lower"
         )
     return Record(name, path, edv, esv, ef, fps, int(frames), split, vitals)
+
+
+def check_volume(name: str, volume: float, plausible: tuple[float, float]) -> None:
+    """Raise UnreadableClipError if a volume [mL] is not plausible."""
+    low, high = plausible
+    if not low <= volume <= high:
+        raise UnreadableClipError(
+            f"{name} {volume:.4g} mL: expected {low:g} to {high:g}; it may be mistyped, or not in "
+            "millilitres"
+        )
 
 
 def _vital(row: dict[str, str], vital: VitalName) -> float:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -65,6 +66,10 @@ def test_vitals_are_read_where_somebody_measured(tmp_path):
         ({"EDV": "", "EF": ""}, "EDV is ''"),
         ({"ESV": "100", "EDV": "40"}, "0 < ESV < EDV"),
         ({"ESV": "-5"}, "0 < ESV < EDV"),
+        ({"ESV": "0.04", "EDV": "0.1"}, "EDV 0.1 mL: expected 5 to 1000"),
+        ({"ESV": "40000", "EDV": "100000"}, r"EDV 1e[+]05 mL: expected 5 to 1000; .*mistyped"),
+        ({"ESV": "0.5", "EDV": "6", "EF": "92"}, "ESV 0.5 mL: expected 1 to 900"),
+        ({"ESV": "950", "EDV": "990", "EF": "4"}, "ESV 950 mL: expected 1 to 900"),
         ({"EF": "30"}, "contradicts"),
         ({"FPS": "0"}, "FPS 0"),
         ({"FPS": "1e6"}, "FPS 1e[+]06"),
@@ -84,6 +89,32 @@ def test_an_impossible_row_is_skipped_with_its_reason(tmp_path, change, words):
     assert [record.name for record in data.records] == ["good", "last"]
     (skipped,) = data.skipped
     assert re.search(words, skipped.reason)
+
+
+@pytest.mark.parametrize(
+    ("scale", "unit"), [(0.1, "centilitres"), (4.0, "pixels or another unit"), (0.3, None)]
+)
+def test_a_cohort_in_another_unit_is_read_with_a_warning(tmp_path, scale, unit):
+    volumes = [{"ESV": scale * 0.4 * edv, "EDV": scale * edv} for edv in (90, 120, 200)]
+    rows = [{"FileName": f"c{k}", **row} for k, row in enumerate(volumes)]
+    write_table(tmp_path, *rows)
+    words = rf"FileList.csv: the median EDV is {scale * 120:g}: .*likely in {unit}, so convert"
+    with pytest.warns(UserWarning, match=words) if unit else nullcontext():
+        assert len(read_echonet(tmp_path).records) == 3
+
+
+@pytest.mark.parametrize(
+    ("scale", "unit"), [(1e-3, "litres"), (1e-2, "decilitres"), (1e3, "microlitres")]
+)
+def test_a_cohort_without_plausible_volumes_is_refused_with_its_unit(tmp_path, scale, unit):
+    write_table(tmp_path, {"EDV": 100 * scale, "ESV": 40 * scale})
+    with pytest.raises(ValueError, match=rf"no usable clip.*The median EDV .* likely in {unit}"):
+        read_echonet(tmp_path)
+
+
+def test_one_mistyped_volume_is_not_a_cohort_in_another_unit(tmp_path):
+    write_table(tmp_path, *({"FileName": f"c{k}"} for k in range(3)), {"EDV": "1e5"})
+    assert [skipped.name for skipped in read_echonet(tmp_path).skipped] == ["A"]
 
 
 def test_a_short_row_is_skipped(tmp_path):
