@@ -20,6 +20,9 @@ FIELD_OF_VIEW = 180.0  # [mm]; increase cache.CACHE_VERSION when changing this o
 CANVAS = 224  # [pixels] of 0.8 mm; twice the 112 pixels of the default clip
 # No scan of the heart is shallower or deeper: beyond these, the file's unit is not the millimetre.
 SHALLOWEST, DEEPEST = 40.0, 400.0  # [mm]
+# The default spacing of NIfTI and MetaImage [mm]. No scan has it: its pixels are smaller, and often
+# not square.
+UNSTATED = 1.0
 
 
 class CamusImage:
@@ -27,7 +30,12 @@ class CamusImage:
 
     Attributes:
         spacing: Height and width of a pixel [mm].
+        extent: Height and width of the image [mm].
         count: Number of frames.
+
+    Raises:
+        UnreadableClipError: If the file cannot be read, is no greyscale image, or states no pixel
+            spacing in millimetres.
     """
 
     def __init__(self, path: Path):
@@ -48,6 +56,11 @@ class CamusImage:
                 f"size {size} with {reader.GetNumberOfComponents()} channels: expected greyscale "
                 "images, width by height by time"
             )
+        if spacing[0] == spacing[1] == UNSTATED:
+            raise UnreadableClipError(
+                "states no pixel spacing: 1 x 1 mm is what a program writes that resized the image "
+                "or lost its header; use the original file, or store the true spacing in this one"
+            )
         width, height = size[:2]
         depth = height * spacing[1]
         across = width * spacing[0]
@@ -58,6 +71,7 @@ class CamusImage:
             )
         self.path = path
         self.spacing = (float(spacing[1]), float(spacing[0]))
+        self.extent = (float(depth), float(across))
         self.count = math.prod(size[2:])
         self._reader = reader
         self._shape = (self.count, height, width)

@@ -5,14 +5,28 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from jaxtwin.data.base import FASTEST_RATE, LEAST_COMPLETE, SLOWEST_RATE, UnreadableClipError
 from jaxtwin.data.camus_image import CamusImage
-from jaxtwin.data.echonet import EF_TOLERANCE, Record, Skipped
+from jaxtwin.data.camus_labels import as_camus
+from jaxtwin.data.echonet import (
+    EF_TOLERANCE,
+    PLAUSIBLE_EDV,
+    PLAUSIBLE_ESV,
+    Record,
+    Skipped,
+    check_volume,
+)
 from jaxtwin.data.simpson import simpson_biplane
 from jaxtwin.models.ejection import ejection_fraction
 
 VIEWS = ("2CH", "4CH")
 SUFFIXES = (".nii.gz", ".nii", ".mhd")
+# Range of volumes that label maps may give [mL]. The data set's patients are adults.
+COMPUTED_VOLUME = (5.0, 600.0)
+# Relative difference between the extents of a label map and its sequence, from rounding.
+EXTENT_TOLERANCE = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +101,8 @@ def _volumes(folder: Path, stated: list[dict[str, str]]) -> tuple[float, float, 
         edv, esv = (_from_label_maps(folder, instant) for instant in ("ED", "ES"))
     if not 0 < esv < edv:
         raise UnreadableClipError(f"ESV {esv:.4g} and EDV {edv:.4g} mL: expected 0 < ESV < EDV")
+    check_volume("EDV", edv, PLAUSIBLE_EDV)
+    check_volume("ESV", esv, PLAUSIBLE_ESV)
     from_volumes = ejection_fraction(edv, esv)
     ef = _stated(stated, "EF", "LVef")
     if ef is None:
@@ -116,22 +132,45 @@ def _from_label_maps(folder: Path, instant: str) -> float:
         path = _find(folder, f"{folder.name}_{view}_{instant}_gt")
         try:
             image = CamusImage(path)
-            maps.append(image.read()[0])
+            _check_extent(folder, view, image)
+            maps.append(as_camus(image.read()[0]))
         except UnreadableClipError as error:
             raise UnreadableClipError(f"{path.name}: {error.reason}") from None
         spacings.append(image.spacing)
     two, four = maps
     try:
-        return simpson_biplane(two, four, (spacings[0], spacings[1]))
+        volume = simpson_biplane(two, four, (spacings[0], spacings[1]))
     except UnreadableClipError as error:
         raise UnreadableClipError(f"{instant} label maps: {error.reason}") from None
+    low, high = COMPUTED_VOLUME
+    if not low <= volume <= high:
+        raise UnreadableClipError(
+            f"{instant} label maps give {volume:.3g} mL: expected {low:g} to {high:g}; the likely "
+            "cause is a wrong pixel spacing, as of images that were resized; use the original files"
+        )
+    return volume
+
+
+def _check_extent(folder: Path, view: str, labels: CamusImage) -> None:
+    """Compare the extent of a label map with that of its sequence, if there is one."""
+    try:
+        sequence = CamusImage(_find_sequence(folder, view))
+    except UnreadableClipError:
+        return  # the view is skipped for its own reason
+    if not np.allclose(labels.extent, sequence.extent, rtol=EXTENT_TOLERANCE):
+        (depth, across), (depth_there, across_there) = labels.extent, sequence.extent
+        raise UnreadableClipError(
+            f"shows {across:.4g} x {depth:.4g} mm, but its sequence shows {across_there:.4g} x "
+            f"{depth_there:.4g} mm: one was resized without its pixel spacing; use the original "
+            "files"
+        )
 
 
 def _read_view(
     folder: Path, view: str, facts: dict[str, str], frame_rate: float | None
 ) -> tuple[Path, int, float, CamusClip]:
     """Return a view's file, number of frames, frame rate [1/s] and details, after checking them."""
-    path = _find(folder, f"{folder.name}_{view}_half_sequence", f"{folder.name}_{view}_sequence")
+    path = _find_sequence(folder, view)
     fps = number(facts, "FrameRate") if "FrameRate" in facts else frame_rate
     if fps is None:
         raise UnreadableClipError(
@@ -156,6 +195,10 @@ def _read_view(
     phase = "ejection" if ed < es else "filling"
     quality = facts.get("ImageQuality") or "unknown"
     return path, image.count, fps, CamusClip(folder.name, view, quality, image.spacing, phase)
+
+
+def _find_sequence(folder: Path, view: str) -> Path:
+    return _find(folder, f"{folder.name}_{view}_half_sequence", f"{folder.name}_{view}_sequence")
 
 
 def _find(folder: Path, *stems: str) -> Path:

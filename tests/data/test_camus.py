@@ -1,10 +1,12 @@
 """Reading of synthetic CAMUS files in both layouts."""
 
+import re
 import shutil
 import sys
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from camus_files import VIEWS, write_camus, write_image
 
 from jaxtwin.data.base import ClipFormat, UnreadableClipError
@@ -153,7 +155,7 @@ def test_a_circle_in_millimetres_is_the_same_circle_in_every_clip(tmp_path, spac
 def test_a_clip_is_cropped_and_padded_but_not_to_the_sector(tmp_path):
     path = tmp_path / "a.mhd"
     for extent, black in (((120, 140), True), ((200, 200), False)):
-        write_image(path, np.full((2, *extent), 90, np.uint8), (1.0, 1.0))
+        write_image(path, np.full((2, *extent), 90, np.uint8), (1.0, 0.99))
         frame = read_camus_recording(path, 50.0).frames[0]
         assert frame[0, 112] == 90, "the top is not the image's top"
         assert (frame[-1].max() == 0, frame[:, 0].max() == 0) == (black, black)
@@ -163,15 +165,15 @@ def test_a_clip_is_cropped_and_padded_but_not_to_the_sector(tmp_path):
 def test_numbers_beyond_eight_bits_and_other_units_are_refused(tmp_path):
     path = tmp_path / "a.nii.gz"
     frames = np.full((3, 100, 100), 90.0)
-    write_image(path, frames, (1.0, 1.0))
+    write_image(path, frames, (1.0, 0.99))
     assert read_camus_recording(path, 50.0).frames[0, 0, 112] == 90
-    write_image(path, 10 * frames, (1.0, 1.0))
+    write_image(path, 10 * frames, (1.0, 0.99))
     with pytest.raises(UnreadableClipError, match="900: expected 0 to 255"):
         read_camus_recording(path, 50.0)
     write_image(path, frames, (0.001, 0.001))
     with pytest.raises(UnreadableClipError, match=r"shows 0.1 x 0.1 mm.*not in millimetres"):
         read_camus_recording(path, 50.0)
-    write_image(path, frames[:1], (1.0, 1.0))
+    write_image(path, frames[:1], (1.0, 0.99))
     with pytest.raises(UnreadableClipError, match="still image"):
         read_camus_recording(path, 50.0)
     with pytest.raises(UnreadableClipError, match="positive"):
@@ -306,6 +308,94 @@ def test_impossible_facts_are_refused(copy, old, new, skipped, words):
     camus = read_camus(copy)
     assert list(reasons(camus)) == [skipped]
     assert words in reasons(camus)[skipped]
+
+
+def rewrite(path, change, spacing=None):
+    """Change the array of an image file, and its spacing."""
+    image = sitk.ReadImage(str(path))
+    array = change(sitk.GetArrayFromImage(image))
+    write_image(path, array, spacing or image.GetSpacing()[1::-1])
+
+
+def halved(array):
+    return array[..., ::2, ::2]
+
+
+def label_maps(folder):
+    return sorted(folder.glob("*_E?_gt.nii.gz"))
+
+
+def test_a_spacing_of_exactly_one_millimetre_is_not_stated(copy):
+    sequence = copy / "patient0001" / "patient0001_4CH_half_sequence.nii.gz"
+    rewrite(sequence, halved, (1.0, 1.0))
+    rewrite(label_maps(copy / "patient0002")[0], halved, (1.0, 1.0))
+    with pytest.raises(UnreadableClipError, match="states no pixel spacing: 1 x 1 mm"):
+        read_camus_recording(sequence, 50.0)
+    skipped = reasons(read_camus(copy))
+    assert list(skipped) == ["patient0001_4CH", "patient0002"]
+    assert all("states no pixel spacing" in reason for reason in skipped.values())
+
+
+def test_files_resized_with_the_old_spacing_are_refused(copy):
+    for path in label_maps(copy / "patient0001"):
+        rewrite(path, halved)
+    for path in (copy / "patient0002").glob("*.nii.gz"):
+        rewrite(path, lambda array: array.repeat(2, axis=-1).repeat(2, axis=-2))
+    skipped = reasons(read_camus(copy))
+    assert list(skipped) == ["patient0001", "patient0002"]
+    assert "but its sequence shows" in skipped["patient0001"]
+    assert "resized without its pixel spacing" in skipped["patient0001"]
+    assert re.search(
+        r"give [\d.e+]+ mL: expected 5 to 600; .* wrong pixel spacing", skipped["patient0002"]
+    )
+
+
+def renumber(**new):
+    """Exchange numbers: cavity, myocardium, atrium, and a right ventricle beside the septum."""
+
+    def change(labels):
+        changed = np.zeros_like(labels)
+        for name, number in (("cavity", 1), ("wall", 2), ("atrium", 3)):
+            changed[labels == number] = new.get(name, 0)
+        if "right" in new:
+            rows, columns = np.nonzero(labels == 2)
+            beside = slice(columns.min() - 40, columns.min() + 4)
+            strip = changed[rows.min() + 40 : rows.max() - 10, beside]
+            strip[strip == 0] = new["right"]
+        return changed
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"cavity": 3, "wall": 2, "right": 1},  # as in ACDC
+        {"cavity": 3, "wall": 2, "atrium": 1},
+        {"cavity": 2, "wall": 1, "atrium": 3},
+        {"cavity": 1, "wall": 3, "atrium": 2},
+        {"cavity": 255, "wall": 170, "atrium": 85},
+        {"cavity": 2, "wall": 1},
+    ],
+)
+def test_label_maps_numbered_otherwise_are_read_with_a_warning(nifti, copy, numbers):
+    for path in label_maps(copy / "patient0001"):
+        rewrite(path, renumber(**numbers))
+    words = f"number the cavity {numbers['cavity']} and the myocardium {numbers['wall']}"
+    with pytest.warns(UserWarning, match=words):
+        record = read_camus(copy).records[0]
+    true = nifti[1][0]
+    assert (record.edv, record.esv) == pytest.approx((true.edv, true.esv), rel=0.03)
+
+
+def test_label_maps_whose_cavity_cannot_be_told_are_refused(copy):
+    for path in label_maps(copy / "patient0001"):
+        rewrite(path, renumber(cavity=2, atrium=1))
+    for path in label_maps(copy / "patient0002"):
+        rewrite(path, lambda labels: labels.astype(np.float32) / 2)
+    skipped = reasons(read_camus(copy))
+    assert "none encloses another: expected 1 for the cavity" in skipped["patient0001"]
+    assert "expected whole numbers from 0 to 255" in skipped["patient0002"]
 
 
 def test_an_ejection_fraction_that_contradicts_the_volumes_is_refused(nifti, copy):
