@@ -52,8 +52,8 @@ def as_camus(labels: Shaped[np.ndarray, "height width"]) -> UInt8[np.ndarray, "h
     if share < LEAST_ENCLOSED:
         raise UnreadableClipError(
             f"labels {', '.join(map(str, sorted(numbers)))}, of which none encloses another: "
-            "expected 1 for the cavity, 2 for the myocardium around it and 3 for the left atrium; number "
-            "the labels as in CAMUS"
+            "expected 1 for the cavity, 2 for the myocardium around it and 3 for the left atrium; "
+            "number the labels as in CAMUS"
         )
     renumbered = np.zeros_like(labels)
     renumbered[labels == cavity], renumbered[labels == wall] = CAVITY, MYOCARDIUM

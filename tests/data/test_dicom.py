@@ -1,6 +1,7 @@
 """Reading of DICOM files, without anything of the patient."""
 
 import io
+import warnings
 from contextlib import nullcontext
 
 import numpy as np
@@ -53,6 +54,36 @@ def test_nothing_of_the_patient_leaves_a_dicom_file(tmp_path, caplog, capfd):
     for text in (str(missing.value), str(damaged.value), caplog.text, written):
         assert "SECRET" not in text
     assert damaged.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"NumberOfFrames": 7},
+        {"NumberOfFrames": None},
+        {"PixelData": None},
+        {"PhotometricInterpretation": "YBR_FULL_422"},
+        {"CineRate": 11},
+        {"FrameIncrementPointer": [0x00100010, 0x00100020]},
+    ],
+)
+@pytest.mark.parametrize("prefix", [True, False])
+def test_no_error_or_warning_names_the_patient(tmp_path, capfd, caplog, tags, prefix):
+    path = tmp_path / "a.dcm"
+    write_dicom(path, screen(), **{"FrameTime": 20.0, **tags})
+    if not prefix:
+        path.write_bytes(path.read_bytes()[132:])
+    assert b"SECRET" in path.read_bytes()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        try:
+            read_recording(path)
+            said = ""
+        except UnreadableClipError as error:
+            said = str(error)
+    said += " ".join(str(warning.message) for warning in found)
+    assert said
+    assert "SECRET" not in said + caplog.text + "".join(capfd.readouterr())
 
 
 def test_a_region_inside_the_image_is_used_and_one_outside_is_not(tmp_path):
