@@ -8,8 +8,8 @@ emulator using only EDV, ESV and EF; evaluates on unseen clips, with EF both emu
 re-simulated; and builds a twin from one real clip, the apical four-chamber recording included in
 pydicom. Follows Kuang et al., NeurIPS 2024, table 1 (P-SSL). Equivalent to `jaxtwin train`.
 
-The default preset takes about 8 minutes on two CPU cores. Expect an EF error below 4 points on
-unseen phantom clips, compared with 12 for predicting the median. The tiny preset takes about one
+The default preset takes about 10 minutes on two CPU cores. Expect an EF error of 4 to 5 points on
+unseen phantom clips, compared with 10 for predicting the median. The tiny preset takes about one
 minute and only tests that everything runs. Phantom patients have the volumes, heart rates and
 pressures of a clinic's, whose nine parameters the twin learns; with --twin seven or three, both
 are the paper's.
