@@ -40,8 +40,8 @@ def picture_statistics(frames: UInt8[np.ndarray, "time height width"]) -> Pictur
     inside = _lit(frames)
     grey = frames.astype(np.float32)
     logarithm = np.log1p(grey)
-    speckle = logarithm - ndimage.uniform_filter(logarithm, (1, NEAR, NEAR))
-    tissue = (ndimage.uniform_filter(grey, (1, NEAR, NEAR)) > TISSUE) & inside
+    speckle = logarithm - _averaged(logarithm)
+    tissue = (_averaged(grey) > TISSUE) & inside
     values = grey[:, inside] if inside.any() else np.zeros((len(frames), 1))
     change = np.abs(np.diff(logarithm, axis=0))[:, inside]
     return PictureStatistics(
@@ -54,6 +54,14 @@ def picture_statistics(frames: UInt8[np.ndarray, "time height width"]) -> Pictur
         down=_correlation(speckle, tissue, 1),
         change=float(change.mean()) if change.size else 0.0,
     )
+
+
+def _averaged(
+    values: Float[np.ndarray, "time height width"],
+) -> Float[np.ndarray, "time height width"]:
+    """Return the mean of the square around each pixel."""
+    rows = ndimage.uniform_filter1d(values, NEAR, axis=1)
+    return np.asarray(ndimage.uniform_filter1d(rows, NEAR, axis=2))
 
 
 def _lit(frames: UInt8[np.ndarray, "time height width"]) -> Bool[np.ndarray, "height width"]:

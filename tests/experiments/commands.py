@@ -12,7 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def _start(module: str, *arguments: str, **streams: int) -> subprocess.Popen:
+def _start(
+    module: str, *arguments: str, stdin: int | None = None, stderr: int | None = None
+) -> subprocess.Popen[str]:
     cache = Path(tempfile.gettempdir()) / "jaxtwin-tests-experiments"
     environment = {
         **os.environ,
@@ -20,13 +22,18 @@ def _start(module: str, *arguments: str, **streams: int) -> subprocess.Popen:
         # Small programs too: a run has many, and each process would compile them again.
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, **streams
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
     )
 
 
-def start(name: str, *arguments: str) -> subprocess.Popen:
+def start(name: str, *arguments: str) -> subprocess.Popen[str]:
     return _start(f"experiments.{name}", *arguments, stderr=subprocess.STDOUT)
 
 
@@ -43,6 +50,7 @@ def one_interpreter() -> Iterator[Callable[..., tuple[int, str]]]:
     with _start("tests.experiments.interpreter", stdin=subprocess.PIPE) as process:
 
         def run(name: str, *arguments: str) -> tuple[int, str]:
+            assert process.stdin is not None and process.stdout is not None
             print(json.dumps([name, *arguments]), file=process.stdin, flush=True)
             code, output = json.loads(process.stdout.readline())
             return code, output
