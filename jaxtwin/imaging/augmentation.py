@@ -18,15 +18,15 @@ BLOTS = 3  # bright or dark spots
 
 
 def augment(
-    frames: UInt8[Array, "3 height width"],
+    frames: UInt8[Array, "channel height width"],
     labels: UInt8[Array, "height width"],
     *,
     key: PRNGKeyArray,
-) -> tuple[Float[Array, "3 height width"], UInt8[Array, "height width"]]:
-    """Turn, scale, shear, shift, brighten, blur and blot three frames and their label map.
+) -> tuple[Float[Array, "channel height width"], UInt8[Array, "height width"]]:
+    """Turn, scale, shear, shift, brighten, blur and blot a frame with its context and labels.
 
     Returns:
-        Brightness from 0 to 1, the same change in all frames, and the labels that go with it.
+        Brightness from 0 to 1, the same change in all channels, and the labels that go with it.
     """
     places, gain, blur, blots, grain = jax.random.split(key, 5)
     rows, columns = _places(labels.shape, places)
@@ -64,7 +64,7 @@ def _places(
     return rows, columns
 
 
-def _blurred(grey: Float[Array, "3 height width"]) -> Float[Array, "3 height width"]:
+def _blurred(grey: Float[Array, "channel height width"]) -> Float[Array, "channel height width"]:
     """Return the average of each pixel and its eight neighbours, nearer ones weighted more."""
     for axis in (1, 2):
         grey = 0.5 * grey + 0.25 * (jnp.roll(grey, 1, axis) + jnp.roll(grey, -1, axis))

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from jaxtwin.data.echonet import Record
 from jaxtwin.data.recording import read_recording
 from jaxtwin.imaging.learning import Examples
-from jaxtwin.imaging.segmenter import SIZE, triplets
+from jaxtwin.imaging.segmenter import SIZE, with_context
 
 THREADS = 4
 
@@ -72,7 +72,10 @@ def read_examples(
         raise ValueError("no clips to read frames from: choose a split that is not empty")
 
     def read(k: int) -> Examples:
-        frames, labels = triplets(read_recording(records[k].path)), read_labels(records[k]).labels
+        frames, labels = (
+            with_context(read_recording(records[k].path)),
+            read_labels(records[k]).labels,
+        )
         random = np.random.default_rng((seed, k))
         chosen = random.choice(len(frames), min(per_clip, len(frames)), replace=False)
         return Examples(frames[chosen], labels[chosen])

@@ -24,11 +24,11 @@ class Examples(NamedTuple):
     """Frames to learn from.
 
     Attributes:
-        frames: Brightness of the frame before, the frame, and the frame after.
+        frames: Each frame with its context, see `segmenter.with_context`.
         labels: Label map of the frame, as in `data.phantom.masks`.
     """
 
-    frames: UInt8[np.ndarray, "example 3 height width"]
+    frames: UInt8[np.ndarray, "example channel height width"]
     labels: UInt8[np.ndarray, "example height width"]
 
 
@@ -61,7 +61,9 @@ def train_segmentation(
 
     def loss(
         network: SegmentationNetwork,
-        batch: tuple[UInt8[Array, "batch 3 height width"], UInt8[Array, "batch height width"]],
+        batch: tuple[
+            UInt8[Array, "batch channel height width"], UInt8[Array, "batch height width"]
+        ],
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         keys = jax.random.split(key, len(batch[0]))
@@ -106,20 +108,20 @@ def segmentation_loss(
 
 @eqx.filter_jit
 def _logits(
-    network: SegmentationNetwork, frames: UInt8[Array, "batch 3 height width"]
+    network: SegmentationNetwork, frames: UInt8[Array, "batch channel height width"]
 ) -> Float[Array, "batch height width label"]:
     return jax.vmap(network)(frames.astype(jnp.float32) / 255)
 
 
 def label(
-    network: SegmentationNetwork, frames: UInt8[np.ndarray, "example 3 height width"]
+    network: SegmentationNetwork, frames: UInt8[np.ndarray, "example channel height width"]
 ) -> UInt8[np.ndarray, "example height width"]:
     """Return the most probable label of every pixel."""
     return np.argmax(probabilities(network, frames), axis=-1).astype(np.uint8)
 
 
 def probabilities(
-    network: SegmentationNetwork, frames: UInt8[np.ndarray, "example 3 height width"]
+    network: SegmentationNetwork, frames: UInt8[np.ndarray, "example channel height width"]
 ) -> Float[np.ndarray, "example height width label"]:
     """Return the probability of every label in every pixel."""
     found = []

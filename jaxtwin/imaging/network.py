@@ -1,4 +1,4 @@
-"""A U-Net that labels the chambers in a frame, seen with its neighbours in time.
+"""A U-Net that labels the chambers in a frame, seen with its neighbours and with the whole clip.
 
 Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image segmentation",
 MICCAI 2015. Frames are folded to half their size at the input and unfolded at the output, so that
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxtwin.encoders.base import convolve2d, he_kernel, layer_norm
 
 LABELS = 4  # background, cavity, myocardium, left atrium
-NEIGHBOURS = 3  # frames that are seen: the one before, the one labelled, the one after
+CHANNELS = 6  # what is seen of each frame, see `segmenter.with_context`
 FOLD = 2
 
 Image = Float[Array, "rows columns channel"]
@@ -45,7 +45,7 @@ class Block(eqx.Module):
 
 
 class SegmentationNetwork(eqx.Module):
-    """The network: three frames to the logits of the labels of the middle one."""
+    """The network: a frame with its context to the logits of its labels."""
 
     down: tuple[Block, ...]
     up: tuple[Block, ...]
@@ -62,7 +62,7 @@ class SegmentationNetwork(eqx.Module):
         """
         self.widths = widths
         keys = iter(jax.random.split(key, 2 * len(widths)))
-        channels = (NEIGHBOURS * FOLD**2, *widths)
+        channels = (CHANNELS * FOLD**2, *widths)
         self.down = tuple(Block(a, b, key=next(keys)) for a, b in itertools.pairwise(channels))
         self.up = tuple(
             Block(widths[k] + widths[k + 1], widths[k], key=next(keys))
@@ -72,12 +72,12 @@ class SegmentationNetwork(eqx.Module):
         self.offset = jnp.zeros(LABELS * FOLD**2, jnp.float32)
 
     def __call__(
-        self, frames: Float[Array, "3 height width"]
+        self, frames: Float[Array, "channel height width"]
     ) -> Float[Array, "height width label"]:
-        """Return the logits of the labels of the middle frame.
+        """Return the logits of the labels of a frame.
 
         Args:
-            frames: Brightness of three frames; height and width are multiples of 16.
+            frames: Brightness of the frame and its context; height and width are multiples of 16.
         """
         x = _fold(jnp.moveaxis(_standardised(frames), 0, -1))
         kept = []
@@ -89,7 +89,9 @@ class SegmentationNetwork(eqx.Module):
         return _unfold(x @ self.head + self.offset[None, None])
 
 
-def _standardised(frames: Float[Array, "3 height width"]) -> Float[Array, "3 height width"]:
+def _standardised(
+    frames: Float[Array, "channel height width"],
+) -> Float[Array, "channel height width"]:
     """Return the frames with mean 0 and variance 1, whatever their gain."""
     frames = frames - jnp.mean(frames)
     return frames * jax.lax.rsqrt(jnp.mean(frames**2) + 1e-6)

@@ -58,7 +58,7 @@ class Segmenter:
             pixel: Height and width of a pixel of the recording [mm]; None if they are not known:
                 volumes are then relative.
         """
-        seen = triplets(recording)
+        seen = with_context(recording)
         labels = label(self.network, seen)
         if pixel is not None:
             # The recording was scaled so that its longer side has the network's size.
@@ -70,15 +70,19 @@ class Segmenter:
         )
 
 
-def triplets(recording: EchoVideo) -> UInt8[np.ndarray, "time 3 size size"]:
-    """Return each frame between two neighbours at a fixed distance in time.
+def with_context(recording: EchoVideo) -> UInt8[np.ndarray, "time channel size size"]:
+    """Return each frame with its context, as six pictures.
 
+    They are the frame before, the frame, and the frame after, at a fixed distance in time; and the
+    darkest, mean and brightest picture of the clip, in which the path of the walls is seen.
     Neighbours between two frames are interpolated. Pixels are averaged over the area they cover;
     black bars pad the image to a square.
     """
     frames = _scaled(recording.frames)
     before, after = (_at(frames, recording.times, recording.times + away) for away in (-AWAY, AWAY))
-    return np.stack([before, frames, after], axis=1)
+    clip = np.stack([frames.min(axis=0), frames.mean(axis=0).astype(np.uint8), frames.max(axis=0)])
+    whole = np.broadcast_to(clip, (len(frames), *clip.shape))
+    return np.concatenate([np.stack([before, frames, after], axis=1), whole], axis=1)
 
 
 def _scaled(

@@ -9,7 +9,7 @@ from jaxtwin.data.base import EchoVideo
 from jaxtwin.imaging.augmentation import augment
 from jaxtwin.imaging.learning import Examples, dice, label, train_segmentation
 from jaxtwin.imaging.network import SegmentationNetwork
-from jaxtwin.imaging.segmenter import AWAY, Segmenter, load_segmenter, save_segmenter, triplets
+from jaxtwin.imaging.segmenter import AWAY, Segmenter, load_segmenter, save_segmenter, with_context
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.training.settings import TrainingConfig
 
@@ -17,16 +17,26 @@ WIDTHS = (8, 12, 16)
 
 
 def discs(n, seed=0):
-    """Dark discs in grey rings on black, in three like frames, with their label maps."""
+    """Frames of clips of dark discs in grey rings, which grow and shrink, with their label maps."""
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:112, :112]
-    centre, radius = random.uniform(40, 72, (n, 2)), random.uniform(10, 22, n)
-    away = np.hypot(rows - centre[:, :1, None], columns - centre[:, 1:, None])
-    labels = np.where(
-        away < radius[:, None, None], 1, np.where(away < radius[:, None, None] + 8, 2, 0)
-    )
-    grey = np.array([0, 40, 200])[labels] + random.integers(0, 20, labels.shape)
-    return Examples(np.repeat(grey[:, None], 3, 1).astype(np.uint8), labels.astype(np.uint8))
+    times = np.arange(12) / 25
+    frames, labels = [], []
+    for k in range(n):
+        away = np.hypot(
+            *(
+                grid - middle
+                for grid, middle in zip((rows, columns), random.uniform(40, 72, 2), strict=True)
+            )
+        )
+        radius = random.uniform(12, 20) * (1 + 0.25 * np.cos(2 * np.pi * times / 0.48))
+        label = np.where(
+            away < radius[:, None, None], 1, np.where(away < radius[:, None, None] + 8, 2, 0)
+        )
+        grey = np.array([0, 40, 200])[label] + random.integers(0, 20, label.shape)
+        frames.append(with_context(EchoVideo(grey.astype(np.uint8), times))[k % 12])
+        labels.append(label[k % 12])
+    return Examples(np.stack(frames), np.stack(labels).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +97,15 @@ def test_neighbours_are_at_a_fixed_distance_in_time():
         times = np.arange(30) / rate
         # Brightness is time itself: 100 grey values a second.
         frames = np.broadcast_to((100 * times)[:, None, None], (30, 112, 112))
-        seen = triplets(EchoVideo(np.rint(frames).astype(np.uint8), times))
+        seen = with_context(EchoVideo(np.rint(frames).astype(np.uint8), times))
         middle = seen[10:20].mean(axis=(2, 3))
         np.testing.assert_allclose(middle[:, 2] - middle[:, 0], 200 * AWAY, atol=1.5)
+        np.testing.assert_allclose(middle[:, 3], 0)
+        np.testing.assert_allclose(middle[:, 5], np.rint(100 * times[-1]))
     wide = np.zeros((4, 60, 240), np.uint8)
     wide[:, :, 120:] = 200
-    (first, *_) = triplets(EchoVideo(wide, np.arange(4) / 50))
-    assert first.shape == (3, 112, 112)
+    (first, *_) = with_context(EchoVideo(wide, np.arange(4) / 50))
+    assert first.shape == (6, 112, 112)
     assert (first[1, 45:67, 60:] > 150).all() and first[1, :40].max() == 0
 
 
@@ -103,7 +115,7 @@ def test_augmentation_moves_pictures_and_labels_alike():
     frames, labels = jax.jit(jax.vmap(lambda x, y, key: augment(x, y, key=key)))(
         jnp.asarray(examples.frames), jnp.asarray(examples.labels), keys
     )
-    assert frames.min() >= 0 and frames.max() <= 1 and frames.shape == (8, 3, 112, 112)
+    assert frames.min() >= 0 and frames.max() <= 1 and frames.shape == (8, 6, 112, 112)
     moved = np.asarray(labels)
     assert np.mean(moved != examples.labels) > 0.02
     ring, disc = np.asarray(frames[:, 1])[moved == 2], np.asarray(frames[:, 1])[moved == 1]
