@@ -153,6 +153,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "dice": float(columns["dice"].mean()),
         "dice_worst_tenth": float(np.quantile(columns["dice"], 0.1)),
         "volume_error_percent": float(np.nanmean(columns["volume_error_percent"])),
+        "missing_frames": int(columns["missing_frames"].sum()),
         "period_error_percent": float(np.nanmean(columns["period_error_percent"])),
         "period_error_percent_median": float(np.nanmedian(columns["period_error_percent"])),
         "without_beats": int((~held).sum()),

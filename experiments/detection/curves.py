@@ -92,6 +92,11 @@ def fill_curve_cell(
     period = known[:, 0]
     usable = np.isfinite(np.asarray(curves.values)).all(axis=1)
     usable &= (period >= task.box.low[column]) & (period <= task.box.high[column])
+    if lost := int((~usable).sum()):
+        print(
+            f"{variant}, seed {seed}: {lost} of {len(records)} clips have no curve of a plausible "
+            "period and get the median of the others' parameters"
+        )
     split = np.array([record.split for record in records])
     name = variant.replace(",", "").replace(" ", "-")
     folder = run.folder / "cells" / f"{name}-{seed - config.seed}"

@@ -1,5 +1,6 @@
 """Training of the segmentation network on frames with label maps."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -87,7 +88,13 @@ def train_segmentation(
         config,
         stage="segmentation",
         folder=folder,
-        description={"examples": len(training.labels)},
+        description={
+            "widths": network.widths,
+            "examples": [
+                hashlib.sha256(np.ascontiguousarray(part.labels)).hexdigest()[:16]
+                for part in (training, validation)
+            ],
+        },
         seed=seed,
         resume=resume,
     )
