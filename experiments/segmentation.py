@@ -78,7 +78,9 @@ def score(segmenter: "Segmenter", record: "Record", period: float) -> tuple[dict
         "dice": float(dice(found.labels, true.labels).mean()),
         "volume_error_percent": float(
             100 * np.nanmean(np.abs(found.shape.volume - truth)) / np.nanmax(truth)
-        ),
+        )
+        if np.isfinite(found.shape.volume).any()
+        else np.nan,
         "missing_frames": int(np.isnan(found.shape.volume).sum()),
         "period_error_percent": 100 * abs(found.beats.period / period - 1),
         "EF": np.nan,
@@ -93,6 +95,11 @@ def score(segmenter: "Segmenter", record: "Record", period: float) -> tuple[dict
         row["EDV_error_percent"] = 100 * (found.beats.EDV / record.edv - 1)
     row["EF_error_of_true_labels"] = 100 * (1 - np.nanmin(truth) / np.nanmax(truth)) - record.ef
     return row, found
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Return the mean; None without values, as of a network that finds no cavity."""
+    return float(values.mean()) if values.size else None
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
@@ -148,23 +155,27 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "name"}
     held = np.isfinite(columns["EF"])
     ranks = [rankdata(x[held]) for x in (columns["EF"], np.array([r.ef for r in records]))]
+    off = {name: np.abs(column[np.isfinite(column)]) for name, column in columns.items()}
+    bias = columns["EF_error"][held]
     scores = {
         "clips": len(rows),
         "dice": float(columns["dice"].mean()),
         "dice_worst_tenth": float(np.quantile(columns["dice"], 0.1)),
-        "volume_error_percent": float(np.nanmean(columns["volume_error_percent"])),
+        "volume_error_percent": _mean(off["volume_error_percent"]),
         "missing_frames": int(columns["missing_frames"].sum()),
-        "period_error_percent": float(np.nanmean(columns["period_error_percent"])),
-        "period_error_percent_median": float(np.nanmedian(columns["period_error_percent"])),
+        "period_error_percent": _mean(off["period_error_percent"]),
+        "period_error_percent_median": float(np.median(off["period_error_percent"]))
+        if held.any()
+        else None,
         "without_beats": int((~held).sum()),
-        "EF_error": float(np.nanmean(np.abs(columns["EF_error"]))),
-        "EF_bias": float(np.nanmean(columns["EF_error"])),
+        "EF_error": _mean(off["EF_error"]),
+        "EF_bias": _mean(bias),
         "EF_rank_correlation": float(np.corrcoef(*ranks)[0, 1]) if held.sum() > 2 else None,
-        "EF_error_of_true_labels": float(np.mean(np.abs(columns["EF_error_of_true_labels"]))),
-        "EDV_error_percent": float(np.nanmean(np.abs(columns["EDV_error_percent"]))),
+        "EF_error_of_true_labels": _mean(off["EF_error_of_true_labels"]),
+        "EDV_error_percent": _mean(off["EDV_error_percent"]),
     }
     for name, value in scores.items():
-        print(f"{name:30}{value if value is None else format(value, '.4g'):>10}")
+        print(f"{name:30}{'–' if value is None else format(value, '.4g'):>10}")
     return scores | {
         "validation": fitted.validation,
         "training": {
