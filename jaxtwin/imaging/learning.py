@@ -91,7 +91,7 @@ def train_segmentation(
         description={
             "widths": network.widths,
             "examples": [
-                hashlib.sha256(np.ascontiguousarray(part.labels)).hexdigest()[:16]
+                hashlib.sha256(part.labels.tobytes()).hexdigest()[:16]
                 for part in (training, validation)
             ],
         },
