@@ -18,8 +18,8 @@ from jaxtwin.data.phantom.geometry import (
     image_to_heart,
     pixel_size,
 )
-from jaxtwin.data.phantom.heart import PhantomBeat, motion_of, to_material
-from jaxtwin.data.phantom.image import render
+from jaxtwin.data.phantom.heart import PhantomBeat, is_within, motion_of, outline, to_material
+from jaxtwin.data.phantom.image import render, render_labelled
 from jaxtwin.data.phantom.masks import label_maps
 from jaxtwin.data.phantom.view import SCHEDULE, draw_view
 from jaxtwin.data.simpson import ATRIUM, CAVITY, MYOCARDIUM
@@ -78,7 +78,11 @@ def test_same_key_same_clip_other_key_other_clip():
 def test_revolved_cavity_has_the_volume_of_the_beat(end_diastolic, ejection_fraction):
     beat = float32_beat(end_diastolic, ejection_fraction)
     view = short_view(beat)
+    moved = {"longitudinal": 0.3, "apical": 0.8, "taper": 0.7}
+    moved = view.heart._replace(**{name: jnp.float32(value) for name, value in moved.items()})
     for phase in range(0, PHASES, 8):
+        tapered, _ = revolved_volumes(beat, view._replace(heart=moved), phase)
+        np.testing.assert_allclose(tapered, beat.V_lv[phase], rtol=0.01)
         cavity, _ = revolved_volumes(beat, view, phase)
         np.testing.assert_allclose(cavity, beat.V_lv[phase], rtol=0.01)
 
@@ -241,9 +245,9 @@ def test_resumed_cohort_equals_an_unbroken_one(tmp_path, cohort, monkeypatch):
         if rendered:
             raise KeyboardInterrupt
         rendered.append(beat)
-        return render(beat, view, key)
+        return render_labelled(beat, view, key)
 
-    monkeypatch.setattr(phantom, "render", failing)
+    monkeypatch.setattr(phantom, "render_labelled", failing)
     monkeypatch.setattr(phantom, "THREADS", 1)
     with pytest.raises(KeyboardInterrupt):
         write_cohort(tmp_path / "broken", **cohort)
@@ -251,10 +255,41 @@ def test_resumed_cohort_equals_an_unbroken_one(tmp_path, cohort, monkeypatch):
     (video,) = (tmp_path / "broken" / "Videos").iterdir()
     written = video.stat().st_mtime_ns
 
-    monkeypatch.setattr(phantom, "render", render)
+    monkeypatch.setattr(phantom, "render_labelled", render_labelled)
     write_cohort(tmp_path / "broken", **cohort)
     assert video.stat().st_mtime_ns == written
     assert contents(tmp_path / "broken") == contents(tmp_path / "unbroken")
+
+
+def test_files_hold_the_rendered_clip_and_missing_ones_are_made_again(
+    tmp_path, cohort, monkeypatch
+):
+    rendered = []
+
+    def keeping(beat, view, key):
+        rendered.append(render_labelled(beat, view, key))
+        return rendered[-1]
+
+    monkeypatch.setattr(phantom, "render_labelled", keeping)
+    monkeypatch.setattr(phantom, "THREADS", 1)
+    write_cohort(tmp_path, **cohort)
+    before = contents(tmp_path)
+    for clip, (frames, labels) in enumerate(rendered):
+        seen = iio.imread(tmp_path / f"Videos/PHANTOM{clip:06d}.avi", plugin="pyav")[..., 0]
+        # One picture is encoded again and again: every frame must show its own brightness.
+        difference = np.abs(seen[:, None].astype(float) - frames).mean(axis=(2, 3))
+        np.testing.assert_array_equal(difference.argmin(axis=1), np.arange(len(frames)))
+        assert np.diag(difference).max() < 2
+        with np.load(tmp_path / f"Masks/PHANTOM{clip:06d}.npz") as arrays:
+            np.testing.assert_array_equal(arrays["labels"], labels)
+
+    (tmp_path / "FileList.csv").unlink()
+    (tmp_path / "Masks/PHANTOM000001.npz").unlink()
+    written = (tmp_path / "Videos/PHANTOM000001.avi").stat().st_mtime_ns
+    write_cohort(tmp_path, **cohort)
+    assert len(rendered) == 4
+    assert contents(tmp_path) == before
+    assert (tmp_path / "Videos/PHANTOM000001.avi").stat().st_mtime_ns == written
 
 
 def test_clip_does_not_depend_on_the_size_of_the_cohort(tmp_path, cohort):
@@ -346,6 +381,28 @@ def test_a_mirrored_clip_is_the_mirror_image_with_its_labels_and_tracing():
     np.testing.assert_array_equal(label_maps(beat, mirror), label_maps(beat, view)[:, :, ::-1])
     across = chords(beat, view, 0.0)[:, [0, 2]]
     np.testing.assert_allclose(chords(beat, mirror, 0.0)[:, [0, 2]], SIZE - 1 - across, atol=1e-4)
+
+
+@pytest.mark.parametrize("variety", [0.0, 1.0])
+def test_labels_of_a_rendered_clip_are_its_label_maps(variety):
+    beat = make_beat()
+    view = draw_view(jax.random.key(1), beat, variety)._replace(duration=jnp.float32(0.7))
+    labels = render_labelled(beat, view, jax.random.key(0)).labels
+    # Two programs may round differently at a border.
+    assert np.mean(labels != label_maps(beat, view)) < 1e-5
+    assert set(np.unique(labels)) == {0, CAVITY, MYOCARDIUM, ATRIUM}
+
+
+def test_points_within_a_margin_are_those_of_the_outline():
+    heart = short_view(make_beat()).heart
+    x, z = np.meshgrid(np.linspace(-6, 6, 240), np.linspace(-2, 16, 360))
+    x, z = x.astype(np.float32), z.astype(np.float32)
+    left = np.asarray(jax.jit(outline)(heart, x, z).left)
+    for margin in (0.0, float(heart.wall), 2.0):
+        within = np.asarray(jax.jit(is_within)(heart, x, z, margin))
+        clear = np.abs(left - margin) > 1e-4  # not within rounding
+        np.testing.assert_array_equal(within[clear], left[clear] < margin)
+        assert 0.05 < within.mean() < 0.6
 
 
 def test_labels_agree_with_the_tracing_and_the_picture():

@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxtwin.data.phantom.heart import Motion, PhantomBeat, cavity_radius, motion_of
 from jaxtwin.data.phantom.view import SYSTOLE, View
 
 SIZE = 112  # [pixels], as in EchoNet-Dynamic
+BLOCK = 32  # frames per compiled call, so that one compilation serves clips of every length
 PADDING = 256  # number of frames whose phases are computed together
 CHORDS = 20  # across the cavity, as in EchoNet-Dynamic's tracings
 
@@ -29,6 +30,14 @@ def pixel_grid(view: View) -> tuple[Float[Array, "height width"], Float[Array, "
     across = jnp.broadcast_to((index[None, :] - (SIZE - 1) / 2) * width, (SIZE, SIZE))
     down = jnp.broadcast_to((index[:, None] - view.top) * height, (SIZE, SIZE))
     return across, down
+
+
+@jax.jit
+def sector(view: View) -> Bool[Array, "height width"]:
+    """Return which pixels are inside the sector."""
+    across, down = pixel_grid(view)
+    depth, angle = jnp.sqrt(across * across + down * down), jnp.arctan2(across, down)
+    return (depth < view.depth) & (depth > view.face) & (jnp.abs(angle) < view.half_angle)
 
 
 def _bow(view: View, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

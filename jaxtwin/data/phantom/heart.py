@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 # The ventricle's profile is an ellipse truncated at the annulus and widest at this fraction c of
 # the length: radius² = R² u (2c − u) / c², u = z / length.
@@ -63,6 +63,8 @@ class Heart(NamedTuple):
             shortens by 17%, a mitral excursion of 1.4 cm, as in healthy adults.
         apical: Fraction of the shortening by which the cavity's apex moves down, because the wall
             thickens there too; the rest moves the annulus up.
+        taper: Additional squeeze of the apex, relative to that of the middle: the cavity becomes
+            conical as it empties.
     """
 
     length: Float[Array, ""]
@@ -73,6 +75,7 @@ class Heart(NamedTuple):
     right_width: Float[Array, ""]
     longitudinal: Float[Array, ""]
     apical: Float[Array, ""]
+    taper: Float[Array, ""]
 
     @property
     def annulus_radius(self) -> Float[Array, ""]:
@@ -86,7 +89,7 @@ class Motion(NamedTuple):
     Attributes:
         apex: Height of the cavity's apex [cm]; 0 at end diastole.
         length: Height of the mitral annulus [cm].
-        squeeze: Relative loss of radius at the apex; the base loses less.
+        squeeze: Relative loss of radius near the middle; the base loses less, the apex more.
         atrium_scale: Radius of the left atrium relative to end diastole.
         emptied: Fraction of the end-diastolic volume that has left the left ventricle.
         opening: Opening of the mitral and tricuspid leaflets, 0 to 1.
@@ -102,21 +105,25 @@ class Motion(NamedTuple):
     ejecting: Float[Array, "*time"]
 
 
-def _squeeze_profile(level):
+def _squeeze_profile(level, taper):
     """Return the fraction of the squeeze that acts at a level (0 apex, 1 annulus)."""
-    return 1.0 - BASAL_STIFFNESS * level**3
+    return 1.0 - BASAL_STIFFNESS * level**3 + taper * (1.0 - level) ** 2
 
 
-def _profile_moments() -> tuple[float, float, float]:
+def _profile_moments() -> tuple[float, tuple[float, float], tuple[float, float, float]]:
     """Return the integrals over the long axis of f², f² g and f² g².
 
-    f is the ventricle's profile and g the squeeze profile.
+    f is the ventricle's profile and g the squeeze profile; the last two are polynomials in the
+    taper, whose coefficients are given from the constant term on.
     """
     nodes, weights = np.polynomial.legendre.leggauss(8)  # exact: the integrands have degree 8
     level, weights = (nodes + 1) / 2, weights / 2
     f2 = level * (2 * WIDEST_LEVEL - level) / WIDEST_LEVEL**2
-    g = _squeeze_profile(level)
-    return float(weights @ f2), float(weights @ (f2 * g)), float(weights @ (f2 * g * g))
+    g, h = _squeeze_profile(level, 0.0), (1.0 - level) ** 2
+    first = float(weights @ (f2 * g)), float(weights @ (f2 * h))
+    second = (f2 * g * g, 2 * f2 * g * h, f2 * h * h)
+    constant, linear, square = (float(weights @ values) for values in second)
+    return float(weights @ f2), first, (constant, linear, square)
 
 
 _MOMENT_0, _MOMENT_1, _MOMENT_2 = _profile_moments()
@@ -142,8 +149,10 @@ def motion_of(beat: PhantomBeat, heart: Heart) -> Motion:
     apex = heart.apical * (heart.length - axis)
     length = apex + axis
     moment = _MOMENT_0 * filled ** (1 - heart.longitudinal)
-    discriminant = _MOMENT_1**2 - _MOMENT_2 * (_MOMENT_0 - moment)
-    squeeze = (_MOMENT_1 - jnp.sqrt(jnp.maximum(discriminant, 0.0))) / _MOMENT_2
+    first = _MOMENT_1[0] + heart.taper * _MOMENT_1[1]
+    second = _MOMENT_2[0] + heart.taper * (_MOMENT_2[1] + heart.taper * _MOMENT_2[2])
+    discriminant = first**2 - second * (_MOMENT_0 - moment)
+    squeeze = (first - jnp.sqrt(jnp.maximum(discriminant, 0.0))) / second
 
     # Venous inflow to the atrium is constant, while its outflow follows the mitral valve.
     step = beat.period / beat.V_lv.shape[0]
@@ -171,7 +180,7 @@ def cavity_radius(
     """Return the radius [cm] of the left ventricle's cavity at heights from apex to annulus."""
     level = (z - motion.apex) / (motion.length - motion.apex)
     profile = jnp.sqrt(jnp.maximum(level * (2 * WIDEST_LEVEL - level), 0.0)) / WIDEST_LEVEL
-    return heart.radius * profile * (1 - motion.squeeze * _squeeze_profile(level))
+    return heart.radius * profile * (1 - motion.squeeze * _squeeze_profile(level, heart.taper))
 
 
 def _radius_squared(heart: Heart, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -223,7 +232,7 @@ def to_material(
     z_m = jnp.where(z < motion.length, jnp.where(z > motion.apex, inside, above), z_below)
 
     level = jnp.clip(z_m / heart.length, 0.0, 1.0)
-    ventricle_scale = 1 - motion.squeeze * _squeeze_profile(level)
+    ventricle_scale = 1 - motion.squeeze * _squeeze_profile(level, heart.taper)
     into_atrium = _smoothstep((z_m - heart.length) / (0.6 * heart.atrium_length))
     scale = ventricle_scale + (motion.atrium_scale - ventricle_scale) * into_atrium
     stretch = jnp.where(z < motion.length, shortening, 1.0)
@@ -262,6 +271,11 @@ class Outline(NamedTuple):
     normal_z: Float[Array, "*shape"]
 
 
+def _is_beside(heart: Heart, z: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
+    """Return whether the left chambers' border runs along the axis, not across it, at a height."""
+    return (z > 0.3 * heart.length) & (z < heart.length + 0.6 * heart.atrium_length)
+
+
 def outline(heart: Heart, x: Float[Array, "*shape"], z: Float[Array, "*shape"]) -> Outline:
     """Return the distances to the chambers at end diastole, to first order near the borders."""
     slope = _radius_squared_slope(heart, z)
@@ -269,8 +283,7 @@ def outline(heart: Heart, x: Float[Array, "*shape"], z: Float[Array, "*shape"]) 
     left = (x * x - _radius_squared(heart, z)) / gradient
     # Far from the border the first-order distance is too small; the radial distance is not.
     radial = jnp.abs(x) - jnp.sqrt(jnp.maximum(_radius_squared(heart, z), 0.0))
-    inside_span = (z > 0.3 * heart.length) & (z < heart.length + 0.6 * heart.atrium_length)
-    left = jnp.where(inside_span & (left > 0), radial, left)
+    left = jnp.where(_is_beside(heart, z) & (left > 0), radial, left)
 
     # The right ventricle widens from its apex, well below the left one, towards the tricuspid
     # annulus, which is half a centimetre closer to the apex than the mitral one.
@@ -290,3 +303,19 @@ def outline(heart: Heart, x: Float[Array, "*shape"], z: Float[Array, "*shape"]) 
     atrium = (distance - 1) * 0.5 * (half_width + half_length)
     right = jnp.minimum(ventricle, atrium)
     return Outline(left, right, 2 * x / gradient, -slope / gradient)
+
+
+def is_within(
+    heart: Heart,
+    x: Float[Array, "*shape"],
+    z: Float[Array, "*shape"],
+    margin: float | Float[Array, ""],
+) -> Bool[Array, "*shape"]:
+    """Return whether points are in the left chambers or less than a margin >= 0 [cm] outside.
+
+    The result is `outline(heart, x, z).left < margin`, at a third of the cost.
+    """
+    border2, slope = _radius_squared(heart, z), _radius_squared_slope(heart, z)
+    beside = jnp.abs(x) - jnp.sqrt(jnp.maximum(border2, 0.0)) < margin
+    gradient = jnp.sqrt(4 * x * x + slope * slope) + 1e-3
+    return jnp.where(_is_beside(heart, z), beside, x * x - border2 < margin * gradient)

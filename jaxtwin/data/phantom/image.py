@@ -1,7 +1,8 @@
 """Rendering of phantom clips: an apical four-chamber view of a beating heart.
 
-`render` turns one simulated beat and one `View` into the frames of a clip. The drawn cavity has
-the beat's volume at every instant, and the leaflets follow its valve flows.
+`render` turns one simulated beat and one `View` into the frames of a clip, `render_labelled` into
+the frames and their label maps. The drawn cavity has the beat's volume at every instant, and the
+leaflets follow its valve flows.
 """
 
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from jaxtwin.data.phantom.geometry import (
+    BLOCK,
     SIZE,
     drift_at,
     frame_phases,
@@ -20,10 +22,14 @@ from jaxtwin.data.phantom.geometry import (
     image_to_heart,
     motion_at,
     pixel_grid,
+    sector,
 )
-from jaxtwin.data.phantom.heart import Motion, PhantomBeat, cavity_radius, motion_of, to_material
+from jaxtwin.data.phantom.heart import Motion, PhantomBeat, motion_of, to_material
+from jaxtwin.data.phantom.leaflets import leaflet_power
+from jaxtwin.data.phantom.masks import labels_at
 from jaxtwin.data.phantom.overlay import burn_in
 from jaxtwin.data.phantom.speckle import (
+    Textures,
     decibels_to_amplitude,
     echo_textures,
     from_probe,
@@ -31,13 +37,11 @@ from jaxtwin.data.phantom.speckle import (
 )
 from jaxtwin.data.phantom.view import View
 
-BLOCK = 32  # frames per compiled call, so that one compilation serves clips of every length
-# Number of pixels that are computed: of a sector that does not fill the frame, and of the frame.
-SECTOR_PIXELS = 8192
-LEAFLET_WIDTH = 0.17  # [cm] at the hinge, blurred by the beam; the tip is half as thick
-LEAFLET_SPECULAR = 0.7  # fraction of a leaflet's power lost when it opens along the beam
+# Numbers of pixels that are computed, of which a clip takes the first that holds its sector.
+SECTOR_PIXELS = (8192, 10240, SIZE * SIZE)
 HAZE_PERIOD = 1.4  # [s] of the near field's oscillation between two speckle patterns
-NOISE_STOCK = 8 * SECTOR_PIXELS
+NOISE_STOCK = 65_536
+LABEL = 1 << 17  # number by which a pixel's label is multiplied; there are fewer texture cells
 OUT_OF_PLANE = 0.7  # fraction of the speckle that is exchanged when the ventricle is empty
 
 
@@ -66,24 +70,35 @@ class Scene(NamedTuple):
     noise: Float[Array, " stock"]
 
 
+class Clip(NamedTuple):
+    """A rendered clip.
+
+    Attributes:
+        frames: Brightness, 0 to 255, black outside the sector.
+        labels: Label map of each frame, as `masks.label_maps` returns it.
+    """
+
+    frames: UInt8[np.ndarray, "time 112 112"]
+    labels: UInt8[np.ndarray, "time 112 112"]
+
+
 @jax.jit
-def sector(view: View) -> Bool[Array, "height width"]:
-    """Return which pixels are inside the sector."""
-    across, down = pixel_grid(view)
-    depth, angle = jnp.sqrt(across * across + down * down), jnp.arctan2(across, down)
-    return (depth < view.depth) & (depth > view.face) & (jnp.abs(angle) < view.half_angle)
+def _keys(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray, PRNGKeyArray]:
+    """Return the keys of the textures, of the stock of noise, and of the parts that frames use."""
+    scene_key, noise_key = jax.random.split(key)
+    texture_key, stock_key = jax.random.split(scene_key)
+    return texture_key, stock_key, noise_key
 
 
 @partial(jax.jit, static_argnames="pixels")
 def _scene(
     beat: PhantomBeat,
     view: View,
+    textures: Textures,
     key: PRNGKeyArray,
     in_sector: Bool[Array | np.ndarray, "height width"],
     pixels: int,
 ) -> Scene:
-    texture_key, noise_key = jax.random.split(key)
-    textures = echo_textures(view, texture_key)
     across, down = pixel_grid(view)
     depth, angle = jnp.sqrt(across * across + down * down), jnp.arctan2(across, down)
     # Only pixels inside the sector are computed; the padding repeats the frame's first pixel.
@@ -110,55 +125,8 @@ def _scene(
         grain=textures.grain[cell],
         floor=decibels_to_amplitude(view.noise - 10.0 * (1 - relative)) ** 2,
         # The power of complex thermal noise is exponentially distributed.
-        noise=jax.random.exponential(noise_key, (NOISE_STOCK,), jnp.float32),
+        noise=jax.random.exponential(key, (NOISE_STOCK,), jnp.float32),
     )
-
-
-def _leaflet(
-    x: Float[Array, " pixel"],
-    z: Float[Array, " pixel"],
-    hinge_x: Float[Array, ""],
-    hinge_z: Float[Array, ""],
-    direction: float,
-    angle: Float[Array, ""],
-    length: Float[Array, ""],
-    bow: Float[Array, ""],
-) -> Float[Array, " pixel"]:
-    """Return the power [0, 1] of one leaflet: a bowed line from its hinge, blurred by the beam.
-
-    The leaflet becomes thinner and fainter towards its tip, and fainter as it opens along the
-    beam.
-
-    `direction` is the side towards which the closed leaflet points (1: lateral), `angle` its
-    opening towards the apex [rad], `length` its chord and `bow` its sag towards the atrium [cm].
-    """
-    cosine, sine = direction * jnp.cos(angle), -jnp.sin(angle)
-    along = ((x - hinge_x) * cosine + (z - hinge_z) * sine) / length
-    aside = direction * ((z - hinge_z) * cosine - (x - hinge_x) * sine)
-    aside = (aside - bow * 4 * along * (1 - along)) * ((1 + along) / LEAFLET_WIDTH)
-    ends = jnp.clip(5 * (along + 0.1), 0.0, 1.0) * jnp.clip(1.5 * (1.0 - along), 0.0, 1.0)
-    seen = 1 - LEAFLET_SPECULAR * sine * sine
-    return seen * ends * ends / (1 + aside * aside) ** 3
-
-
-def _leaflets(
-    view: View, motion: Motion, x: Float[Array, " pixel"], z: Float[Array, " pixel"]
-) -> Float[Array, " pixel"]:
-    """Return the power of the mitral and the (dimmer) tricuspid leaflets."""
-    heart = view.heart
-    annulus = cavity_radius(heart, motion, motion.length)
-    bow = 0.15 * motion.ejecting - 0.1
-    # The long anterior leaflet meets the short posterior one below the annulus, off centre.
-    opened = 1.1 * motion.opening
-    anterior = _leaflet(x, z, -annulus, motion.length, 1.0, 0.16 + opened, 1.30 * annulus, bow)
-    posterior = _leaflet(x, z, annulus, motion.length, -1.0, 0.28 + opened, 0.78 * annulus, bow)
-    septal_x = -annulus - 0.9 * heart.wall
-    width = heart.right_width / (1 + 0.2 * motion.emptied)
-    tricuspid = motion.length - 0.5
-    septal = _leaflet(x, z, septal_x, tricuspid, -1.0, 0.3 + opened, 0.45 * width, bow)
-    lateral = _leaflet(x, z, septal_x - width, tricuspid, 1.0, 0.3 + opened, 0.62 * width, bow)
-    mitral = anterior + 0.12 * posterior
-    return decibels_to_amplitude(view.leaflets) ** 2 * (mitral + 0.08 * (septal + lateral))
 
 
 # A block of frames takes three compiled calls instead of one: XLA's CPU compiler does not vectorise
@@ -169,33 +137,47 @@ def _leaflets(
 def _trace(
     scene: Scene, beat: PhantomBeat, view: View, times: Float[Array, " time"]
 ) -> tuple[Int[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, "2 time"]]:
-    """Return each pixel's texture cell and leaflet power, and each frame's `exchange`.
+    """Return each pixel's place and leaflet power, and each frame's `exchange`.
 
-    The exchange is the weight of the second texture plane, for the tissue and for the resting
-    echoes: tissue that moves out of the image plane is replaced by tissue beside it.
+    The place is the pixel's texture cell plus `LABEL` times its label: both follow from where the
+    tissue rests, which XLA would compute once for each of two results. The exchange is the weight
+    of the second texture plane, for the tissue and for the resting echoes: tissue that moves out
+    of the image plane is replaced by tissue beside it.
     """
     motions = motion_at(scene.motion, beat, view, times)
 
     def frame(motion: Motion, drift: Float[Array, ""]):
         x, z = image_to_heart(view, drift, scene.across, scene.down)
-        cell = texture_index(*from_probe(view, *to_material(view.heart, motion, x, z)))
-        return cell, _leaflets(view, motion, x, z) * scene.grain
+        x_rest, z_rest = to_material(view.heart, motion, x, z)
+        cell = texture_index(*from_probe(view, x_rest, z_rest))
+        label = labels_at(view.heart, motion, x, z, x_rest, z_rest)
+        return cell + LABEL * label, leaflet_power(view, motion, x, z) * scene.grain
 
-    cell, leaflets = jax.vmap(frame)(motions, drift_at(view, times))
+    place, leaflets = jax.vmap(frame)(motions, drift_at(view, times))
     turn = 2 * np.pi * (times / HAZE_PERIOD + view.drift_phase)
     moved_out = jnp.clip(OUT_OF_PLANE * motions.emptied, 0.0, 1.0)
-    return cell, leaflets, jnp.stack([moved_out, 0.5 + 0.5 * jnp.sin(turn)])
+    return place, leaflets, jnp.stack([moved_out, 0.5 + 0.5 * jnp.sin(turn)])
 
 
 @jax.jit
 def _look_up(
-    scene: Scene, cell: Int[Array, "time pixel"], key: PRNGKeyArray
-) -> tuple[Float[Array, "time pixel"], Float[Array, "time pixel"], Float[Array, "time pixel"]]:
-    """Look up the two tissue textures and the thermal noise of a block of frames."""
-    start = jax.random.randint(key, cell.shape[:1], 0, NOISE_STOCK - SIZE * SIZE, jnp.int32)
-    place = start[:, None] + jnp.arange(cell.shape[1], dtype=jnp.int32)[None, :]
+    scene: Scene,
+    place: Int[Array, "time pixel"],
+    noise_key: PRNGKeyArray,
+    first_frame: Int[Array | np.ndarray, ""],
+) -> tuple[
+    UInt8[Array, "time pixel"],
+    Float[Array, "time pixel"],
+    Float[Array, "time pixel"],
+    Float[Array, "time pixel"],
+]:
+    """Return the labels and look up the two tissue textures and the thermal noise of a block."""
+    key = jax.random.fold_in(noise_key, first_frame)
+    start = jax.random.randint(key, place.shape[:1], 0, NOISE_STOCK - SIZE * SIZE, jnp.int32)
+    further = start[:, None] + jnp.arange(place.shape[1], dtype=jnp.int32)[None, :]
+    cell, labels = place % LABEL, (place // LABEL).astype(jnp.uint8)
     first, second = scene.tissue
-    return first[cell], second[cell], scene.noise[place]
+    return labels, first[cell], second[cell], scene.noise[further]
 
 
 @jax.jit
@@ -223,31 +205,48 @@ def _compress(
     return (255 * bright + 0.5).astype(jnp.uint8)
 
 
-def render(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray, "time 112 112"]:
-    """Render a whole clip.
+def _fill(
+    block: UInt8[np.ndarray, "frame height width"],
+    in_sector: Bool[np.ndarray, "height width"],
+    values: UInt8[np.ndarray, "time pixel"],
+) -> None:
+    """Set the pixels inside the sector, run by run; `block[:, in_sector]` takes 20 times longer."""
+    flat = block.reshape(len(block), -1)
+    ends = np.flatnonzero(np.diff(in_sector.reshape(-1), prepend=False, append=False))
+    done = 0
+    for begin, end in ends.reshape(-1, 2).tolist():
+        flat[:, begin:end] = values[: len(block), done : done + end - begin]
+        done += end - begin
+
+
+def render_labelled(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> Clip:
+    """Render a whole clip and its label maps.
 
     Args:
         beat: One cycle, repeated for the duration of the clip.
         view: View of the clip, from `draw_view`.
         key: Random key for the speckle and the noise.
-
-    Returns:
-        Brightness, 0 to 255, black outside the sector.
     """
     beat = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), beat)
-    scene_key, noise_key = jax.random.split(key)
+    texture_key, stock_key, noise_key = _keys(key)
     in_sector = np.asarray(sector(view))
-    pixels = SECTOR_PIXELS if in_sector.sum() <= SECTOR_PIXELS else SIZE * SIZE
-    scene = _scene(beat, view, scene_key, in_sector, pixels)
+    pixels = next(number for number in SECTOR_PIXELS if number >= in_sector.sum())
+    textures = echo_textures(view, texture_key)
+    scene = _scene(beat, view, textures, stock_key, in_sector, pixels)
     times = frame_times(view)
-    frames = np.zeros((len(times), SIZE, SIZE), np.uint8)
+    frames, labels = np.zeros((2, len(times), SIZE, SIZE), np.uint8)
     for start in range(0, len(times), BLOCK):
-        block = frames[start : start + BLOCK]
         block_times = np.resize(times[start : start + BLOCK], BLOCK)
-        cell, leaflets, exchange = _trace(scene, beat, view, block_times)
-        first, second, noise = _look_up(scene, cell, jax.random.fold_in(noise_key, start))
-        grey = np.asarray(_compress(scene, view, exchange, first, second, leaflets, noise))
-        block[:, in_sector] = grey[: len(block), : in_sector.sum()]
+        place, leaflets, exchange = _trace(scene, beat, view, block_times)
+        label, first, second, noise = _look_up(scene, place, noise_key, np.asarray(start))
+        grey = _compress(scene, view, exchange, first, second, leaflets, noise)
+        _fill(frames[start : start + BLOCK], in_sector, np.asarray(grey))
+        _fill(labels[start : start + BLOCK], in_sector, np.asarray(label))
     if view.mirrored:
-        frames = frames[:, :, ::-1]
-    return burn_in(frames, view, frame_phases(view, float(beat.period)))
+        frames, labels = frames[:, :, ::-1], labels[:, :, ::-1]
+    return Clip(burn_in(frames, view, frame_phases(view, float(beat.period))), labels)
+
+
+def render(beat: PhantomBeat, view: View, key: PRNGKeyArray) -> UInt8[np.ndarray, "time 112 112"]:
+    """Render the frames of a whole clip, see `render_labelled`."""
+    return render_labelled(beat, view, key).frames

@@ -3,26 +3,54 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from jaxtwin.data.phantom.geometry import (
+    BLOCK,
     drift_at,
     frame_times,
     image_to_heart,
     motion_at,
     pixel_grid,
+    sector,
 )
 from jaxtwin.data.phantom.heart import (
+    Heart,
     Motion,
     PhantomBeat,
     cavity_radius,
+    is_within,
     motion_of,
-    outline,
     to_material,
 )
-from jaxtwin.data.phantom.image import BLOCK, sector
 from jaxtwin.data.phantom.view import View
 from jaxtwin.data.simpson import ATRIUM, CAVITY, MYOCARDIUM
+
+
+def labels_at(
+    heart: Heart,
+    motion: Motion,
+    x: Float[Array, "*shape"],
+    z: Float[Array, "*shape"],
+    x_rest: Float[Array, "*shape"],
+    z_rest: Float[Array, "*shape"],
+) -> Int[Array, "*shape"]:
+    """Return the label of points of the heart's plane.
+
+    Args:
+        heart: The heart at end diastole.
+        motion: Its configuration at this instant.
+        x: Distance from the long axis [cm].
+        z: Height along the long axis [cm].
+        x_rest: `x` of the same tissue at end diastole, from `to_material`.
+        z_rest: `z` of the same tissue at end diastole.
+    """
+    inside = (z > motion.apex) & (z < motion.length)
+    radius = cavity_radius(heart, motion, jnp.clip(z, motion.apex, motion.length))
+    wall = jnp.where(is_within(heart, x_rest, z_rest, heart.wall), MYOCARDIUM, 0)
+    atrium = jnp.where(is_within(heart, x_rest, z_rest, 0.0), ATRIUM, 0)
+    labels = jnp.where(z < motion.length, wall, atrium)
+    return jnp.where(inside & (jnp.abs(x) < radius), CAVITY, labels)
 
 
 @jax.jit
@@ -34,13 +62,7 @@ def _labels(
 
     def frame(motion: Motion, drift: Float[Array, ""]):
         x, z = image_to_heart(view, drift, across, down)
-        inside = (z > motion.apex) & (z < motion.length)
-        radius = cavity_radius(heart, motion, jnp.clip(z, motion.apex, motion.length))
-        x_rest, z_rest = to_material(heart, motion, x, z)
-        left = outline(heart, x_rest, z_rest).left
-        labels = jnp.where((left < heart.wall) & (z < motion.length), MYOCARDIUM, 0)
-        labels = jnp.where((left < 0) & (z >= motion.length), ATRIUM, labels)
-        labels = jnp.where(inside & (jnp.abs(x) < radius), CAVITY, labels)
+        labels = labels_at(heart, motion, x, z, *to_material(heart, motion, x, z))
         return jnp.where(visible, labels, 0).astype(jnp.uint8)
 
     motions = motion_at(motion_of(beat, heart), beat, view, jnp.asarray(times))

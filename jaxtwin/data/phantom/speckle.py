@@ -204,9 +204,12 @@ class Textures(NamedTuple):
     grain: Float[Array, " cell"]
 
 
-def echo_textures(view: View, key: PRNGKeyArray) -> Textures:
-    """Draw a clip's textures."""
-    speckle_key, broad_key, patch_key, streak_key = jax.random.split(key, 4)
+@jax.jit
+def _levels(
+    view: View, key: PRNGKeyArray
+) -> tuple[Float[Array, "depth sine"], Float[Array, "depth sine"]]:
+    """Return the levels [dB] of the tissue and of the resting echoes."""
+    _, broad_key, patch_key, streak_key = jax.random.split(key, 4)
     regions, clouds = _patches(broad_key, (2, 9, 8))
     edges, patches, haze_patches = _patches(patch_key, (3, 28, 20))
     streaks, haze_streaks = _patches(streak_key, (2, 110, 36))
@@ -220,12 +223,30 @@ def echo_textures(view: View, key: PRNGKeyArray) -> Textures:
     haze = view.haze + 5.0 * jnp.exp(-height / 0.5) - 9.0 * jnp.square(height / view.haze_reach)
     haze = haze + 6.0 * jnp.exp(-height / 2.5) * haze_streaks[:, :1]
     resting = jnp.maximum(haze, view.clutter) + 3.0 * haze_patches + 3.0 * clouds
-    planes = _speckled(speckle_key, jnp.stack([tissue, tissue, jnp.zeros_like(resting)]))
+    return tissue, resting
+
+
+# Two compiled calls: in one, XLA's CPU compiler fuses the levels with the stack of planes and does
+# not vectorise them, which takes three times as long.
+
+
+@jax.jit
+def _textures(
+    key: PRNGKeyArray, tissue: Float[Array, "depth sine"], resting: Float[Array, "depth sine"]
+) -> Textures:
+    planes = _speckled(
+        jax.random.split(key, 4)[0], jnp.stack([tissue, tissue, jnp.zeros_like(resting)])
+    )
     # The resting levels are smooth, so the same speckle can be used twice, shifted.
     grain = planes[2]
     power = jnp.square(decibels_to_amplitude(resting)).reshape(-1)
     both = jnp.stack([power * grain, power * jnp.roll(grain, ELSEWHERE)])
     return Textures(planes[:2], both, grain)
+
+
+def echo_textures(view: View, key: PRNGKeyArray) -> Textures:
+    """Draw a clip's textures."""
+    return _textures(key, *_levels(view, key))
 
 
 def texture_index(

@@ -153,8 +153,11 @@ SCHEDULE: dict[str, tuple[Normal | Uniform, Normal | Uniform]] = {
     "atrium_length": (Normal(0.42, 0.05), Normal(0.48, 0.11)),
     "atrium_bulge": (Uniform(1.2, 3.2), Uniform(0.8, 4.0)),
     "right_width": (Normal(1.15, 0.15), Normal(1.1, 0.3)),
-    "longitudinal": (Uniform(0.2, 0.2), Uniform(0.2, 0.3)),
-    "apical": (Uniform(0.0, 0.0), Uniform(0.0, 0.7)),
+    # In three real clips the length goes with the 0.22nd to 0.26th power of the volume, and the
+    # apex has a quarter to a half of the shortening.
+    "longitudinal": (Uniform(0.2, 0.2), Uniform(0.2, 0.36)),
+    "apical": (Uniform(0.0, 0.0), Uniform(0.1, 1.0)),
+    "taper": (Uniform(0.0, 0.0), Uniform(0.0, 0.8)),
     # The probe's position.
     "apex_y": (Normal(3.2, 0.3), Normal(2.7, 0.6)),
     "depth": (Normal(0.0, 0.4), Normal(0.0, 1.6)),
@@ -191,10 +194,10 @@ SCHEDULE: dict[str, tuple[Normal | Uniform, Normal | Uniform]] = {
     "overlays": (Uniform(0.0, 0.0), Uniform(0.4, 0.4)),
     "quantiser": (Uniform(3.0, 3.0), Uniform(2.0, 12.0)),
     # What lies in the cavity, in dB and relative to its size. None is seen at textbook levels.
-    "papillary": (Uniform(-90.0, -90.0), Uniform(-60.0, -22.0)),
+    "papillary": (Uniform(-90.0, -90.0), Uniform(-70.0, -26.0)),
     "papillary_level": (Uniform(0.4, 0.5), Uniform(0.3, 0.6)),
     "trabeculae": (Uniform(0.04, 0.04), Uniform(0.04, 0.25)),
-    "edge": (Uniform(1.0, 1.0), Uniform(-1.5, 1.0)),
+    "edge": (Uniform(1.0, 1.0), Uniform(-1.75, 0.75)),
     "tendon": (Uniform(-120.0, -120.0), Uniform(-110.0, -20.0)),
     "tendon_level": (Uniform(0.2, 0.4), Uniform(0.12, 0.5)),
     "tendon_slope": (Normal(0.0, 0.3), Normal(0.0, 0.3)),
@@ -272,6 +275,7 @@ def draw_view(
         right_width=radius * draw("right_width"),
         longitudinal=further("longitudinal"),
         apical=further("apical"),
+        taper=further("taper"),
     )
     apex_y = draw("apex_y")
     extent = apex_y + length + heart.atrium_length
