@@ -4,7 +4,9 @@ from .cache import ClipCache as ClipCache
 from .camus import read_camus as read_camus
 from .echonet import Record as Record
 from .echonet import read_echonet as read_echonet
+from .echoxflow import read_echoxflow as read_echoxflow
 from .format import ClipFormat as ClipFormat
+from .pediatric import read_pediatric as read_pediatric
 from .phantom.cohort import make_phantoms as make_phantoms
 from .recording import read_clip as read_clip
 from .recording import read_recording as read_recording

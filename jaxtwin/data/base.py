@@ -33,6 +33,7 @@ class EchoVideo:
     Attributes:
         frames: Brightness, 0 to 255.
         times: Acquisition time of each frame [s], increasing from 0.
+        pixel: Height and width of a pixel [mm]; None if the file does not state them.
 
     Raises:
         UnreadableClipError: If there are fewer than two frames, the times do not increase, or the
@@ -41,6 +42,7 @@ class EchoVideo:
 
     frames: UInt8[np.ndarray, "time height width"]
     times: Float[np.ndarray, " time"]
+    pixel: tuple[float, float] | None = None
 
     def __post_init__(self):
         if len(self.frames) < 2:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxtwin.data.base import EchoVideo, UnreadableClipError
-from jaxtwin.data.camus_image import CamusImage, _simpleitk, to_field
+from jaxtwin.data.camus_image import CANVAS, FIELD_OF_VIEW, CamusImage, _simpleitk, to_field
 from jaxtwin.data.camus_patient import VIEWS, CamusClip, number, read_info, read_patient
 from jaxtwin.data.camus_split import draw_split, read_split
 from jaxtwin.data.echonet import Record, Skipped, check_split
@@ -154,7 +154,10 @@ def read_camus_recording(path: str | Path, fps: float | None = None) -> EchoVide
         raise UnreadableClipError(
             f"brightness {lowest:g} to {highest:g}: expected 0 to 255, as in the data set"
         )
-    return EchoVideo(to_field(frames, image.spacing), np.arange(len(frames)) / fps)
+    size = FIELD_OF_VIEW / CANVAS
+    return EchoVideo(
+        to_field(frames, image.spacing), np.arange(len(frames)) / fps, pixel=(size, size)
+    )
 
 
 def _patient_folders(folder: Path) -> list[Path]:

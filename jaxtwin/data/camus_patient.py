@@ -129,10 +129,10 @@ def _stated(stated: list[dict[str, str]], *keys: str) -> float | None:
 def _from_label_maps(folder: Path, instant: str) -> float:
     maps, spacings = [], []
     for view in VIEWS:
-        path = _find(folder, f"{folder.name}_{view}_{instant}_gt")
+        path = find_file(folder, f"{folder.name}_{view}_{instant}_gt")
         try:
             image = CamusImage(path)
-            _check_extent(folder, view, image)
+            check_extent(folder, view, image)
             maps.append(as_camus(image.read()[0]))
         except UnreadableClipError as error:
             raise UnreadableClipError(f"{path.name}: {error.reason}") from None
@@ -151,7 +151,7 @@ def _from_label_maps(folder: Path, instant: str) -> float:
     return volume
 
 
-def _check_extent(folder: Path, view: str, labels: CamusImage) -> None:
+def check_extent(folder: Path, view: str, labels: CamusImage) -> None:
     """Compare the extent of a label map with that of its sequence, if there is one."""
     try:
         sequence = CamusImage(_find_sequence(folder, view))
@@ -198,10 +198,13 @@ def _read_view(
 
 
 def _find_sequence(folder: Path, view: str) -> Path:
-    return _find(folder, f"{folder.name}_{view}_half_sequence", f"{folder.name}_{view}_sequence")
+    return find_file(
+        folder, f"{folder.name}_{view}_half_sequence", f"{folder.name}_{view}_sequence"
+    )
 
 
-def _find(folder: Path, *stems: str) -> Path:
+def find_file(folder: Path, *stems: str) -> Path:
+    """Return the first of some files that exists; raise UnreadableClipError if none does."""
     for stem in stems:
         for suffix in SUFFIXES:
             if (path := folder / f"{stem}{suffix}").is_file():

@@ -37,9 +37,9 @@ class Record:
     Attributes:
         name: The clip's name, without suffix.
         path: Path of the clip's file.
-        edv: End-diastolic volume [mL].
-        esv: End-systolic volume [mL].
-        ef: Ejection fraction [%].
+        edv: End-diastolic volume [mL]; NaN if not measured.
+        esv: End-systolic volume [mL]; NaN if not measured.
+        ef: Ejection fraction [%]; NaN if not measured.
         fps: Frame rate [1/s].
         frames: Number of frames.
         split: TRAIN, VAL or TEST.
@@ -118,7 +118,7 @@ def read_echonet(folder: str | Path) -> EchoNet:
     """
     folder = Path(folder)
     videos = folder / "Videos"
-    rows = _read_table(folder / "FileList.csv", COLUMNS)
+    rows = read_table(folder / "FileList.csv", COLUMNS)
     if not videos.is_dir():
         raise FileNotFoundError(f"{videos} is missing: expected the listed clips there")
     # Videos/ may be the user's own symbolic link to another disk.
@@ -126,13 +126,9 @@ def read_echonet(folder: str | Path) -> EchoNet:
     records: dict[str, Record] = {}
     skipped = []
     for row in rows:
-        name = _clip_name(row)
+        name = clip_name(row)
         path = videos / f"{name}.avi"
-        if not any(path.resolve().is_relative_to(root) for root in roots):
-            raise ValueError(
-                f"FileList.csv names {row['FileName']!r}, which leads outside of {folder}; nothing "
-                "was read. Do not use this copy of the data set before you know who changed it"
-            )
+        check_inside(path, row, roots)
         try:
             if name in records:
                 raise UnreadableClipError("listed before: expected each clip once, in one split")
@@ -149,12 +145,21 @@ def read_echonet(folder: str | Path) -> EchoNet:
     return EchoNet(tuple(records.values()), tuple(skipped))
 
 
+def check_inside(path: Path, row: dict[str, str], roots: tuple[Path, ...]) -> None:
+    """Raise ValueError if a clip that a table names lies outside of the data set's folders."""
+    if not any(path.resolve().is_relative_to(root) for root in roots):
+        raise ValueError(
+            f"FileList.csv names {row['FileName']!r}, which leads outside of {roots[0]}; nothing "
+            "was read. Do not use this copy of the data set before you know who changed it"
+        )
+
+
 def _doubtful_median(rows: list[dict[str, str]]) -> str:
     """Say what is wrong with the median EDV of all rows, usable or not; empty if nothing is."""
     volumes = []
     for row in rows:
         with contextlib.suppress(UnreadableClipError):
-            volumes.append(_number(row, "EDV"))
+            volumes.append(number(row, "EDV"))
     low, high = PLAUSIBLE_MEDIAN_EDV
     if not volumes or low <= (median := statistics.median(volumes)) <= high:
         return ""
@@ -181,8 +186,8 @@ def read_theta(folder: str | Path) -> dict[str, dict[str, float]]:
     """
     path = Path(folder) / "Theta.csv"
     theta = {}
-    for row in _read_table(path, ("FileName",)):
-        name = _clip_name(row)
+    for row in read_table(path, ("FileName",)):
+        name = clip_name(row)
         try:
             theta[name] = {key: float(row[key]) for key in row if key != "FileName"}
         except (TypeError, ValueError):
@@ -190,8 +195,13 @@ def read_theta(folder: str | Path) -> dict[str, dict[str, float]]:
     return theta
 
 
-def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return a CSV file's rows; additional columns are allowed."""
+def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return a CSV file's rows; additional columns are allowed.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is no table, or a column is missing.
+    """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent}: expected a folder with {path.name}")
     if not path.is_file():
@@ -214,7 +224,8 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     return rows
 
 
-def _clip_name(row: dict[str, str]) -> str:
+def clip_name(row: dict[str, str]) -> str:
+    """Return the name of a row's clip, without suffix."""
     name = (row["FileName"] or "").strip()
     return name[:-4] if name.lower().endswith(".avi") else name
 
@@ -224,7 +235,7 @@ def _parse_row(name: str, path: Path, row: dict[str, str]) -> Record:
     if not name:
         raise UnreadableClipError("no FileName: expected the clip's name")
     edv, esv, ef, fps, frames = (
-        _number(row, column) for column in ("EDV", "ESV", "EF", "FPS", "NumberOfFrames")
+        number(row, column) for column in ("EDV", "ESV", "EF", "FPS", "NumberOfFrames")
     )
     if not 0 < esv < edv:
         raise UnreadableClipError(f"ESV {esv:g} and EDV {edv:g} mL: expected 0 < ESV < EDV")
@@ -268,7 +279,7 @@ def _vital(row: dict[str, str], vital: VitalName) -> float:
     column = VITAL_COLUMNS[vital]
     if (row.get(column) or "").strip().lower() in {"", "na", "nan"}:
         return math.nan
-    value = _number(row, column)
+    value = number(row, column)
     low, high = PLAUSIBLE[vital]
     if not low <= value <= high:
         raise UnreadableClipError(
@@ -277,7 +288,8 @@ def _vital(row: dict[str, str], vital: VitalName) -> float:
     return value
 
 
-def _number(row: dict[str, str], column: str) -> float:
+def number(row: dict[str, str], column: str) -> float:
+    """Return a number of a row; raise UnreadableClipError if it is missing or not a number."""
     try:
         value = float(row[column])
     except (TypeError, ValueError):  # a short row has None in its last columns

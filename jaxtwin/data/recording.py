@@ -9,6 +9,7 @@ from jaxtwin.data.base import EchoVideo, UnreadableClipError, resample, window
 from jaxtwin.data.camus import read_camus_recording
 from jaxtwin.data.camus_patient import SUFFIXES
 from jaxtwin.data.dicom import is_dicom, read_dicom
+from jaxtwin.data.echoxflow_store import is_store, read_store
 from jaxtwin.data.format import ClipFormat
 from jaxtwin.data.video import read_video
 
@@ -33,11 +34,12 @@ def read_clip(
 
 
 def read_recording(path: str | Path, fps: float | None = None) -> EchoVideo:
-    """Read an AVI, MP4, GIF or multi-frame ultrasound DICOM file, or a CAMUS sequence.
+    """Read AVI, MP4, GIF, multi-frame ultrasound DICOM, or a recording of CAMUS or EchoXFlow.
 
     Args:
         path: The file. DICOM is recognised by its content, because it often has no suffix or a
-            wrong one; CAMUS files are recognised by their suffix (.nii.gz, .nii or .mhd).
+            wrong one; CAMUS files are recognised by their suffix (.nii.gz, .nii or .mhd), and
+            EchoXFlow's Zarr stores by theirs (.zarr or .zarr.zip).
         fps: Frame rate [1/s] of a CAMUS sequence, whose file does not state one; by default that
             of the cfg file in the same folder. Ignored for other files, which state their own.
 
@@ -49,6 +51,11 @@ def read_recording(path: str | Path, fps: float | None = None) -> EchoVideo:
             clip.
     """
     path = Path(path)
+    if is_store(path):
+        try:
+            return read_store(path)
+        except UnreadableClipError as error:
+            raise UnreadableClipError(error.reason, path.name) from None
     if not path.is_file():
         raise UnreadableClipError("no such file; check the name and the folder", path.name)
     if path.stat().st_size == 0:

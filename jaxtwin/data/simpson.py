@@ -7,7 +7,9 @@ from scipy.spatial.distance import cdist
 
 from jaxtwin.data.base import UnreadableClipError
 
-CAVITY, MYOCARDIUM, ATRIUM = 1, 2, 3  # labels
+CAVITY, MYOCARDIUM, ATRIUM = 1, 2, 3  # labels; 0 is anything else
+# What a tracing of one chamber leaves open: this pixel is anything but the cavity, or anything.
+NOT_CAVITY, UNKNOWN = 254, 255
 SMALLEST_CAVITY = 100.0  # [mm²]; a real cavity is ten times larger, a smaller one has no axis
 DISCS = 20
 # Contours are drawn separately, so a line of unlabelled pixels may lie between the chambers.

@@ -90,6 +90,25 @@ def read_video(path: Path) -> EchoVideo:
     return EchoVideo(crop_to_sector(np.stack(images)), times - times[0])
 
 
+def read_rate(path: Path) -> tuple[float, int]:
+    """Return the frame rate [1/s] and the number of frames that a video's header states.
+
+    Raises:
+        UnreadableClipError: If it is not a video, or does not state them.
+    """
+    try:
+        with av.open(f"file:{path}") as container:
+            stream = container.streams.video[0]
+            rate, frames = stream.average_rate, stream.frames
+    except (FFmpegError, IndexError):
+        raise UnreadableClipError("cannot be decoded: copy the file again") from None
+    if not rate or not frames:
+        raise UnreadableClipError(
+            "states no frame rate or no number of frames: export the clip again as AVI"
+        )
+    return float(rate), frames
+
+
 def _stated_duration(container: InputContainer, stream: av.VideoStream) -> float | None:
     """Return how long the clip lasts according to the file's header [s]; None if not stated."""
     if not STATES_DURATION & set(container.format.name.split(",")):

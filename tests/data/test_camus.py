@@ -102,6 +102,7 @@ def test_frames_keep_their_order_and_their_seconds(nifti):
     camus = read_camus(nifti[0])
     for record in camus.records[:4]:
         recording = read_camus_recording(record.path, record.fps)
+        assert recording.pixel == pytest.approx((180 / 224, 180 / 224))
         np.testing.assert_allclose(recording.times, np.arange(record.frames) / 50)
         # The darkest part of the picture is blood: less of it at end systole.
         dark = ((recording.frames > 0) & (recording.frames < 25)).sum(axis=(1, 2))

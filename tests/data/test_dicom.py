@@ -99,6 +99,29 @@ def test_a_region_inside_the_image_is_used_and_one_outside_is_not(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, None),
+        ({"unit": 3, "delta": (0.05, 0.04)}, (0.5, 0.4)),
+        ({"unit": 3, "delta": (-0.05, 0.04)}, (0.5, 0.4)),  # some scanners count upwards
+        ({"unit": 4, "delta": (0.05, 0.04)}, None),  # seconds
+        ({"unit": 3, "delta": (0.0, 0.04)}, None),
+        ({"unit": 3, "delta": (5.0, 4.0)}, None),  # metres deep
+        ({"unit": 3, "delta": (0.05, 0.005)}, None),
+    ],
+    ids=["unstated", "centimetres", "upwards", "seconds", "zero", "too deep", "too narrow"],
+)
+def test_the_size_of_a_pixel_is_the_regions(tmp_path, told, expected):
+    (item,) = region(15, 25, 279, 212)
+    if told:
+        item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = told["unit"]
+        item.PhysicalDeltaY, item.PhysicalDeltaX = told["delta"]
+    write_dicom(tmp_path / "a", screen(), FrameTime=33.3, SequenceOfUltrasoundRegions=[item])
+    found = read_recording(tmp_path / "a").pixel
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
     ("tags", "times"),
     [
         ({"FrameTime": 40.0}, np.arange(4) * 0.04),
