@@ -1,25 +1,28 @@
 """Segmentation of echo clips, and what it measures: volume curve, period, ejection fraction.
 
-    python -m experiments.segmentation [--preset tiny|default|full] [--out DIR]
+    python -m experiments.segmentation [--preset tiny|default|full] [--out DIR] [--real DIR]
 
 Renders phantom clips of a clinic's patients, as varied as its pictures, with label maps of cavity,
 myocardium and left atrium; trains a network to find them; and measures on clips that it has not
 seen how well the labels agree (Dice coefficient), how far the volume curve is off relative to the
 end-diastolic volume, and how far heart period and EF are off. The size of the pixels is taken as
-known. `segmenter/` in the run's folder holds the network, for `load_segmenter`.
+known. `segmenter/` in the run's folder holds the network, for `load_segmenter`. With `--real` it
+is also held against published segmentations of real clips, see `experiments.published`.
 
-The default preset takes up to half an hour on two CPU cores, of which ten to fifteen minutes are
-training. Expect a Dice coefficient of 0.93 and an EF that is 6 points off, mostly too low: small
-systolic cavities are drawn a pixel or two too wide.
+The default preset takes about a quarter of an hour on two quiet CPU cores, of which seven minutes
+are training. Expect a Dice coefficient of 0.95, a volume curve that is 8% of the end-diastolic
+volume off and an EF that is 5 points off: the systolic cavities of small hearts are drawn too wide.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.command import Run, RunConfig, main
 from jaxtwin.commands.settings import ClipConfig, ClipFlags
+from jaxtwin.imaging.settings import SEGMENTATION_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
 if TYPE_CHECKING:
@@ -36,42 +39,55 @@ class Config(RunConfig):
         per_clip: Number of frames of each clip to learn from.
         variety: How far views and pictures vary, from textbook views (0) to a clinic's (1).
         training: Training of the network.
+        real: Folder of MP4 files that show a real clip and, right of it, the same with a
+            segmentation in blue; skipped if None.
     """
 
     clips: ClipFlags = ClipConfig()
     per_clip: int = 12
     variety: float = 1.0
-    training: TrainingConfig = TrainingConfig(
-        steps=1_500, batch_size=16, learning_rate=2e-3, weight_decay=1e-2, evaluate_every=250
-    )
+    training: TrainingConfig = SEGMENTATION_TRAINING
+    real: Path | None = None
+
+    def check_inputs(self) -> None:
+        """Raise a ValueError if the folder of real clips is missing."""
+        if self.real is not None and not self.real.is_dir():
+            raise ValueError(f"--real {self.real}: no such folder")
 
 
 PRESETS = {
     "tiny": Config(
         preset="tiny",
-        clips=ClipConfig(counts=(24, 4, 6)),
-        training=TrainingConfig(steps=20, batch_size=8, learning_rate=2e-3, evaluate_every=10),
+        clips=ClipConfig(counts=(16, 2, 4)),
+        training=TrainingConfig(steps=10, batch_size=8, learning_rate=4e-3, evaluate_every=5),
     ),
     "default": Config(),
     "full": Config(
         preset="full",
         clips=ClipConfig(counts=(8_000, 500, 1_000)),
-        training=TrainingConfig(
-            steps=20_000, batch_size=32, learning_rate=2e-3, weight_decay=1e-2, evaluate_every=500
+        training=dataclasses.replace(
+            SEGMENTATION_TRAINING, steps=20_000, batch_size=32, evaluate_every=500
         ),
     ),
 }
 
 
-def score(segmenter: "Segmenter", record: "Record", period: float) -> tuple[dict, "Measured"]:
-    """Measure one clip and compare with its label maps, its table and its true period [s]."""
+def score(segmenter: "Segmenter", record: "Record", T_c: float) -> tuple[dict, "Measured"]:
+    """Measure one clip and compare with its label maps, its table and its beats.
+
+    The period is compared with the mean of the clip's own beats; with the patient's `T_c` [s] if it
+    shows no whole beat.
+    """
     from jaxtwin.data.recording import read_recording
     from jaxtwin.imaging.examples import read_labels
     from jaxtwin.imaging.learning import dice
     from jaxtwin.imaging.volumes import cavity_shape
 
     true = read_labels(record)
-    found = segmenter.measure(read_recording(record.path), true.pixel)
+    recording = read_recording(record.path)
+    found = segmenter.measure(recording, true.pixel)
+    period = true.period(recording.times)
+    period = period if np.isfinite(period) else T_c
     truth = cavity_shape(true.labels, true.pixel).volume
     row = {
         "name": record.name,
@@ -93,6 +109,7 @@ def score(segmenter: "Segmenter", record: "Record", period: float) -> tuple[dict
         row["EF"] = found.beats.EF
         row["EF_error"] = found.beats.EF - record.ef
         row["EDV_error_percent"] = 100 * (found.beats.EDV / record.edv - 1)
+    row["EDV_error_percent_of_true_labels"] = 100 * (np.nanmax(truth) / record.edv - 1)
     row["EF_error_of_true_labels"] = 100 * (1 - np.nanmin(truth) / np.nanmax(truth)) - record.ef
     return row, found
 
@@ -107,6 +124,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     import jax
     from scipy.stats import rankdata
 
+    from experiments.published import against_published
     from jaxtwin.cohorts.clinic import ECHO_LABORATORY
     from jaxtwin.commands.tables import write_table
     from jaxtwin.data.echonet import read_echonet, read_theta
@@ -173,10 +191,16 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         "EF_rank_correlation": float(np.corrcoef(*ranks)[0, 1]) if held.sum() > 2 else None,
         "EF_error_of_true_labels": _mean(off["EF_error_of_true_labels"]),
         "EDV_error_percent": _mean(off["EDV_error_percent"]),
+        "EDV_bias_percent": _mean(columns["EDV_error_percent"][held]),
+        "EDV_bias_percent_of_true_labels": float(
+            columns["EDV_error_percent_of_true_labels"].mean()
+        ),
     }
     for name, value in scores.items():
         print(f"{name:30}{'–' if value is None else format(value, '.4g'):>10}")
+    real = [] if config.real is None else against_published(run, segmenter, config.real)
     return scores | {
+        "real": real,
         "validation": fitted.validation,
         "training": {
             "best_step": fitted.best_step,

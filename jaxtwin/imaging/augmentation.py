@@ -15,6 +15,7 @@ GAIN_FIELD = 0.35  # standard deviation of the logarithm of a gain that varies o
 NOISE = 0.06
 BLUR = 0.5  # probability
 BLOTS = 3  # bright or dark spots
+MIRRORED = 0.3  # probability
 
 
 def augment(
@@ -22,17 +23,28 @@ def augment(
     labels: UInt8[Array, "height width"],
     *,
     key: PRNGKeyArray,
+    mirrored: float = MIRRORED,
 ) -> tuple[Float[Array, "channel height width"], UInt8[Array, "height width"]]:
-    """Turn, scale, shear, shift, brighten, blur and blot a frame with its context and labels.
+    """Mirror, turn, scale, shift, brighten, blur and blot a frame with its context and labels.
+
+    Args:
+        frames: A frame with its context.
+        labels: Its label map.
+        key: Random key.
+        mirrored: Probability that left and right are exchanged.
 
     Returns:
         Brightness from 0 to 1, the same change in all channels, and the labels that go with it.
     """
-    places, gain, blur, blots, grain = jax.random.split(key, 5)
+    places, gain, blur, blots, grain, side = jax.random.split(key, 6)
     rows, columns = _places(labels.shape, places)
+    # Some laboratories show left and right exchanged, too few to learn it from their clips.
+    exchanged = jax.random.bernoulli(side, mirrored)
+    columns = jnp.where(exchanged, labels.shape[1] - 1 - columns, columns)
     grey = jnp.stack(
         [map_coordinates(frame / 255, [rows, columns], order=1, cval=0.0) for frame in frames]
     )
+    # The nearest label, whatever its number; outside of the picture there is no chamber.
     nearest = map_coordinates(labels, [rows, columns], order=0, cval=0)
     first, second, third = jax.random.split(gain, 3)
     low, high = np.log(GAMMA)

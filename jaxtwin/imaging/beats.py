@@ -13,21 +13,25 @@ STILL = 0.02  # relative to the mean volume: a curve that changes less does not 
 UNLIKE = 0.5  # relative mean square of the change over a beat, beyond which it is no beat
 IRREGULAR = 0.15
 """Relative difference of a beat's length from the median beyond which it is irregular."""
+POOLED = 0.05  # part of a beat over which the spread between beats is averaged
+PAUSE = 0.4
+"""Relative difference beyond which it is a pause, or two beats of which one was missed."""
 
 
 class Beats(NamedTuple):
     """The beats of a volume curve.
 
     Attributes:
-        period: Length of a beat [s]: the median time between ends of systole or, if there is only
-            one, the lag at which the curve is most similar to itself. NaN if the curve does not
-            repeat itself.
-        period_error: Standard error of the period [s]; NaN if there are fewer than three ends of
-            systole.
+        period: Length of a beat [s]: the mean time between systoles, without pauses and missed
+            beats, or, if there is only one, the lag at which the curve is most similar to itself.
+            NaN if the curve does not repeat itself.
+        period_error: Standard error of the period [s] as a sample of the patient's beats; NaN if
+            there are fewer than three systoles.
         end_systole: Times of the ends of systole [s].
         irregular: Which of the beats between them are irregular.
         volume: The mean beat at evenly spaced phases, from 0, end diastole; in the curve's unit.
-        volume_error: Standard error of the mean beat.
+        volume_error: Standard error of the mean beat, from the spread between the beats and the
+            noise of the curve. What is wrong with all beats alike is not in it.
     """
 
     period: float
@@ -51,6 +55,22 @@ class Beats(NamedTuple):
     def EF(self) -> float:
         """Ejection fraction [%]."""
         return 100 * (1 - self.ESV / self.EDV)
+
+    @property
+    def EDV_error(self) -> float:
+        """Standard error of EDV."""
+        return float(self.volume_error[np.argmax(self.volume)])
+
+    @property
+    def ESV_error(self) -> float:
+        """Standard error of ESV."""
+        return float(self.volume_error[np.argmin(self.volume)])
+
+    @property
+    def EF_error(self) -> float:
+        """Standard error of EF [points], as if EDV and ESV were off independently."""
+        from_ESV, from_EDV = self.ESV_error, self.EDV_error * self.ESV / self.EDV
+        return 100 * float(np.hypot(from_ESV, from_EDV)) / self.EDV
 
 
 NO_BEATS = Beats(np.nan, np.nan, np.zeros(0), np.zeros(0, bool), np.zeros(0), np.zeros(0))
@@ -84,15 +104,21 @@ def find_beats(
         -smooth, distance=max(round(0.6 * period / step), 1), prominence=0.4 * np.ptp(smooth)
     )
     ends = times[0] + step * np.array([k + _vertex(-smooth, k) for k in minima.tolist()])
-    lengths, error = np.diff(ends), np.nan
-    if len(lengths):
-        period = float(np.median(lengths))
-    if len(lengths) > 1:
-        error = float(np.std(lengths, ddof=1) / np.sqrt(len(lengths)))
-    irregular = np.abs(lengths / period - 1) > IRREGULAR
+    # The curve falls steeply in systole and is flat at its end, whose time is known less well.
+    falls = step * np.array([_half_fallen(smooth, k, period / step) for k in minima.tolist()])
+    lengths, error = np.diff(falls), np.nan
+    known = np.isfinite(lengths) | ~np.any(np.isfinite(lengths))
+    lengths = np.where(np.isfinite(lengths), lengths, np.diff(ends))
+    off = np.abs(lengths / np.median(lengths) - 1) if len(lengths) else lengths
+    usual = lengths[known & (off <= PAUSE)]
+    if len(usual):
+        # The mean depends on the first and the last systole alone if all beats are usual.
+        period = float(np.mean(usual))
+    if len(usual) > 1:
+        error = float(np.std(usual, ddof=1) / np.sqrt(len(usual)))
     anchors = ends if len(ends) else times[:1] + step * np.argmin(smooth)
     mean, mean_error = _mean_beat(times[held], volumes[held], anchors, period, phases)
-    return Beats(period, error, ends, irregular, mean, mean_error)
+    return Beats(period, error, ends, off > IRREGULAR, mean, mean_error)
 
 
 def _lag(smooth: Float[np.ndarray, " time"], step: float, level: float) -> float:
@@ -101,16 +127,37 @@ def _lag(smooth: Float[np.ndarray, " time"], step: float, level: float) -> float
     lags = np.arange(1, longest + 1)
     if len(lags) < 3 or not np.ptp(smooth) > STILL * level:
         return np.nan
-    # Relative mean square of the change over each lag: 0 if periodic, 1 if unrelated.
-    change = np.array([np.mean((smooth[lag:] - smooth[:-lag]) ** 2) for lag in lags])
-    change /= 2 * np.var(smooth)
+    # Relative variance of the change over each lag: 0 if periodic, 1 if unrelated. The variances
+    # are those of the parts that overlap, which in a short clip may be a part of a beat; a tenth
+    # of the whole curve's is added, because flat parts are alike at any lag.
+    parts = [(smooth[lag:], smooth[:-lag]) for lag in lags]
+    change = np.array(
+        [np.var(a - b) / (np.var(a) + np.var(b) + 0.1 * np.var(smooth)) for a, b in parts]
+    )
     dips, _ = signal.find_peaks(-change, prominence=0.2)
     dips = dips[(lags[dips] * step >= PERIODS[0]) & (change[dips] < UNLIKE)]
     if not dips.size:
         return np.nan
     # The curve repeats itself after two beats too: the first dip that is nearly the deepest.
-    first = dips[change[dips] <= change[dips].min() + 0.15].tolist()[0]
+    first = dips[change[dips] <= change[dips].min() + 0.25].tolist()[0]
     return float((lags[first] + _vertex(-change, first)) * step)
+
+
+def _half_fallen(smooth: Float[np.ndarray, " time"], end: int, period: float) -> float:
+    """Return where the curve was half fallen before an end of systole; NaN before the clip.
+
+    Args:
+        smooth: The curve.
+        end: Index of the end of systole.
+        period: Number of samples in a beat.
+    """
+    start = max(end - round(0.7 * period), 0)
+    start += int(np.argmax(smooth[start : end + 1]))
+    if start == 0:
+        return np.nan
+    half = (smooth[start] + smooth[end]) / 2
+    above = start + np.flatnonzero(smooth[start:end] > half)[-1]
+    return float(above + (smooth[above] - half) / (smooth[above] - smooth[above + 1]))
 
 
 def _vertex(values: Float[np.ndarray, " sample"], k: int) -> float:
@@ -134,8 +181,8 @@ def _mean_beat(
     Samples are aligned at the nearest end of systole, and averaged with Gaussian weights around
     each phase.
     """
-    nearest = ends[np.argmin(np.abs(times[:, None] - ends), axis=1)]
-    phase = np.mod((times - nearest) / period, 1)
+    beat = np.argmin(np.abs(times[:, None] - ends), axis=1)
+    phase = np.mod((times - ends[beat]) / period, 1)
     grid = np.arange(phases) / phases
     away = np.mod(phase[None] - grid[:, None] + 0.5, 1) - 0.5
     step = float(np.median(np.diff(times)))
@@ -143,7 +190,16 @@ def _mean_beat(
     weights = np.exp(-0.5 * (away / width) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
     mean = weights @ volumes
-    spread = np.sqrt(weights @ (volumes - np.interp(phase, grid, mean, period=1)) ** 2)
-    error = spread * np.sqrt(np.sum(weights**2, axis=1))
+    # Errors of one beat's volumes go together, so that beats count, not frames: the residuals are
+    # summed within each beat first. A phase has few beats; its neighbours are taken with it.
+    residuals = weights * (volumes - np.interp(phase, grid, mean, period=1))
+    members = np.arange(len(ends)) == beat[:, None]
+    correction = len(ends) / max(len(ends) - 1, 1)
+    between = correction * np.sum((residuals @ members) ** 2, axis=1)
+    between = ndimage.gaussian_filter1d(between, POOLED * phases, mode="wrap")
+    # The second difference of white noise has six times its variance, and that of a smooth curve
+    # is small: the least that the error can be, even with a single beat.
+    noise = np.mean(np.diff(volumes, 2) ** 2) / 6 * np.sum(weights**2, axis=1)
+    error = np.sqrt(np.maximum(between, noise))
     start = int(np.argmax(mean))
     return np.roll(mean, -start), np.roll(error, -start)

@@ -9,13 +9,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from jaxtwin.data.simpson import CAVITY
+from jaxtwin.data.simpson import CAVITY, NOT_CAVITY, UNKNOWN
 from jaxtwin.imaging.augmentation import augment
 from jaxtwin.imaging.network import LABELS, SegmentationNetwork
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
+from jaxtwin.training.muon import muon_optimiser
 
 _TOGETHER = 32
 """Number of frames that are labelled together outside training."""
@@ -26,11 +26,17 @@ class Examples(NamedTuple):
 
     Attributes:
         frames: Each frame with its context, see `segmenter.with_context`.
-        labels: Label map of the frame, as in `data.phantom.masks`.
+        labels: Label map of the frame, as in `data.phantom.masks`. Where only the cavity was
+            traced, a pixel may be `NOT_CAVITY` or `UNKNOWN`, see `data.simpson`.
     """
 
     frames: UInt8[np.ndarray, "example channel height width"]
     labels: UInt8[np.ndarray, "example height width"]
+
+
+def joined(*parts: Examples) -> Examples:
+    """Return the frames of several data sets as one."""
+    return Examples(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def dice(
@@ -40,9 +46,12 @@ def dice(
 ) -> Float[np.ndarray, "*batch"]:
     """Return the Dice coefficient of one label in each map; 1 where neither map has it.
 
+    Pixels of which the true map does not say whether they have the label are left out.
+
     Dice, "Measures of the amount of ecologic association between species", Ecology 26(3), 1945.
     """
-    a, b = found == label, true == label
+    known = (true != UNKNOWN) & ((true != NOT_CAVITY) | (label == CAVITY))
+    a, b = (found == label) & known, true == label
     both = np.sum(a & b, axis=(-2, -1))
     total = np.sum(a, axis=(-2, -1)) + np.sum(b, axis=(-2, -1))
     return np.where(total > 0, 2 * both / np.maximum(total, 1), 1.0)
@@ -97,20 +106,36 @@ def train_segmentation(
         },
         seed=seed,
         resume=resume,
+        optimiser=muon_optimiser,
     )
 
 
 def segmentation_loss(
     logits: Float[Array, "height width label"], labels: UInt8[Array, "height width"]
 ) -> Float[Array, ""]:
-    """Return the cross-entropy of all labels plus the soft Dice loss of each chamber."""
-    entropy = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
-    share = jax.nn.softmax(logits)[..., 1:]
+    """Return the cross-entropy of all labels plus the soft Dice loss of each chamber.
+
+    Half of the Dice loss is the cavity's, whose volume is what is wanted: a small cavity has few
+    pixels in the cross-entropy.
+
+    A pixel that is `NOT_CAVITY` has the probability of all other labels together: −log(1 − p) with
+    the probability p of the cavity. It counts in the Dice loss of the cavity alone. A pixel that is
+    `UNKNOWN` does not count.
+    """
+    named, known = labels < LABELS, labels != UNKNOWN
+    logs = jax.nn.log_softmax(logits)
+    of_label = jnp.take_along_axis(logs, jnp.where(named, labels, 0)[..., None], axis=-1)[..., 0]
+    of_others = jax.nn.logsumexp(jnp.delete(logs, CAVITY, axis=-1), axis=-1)
+    log_likelihood = jnp.where(named, of_label, jnp.where(known, of_others, 0.0))
+    entropy = -jnp.sum(log_likelihood) / jnp.maximum(jnp.sum(known), 1)
+    counts = jnp.stack([known if k == CAVITY else named for k in range(1, LABELS)], axis=-1)
+    share = jax.nn.softmax(logits)[..., 1:] * counts
     truth = jax.nn.one_hot(labels, LABELS)[..., 1:]
     both = jnp.sum(share * truth, axis=(0, 1))
     total = jnp.sum(share + truth, axis=(0, 1))
     # A chamber that is not in the picture has no Dice coefficient; a few pixels settle it.
-    return entropy + 0.5 * jnp.mean(1 - (2 * both + 10) / (total + 10))
+    missed = 1 - (2 * both + 10) / (total + 10)
+    return entropy + 0.5 * missed[CAVITY - 1] + 0.25 * jnp.sum(missed[CAVITY:])
 
 
 @eqx.filter_jit

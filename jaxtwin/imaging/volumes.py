@@ -1,4 +1,4 @@
-"""Single-plane volumes from label maps, by the method of discs."""
+"""Volumes from label maps by the method of discs, of one view or of two."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy import ndimage
 
-from jaxtwin.data.simpson import ATRIUM, CAVITY, MYOCARDIUM
+from jaxtwin.data.base import UnreadableClipError
+from jaxtwin.data.simpson import ATRIUM, CAVITY, MYOCARDIUM, simpson_biplane
 
 DISCS = 20
 SMALLEST = 40  # [pixels]; a smaller cavity has no axis
@@ -49,6 +50,42 @@ def cavity_shape(
     size = np.array((1.0, 1.0) if pixel is None else pixel)
     rows = [_measure(frame, size) for frame in labels]
     return Shape(*np.array(rows, float).reshape(-1, 4).T)
+
+
+def biplane(
+    two_chamber: UInt8[np.ndarray, "time2 height2 width2"],
+    four_chamber: UInt8[np.ndarray, "time4 height4 width4"],
+    pixels: tuple[tuple[float, float], tuple[float, float]],
+) -> Float[np.ndarray, " time2"]:
+    """Return the volume in each frame from two views at right angles [mL].
+
+    Unlike a single plane it is right for a ventricle that is not round; see
+    `data.simpson.simpson_biplane` for the formula.
+
+    Args:
+        two_chamber: Label maps of the two-chamber view.
+        four_chamber: Label maps of the four-chamber view at the same phases of the beat.
+        pixels: Height and width of a pixel in each view [mm].
+
+    Returns:
+        The volumes; NaN where one of the views has no cavity that can be measured.
+
+    Raises:
+        ValueError: If the views do not have the same number of frames.
+    """
+
+    def volume(two: UInt8[np.ndarray, "..."], four: UInt8[np.ndarray, "..."]) -> float:
+        try:
+            return simpson_biplane(two, four, pixels)
+        except UnreadableClipError:
+            return np.nan
+
+    if len(two_chamber) != len(four_chamber):
+        raise ValueError(
+            f"{len(two_chamber)} label maps of the two-chamber view and {len(four_chamber)} of the "
+            "four-chamber view: expected pairs at the same phases"
+        )
+    return np.array([volume(*pair) for pair in zip(two_chamber, four_chamber, strict=True)])
 
 
 def _measure(

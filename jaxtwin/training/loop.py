@@ -50,19 +50,23 @@ class Fitted(Generic[Model]):
         return Fitted(**{**vars(self), "model": model})
 
 
-def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
-    """Return AdamW with gradient clipping, warm-up and cosine decay."""
-    schedule = optax.warmup_cosine_decay_schedule(
+def learning_rate(config: TrainingConfig) -> optax.Schedule:
+    """Return the learning rate at each step: linear warm-up, then cosine decay."""
+    return optax.warmup_cosine_decay_schedule(
         init_value=config.learning_rate / 100,
         peak_value=config.learning_rate,
         warmup_steps=max(config.steps // 20, 1),
         decay_steps=max(config.steps, 2),
         end_value=config.learning_rate / 100,
     )
+
+
+def optimiser(config: TrainingConfig) -> optax.GradientTransformation:
+    """Return AdamW with gradient clipping, warm-up and cosine decay."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(
-            schedule,
+            learning_rate(config),
             weight_decay=config.weight_decay,
             mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
         ),
@@ -126,6 +130,7 @@ def fit(
     description: Mapping[str, Any],
     seed: int,
     resume: bool,
+    optimiser: Callable[[TrainingConfig], optax.GradientTransformation] = optimiser,
     progress_bar: ProgressBar = progress_bar,
 ) -> Fitted[Model]:
     """Train a model and return the one with the lowest validation loss.
@@ -149,6 +154,7 @@ def fit(
         description: Everything the result depends on; saved with the state.
         seed: Seed for the keys given to `loss`.
         resume: Whether to continue from a saved state, if there is one.
+        optimiser: Function from the settings to the optimiser.
         progress_bar: Function that creates the progress bar.
 
     Raises:

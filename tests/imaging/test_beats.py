@@ -47,6 +47,19 @@ def test_one_beat_and_a_half_is_enough():
     assert np.isnan(beats.period_error)
 
 
+@pytest.mark.parametrize("start", [0.1, 0.35, 0.6, 0.85])
+def test_a_short_clip_has_its_period_wherever_it_begins(start):
+    """Flat diastole and parts of a beat look alike at lags that are no period."""
+    times = np.arange(85) / 50
+    assert find_beats(times, curve(times, 1.0, start=start)).period == pytest.approx(1.0, rel=0.03)
+
+
+def test_alternating_beats_are_beats_of_their_own():
+    times = np.arange(150) / 50
+    EDV = np.where(np.floor(times / 0.64 + 0.3) % 2 == 0, 100, 84)
+    assert find_beats(times, curve(times, 0.64, EDV)).period == pytest.approx(0.64, rel=0.03)
+
+
 def test_an_irregular_beat_is_named():
     times = np.arange(300) / 50
     starts = np.cumsum([0.0, 0.8, 0.8, 1.3, 0.8, 0.8, 0.8, 0.8])
@@ -74,3 +87,44 @@ def test_noise_alone_has_no_beats_of_its_own():
 def test_too_few_volumes_have_no_beats():
     assert np.isnan(find_beats(np.arange(150) / 50, np.full(150, np.nan)).period)
     assert np.isnan(find_beats(np.arange(7) / 50, np.ones(7)).period)
+
+
+@pytest.mark.parametrize(("between", "noise"), [(4.0, 0.0), (0.0, 4.0), (3.0, 3.0)])
+def test_standard_errors_are_as_large_as_the_errors(between, noise):
+    """Sixty clips of six beats, whose volumes vary from beat to beat and from frame to frame."""
+    random = np.random.default_rng(3)
+    times = np.arange(240) / 50
+    beat = np.floor(times / 0.8 + 0.3).astype(int)
+    found = []
+    for _ in range(60):
+        EDV, ESV = ([100], [40]) + between * random.normal(size=(2, 7))
+        volumes = curve(times, 0.8, EDV[beat], ESV[beat]) + noise * random.normal(size=240)
+        found.append(find_beats(times, volumes))
+    for name, true in {"EDV": 100, "ESV": 40, "EF": 60}.items():
+        off = np.sqrt(np.mean([(getattr(beats, name) - true) ** 2 for beats in found]))
+        stated = np.sqrt(np.mean([getattr(beats, f"{name}_error") ** 2 for beats in found]))
+        assert 0.7 < stated / off < 1.5, name
+
+
+def test_the_error_of_the_period_is_that_of_its_beats():
+    random = np.random.default_rng(3)
+    times = np.arange(240) / 50
+    found = []
+    for _ in range(60):
+        starts = np.cumsum(0.8 * (1 + 0.08 * random.normal(size=9))) - 1
+        beat = np.searchsorted(starts, times, side="right") - 1
+        volumes = curve(times - starts[beat], np.diff(starts)[beat], start=0.0)
+        found.append(find_beats(times, volumes + random.normal(size=240)))
+    off = np.sqrt(np.mean([(beats.period - 0.8) ** 2 for beats in found]))
+    stated = np.sqrt(np.mean([beats.period_error**2 for beats in found]))
+    assert 0.7 < stated / off < 1.4
+
+
+def test_the_error_of_one_beat_is_that_of_its_noise():
+    times = np.arange(50) / 50
+    noise = np.random.default_rng(0).normal(0, 3, 50)
+    plain, noisy = (find_beats(times, curve(times, 0.7) + x) for x in (0.0, noise))
+    assert plain.EDV_error < 1 and 1 < noisy.EDV_error < 4
+    # To first order in the errors of EDV and ESV.
+    expected = np.hypot(noisy.ESV_error, noisy.EDV_error * noisy.ESV / noisy.EDV) / noisy.EDV
+    assert noisy.EF_error == pytest.approx(100 * expected)

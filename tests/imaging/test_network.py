@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxtwin.data.base import EchoVideo
+from jaxtwin.imaging import learning
 from jaxtwin.imaging.augmentation import augment
 from jaxtwin.imaging.learning import Examples, dice, label, train_segmentation
 from jaxtwin.imaging.network import SegmentationNetwork
@@ -53,6 +54,33 @@ def test_it_learns_what_a_disc_is(trained):
     assert trained.validation["dice"] > 0.85
     unseen = discs(16, 2)
     assert dice(label(trained.model, unseen.frames), unseen.labels).mean() > 0.85
+
+
+@pytest.mark.slow
+def test_resumed_training_equals_unbroken_training(tmp_path):
+    config = TrainingConfig(steps=4, batch_size=8, learning_rate=1e-2, evaluate_every=2)
+    blank = SegmentationNetwork(WIDTHS, key=jax.random.key(0))
+
+    def train(folder, resume):
+        given = {"folder": folder, "seed": 0, "resume": resume}
+        return train_segmentation(blank, discs(16), discs(4, 1), config, **given).model
+
+    class Stopped(Exception):
+        pass
+
+    def stop(*args):
+        if len(list(tmp_path.glob("cut/*_state"))):
+            raise Stopped
+        return validated(*args)
+
+    whole = train(tmp_path / "whole", False)
+    validated = learning.label
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(learning, "label", stop)
+        train(tmp_path / "cut", False)
+    resumed = train(tmp_path / "cut", True)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from jaxtwin.data.phantom.geometry import frame_phases, frame_times, pixel_size
 from jaxtwin.data.phantom.masks import label_maps
 from jaxtwin.data.phantom.view import draw_view
 from jaxtwin.imaging.beats import find_beats
-from jaxtwin.imaging.volumes import cavity_shape
+from jaxtwin.imaging.volumes import biplane, cavity_shape
 from tests.phantom import make_beat
 
 ROWS, COLUMNS = np.mgrid[:112, :112] - 56.0
@@ -33,6 +33,24 @@ def test_an_ellipsoid_has_its_volume(long, short, angle):
     np.testing.assert_allclose(shape.length, 2 * long * 0.08, rtol=0.05)
     np.testing.assert_allclose(shape.area, np.pi * long * short * 0.0064, rtol=0.03)
     assert shape.quality[0] > 0.95
+
+
+@pytest.mark.parametrize(("two", "four"), [(20, 14), (12, 18)])
+def test_two_views_give_the_volume_of_an_ellipsoid_of_three_axes(two, four):
+    # The four-chamber view is foreshortened: the longer axis counts.
+    found = biplane(
+        ellipse(40, two, 0.2)[None].repeat(2, 0),
+        np.stack([ellipse(37, four, -0.3), np.zeros((112, 112), np.uint8)]),
+        ((0.8, 0.8), (0.8, 0.8)),
+    )
+    exact = 4 / 3 * np.pi * 40 * two * four * 0.8**3 / 1000
+    assert found[0] == pytest.approx(exact, rel=0.04) and np.isnan(found[1])
+    one_view = cavity_shape(ellipse(40, two, 0.2)[None], (0.8, 0.8)).volume[0]
+    assert abs(one_view / exact - 1) > 0.2
+    with pytest.raises(ValueError, match="2 label maps"):
+        biplane(
+            ellipse(40, two, 0.0)[None].repeat(2, 0), ellipse(40, two, 0.0)[None], ((1.0, 1.0),) * 2
+        )
 
 
 def test_without_pixel_size_volumes_are_relative():
