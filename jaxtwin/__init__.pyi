@@ -4,6 +4,7 @@ from . import methods as methods
 from . import models as models
 from . import plotting as plotting
 from . import treatments as treatments
+from . import twin as twin
 from .analysis.identifiability import compatible_patients as compatible_patients
 from .cohorts.batching import map_patients as map_patients
 from .cohorts.cohort import Cohort as Cohort
@@ -20,6 +21,7 @@ from .identity import fingerprint as fingerprint
 from .methods.clips import Clips as Clips
 from .methods.clips import ClipTask as ClipTask
 from .methods.least_squares import LeastSquares as LeastSquares
+from .methods.measured import Curves as Curves
 from .methods.neural_ode import NeuralODE as NeuralODE
 from .methods.pinn import PINN as PINN
 from .methods.pssl_clips import PSSL as PSSL
@@ -29,7 +31,6 @@ from .methods.saving import save_learnt as save_learnt
 from .methods.scores import score_curves as score_curves
 from .methods.supervised_clips import SupervisedClips as SupervisedClips
 from .methods.supervised_curves import SupervisedCurves as SupervisedCurves
-from .methods.tasks import Curves as Curves
 from .methods.tasks import CurveTask as CurveTask
 from .parameters.box import Box as Box
 from .parameters.declaration import AbstractParameters as AbstractParameters
@@ -56,7 +57,6 @@ from .training.settings import TrainingConfig as TrainingConfig
 from .treatments.results import Trial as Trial
 from .treatments.trials import run_trial as run_trial
 from .twin.build import build_twin as build_twin
-from .twin.twin import Twin as Twin
 from .twin.twin import load_twin as load_twin
 
 __all__: list[str]

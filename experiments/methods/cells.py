@@ -1,4 +1,7 @@
-"""Cells of the table: every method, noise level, known or unknown period, and seed."""
+"""Cells of the table: every method, noise level, known or unknown period, and seed.
+
+At one noise level, also incomplete measurements.
+"""
 
 import itertools
 import time
@@ -11,6 +14,7 @@ import numpy as np
 
 from experiments.methods.compared import METHODS, SAMPLES
 from experiments.methods.figures import draw_boxes, draw_examples
+from experiments.methods.measured import measure
 from experiments.methods.settings import Config
 from experiments.methods.table import Cell, markdown, middle, summarise
 from jaxtwin.cohorts.cohort import Cohort
@@ -43,24 +47,11 @@ def draw(config: Config, seed: int) -> Patients:
     return Patients(*parts)
 
 
-def measure(
-    patients: Patients, noise: float, known: bool, seed: int
-) -> tuple[CurveTask, Curves, Curves, Curves]:
-    """Return the task and the measured curves of each split."""
-    names = ("T_c",) if known else ()
-    task = CurveTask(
-        LeftHeart(), SEVEN, CHANNELS[0], 0.2, CHANNELS[1:], SAMPLES, known=names, noise=noise
-    )
-    random = np.random.default_rng((seed, 1))
-    training, validation, test = (task.measure(part, random) for part in patients)
-    return task, training, validation, test
-
-
 def fill_cell(
     folder: Path, cell: Cell, patients: Patients, method: AbstractMethod[CurveTask, Curves]
 ) -> None:
     """Train a method, estimate and score the test patients, and write the results."""
-    task, training, validation, test = measure(patients, cell.noise, cell.known, cell.seed)
+    task, training, validation, test = measure(patients, *cell[1:])
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     learnt = method.learn(task, training, validation, folder=folder, seed=cell.seed, resume=True)
@@ -100,7 +91,15 @@ def cells_of(config: Config) -> list[Cell]:
         )
     ]
     at = middle(cells)
-    return [c for c in cells if not METHODS[c.method].once or (c.known and c.noise == at)]
+    cells = [c for c in cells if not METHODS[c.method].once or (c.known and c.noise == at)]
+    more = [
+        Cell(method, at, True, config.seed + seed, measured)
+        for seed, measured, method in itertools.product(
+            range(config.seeds), config.incomplete, config.methods
+        )
+        if METHODS[method].incomplete
+    ]
+    return sorted([*cells, *more], key=lambda cell: cell.seed)
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Methods that `experiments.methods` compares. A method of your own is one more entry.
+"""Methods that `experiments.methods` compares, and what is measured in the patients.
+
+A method of your own is one more entry.
 
 Imports nothing heavy: the command line shows the names.
 """
@@ -24,11 +26,41 @@ class Compared(NamedTuple):
         create: Function of the experiment's settings and the seed's emulator.
         once: Whether to run it only at the middle noise with known period: a variant that follows
             the paper or separates two causes.
+        incomplete: Whether to run it also on the incomplete measurements of `MEASURED`.
     """
 
     title: str
     create: "Callable[[Config, AbstractForward], AbstractMethod[jt.CurveTask, jt.Curves]]"
     once: bool = False
+    incomplete: bool = False
+
+
+class Measured(NamedTuple):
+    """What is measured in the patients.
+
+    Attributes:
+        title: Words for tables.
+        missing: Share of the samples that are missing at random, in every patient.
+        cuff: Whether arm-cuff pressures are measured beside the curve.
+        lost: What the test patients lack: "curve" or "cuff". A third of the patients to learn from
+            lack the one, and a third the other.
+    """
+
+    title: str
+    missing: float = 0.0
+    cuff: bool = False
+    lost: str | None = None
+
+
+MEASURED = {
+    "complete": Measured("complete curves"),
+    "missing10": Measured("10% of the samples missing", missing=0.1),
+    "missing30": Measured("30% of the samples missing", missing=0.3),
+    "missing50": Measured("50% of the samples missing", missing=0.5),
+    "cuff": Measured("a cuff beside the curve", cuff=True),
+    "no_cuff": Measured("the cuff missing", cuff=True, lost="cuff"),
+    "no_curve": Measured("the curve missing, a cuff alone", cuff=True, lost="curve"),
+}
 
 
 def _through_simulator(config: "Config", _: "AbstractForward") -> "jt.CurvePSSL":
@@ -53,7 +85,9 @@ def _box_middle(*_):
 
 METHODS = {
     "pssl": Compared(
-        "P-SSL (emulator)", lambda config, emulator: jt.CurvePSSL(emulator, config.training)
+        "P-SSL (emulator)",
+        lambda config, emulator: jt.CurvePSSL(emulator, config.training),
+        incomplete=True,
     ),
     "pssl_brief": Compared(
         "P-SSL (emulator), as few steps as through the simulator",
@@ -62,7 +96,9 @@ METHODS = {
     ),
     "ssl_simulator": Compared("SSL through the simulator", _through_simulator),
     "least_squares": Compared(
-        "fit through the simulator", lambda config, _: jt.LeastSquares(starts=config.starts)
+        "fit through the simulator",
+        lambda config, _: jt.LeastSquares(starts=config.starts),
+        incomplete=True,
     ),
     "pinn": Compared("PINN", lambda config, _: jt.PINN(steps=config.pinn_steps)),
     "pinn_plain": Compared(
@@ -81,7 +117,9 @@ METHODS = {
     ),
     "neural_ode_shared": Compared("Neural ODE, shared", _shared_ode),
     "supervised": Compared(
-        "supervised regression", lambda config, _: jt.SupervisedCurves(config.training)
+        "supervised regression",
+        lambda config, _: jt.SupervisedCurves(config.training),
+        incomplete=True,
     ),
     "box_middle": Compared("the middle of the box", _box_middle),
 }

@@ -20,7 +20,7 @@ def draw_boxes(cells: Sequence[Cell], folder: Path) -> Figure:
     shown = {
         key: scores_of(group, folder)
         for key, group in groups(cells).items()
-        if key[1] == noise and not METHODS[key[0]].once
+        if key[1] == noise and key[3] == "complete" and not METHODS[key[0]].once
     }
     panels = (
         ("EF_error", "EF error [points]"),
@@ -34,7 +34,7 @@ def draw_boxes(cells: Sequence[Cell], folder: Path) -> Figure:
         # Known and unknown period of one method are adjacent.
         for method in dict.fromkeys(key[0] for key in shown):
             for known, words in ((True, ""), (False, ", period unknown")):
-                tables = shown.get((method, noise, known), [])
+                tables = shown.get((method, noise, known, "complete"), [])
                 if tables and name in tables[0]:
                     values = np.concatenate([table[name] for table in tables])
                     lines[METHODS[method].title + words] = values[np.isfinite(values)]
@@ -56,8 +56,9 @@ def draw_examples(cells: Sequence[Cell], folder: Path, truth: Any) -> Figure | N
     left_out = ("supervised", "box_middle")
     places = {
         group[0].method: folder / "cells" / group[0].name
-        for (method, noise, known), group in groups(cells).items()
-        if known and noise == middle(cells) and not (METHODS[method].once or method in left_out)
+        for (method, noise, known, measured), group in groups(cells).items()
+        if known and noise == middle(cells) and measured == "complete"
+        if not (METHODS[method].once or method in left_out)
     }
     if not places:
         return None

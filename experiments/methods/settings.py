@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.methods.compared import METHODS
+from experiments.methods.compared import MEASURED, METHODS
 from jaxtwin.commands.settings import TINY_EMULATOR, EmulatorConfig, EmulatorFlags, RunConfig
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
@@ -15,6 +15,8 @@ class Config(RunConfig):
     Attributes:
         methods: Methods to compare, named as in experiments/methods/compared.py.
         noises: Standard deviations of the measurement noise [mL].
+        incomplete: What else is measured, at the middle noise with known period, named as in
+            experiments/methods/compared.py; for methods that use all of it.
         seeds: Number of seeds for each method.
         patients: Number of unseen patients per seed.
         cohort: Number of patients for training and validation.
@@ -29,6 +31,7 @@ class Config(RunConfig):
 
     methods: tuple[str, ...] = tuple(METHODS)
     noises: tuple[float, ...] = (0.0, 3.0, 6.0)
+    incomplete: tuple[str, ...] = tuple(MEASURED)[1:]
     seeds: int = 5
     patients: int = 20
     cohort: tuple[int, int] = (1_000, 100)
@@ -55,6 +58,10 @@ class Config(RunConfig):
         for name in self.methods:
             if name not in METHODS:
                 raise ValueError(f"--methods {name}: expected names out of {', '.join(METHODS)}")
+        for name in self.incomplete:
+            if name not in MEASURED or name == "complete":
+                names = ", ".join(tuple(MEASURED)[1:])
+                raise ValueError(f"--incomplete {name}: expected names out of {names}")
         if min(self.noises) < 0:
             raise ValueError(f"--noises {min(self.noises)}: expected 0 or more")
 
@@ -67,6 +74,7 @@ PRESETS = {
     "tiny": Config(
         preset="tiny",
         noises=(3.0,),
+        incomplete=("missing30", "no_cuff"),
         seeds=2,
         patients=3,
         cohort=(24, 8),

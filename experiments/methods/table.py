@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.methods.compared import METHODS
+from experiments.methods.compared import MEASURED, METHODS
 from jaxtwin.analysis.metrics import mean_over_seeds
 from jaxtwin.commands.tables import read_table
 
@@ -22,12 +22,19 @@ class Cell(NamedTuple):
     noise: float
     known: bool
     seed: int
+    measured: str = "complete"
 
     @property
     def name(self) -> str:
         """Name of the cell's folder."""
         period = "known" if self.known else "unknown"
-        return f"{self.method}-noise{self.noise:g}-{period}-{self.seed}"
+        measured = "" if self.measured == "complete" else f"-{self.measured}"
+        return f"{self.method}-noise{self.noise:g}-{period}{measured}-{self.seed}"
+
+    @property
+    def group(self) -> tuple[str, float, bool, str]:
+        """The cell without its seed."""
+        return (self.method, self.noise, self.known, self.measured)
 
 
 COLUMNS = {
@@ -48,16 +55,16 @@ BESIDE = "pssl"
 
 
 def summarise(cells: Sequence[Cell], folder: Path) -> list[dict[str, Any]]:
-    """Return one row per method, noise and period, over the patients of all seeds."""
+    """Return one row per method, noise, period and measurement, over the patients of all seeds."""
     found = groups(cells)
     return [_row(group, found.get((BESIDE, *key[1:]), []), folder) for key, group in found.items()]
 
 
-def groups(cells: Sequence[Cell]) -> dict[tuple[str, float, bool], list[Cell]]:
-    """Group cells by method, noise and period, sorted by period (known first) and noise."""
-    found: dict[tuple[str, float, bool], list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: (not cell.known, cell.noise)):
-        found.setdefault(cell[:3], []).append(cell)
+def groups(cells: Sequence[Cell]) -> dict[tuple[str, float, bool, str], list[Cell]]:
+    """Group cells by all but the seed: complete ones first, by period (known first) and noise."""
+    order, found = list(MEASURED), {}
+    for cell in sorted(cells, key=lambda c: (order.index(c.measured), not c.known, c.noise)):
+        found.setdefault(cell.group, []).append(cell)
     return found
 
 
@@ -75,6 +82,7 @@ def _row(cells: Sequence[Cell], beside: Sequence[Cell], folder: Path) -> dict[st
     row: dict[str, Any] = {
         "period": "known" if cells[0].known else "unknown",
         "noise": cells[0].noise,
+        "measured": MEASURED[cells[0].measured].title,
         "method": METHODS[cells[0].method].title,
         "seeds": len(cells),
         "patients": sum(len(table["EF_error"]) for table in tables),
@@ -112,17 +120,19 @@ def middle(cells: Sequence[Cell]) -> float:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table as Markdown, with one block per noise and period."""
+    """Return the table as Markdown, with one block per noise, period and measurement."""
     lines = []
-    for period, noise in dict.fromkeys((row["period"], row["noise"]) for row in rows):
+    kinds = ("period", "noise", "measured")
+    for kind in dict.fromkeys(tuple(row[name] for name in kinds) for row in rows):
+        period, noise, measured = kind
         lines += [
-            f"Noise {noise:g} mL, heart period {period}:",
+            f"Noise {noise:g} mL, heart period {period}, {measured}:",
             "",
             f"| method | {' | '.join(COLUMNS.values())} | failures | steps | s for all patients |",
             "|---" * (len(COLUMNS) + 4) + "|",
         ]
         for row in rows:
-            if (row["period"], row["noise"]) != (period, noise):
+            if tuple(row[name] for name in kinds) != kind:
                 continue
             values = [
                 "–"

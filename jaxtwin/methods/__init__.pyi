@@ -8,6 +8,8 @@ from .base import Session as Session
 from .clips import Clips as Clips
 from .clips import ClipTask as ClipTask
 from .least_squares import LeastSquares as LeastSquares
+from .measured import Channel as Channel
+from .measured import Curves as Curves
 from .neural_ode import ConditionedNeuralODE as ConditionedNeuralODE
 from .neural_ode import NeuralODE as NeuralODE
 from .pinn import PINN as PINN
@@ -22,6 +24,5 @@ from .scores import score_curves as score_curves
 from .scores import score_readings as score_readings
 from .supervised_clips import SupervisedClips as SupervisedClips
 from .supervised_curves import SupervisedCurves as SupervisedCurves
-from .tasks import Curves as Curves
 from .tasks import CurveTask as CurveTask
 from .tasks import OutOfModelWarning as OutOfModelWarning

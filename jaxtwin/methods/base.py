@@ -70,6 +70,9 @@ class Sees:
         cohort: Whether it learns from a cohort before it estimates new patients.
         physics: Whether it uses the equations of the system.
         start: Whether it needs to know at which phase of the beat a curve begins.
+        scale: Whether it needs to know the scale of a curve.
+        gaps: Whether it takes curves with missing samples, and samples with a noise of their own.
+        beside: Whether it uses channels measured beside the first one.
     """
 
     measurement: Literal["curve", "clip"]
@@ -77,6 +80,9 @@ class Sees:
     cohort: bool
     physics: bool
     start: bool = True
+    scale: bool = True
+    gaps: bool = False
+    beside: bool = False
 
 
 class Estimate(NamedTuple):
@@ -159,12 +165,15 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
     box: Box
 
     @abc.abstractmethod
-    def check(self, measurements: Measurements, *, labels: bool = False) -> Measurements:
+    def check(
+        self, measurements: Measurements, *, labels: bool = False, sees: Sees | None = None
+    ) -> Measurements:
         """Return the measurements in the form that methods expect.
 
         Args:
             measurements: Measurements of some patients.
             labels: Whether labels are required.
+            sees: What the method uses; by default everything.
 
         Raises:
             ValueError: If they do not belong to this task.
@@ -173,6 +182,10 @@ class AbstractTask(abc.ABC, Generic[Measurements]):
     @abc.abstractmethod
     def count(self, measurements: Measurements) -> int:
         """Return the number of patients of checked measurements."""
+
+    @abc.abstractmethod
+    def usable(self, measurements: Measurements) -> Bool[np.ndarray, " patient"]:
+        """Return for which patients checked measurements say anything; others get no estimate."""
 
     @abc.abstractmethod
     def judge(self, measurements: Measurements, found: Estimate) -> Estimate:
@@ -249,6 +262,12 @@ class Learnt(Generic[Task, Measurements]):
     step_seconds: float = 0.0
     fits: bool = True
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names of measured channels that the method does not use."""
+        beside = getattr(self.task, "beside", ())
+        return () if self.method.sees.beside else tuple(channel.name for channel in beside)
+
     def estimate(self, measurements: Measurements) -> Estimate:
         """Estimate each patient from the measurements.
 
@@ -261,9 +280,10 @@ class Learnt(Generic[Task, Measurements]):
             OutOfModelWarning: If a measurement is far from the method's reconstruction of it; see
                 the task's `judge`.
         """
-        checked = self.task.check(measurements)
+        checked = self.task.check(measurements, sees=self.method.sees)
         found = self.answer(checked)
         self._check(found, self.task.count(checked))
+        found = found._replace(success=found.success & self.task.usable(checked))
         return self.task.judge(checked, found) if self.fits else found
 
     def _check(self, found: Any, patients: int) -> None:
@@ -332,6 +352,9 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
         Raises:
             ValueError: If measurements are missing, do not belong to the task, or lack labels.
             CheckpointError: If the checkpoint is from a different run.
+
+        Warns:
+            UserWarning: If the method ignores channels that are measured.
         """
         if not isinstance(task, AbstractTask):
             raise ValueError(
@@ -345,6 +368,11 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
                 "unknown_start=True: choose CurvePSSL or LeastSquares, or give curves from the "
                 "system's t = 0 on"
             )
+        if self.sees.scale and getattr(task, "unknown_scale", False):
+            raise ValueError(
+                f"{name} needs to know the scale of a curve, and this task has unknown_scale=True: "
+                "choose CurvePSSL or LeastSquares, or give curves in the unit of the channel"
+            )
         if self.sees.cohort:
             if training is None or validation is None:
                 raise ValueError(
@@ -352,8 +380,8 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
                     f"{name}(...).learn(task, training, validation)"
                 )
             labels = self.sees.labels
-            training = task.check(training, labels=labels)
-            validation = task.check(validation, labels=labels)
+            training = task.check(training, labels=labels, sees=self.sees)
+            validation = task.check(validation, labels=labels, sees=self.sees)
         if resume and folder is None:
             raise ValueError("resume=True without a folder: pass the folder to resume from")
         session = Session(seed, None if folder is None else Path(folder), progress, resume)
@@ -363,6 +391,10 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
             raise ValueError(
                 f"{name}.prepare returned {type(learnt).__name__}: expected a Learnt; is there a "
                 "`return`?"
+            )
+        if learnt.ignored:
+            warnings.warn(
+                f"{name} ignores what was measured of {', '.join(learnt.ignored)}", stacklevel=2
             )
         return learnt
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from jaxtwin.cohorts.simulate import check_box
 from jaxtwin.data.cache import ClipCache
@@ -16,7 +16,7 @@ from jaxtwin.data.format import ClipFormat
 from jaxtwin.data.loading import Batch, batches, ordered_batches
 from jaxtwin.data.vitals import UNKNOWN, VITAL_COLUMNS, VitalName, Vitals, check_vitals
 from jaxtwin.identity import fingerprint
-from jaxtwin.methods.base import AbstractTask, Estimate
+from jaxtwin.methods.base import AbstractTask, Estimate, Sees
 from jaxtwin.models.ejection import ejection_fraction
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, reading
@@ -174,13 +174,16 @@ class ClipTask(AbstractTask[Clips]):
             "vitals": list(self.vitals),
         }
 
-    def check(self, measurements: Clips, *, labels: bool = False) -> Clips:
+    def check(
+        self, measurements: Clips, *, labels: bool = False, sees: Sees | None = None
+    ) -> Clips:
         """Check the clips and return them unchanged.
 
         Raises:
             ValueError: If they are no `Clips`, have another format, or a vital or a required label
                 is missing.
         """
+        del sees
         if not isinstance(measurements, Clips):
             raise ValueError(
                 f"measurements of type {type(measurements).__name__}: expected Clips, made by "
@@ -204,6 +207,10 @@ class ClipTask(AbstractTask[Clips]):
     def count(self, measurements: Clips) -> int:
         """See `AbstractTask`."""
         return len(measurements)
+
+    def usable(self, measurements: Clips) -> Bool[np.ndarray, " clip"]:
+        """Return that every clip may be estimated; see `AbstractTask`."""
+        return np.ones(len(measurements), bool)
 
     def judge(self, measurements: Clips, found: Estimate) -> Estimate:
         """Return the estimate unchanged; `build_twin` checks whether a clip is familiar."""

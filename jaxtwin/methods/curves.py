@@ -19,7 +19,9 @@ Model = TypeVar("Model", bound=eqx.Module)
 
 
 class CurveEncoder(eqx.Module):
-    """A multilayer perceptron from a curve and known parameters to a vector.
+    """A multilayer perceptron from known parameters and what was measured to a vector.
+
+    A channel of which a patient has nothing (NaN) is replaced by its mean.
 
     Attributes:
         network: The trained part.
@@ -43,6 +45,13 @@ class CurveEncoder(eqx.Module):
     ) -> "CurveEncoder":
         """Make an untrained encoder with `size` outputs.
 
+        Args:
+            training: Patients to learn from; their `values` are what the encoder is shown.
+            size: Number of outputs.
+            width: Width of the network.
+            depth: Number of hidden layers.
+            key: Key of its initial weights.
+
         Raises:
             ValueError: If the width is not positive, or the depth negative.
         """
@@ -55,28 +64,44 @@ class CurveEncoder(eqx.Module):
         network = eqx.nn.MLP(
             entries.shape[1], size, width, depth, jax.nn.silu, dtype=jnp.float32, key=key
         )
-        mean, spread = entries.mean(axis=0), entries.std(axis=0)
+        there = np.isfinite(entries).any(axis=0)
+        entries = np.where(there, entries, np.float32(0))  # What nobody has.
+        mean, spread = np.nanmean(entries, axis=0), np.nanstd(entries, axis=0)
         # The spread is 0 for a single patient, or if all values are equal.
         spread = np.where(spread > 0, spread, np.maximum(np.abs(mean), 1.0))
         return cls(network, jnp.asarray(mean), jnp.asarray(spread))
 
     def __call__(
-        self, known: Float[Array, " known"], values: Float[Array, " sample"]
+        self, known: Float[Array, " known"], values: Float[Array, " input"]
     ) -> Float[Array, " size"]:
-        """Apply the network to one curve."""
+        """Apply the network to what is shown of one patient, see `CurveTask.seen`."""
         entries = jnp.concatenate([known, values])
         mean, spread = jax.lax.stop_gradient((self.mean, self.spread))
+        entries = jnp.where(jnp.isfinite(entries), entries, mean)
         return self.network((entries - mean) / spread)
 
 
 def blank_curves(task: CurveTask) -> Curves:
-    """Return curves of one patient with the right shapes, from which to rebuild an encoder."""
-    zeros, one = np.zeros((1, task.samples), np.float32), np.zeros(1, np.float32)
+    """Return what is shown of one patient, with the right shapes, to rebuild an encoder from."""
+    zeros, one = np.zeros((1, task.inputs), np.float32), np.zeros(1, np.float32)
     return Curves(zeros, np.zeros((1, len(task.known)), np.float32), one, one)
 
 
+def shown_curves(task: CurveTask, curves: Curves) -> Curves:
+    """Return checked curves whose values are what a network is shown, see `CurveTask.seen`."""
+    rows = task.rows(curves)
+    return rows._replace(values=np.asarray(_shown(task, rows.values, rows.phases)))
+
+
+@eqx.filter_jit
+def _shown(task: CurveTask, *row: Any) -> Float[Array, "patient input"]:
+    return jax.vmap(task.seen)(*row)
+
+
 Objective = Callable[[Any, Curves, Curves], Float[Array, " patient"]]
-"""Function from the model, its noisy input curves and the measured curves to patients' losses."""
+"""Function from the model, what it is shown, and rows of measurements to patients' losses.
+
+The values of the first are of `CurveTask.seen`, those of the second of `CurveTask.rows`."""
 
 
 def learn_from_curves(
@@ -93,7 +118,7 @@ def learn_from_curves(
 ) -> Fitted[Model]:
     """Train a model on a cohort's curves and select it on those of other patients.
 
-    The input curves get additional noise of the same size as the measured noise, so that the
+    The inputs get additional noise of the same size as the measured noise, so that the
     network cannot copy the noise in its loss; a network that can produce any curve still
     reproduces about half of it. In validation, input and loss have the measured noise only.
 
@@ -111,36 +136,40 @@ def learn_from_curves(
 
     Raises:
         CheckpointError: If the checkpoint is from other patients or a different training.
-        ValueError: If a curve or a label is not finite, since the loss would not be either.
+        ValueError: If a patient has no measurement, or a label is not finite.
     """
     for part in (training, validation):
-        told = [np.asarray(leaf).reshape(len(part.values), -1) for leaf in part if leaf is not None]
-        bad = np.flatnonzero(~np.isfinite(np.concatenate(told, axis=1)).all(axis=1))
-        if bad.size:
+        good = task.usable(part)
+        for label in (part.maximum, part.minimum):
+            good &= True if label is None else np.isfinite(label)
+        if (bad := np.flatnonzero(~good)).size:
             shown = ", ".join(map(str, bad[:5])) + ", ..." * (bad.size > 5)
             raise ValueError(
-                f"{bad.size} of {len(part.values)} patients to learn from have values that are NaN "
-                f"or infinite (patients {shown}): leave them out with curves.take(...)"
+                f"{bad.size} of {len(part.values)} patients to learn from have no measurement, or "
+                f"labels that are NaN or infinite (patients {shown}): leave them out with "
+                "curves.take(...)"
             )
-    seed = session.seed
+    seed, rows, held_out = session.seed, task.rows(training), task.rows(validation)
 
     def batches(step: int) -> Iterator[Curves]:
-        for rows in epochs(len(training.values), config.batch_size, seed=seed, start_step=step):
-            batch = training.take(rows)
-            yield jax.tree.map(jnp.asarray, batch)
+        for index in epochs(len(rows.values), config.batch_size, seed=seed, start_step=step):
+            yield jax.tree.map(jnp.asarray, rows.take(index))
 
     def loss(model: Model, batch: Curves, key: PRNGKeyArray) -> Float[Array, ""]:
-        values = jnp.asarray(batch.values)
-        noise = task.noise * jax.random.normal(key, values.shape, values.dtype)
-        noisy = jax.vmap(task.comparable)(values + noise)
-        return jnp.mean(objective(model, batch._replace(values=noisy), batch))
+        values, size = jnp.asarray(batch.values), jnp.asarray(batch.noise)
+        noise = jnp.where(jnp.isfinite(size), size, 0.0)
+        noise = noise * jax.random.normal(key, values.shape, values.dtype)
+        phases = None if batch.phases is None else jnp.asarray(batch.phases)
+        shown = jax.vmap(task.seen)(values + noise, phases)
+        return jnp.mean(objective(model, batch._replace(values=shown), batch))
 
     digest = hashlib.sha256()
-    for part in (*training, *validation):
-        if part is not None:
-            digest.update(np.asarray(part).tobytes())
-    held_out = jax.tree.map(jnp.asarray, validation)
-    evaluate = eqx.filter_jit(lambda model: jnp.mean(objective(model, held_out, held_out)))
+    for part in jax.tree.leaves((training, validation)):
+        digest.update(np.asarray(part).tobytes())
+    held_out, shown = (
+        jax.tree.map(jnp.asarray, part) for part in (held_out, shown_curves(task, validation))
+    )
+    evaluate = eqx.filter_jit(lambda model: jnp.mean(objective(model, shown, held_out)))
     return fit(
         model,
         loss,

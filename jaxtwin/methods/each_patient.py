@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -14,11 +15,21 @@ from jaxtwin.training.progress import ProgressBar, silent
 
 
 class Patient(NamedTuple):
-    """One patient's measurement, inside `each_patient`."""
+    """One patient's measurement, inside `each_patient`.
+
+    Attributes:
+        key: Key for random numbers.
+        known: Values of the task's known parameters.
+        values: What was measured, see `CurveTask.rows`; NaN where missing.
+        noise: Standard deviation of the noise; infinite where missing.
+        phases: Phases of the samples, or None, see `CurveTask.rows`.
+    """
 
     key: Array
     known: Float[Array, " known"]
-    values: Float[Array, " sample"]
+    values: Float[Array, " entry"]
+    noise: Float[Array, " entry"]
+    phases: Float[Array, " entry"] | None = None
 
 
 def each_patient(
@@ -48,17 +59,23 @@ def each_patient(
     # Float32 represents integers exactly up to 2^24.
     head = np.stack([np.full(n, seed % 2**24), np.arange(n)], axis=1)
     known = np.zeros((n, 0)) if curves.known is None else curves.known
-    rows = np.concatenate([head, known, curves.values], axis=1).astype(np.float32)
+    measured = task.rows(curves)
+    told = [measured.values, measured.noise]
+    told += [] if measured.phases is None else [measured.phases]
+    parts = [head, known, *told]
+    rows = np.concatenate([np.asarray(part) for part in parts], axis=1).astype(np.float32)
     chunk = min(chunk, -(-n // 2))  # At least two chunks, so that few patients also use two cores.
     return map_patients(
-        eqx.Partial(_one, function, len(task.known)),
+        eqx.Partial(_one, function, len(task.known), len(told)),
         rows,
         chunk=chunk,
         progress=lambda chunks: progress(chunks, desc="fitting", unit="chunk"),
     )
 
 
-def _one(function: Callable[[Patient], Any], known: int, row: Float[Array, " entry"]) -> Any:
+def _one(
+    function: Callable[[Patient], Any], known: int, parts: int, row: Float[Array, " entry"]
+) -> Any:
     seed, place = row[0].astype(int), row[1].astype(int)
     key = jax.random.fold_in(jax.random.key(seed), place)
-    return function(Patient(key, row[2 : 2 + known], row[2 + known :]))
+    return function(Patient(key, row[2 : 2 + known], *jnp.split(row[2 + known :], parts)))

@@ -10,7 +10,6 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Float
 
@@ -35,7 +34,16 @@ class LeastSquares(AbstractMethod[CurveTask, Curves]):
         iterations: Largest number of iterations from each start.
     """
 
-    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True, start=False)
+    sees: ClassVar = Sees(
+        "curve",
+        labels=False,
+        cohort=False,
+        physics=True,
+        start=False,
+        scale=False,
+        gaps=True,
+        beside=True,
+    )
     starts: int = 8
     iterations: int = 30
 
@@ -60,9 +68,7 @@ class LeastSquares(AbstractMethod[CurveTask, Curves]):
             theta, simulation = each_patient(
                 function, task, curves, seed=session.seed, progress=session.progress
             )
-            # With gaps in the curve the search stays at its start, which is not a solution.
-            success = simulation.success & np.isfinite(curves.values).all(axis=1)
-            return task.estimate_from(simulation.recording, theta, success)
+            return task.estimate_from(simulation.recording, theta, simulation.success)
 
         return Learnt(self, task, answer)
 
@@ -77,8 +83,8 @@ def fit_patient(
 
     def residuals(raw, patient: Patient) -> Float[Array, " residual"]:
         recording = simulate(task.theta(raw, patient.known)).recording
-        got = task.comparable(getattr(recording.waveforms, task.channel))
-        error = task.weight * (got - patient.values)
+        weight = 1 / jnp.maximum(patient.noise, task.resolutions)
+        error = task.errors(recording, patient.values, weight, patient.phases)
         return jnp.concatenate([error, raw / RAW_SPREAD])
 
     # Otherwise the solver would store the residuals of the linearised beat for every start.

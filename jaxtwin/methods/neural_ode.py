@@ -25,9 +25,10 @@ from jaxtwin.methods.base import (
     Session,
     check_counts,
 )
-from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves
+from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves, shown_curves
 from jaxtwin.methods.descent import descend, phase_waves
 from jaxtwin.methods.each_patient import Patient, each_patient
+from jaxtwin.methods.interpolation import ratio
 from jaxtwin.methods.saving import trained
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask, require_period
@@ -110,7 +111,7 @@ class NeuralODE(AbstractMethod[CurveTask, Curves]):
         weight_decay: Weight decay, which limits fitting of the noise.
     """
 
-    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=False)
+    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=False, gaps=True)
     augment: int = 2
     width: int = 32
     depth: int = 2
@@ -149,14 +150,17 @@ def fit_patient(method: NeuralODE, task: CurveTask, patient: Patient) -> Float[A
     size = 1 + method.augment
     field = DrivenField.create(size, 0, method.harmonics, method.width, method.depth, key=make)
     model = PatientODE(field, jnp.zeros(size, jnp.float32))
-    mean, spread = jnp.mean(patient.values), jnp.std(patient.values)
+    measured = patient.values, patient.noise, patient.phases
+    values = patient.values[: task.samples]
+    there = jnp.isfinite(values)
+    mean, spread = (f(jnp.where(there, values, 0), where=there) for f in (jnp.mean, jnp.std))
     nothing = jnp.zeros(0, jnp.float32)
 
     def loss(model: PatientODE, key) -> Float[Array, ""]:
         del key
         z = model.field.solve(model.z0, nothing, task.samples)
-        misfit = z[:-1, 0] - (patient.values - mean) / spread
-        return jnp.mean(misfit**2) + jnp.mean((z[-1] - z[0]) ** 2)
+        error = curve_error(task, mean + spread * z[:-1, 0], *measured) / spread**2
+        return error + jnp.mean((z[-1] - z[0]) ** 2)
 
     model = descend(
         loss,
@@ -169,19 +173,35 @@ def fit_patient(method: NeuralODE, task: CurveTask, patient: Patient) -> Float[A
     return mean + spread * model.field.solve(model.z0, nothing, task.samples)[:-1, 0]
 
 
+def curve_error(
+    task: CurveTask,
+    curve: Float[Array, " sample"],
+    values: Float[Array, " entry"],
+    noise: Float[Array, " entry"],
+    phases: Float[Array, " entry"] | None,
+) -> Float[Array, ""]:
+    """Return the mean square difference between a curve and a patient's, weighted by its noise."""
+    own, *_ = task.measured_channels
+    values, noise, phases = (task.parts(row)[0] for row in (values, noise, phases))
+    weight = 1 / jnp.maximum(noise, own.resolution)
+    square = jnp.sum(own.compare(curve, values, weight, phases) ** 2)
+    return ratio(square, jnp.sum(weight**2))
+
+
 class SharedODE(eqx.Module):
     """One field for all patients, with an encoder from a curve to a patient's code."""
 
     encoder: CurveEncoder
     field: DrivenField
     size: int = eqx.field(static=True)
+    samples: int = eqx.field(static=True)
 
     def __call__(
-        self, known: Float[Array, " known"], values: Float[Array, " sample"]
+        self, known: Float[Array, " known"], shown: Float[Array, " input"]
     ) -> Float[Array, "boundaries state"]:
         """Return the beat of one patient, in dimensionless units."""
-        read = self.encoder(known, values)
-        return self.field.solve(read[: self.size], read[self.size :], len(values))
+        read = self.encoder(known, shown)
+        return self.field.solve(read[: self.size], read[self.size :], self.samples)
 
 
 class SharedKnowledge(eqx.Module):
@@ -210,7 +230,14 @@ class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
         config: Settings of the training.
     """
 
-    sees: ClassVar = Sees("curve", labels=False, cohort=True, physics=False)
+    sees: ClassVar = Sees(
+        "curve",
+        labels=False,
+        cohort=True,
+        physics=False,
+        gaps=True,
+        beside=True,
+    )
     augment: int = 2
     code: int = 16
     width: int = 64
@@ -223,16 +250,18 @@ class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
     ) -> Learnt[CurveTask, Curves]:
         """Learn the field and the encoder from the curves; see `AbstractMethod`."""
         require_period(task, self)
-        first = self._create(training, jax.random.key(session.seed))
+        shown = shown_curves(task, training)
+        first = self._create(task, shown, training, jax.random.key(session.seed))
         mean, spread = float(first.mean), float(first.spread)
 
         def objective(model: SharedODE, seen: Curves, curves: Curves) -> Float[Array, " n"]:
-            def one(known, seen, values):
+            def one(known, seen, *measured):
                 z = model(known, seen)
-                misfit = z[:-1, 0] - (values - mean) / spread
-                return jnp.mean(misfit**2) + jnp.mean((z[-1] - z[0]) ** 2)
+                error = curve_error(task, mean + spread * z[:-1, 0], *measured) / spread**2
+                return error + jnp.mean((z[-1] - z[0]) ** 2)
 
-            return jax.vmap(one)(curves.known, seen.values, curves.values)
+            measured = curves.values, curves.noise, curves.phases
+            return jax.vmap(one)(curves.known, seen.values, *measured)
 
         fitted = learn_from_curves(
             first.model,
@@ -248,7 +277,8 @@ class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
 
     def untrained(self, task: CurveTask) -> SharedKnowledge:
         """Build the networks; see `AbstractTrainedMethod`."""
-        return self._create(blank_curves(task), jax.random.key(0))
+        blank = blank_curves(task)
+        return self._create(task, blank, blank, jax.random.key(0))
 
     def ready(self, task: CurveTask, knowledge: SharedKnowledge) -> Callable[[Curves], Estimate]:
         """Return the function from curves to an estimate."""
@@ -256,18 +286,20 @@ class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
         mean, spread = float(knowledge.mean), float(knowledge.spread)
 
         def answer(curves: Curves) -> Estimate:
-            z = np.asarray(apply(curves.known, curves.values))
+            shown = shown_curves(task, curves)
+            z = np.asarray(apply(shown.known, shown.values))
             return task.estimate({task.channel: mean + spread * z[:, :-1, 0]})
 
         return answer
 
-    def _create(self, training: Curves, key: PRNGKeyArray) -> SharedKnowledge:
+    def _create(
+        self, task: CurveTask, shown: Curves, training: Curves, key: PRNGKeyArray
+    ) -> SharedKnowledge:
         size, keys = 1 + self.augment, jax.random.split(key)
-        encoder = CurveEncoder.create(training, size + self.code, width=4 * self.width, key=keys[0])
+        encoder = CurveEncoder.create(shown, size + self.code, width=4 * self.width, key=keys[0])
         field = DrivenField.create(
             size, self.code, self.harmonics, self.width, self.depth, key=keys[1]
         )
         values = np.asarray(training.values)
-        return SharedKnowledge(
-            SharedODE(encoder, field, size), jnp.asarray(values.mean()), jnp.asarray(values.std())
-        )
+        mean, spread = (jnp.asarray(f(values)) for f in (np.nanmean, np.nanstd))
+        return SharedKnowledge(SharedODE(encoder, field, size, task.samples), mean, spread)

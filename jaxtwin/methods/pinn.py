@@ -81,7 +81,14 @@ class PINN(AbstractMethod[CurveTask, Curves]):
             of the curve of one standard deviation of its noise.
     """
 
-    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
+    sees: ClassVar = Sees(
+        "curve",
+        labels=False,
+        cohort=False,
+        physics=True,
+        scale=False,
+        gaps=True,
+    )
     width: int = 32
     depth: int = 3
     harmonics: int = 8
@@ -197,7 +204,12 @@ def fit_patient(method: PINN, task: CurveTask, scales: Scales, patient: Patient)
 
     def loss(model: StateNetwork, key) -> Float[Array, ""]:
         phases = jnp.arange(task.samples) / task.samples
-        misfit = task.weight * (getattr(outputs(model, phases), task.channel) - patient.values)
+        own, *_ = task.measured_channels
+        values, noise, at = (
+            task.parts(row)[0] for row in (patient.values, patient.noise, patient.phases)
+        )
+        weight = 1 / jnp.maximum(noise, own.resolution)
+        misfit = own.compare(getattr(outputs(model, phases), task.channel), values, weight, at)
         p = task.box.complete(task.theta(model.raw, patient.known))
         points = (jnp.arange(method.collocation) + jax.random.uniform(key)) / method.collocation
         residual = functools.partial(residuals, task, scales, preconditioned=method.preconditioned)

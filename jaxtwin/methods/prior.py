@@ -14,7 +14,7 @@ from jaxtwin.methods.tasks import Curves, CurveTask
 class BoxMiddle(AbstractMethod[CurveTask, Curves]):
     """The middle of the box for every patient, except for the known parameters."""
 
-    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True)
+    sees: ClassVar = Sees("curve", labels=False, cohort=False, physics=True, gaps=True)
 
     def prepare(
         self,

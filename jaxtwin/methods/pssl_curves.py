@@ -2,8 +2,8 @@
 
 Kuang, Dean, Jedlicki, Ouyang, Philippakis, Sontag and Alaa, "Med-Real2Sim: Non-Invasive Medical
 Digital Twins using Physics-Informed Self-Supervised Learning", NeurIPS 2024. A network estimates a
-patient's parameters and a forward model maps them to a curve, which is compared with the measured
-one. Parameters are never used as labels.
+patient's parameters and a forward model maps them to a recording, which is compared with what was
+measured. Parameters are never used as labels.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,11 @@ import numpy as np
 
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.methods.base import AbstractTrainedMethod, Estimate, Learnt, Sees, Session
-from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves
+from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves, shown_curves
 from jaxtwin.methods.saving import made_with, trained
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.physics.channels import select
 from jaxtwin.training.settings import TrainingConfig
 
 
@@ -33,16 +34,26 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         forward: Forward model from θ to curves; it is not trained. It has the task's box, at least
             the task's channels, and as many phases as the task has samples.
         config: Settings of the training.
-        create: Function that makes the untrained encoder, a module (known, samples) → raw θ, from
+        create: Function that makes the untrained encoder, a module (known, shown) → raw θ, from
             the training curves, the number of free parameters, and the keyword arguments width,
-            depth and key.
+            depth and key. `CurveTask.seen` says what is shown of a patient; NaN where a whole
+            channel is missing.
         width: Width of the encoder.
         depth: Number of hidden layers.
         slack: Expected error of the network itself, in units of the task's resolution. Added to
             the noise, it determines the weight of the curve relative to the prior.
     """
 
-    sees: ClassVar = Sees("curve", labels=False, cohort=True, physics=True, start=False)
+    sees: ClassVar = Sees(
+        "curve",
+        labels=False,
+        cohort=True,
+        physics=True,
+        start=False,
+        scale=False,
+        gaps=True,
+        beside=True,
+    )
     forward: AbstractForward
     config: TrainingConfig = CURVE_TRAINING
     create: Callable[..., Any] = CurveEncoder.create
@@ -56,19 +67,21 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         """Learn from the curves alone; see `AbstractMethod`."""
         self._check(task)
         forward = self.forward
-        encoder = self._encoder(task, training, jax.random.key(session.seed))
+        shown = shown_curves(task, training)
+        encoder = self._encoder(task, shown, jax.random.key(session.seed))
+        slack = self.slack * task.resolutions
 
         def objective(encoder: Any, seen: Curves, curves: Curves):
             """Compute the negative log-posterior of each patient, per sample."""
 
-            def one(known, seen, values):
+            def one(known, seen, values, noise, phases):
                 raw = encoder(known, seen)
-                got = forward(task.theta(raw, known)).waveforms[task.channel]
-                error = task.comparable(got) - values
-                error = error / np.hypot(task.noise, self.slack * task.resolution)
+                got = forward(task.theta(raw, known))
+                error = task.errors(got, values, 1 / jnp.hypot(noise, slack), phases)
                 return (0.5 * jnp.sum(error**2) + task.surprise(raw)) / task.samples
 
-            return jax.vmap(one)(curves.known, seen.values, curves.values)
+            measured = curves.values, curves.noise, curves.phases
+            return jax.vmap(one)(curves.known, seen.values, *measured)
 
         fitted = learn_from_curves(
             encoder,
@@ -100,14 +113,14 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
             return jax.vmap(one)(known, values)
 
         def answer(curves: Curves) -> Estimate:
-            theta, got = jax.tree.map(np.asarray, apply(curves.known, curves.values))
-            # The forward model's extremes, because a grid of phases misses the peak of a waveform.
-            return task.estimate(
-                {channel: got.waveforms[channel] for channel in task.channels},
-                maximum=got.maximum[task.channel],
-                minimum=got.minimum[task.channel],
-                theta=theta,
-            )
+            shown = shown_curves(task, curves)
+            theta, got = jax.tree.map(np.asarray, apply(shown.known, shown.values))
+            recording = select(task.channels, got)
+            finite = [
+                np.isfinite(leaf).reshape(len(theta), -1).all(axis=1)
+                for leaf in jax.tree.leaves(recording)
+            ]
+            return task.estimate_from(recording, theta, np.logical_and.reduce(finite))
 
         return answer
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.methods.base import AbstractTrainedMethod, Estimate, Learnt, Sees, Session
-from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves
+from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves, shown_curves
 from jaxtwin.methods.saving import trained
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
@@ -40,7 +40,15 @@ class SupervisedCurves(AbstractTrainedMethod[CurveTask, Curves]):
         depth: Number of hidden layers.
     """
 
-    sees: ClassVar = Sees("curve", labels=True, cohort=True, physics=False)
+    sees: ClassVar = Sees(
+        "curve",
+        labels=True,
+        cohort=True,
+        physics=False,
+        scale=False,
+        gaps=True,
+        beside=True,
+    )
     config: TrainingConfig = CURVE_TRAINING
     width: int = 256
     depth: int = 3
@@ -49,7 +57,7 @@ class SupervisedCurves(AbstractTrainedMethod[CurveTask, Curves]):
         self, task: CurveTask, training: Curves, validation: Curves, session: Session
     ) -> Learnt[CurveTask, Curves]:
         """Learn from the labels; see `AbstractMethod`."""
-        first = self._create(training, jax.random.key(session.seed))
+        first = self._create(shown_curves(task, training), jax.random.key(session.seed))
         mean, spread = first.mean, first.spread
 
         def objective(encoder: CurveEncoder, seen: Curves, curves: Curves) -> Float[Array, " n"]:
@@ -84,7 +92,8 @@ class SupervisedCurves(AbstractTrainedMethod[CurveTask, Curves]):
             return got * knowledge.spread[None] + knowledge.mean[None]
 
         def answer(curves: Curves) -> Estimate:
-            maximum, minimum = np.asarray(apply(curves.known, curves.values)).T
+            shown = shown_curves(task, curves)
+            maximum, minimum = np.asarray(apply(shown.known, shown.values)).T
             return task.estimate({}, maximum=maximum, minimum=minimum)
 
         return answer

@@ -1,9 +1,9 @@
-"""Tasks with curves: one output of a system is measured over a beat or a transient."""
+"""Tasks with curves: outputs of a system are measured over a beat or a transient."""
 
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +13,26 @@ from jaxtyping import Array, Bool, Float
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import check_box, check_phases
 from jaxtwin.identity import fingerprint
-from jaxtwin.methods.base import AbstractTask, Estimate
+from jaxtwin.methods.base import AbstractTask, Estimate, Sees
+from jaxtwin.methods.checks import check_known, check_measured, warn_of_gaps, warn_of_nothing
+from jaxtwin.methods.interpolation import comparable
+from jaxtwin.methods.measured import Channel, Curves
+from jaxtwin.methods.misfit import misfit_of
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import (
     AbstractPeriodicSystem,
     AbstractRecordedSystem,
     check_channels,
+    outputs_of,
+    read,
     readable,
 )
-from jaxtwin.physics.channels import Channels, select
+from jaxtwin.physics.channels import Channels, by_name, select
 from jaxtwin.physics.solution import Recording
 
 # Standard deviation of a logistic variable. With it, a normal prior on the raw parameters is close
 # to a uniform prior on the box.
 RAW_SPREAD = float(np.pi / np.sqrt(3))
-# The allowed error of a curve is the sum of the noise, the task's resolution, and this share of the
-# curve's standard deviation, for the error of a network.
-ALLOWED_SHARE = 0.1
 # Errors larger than this multiple of the allowed error are not noise: a good fit is at 1 or below.
 LARGEST_MISFIT = 1.5
 
@@ -38,32 +41,11 @@ class OutOfModelWarning(UserWarning):
     """Warning that a measurement is far from a method's reconstruction of it."""
 
 
-class Curves(NamedTuple):
-    """Measured curves of some patients.
-
-    Attributes:
-        values: Samples of the task's channel, with noise.
-        known: Values of the task's known parameters, in its order; optional if it has none.
-        maximum: Label: largest value of the channel without noise; only needed by methods that
-            use labels.
-        minimum: Label: smallest value of the channel without noise; only needed by methods that
-            use labels.
-    """
-
-    values: Float[Array | np.ndarray, "patient sample"]
-    known: Float[Array | np.ndarray, "patient known"] | None = None
-    maximum: Float[Array | np.ndarray, " patient"] | None = None
-    minimum: Float[Array | np.ndarray, " patient"] | None = None
-
-    def take(self, index: Any) -> "Curves":
-        """Select patients by an index array, a slice or a mask."""
-        beside = (None if leaf is None else leaf[index] for leaf in self[1:])
-        return Curves(self.values[index], *beside)
-
-
 @dataclasses.dataclass(frozen=True)
 class CurveTask(AbstractTask[Curves]):
-    """Task: estimate a patient's parameters from one output, sampled over a beat or transient.
+    """Task: estimate a patient's parameters from an output, sampled over a beat or transient.
+
+    Other outputs and readings may be measured beside it. Any of them may be missing in a patient.
 
     Attributes:
         system: The model.
@@ -80,11 +62,17 @@ class CurveTask(AbstractTask[Curves]):
         noise: Standard deviation of the measurement noise, in the channel's unit.
         unknown_start: Whether the phase of the first sample is unknown, as in a clip. Curves are
             then rotated so that their first harmonic is a cosine, see `comparable`.
+        missing: Share of the samples that are missing at random, see `Channel`.
+        unknown_scale: Whether the curve is known up to a factor, see `Channel`; resolution and
+            noise are then shares of its root mean square.
+        beside: What else is measured: outputs as curves, readings as numbers, such as
+            `Channel("systolic", resolution=1.0, noise=5.0)`.
 
     Raises:
         ValueError: If the box is of another model, a channel is not an output of the system or is
-            named twice, a known parameter is not free, no unknown parameter is left, or the
-            samples do not coincide with steps of the simulator.
+            named twice, a known parameter is not free, no unknown parameter is left, the samples
+            do not coincide with steps of the simulator, or a reading in `beside` needs an output
+            that is neither measured nor hidden.
     """
 
     system: AbstractRecordedSystem
@@ -96,8 +84,12 @@ class CurveTask(AbstractTask[Curves]):
     known: str | tuple[str, ...] = ()
     noise: float = 0.0
     unknown_start: bool = False
+    missing: float = 0.0
+    unknown_scale: bool = False
+    beside: tuple[Channel, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "beside", tuple(self.beside))
         for name in ("hidden", "known"):
             value = getattr(self, name)
             names = (value,) if isinstance(value, str) else tuple(value)
@@ -106,19 +98,17 @@ class CurveTask(AbstractTask[Curves]):
         check_channels(self.system, self.channels)
         if len(set(self.channels)) < len(self.channels):
             raise ValueError(
-                f"channel {self.channel!r} is measured and {', '.join(self.hidden)} are hidden: "
-                "expected each output once"
+                f"channel {self.channel!r} is measured, beside "
+                f"{', '.join(c.name for c in self.beside) or 'none'}, and "
+                f"{', '.join(self.hidden) or 'none'} are hidden: expected each output once"
             )
         if not set(self.known) < set(self.box.names) or len(set(self.known)) < len(self.known):
             raise ValueError(
                 f"known parameters {self.known}: expected some of the free ones, "
                 f"{', '.join(self.box.names)}, each once, and not all"
             )
-        if self.samples < 2 or not self.noise >= 0 or not self.resolution > 0:
-            raise ValueError(
-                f"{self.samples} samples, noise {self.noise}, resolution {self.resolution}: "
-                "expected at least 2 samples, a noise of at least 0, and a positive resolution"
-            )
+        if self.samples < 2:
+            raise ValueError(f"{self.samples} samples: expected at least 2")
         check_phases(self.system, self.samples)
         doubled = [name for name in self.channels if name in self.system.readings()]
         if doubled:
@@ -126,21 +116,55 @@ class CurveTask(AbstractTask[Curves]):
                 f"{', '.join(doubled)} is the name of a channel and of a reading of "
                 f"{type(self.system).__name__}: rename the reading"
             )
+        check_measured(self.system, self.measured_channels, self.samples, self.channels)
+
+    def is_curve(self, channel: Channel) -> bool:
+        """Return whether a channel is an output of the system, not a reading."""
+        return channel.name in by_name(outputs_of(self.system))
+
+    @property
+    def periodic(self) -> bool:
+        """Whether curves repeat themselves."""
+        return isinstance(self.system, AbstractPeriodicSystem)
+
+    @property
+    def measured_channels(self) -> tuple[Channel, ...]:
+        """What is measured: the task's channel, then those beside it."""
+        own = Channel(
+            name=self.channel,
+            resolution=self.resolution,
+            samples=self.samples,
+            noise=self.noise,
+            missing=self.missing,
+            unknown_start=self.unknown_start,
+            unknown_scale=self.unknown_scale,
+        )
+        return (own, *self.beside)
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Name of the measured output, then those of the hidden ones."""
-        return (self.channel, *self.hidden)
+        """Name of the measured output, then other measured outputs, then the hidden ones."""
+        curves = (channel.name for channel in self.beside if self.is_curve(channel))
+        return (self.channel, *curves, *self.hidden)
 
     @property
-    def weight(self) -> float:
-        """Weight of an error: the reciprocal of the noise or the resolution."""
-        return 1 / max(self.noise, self.resolution)
+    def resolutions(self) -> Float[np.ndarray, " entry"]:
+        """Resolution of each number in a row of `rows`."""
+        found = [np.full(len(c.phases), c.resolution, np.float32) for c in self.measured_channels]
+        return np.concatenate(found)
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs that a network is shown, see `seen`."""
+        return sum(len(c.phases) + (c.missing > 0) for c in self.measured_channels)
 
     def describe(self) -> dict[str, Any]:
         """Return everything on which the result of learning depends, as a JSON value."""
-        start = {"unknown_start": True} if self.unknown_start else {}
-        return start | {
+        told: dict[str, Any] = {"unknown_start": True} if self.unknown_start else {}
+        told |= {"unknown_scale": True} if self.unknown_scale else {}
+        told |= {"missing": self.missing} if self.missing else {}
+        told |= {"beside": [dataclasses.asdict(c) for c in self.beside]} if self.beside else {}
+        return told | {
             "measurement": "curve",
             "system": fingerprint(self.system).description["system"],
             "box": self.box.describe(),
@@ -165,11 +189,78 @@ class CurveTask(AbstractTask[Curves]):
         so that its first harmonic is a cosine. Curves that differ in their start alone are then
         equal.
         """
-        if not self.unknown_start:
-            return curve
-        harmonics = jnp.fft.rfft(curve)
-        turn = jnp.angle(harmonics[1]) * jnp.arange(len(harmonics))
-        return jnp.fft.irfft(harmonics * jnp.exp(-1j * turn), len(curve))
+        return comparable(curve) if self.unknown_start else curve
+
+    def rows(self, measurements: Curves) -> Curves:
+        """Return checked measurements with all channels in one row, [patient, entry].
+
+        Values are NaN, and noise is infinite, where something is missing. Phases are None if all
+        patients have those of the channels.
+        """
+        beside = measurements.beside or {}
+        parts = [measurements, *(beside[channel.name] for channel in self.beside)]
+        values = np.concatenate([np.asarray(part.values) for part in parts], axis=1)
+        noise = [
+            np.full(part.values.shape, c.noise, np.float32) if part.noise is None else part.noise
+            for part, c in zip(parts, self.measured_channels, strict=True)
+        ]
+        there = np.isfinite(values)
+        noise = np.where(there, np.concatenate(noise, axis=1), np.float32(np.inf))
+        phases = None
+        if any(part.phases is not None for part in parts):
+            told = [
+                np.broadcast_to(c.phases.astype(np.float32), np.shape(part.values))
+                if part.phases is None
+                else np.asarray(part.phases)
+                for part, c in zip(parts, self.measured_channels, strict=True)
+            ]
+            phases = np.concatenate(told, axis=1)
+        return measurements._replace(values=values, noise=noise, beside=None, phases=phases)
+
+    def parts(self, row: Any) -> list[Any]:
+        """Split a row of `rows`, or an array whose last axis is one, by measured channels."""
+        if row is None:
+            return [None] * len(self.measured_channels)
+        ends = np.cumsum([len(channel.phases) for channel in self.measured_channels])
+        return jnp.split(jnp.asarray(row), ends[:-1], axis=-1)
+
+    def seen(
+        self,
+        values: Float[Array, " entry"],
+        phases: Float[Array, " entry"] | None = None,
+    ) -> Float[Array, " input"]:
+        """Return what a network is shown of one patient's row; see `Channel.seen`."""
+        parts = zip(*map(self.parts, (values, phases)), strict=True)
+        shown = [
+            channel.seen(*part, periodic=self.periodic)
+            for channel, part in zip(self.measured_channels, parts, strict=True)
+        ]
+        return jnp.concatenate(shown)
+
+    def errors(
+        self,
+        recording: Recording[Any],
+        values: Float[Array, " entry"],
+        weight: Float[Array, " entry"],
+        phases: Float[Array, " entry"] | None = None,
+    ) -> Float[Array, " entry"]:
+        """Return the weighted differences between a recording and one patient's row.
+
+        Args:
+            recording: The patient's recording at the task's samples, with the task's channels.
+            values: What was measured.
+            weight: Weight of each number; 0 where it is missing, see `Channel.compare`.
+            phases: Phases of the samples; by default those of the channels.
+        """
+        found = []
+        parts = zip(*map(self.parts, (values, weight, phases)), strict=True)
+        for channel, part in zip(self.measured_channels, parts, strict=True):
+            if self.is_curve(channel):
+                got = getattr(recording.waveforms, channel.name)
+            else:
+                got = read(self.system, recording, channel.name)[channel.name][None]
+            found.append(channel.compare(got, *part))
+        return jnp.concatenate(found)
 
     def surprise(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
         """Compute the negative log-prior, which is nearly uniform on the box."""
@@ -188,15 +279,33 @@ class CurveTask(AbstractTask[Curves]):
                 or a simulation failed.
         """
         self.check_patients(patients)
-        curve = np.asarray(getattr(patients.recording.waveforms, self.channel))
+        random = np.random.default_rng(random)
+        recording = patients.recording
+        own, *beside = self.measured_channels
+        curve = np.asarray(getattr(recording.waveforms, self.channel))
+        values = _noisy(own, curve, random)
+        # Of a generator of its own, so that the noise does not depend on what else is measured.
+        (other,) = random.spawn(1)
+        found = {}
+        for channel in beside:
+            if self.is_curve(channel):
+                waveform = jnp.asarray(getattr(recording.waveforms, channel.name))
+                exact = np.asarray(jax.vmap(channel.sampled)(waveform))
+            else:
+                exact = np.asarray(patients.read([channel.name])[channel.name])[:, None]
+            found[channel.name] = Curves(_noisy(channel, exact, other))
+        parts = {self.channel: Curves(values), **found}
+        for channel in self.measured_channels:
+            whole = channel.check(parts[channel.name], periodic=self.periodic).values
+            gone = other.random(whole.shape) < channel.missing
+            parts[channel.name] = Curves(np.where(gone, np.float32(np.nan), whole))
         columns = [self.box.names.index(name) for name in self.known]
-        noise = np.random.default_rng(random).normal(size=curve.shape)
-        values = (curve + self.noise * noise).astype(np.float32)
         return Curves(
-            np.asarray(jax.vmap(self.comparable)(jnp.asarray(values))),
+            parts.pop(self.channel).values,
             np.asarray(patients.theta)[:, columns],
-            np.asarray(getattr(patients.recording.maximum, self.channel)),
-            np.asarray(getattr(patients.recording.minimum, self.channel)),
+            np.asarray(getattr(recording.maximum, self.channel)),
+            np.asarray(getattr(recording.minimum, self.channel)),
+            beside=parts or None,
         )
 
     def check_patients(self, patients: Cohort[Any]) -> None:
@@ -219,39 +328,36 @@ class CurveTask(AbstractTask[Curves]):
                 f"{patients.failures()}\nleave them out with cohort.take(cohort.success)"
             )
 
-    def check(self, measurements: Curves, *, labels: bool = False) -> Curves:
+    def check(
+        self, measurements: Curves, *, labels: bool = False, sees: Sees | None = None
+    ) -> Curves:
         """Return the curves in the form that methods expect: arrays in float32, with `known`.
+
+        Channels that the method does not use are as if they had not been measured.
 
         Raises:
             ValueError: If they are no `Curves`, the number of samples or known values is wrong, a
-                known value is outside the box, or a required label is missing.
+                channel beside the curve or a required label is missing, or a known value is outside
+                the box.
 
         Warns:
-            UserWarning: If curves have samples that are not finite.
+            UserWarning: If nothing was measured in a patient, or curves have missing samples that
+                the method does not take.
         """
         if not isinstance(measurements, Curves):
             raise ValueError(
                 f"measurements of type {type(measurements).__name__}: expected Curves(values, "
                 "known); task.measure(cohort, seed) measures simulated patients"
             )
-        values = np.asarray(measurements.values, np.float32)
-        if self.unknown_start and values.ndim == 2:
-            values = np.asarray(jax.vmap(self.comparable)(jnp.asarray(values)))
-        if values.ndim != 2 or values.shape[1] != self.samples:
-            raise ValueError(
-                f"curves of shape {values.shape}: expected [patient, {self.samples}], samples at "
-                f"phases 0, 1/{self.samples}, ... of the duration; interpolate them, or make the "
-                "task with samples=... (for one patient, values[None])"
-            )
-        gaps = np.sum(~np.isfinite(values), axis=1)
-        if (broken := np.flatnonzero(gaps)).size:
-            shown = ", ".join(f"patient {i}: {gaps[i]} of {self.samples}" for i in broken[:5])
-            warnings.warn(
-                f"{broken.size} of {len(values)} curves have samples that are NaN or infinite "
-                f"({shown}{', ...' * (broken.size > 5)}): methods that need all samples give no "
-                "estimate of these patients (success is False); interpolate the missing samples",
-                stacklevel=3,
-            )
+        own, *_ = self.measured_channels
+        found = own.check(measurements, periodic=self.periodic)
+        values = np.asarray(found.values)
+        beside = self._check_beside(measurements.beside or {}, len(values))
+        if sees is not None and not sees.beside:
+            beside = {
+                name: Curves(np.full(np.shape(part.values), np.nan, np.float32))
+                for name, part in beside.items()
+            }
         n = len(values)
         known = np.zeros((n, 0)) if measurements.known is None else measurements.known
         known = np.asarray(known, np.float32)
@@ -260,8 +366,16 @@ class CurveTask(AbstractTask[Curves]):
                 f"known values of shape {known.shape}: expected one row for each of {n} curves, "
                 f"and one column for each of {', '.join(self.known) or '(none)'}"
             )
-        self._check_known(known)
-        found = Curves(values, known)
+        check_known(self.box, self.known, known)
+        found = found._replace(known=known, beside=beside or None)
+        warn_of_nothing(self.usable(found))
+        if sees is not None and not sees.gaps:
+            warn_of_gaps(values, found.noise)
+            if found.phases is not None:
+                raise ValueError(
+                    "this method needs all samples at the phases of the task: leave out the phases "
+                    "of the patients, and interpolate the curves"
+                )
         for name in ("maximum", "minimum"):
             label = getattr(measurements, name)
             if label is None:
@@ -278,18 +392,28 @@ class CurveTask(AbstractTask[Curves]):
             found = found._replace(**{name: label})
         return found
 
-    def _check_known(self, known: Float[np.ndarray, "patient known"]) -> None:
-        for name, column in zip(self.known, known.T, strict=True):
-            spec = self.box.specs[self.box.names.index(name)]
-            low, high = np.asarray(spec.bounds, np.float32)
-            outside = np.flatnonzero(~((column >= low) & (column <= high)))
-            if outside.size:
-                i = outside[0]
+    def _check_beside(self, measured: Mapping[str, Curves], patients: int) -> dict[str, Curves]:
+        """Check what was measured beside the curve."""
+        names = [channel.name for channel in self.beside]
+        if set(measured) != set(names):
+            raise ValueError(
+                f"{', '.join(measured) or 'nothing'} is measured beside {self.channel}: expected "
+                f"{', '.join(names) or 'nothing'}, as Curves(values, beside="
+                "{NAME: Curves(values of shape [patient, sample])}); NaN where a patient has none"
+            )
+        found = {}
+        for channel in self.beside:
+            part = measured[channel.name]
+            found[channel.name] = channel.check(part, periodic=self.periodic)
+            if (number := len(part.values)) != patients:
                 raise ValueError(
-                    f"known {name} of patient {i} is {column[i]:g}, for {outside.size} of "
-                    f"{len(column)} patients outside the box: expected {low:g} to {high:g} "
-                    f"{spec.unit} ({spec.meaning}); check the unit, or make a wider box"
+                    f"{channel.name} of {number} patients beside {self.channel} of {patients}"
                 )
+        return found
+
+    def usable(self, measurements: Curves) -> Bool[np.ndarray, " patient"]:
+        """Return in which patients anything was measured; see `AbstractTask`."""
+        return np.asarray(np.isfinite(self.rows(measurements).values).any(axis=1))
 
     def estimate(
         self,
@@ -348,47 +472,51 @@ class CurveTask(AbstractTask[Curves]):
         return len(measurements.values)
 
     def judge(self, measurements: Curves, found: Estimate) -> Estimate:
-        """Compare an estimate with the measured curves.
+        """Compare an estimate with what was measured.
 
-        The misfit is the root-mean-square difference between the measured curve and the method's
-        curve, divided by noise + resolution + a tenth of the curve's standard deviation. A method
-        without a curve is judged by its extremes, with twice the noise. Good fits are at 1 or
-        below for any noise. A wrong unit, a wrong start of the beat or a wrong noise level gives a
-        value far above 1.
+        The misfit of a curve is the root-mean-square difference between its measured samples and
+        the method's curve, divided by noise + resolution + a tenth of the curve's standard
+        deviation. A method without a curve is judged by its extremes, with twice the noise. The
+        misfit of a number is its error, divided by twice the noise + resolution. A patient has the
+        largest misfit of the channels. Good fits are at 1 or below for any
+        noise. A wrong unit, a wrong start of the beat or a wrong noise level gives a value far
+        above 1.
 
         Warns:
             OutOfModelWarning: If a misfit is above 1.5. The estimates are not changed.
         """
-        values = np.asarray(measurements.values)
-        recording = found.recording
-        if recording is None:
+        rows, judged = self.rows(measurements), {}
+        parts = map(self.parts, (rows.values, rows.noise, rows.phases))
+        for channel, values, noise, phases in zip(self.measured_channels, *parts, strict=True):
+            misfit = misfit_of(channel, np.asarray(values), np.asarray(noise), phases, found)
+            if misfit is not None and np.isfinite(values).any():
+                judged[channel.name] = misfit
+        if not judged:
             return found
-        if self.channel in recording.waveforms.channel_names:
-            got = jnp.asarray(recording.waveforms[self.channel])
-            off = np.asarray(jax.vmap(self.comparable)(got)) - values
-            error, noise = np.sqrt(np.mean(off**2, axis=1)), self.noise
-        else:
-            off = np.stack(
-                [
-                    recording.maximum[self.channel] - values.max(axis=1),
-                    recording.minimum[self.channel] - values.min(axis=1),
-                ]
-            )
-            error, noise = np.sqrt(np.mean(off**2, axis=0)), 2 * self.noise
-        misfit = error / (noise + self.resolution + ALLOWED_SHARE * values.std(axis=1))
+        misfit = np.fmax.reduce(list(judged.values()))
         far = np.flatnonzero(found.success & (misfit > LARGEST_MISFIT))
         if far.size:
             shown = ", ".join(f"patient {i}: {misfit[i]:.3g}" for i in far[:5])
             warnings.warn(
                 f"{far.size} of {len(misfit)} curves differ from the best fit found for them "
                 f"(misfit above {LARGEST_MISFIT}; {shown}{', ...' * (far.size > 5)}): do not rely "
-                f"on these estimates. Check the unit of {self.channel}, that the first sample is "
-                "at the system's t = 0, the value of noise, and the known values; "
+                f"on these estimates. Check the unit of {', '.join(judged)}, that the "
+                "first sample is at the system's t = 0, the value of noise, and the known values; "
                 "estimate.misfit contains the misfit of every patient",
                 OutOfModelWarning,
                 stacklevel=3,
             )
         return found._replace(misfit=misfit)
+
+
+def _noisy(
+    channel: Channel, exact: Float[np.ndarray, "patient sample"], random: np.random.Generator
+) -> Float[np.ndarray, "patient sample"]:
+    """Add a channel's noise to exact values."""
+    noise = channel.noise * random.normal(size=exact.shape)
+    if channel.unknown_scale:
+        noise = noise * np.sqrt(np.mean(exact**2, axis=1, keepdims=True))
+    return (exact + noise).astype(np.float32)
 
 
 def require_period(task: CurveTask, method: Any) -> None:

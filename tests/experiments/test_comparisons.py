@@ -15,20 +15,22 @@ from experiments.command import parse
 from experiments.methods import cells as methods
 from experiments.methods import settings as methods_settings
 from experiments.methods import table as methods_table
-from experiments.methods.compared import METHODS
+from experiments.methods.compared import METHODS, SAMPLES
 from experiments.methods.figures import draw_examples
+from experiments.methods.measured import measure
 from experiments.parameters import settings as parameter_settings
 from experiments.parameters.comparison import rank_tests
 from experiments.table_ef import settings as ef_settings
 from experiments.table_ef import table as ef_table
 from experiments.table_ef.paper_emulator import GRID, obtain_paper_emulator
 from experiments.table_ef.table import by_patient
+from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Record
-from jaxtwin.models.left_heart import SEVEN
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.training.loop import TrainingConfig
 from tests.experiments.commands import start
 
@@ -98,12 +100,41 @@ def test_cells_cover_every_combination_once():
     assert len({cell.name for cell in cells}) == len(cells)
     once = sum(METHODS[name].once for name in config.methods)
     everywhere = len(config.methods) - once
-    assert len(cells) == config.seeds * (everywhere * len(config.noises) * 2 + once)
+    incomplete = sum(METHODS[name].incomplete for name in config.methods) * len(config.incomplete)
+    assert len(cells) == config.seeds * (everywhere * len(config.noises) * 2 + once + incomplete)
+    assert {cell.noise for cell in cells if cell.measured != "complete"} == {3.0}
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
 
 
 def test_an_unknown_method_is_named():
     with pytest.raises(ValueError, match="--methods psl: expected names out of pssl, "):
         methods_settings.Config(methods=("psl",))
+
+
+def test_an_unknown_measurement_is_named():
+    with pytest.raises(ValueError, match="--incomplete missing: expected names out of missing10"):
+        methods_settings.Config(incomplete=("missing",))
+
+
+def test_incomplete_measurements_are_of_the_same_patients_and_noise():
+    theta = SEVEN.sample(6, seed=1)
+    cohort = simulate_cohort(LeftHeart(), SEVEN, theta, phases=SAMPLES)
+    parts = (cohort, cohort, cohort)
+    _, _, _, whole = measure(parts, 3.0, True, 0)
+    task, training, _, test = measure(parts, 3.0, True, 0, "missing30")
+    there = np.isfinite(test.values)
+    assert 0.6 < there.mean() < 0.8 and task.missing == 0.3
+    np.testing.assert_array_equal(test.values[there], whole.values[there])
+    for lost in ("curve", "cuff"):
+        task, training, _, test = measure(parts, 3.0, True, 0, f"no_{lost}")
+        has = np.isfinite(test.values).all(axis=1), np.isfinite(test.beside["systolic"].values)
+        assert (not has[0].any(), not has[1].any()) == (lost == "curve", lost == "cuff")
+        lacking = [
+            ~np.isfinite(part.values).any(axis=1)
+            for part in (training, training.beside["diastolic"])
+        ]
+        assert [gone.sum() for gone in lacking] == [2, 2] and not (lacking[0] & lacking[1]).any()
+        assert task.inputs == SAMPLES + 1 + 2 * 2
 
 
 def write_cell(folder, cell, **columns):
@@ -165,12 +196,12 @@ def test_patients_of_a_seed_are_apart_and_noises_scale_one_draw():
     cohort = methods.draw(config, 3)
     theta = np.concatenate([np.asarray(part.theta) for part in cohort])
     assert len(np.unique(theta[:, 0])) == len(theta) == sum(config.cohort) + config.patients
-    curves = {n: methods.measure(cohort, n, True, 3)[3].values for n in (0.0, 3.0, 6.0)}
+    curves = {n: measure(cohort, n, True, 3)[3].values for n in (0.0, 3.0, 6.0)}
     np.testing.assert_allclose(
         curves[6.0] - curves[0.0], 2 * (curves[3.0] - curves[0.0]), atol=1e-3
     )
     assert 2 < np.std(curves[3.0] - curves[0.0]) < 4
-    assert methods.measure(cohort, 3.0, False, 3)[1].known.shape == (config.cohort[0], 0)
+    assert measure(cohort, 3.0, False, 3)[1].known.shape == (config.cohort[0], 0)
 
 
 def test_rank_tests_find_what_differs_and_correct_for_their_number():
@@ -271,8 +302,11 @@ def test_curve_methods_from_the_command_line(tmp_path, run_in_one):
     for name in ("methods_boxes", "methods_examples"):
         assert (tmp_path / "run" / f"{name}.png").stat().st_size > 10_000
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
-    assert len(rows) == 6
-    of = {(row["method"], row["period"]): row for row in rows}
+    assert len(rows) == 8
+    cut = [row for row in rows if row["measured"] != "complete curves"]
+    assert [row["measured"] for row in cut] == ["30% of the samples missing", "the cuff missing"]
+    assert all(row["EF_error"] < 10 for row in cut)
+    of = {(row["method"], row["period"]): row for row in rows if row not in cut}
     fit, guess = of["fit through the simulator", "known"], of["the middle of the box", "known"]
     assert fit["V_lv_resimulated"] < 0.5 * guess["V_lv_resimulated"]
     assert of["Neural ODE, one a patient", "known"]["theta"] is None

@@ -244,14 +244,17 @@ def test_methods_that_need_the_start_say_so():
 
 
 @pytest.mark.slow
-def test_least_squares_fits_a_curve_of_unknown_start():
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_least_squares_fits_a_curve_of_unknown_start(missing):
     task = CurveTask(
         LeftHeart(), SEVEN, "V_lv", 0.2, samples=60, known=("T_c",), unknown_start=True
     )
     theta = np.array([[0.9, 150.0, 2.0, 0.05, 0.01, 0.005, 12.0]], np.float32)
     patient = simulate_cohort(LeftHeart(), SEVEN, theta, phases=60)
     curves = task.measure(patient, 0)
-    turned = curves._replace(values=np.roll(patient.recording.waveforms.V_lv, 17, axis=1))
+    values = np.roll(patient.recording.waveforms.V_lv, 17, axis=1)
+    hidden = np.random.default_rng(0).random(values.shape) < missing
+    turned = curves._replace(values=np.where(hidden, np.nan, values))
     found = LeastSquares(starts=2).learn(task).estimate(turned)
     true = patient.read(["EDV", "EF"])
     assert found.readings["EDV"] == pytest.approx(true["EDV"], abs=1.0)
