@@ -3,10 +3,14 @@
     python -m experiments.pssl [--preset tiny|default|full] [--data DIR] [--out DIR]
 
 Simulates the left heart over its parameter box and trains the emulator; renders a cohort of
-phantom clips (or reads EchoNet-Dynamic from --data DIR); trains the encoder through the frozen
-emulator using only EDV, ESV and EF; evaluates on unseen clips, with EF both emulated and
-re-simulated; and builds a twin from one real clip, the apical four-chamber recording included in
-pydicom. Follows Kuang et al., NeurIPS 2024, table 1 (P-SSL). Equivalent to `jaxtwin train`.
+phantom clips, as varied as a clinic's pictures; trains a network that labels the ventricle in every
+frame, and learns how far the volume curves that follow are off; trains an encoder of these curves
+through the frozen emulator, without a label; sets the limits by which a twin knows a stranger;
+evaluates on unseen clips, with EF both emulated and re-simulated; and builds a twin from one real
+clip, the apical four-chamber recording included in pydicom. With --data DIR the encoder also learns
+from the curves of EchoNet-Dynamic's clips, and is evaluated on them. With --learn-from volumes, an
+encoder of clips learns from EDV, ESV and EF alone, after Kuang et al., NeurIPS 2024, table 1
+(P-SSL). Equivalent to `jaxtwin train`.
 
 The default preset takes about 10 minutes on two CPU cores. Expect an EF error of 4 to 5 points on
 unseen phantom clips, compared with 10 for predicting the median. The tiny preset takes about one

@@ -135,7 +135,9 @@ def curve_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
         cells += [_interval(row, "P_lv_resimulated", 1)]
         cells += [_interval(row, "P_lv_resimulated_beside", 1), _number(row, "theta", 0)]
         cells += [f"{row['failures']} of {row['patients']}", _number(row, "seconds", 0)]
-        lines.append(f"| {row['method']}, period {row['period']} | {' | '.join(cells)} |")
+        measured = row.get("measured", "complete curves")
+        told = "" if measured == "complete curves" else f", {measured}"
+        lines.append(f"| {row['method']}, period {row['period']}{told} | {' | '.join(cells)} |")
     return lines
 
 

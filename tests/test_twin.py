@@ -12,12 +12,18 @@ import xarray
 
 import jaxtwin as jt
 from jaxtwin.analysis.identifiability import Compatible
+from jaxtwin.analysis.verdict import Verdict, refuse
 from jaxtwin.commands.twin import draw_twin
+from jaxtwin.commands.twin_figures import draw_echo_twin, simulated_volume, write_film
 from jaxtwin.models.left_heart import THREE
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.parameters import Box
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.twin import Twin, describe
+from jaxtwin.twin.echo import EchoTwin
+from jaxtwin.twin.report import describe_echo_twin
+from tests.imaging.test_quality import clip, measured
+from tests.test_echo_twin import CURVE
 
 HEART = jt.models.LeftHeart()
 BOX = Box.of(
@@ -50,8 +56,7 @@ def twin():
         solution,
         readings,
         compatible,
-        3.25,
-        12.5,
+        Verdict("doubtful", ("the clip is unlike the others",), {"features": 1.25}),
         ("This clip does not resemble the clips the encoder was trained on.",),
     )
 
@@ -72,7 +77,7 @@ def test_a_twin_is_printed_in_a_line(twin):
 def assert_same(one, other):
     assert eqx.tree_equal((one.theta, one.solution), (other.theta, other.solution))
     assert eqx.tree_equal(one.parameters, other.parameters)
-    for name in ("system", "box", "emulated", "readings", "compatible", "distance", "threshold"):
+    for name in ("system", "box", "emulated", "readings", "compatible", "verdict"):
         assert getattr(one, name) == getattr(other, name), name
     assert one.warnings == other.warnings
 
@@ -83,7 +88,7 @@ def test_a_loaded_twin_is_the_one_saved(twin, tmp_path):
     assert_same(loaded, twin)
     assert describe(loaded) == describe(twin)
     with pytest.raises(AssertionError):
-        assert_same(loaded._replace(distance=3.0), twin)
+        assert_same(loaded._replace(verdict=refuse("no heart")), twin)
 
 
 @pytest.mark.slow
@@ -151,7 +156,7 @@ def test_a_twins_dataset_has_its_beat_and_what_is_left_open(twin):
     assert data.EF.item() == twin.readings["EF"] and data.EF_emulated.item() == 55.1
     assert (data.E_max_low.item(), data.E_max_high.item()) == (0.2, 1 / 3 + 2)
     assert data.E_max_low.attrs["units"] == "mmHg/mL" and data.P_lv_max_narrowing.item() == 0.1
-    assert (data.distance.item(), data.threshold.item()) == (3.25, 12.5)
+    assert not data.trusted.item()
     assert data.success.item() and data.attrs["warnings"] == list(twin.warnings)
     both = xarray.concat([data, data], "patient")
     assert both.sizes["patient"] == 2 and both.V_lv.attrs["units"] == "mL"
@@ -161,3 +166,19 @@ def test_a_twins_frame_is_one_row(twin):
     frame = twin.to_dataframe()
     assert len(frame) == 1 and frame.EF[0] == twin.readings["EF"]
     assert frame.attrs["units"]["EF_emulated"] == "%" and "P_lv" not in frame
+
+
+def test_a_twin_from_a_clip_is_drawn_beside_what_was_measured(twin, tmp_path):
+    curve = simulated_volume(twin, 80)
+    measurement = CURVE._replace(volume=curve, error=0.05 * curve)
+    found = EchoTwin(twin.verdict, measured(*clip(0.8)), measurement, twin)
+    title = draw_echo_twin(found).get_suptitle()
+    assert title.startswith("DOUBTFUL: the clip is unlike the others") and "simulated: EF" in title
+    # The twin's curve and the measured one, which is the same here, lie on each other.
+    volume = np.asarray(twin.solution.outputs.V_lv)
+    assert curve.max() == pytest.approx(volume.max(), rel=1e-2)
+    assert curve.min() == pytest.approx(volume.min(), rel=1e-2)
+    told = describe_echo_twin(found)
+    assert told["parameters"]["E_max"]["unit"] == "mmHg/mL" and told["measured"] is not None
+    write_film(tmp_path / "film.gif", found)
+    assert (tmp_path / "film.gif").stat().st_size > 10_000

@@ -160,7 +160,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             variant: exact_curves(curve_task(variant, config.noise), truth, seed=config.seed)
             for variant in EXACT
         }
-        if config.segmenter is not None:
+        if config.run is not None:
             curves["segmented curve"] = segmented_curves(run, cache.records, config)
         for variant, measured in curves.items():
             learnt[variant] = [

@@ -10,18 +10,17 @@ from experiments.detection.settings import Config
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.emulator import CHANNELS, PHASES
 from jaxtwin.commands.run import Run, origin
+from jaxtwin.commands.twin import load_run
 from jaxtwin.data.echonet import Record
-from jaxtwin.data.recording import read_recording
 from jaxtwin.forward.emulator import Emulator
-from jaxtwin.imaging.beats import find_beats
-from jaxtwin.imaging.examples import read_labels
-from jaxtwin.imaging.segmenter import load_segmenter
 from jaxtwin.methods.clips import VOLUMES
 from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.saving import save_learnt
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
 from jaxtwin.training.progress import progress_bar
+from jaxtwin.twin.echo import TwinBuilder
+from jaxtwin.twin.measurements import keep_measurements, measure_clips
 
 CurveVariant = Literal["exact curve", "exact curve, turned", "segmented curve"]
 
@@ -48,29 +47,33 @@ def exact_curves(task: CurveTask, truth: np.ndarray, *, seed: int) -> Curves:
 
 
 def segmented_curves(run: Run, records: Sequence[Record], config: Config) -> Curves:
-    """Measure the mean beat and the period of every clip, NaN where none is found.
+    """Measure the volume curve and the period of every clip, NaN where none is found.
 
-    They are kept in the run's folder.
+    What is measured is kept in the run's folder.
     """
-    assert config.segmenter is not None
-    kept = run.folder / "segmented.npz"
-    names = [record.name for record in records]
-    if not kept.exists():
-        segmenter = load_segmenter(config.segmenter)
-        values = np.full((len(records), PHASES), np.nan, np.float32)
-        period = np.full((len(records), 1), np.nan, np.float32)
-        for k, record in enumerate(progress_bar(records, desc="segmenting", unit="clip")):
-            found = segmenter.measure(read_recording(record.path), read_labels(record).pixel)
-            beats = find_beats(found.times, found.shape.volume, phases=PHASES)
-            if np.isfinite(beats.period):
-                values[k], period[k] = beats.volume, beats.period
-        partial = kept.with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, names=names, values=values, period=period)
-        partial.replace(kept)
-    with np.load(kept, allow_pickle=False) as file:
-        if file["names"].tolist() != names:
-            raise ValueError(f"{kept} was made from other clips: choose another --out")
-        return Curves(file["values"], file["period"])
+    assert config.run is not None
+    builder = load_run(config.run)
+    if not isinstance(builder, TwinBuilder):
+        raise ValueError(
+            f"{config.run} learnt from two volumes, and has no networks that find a curve: train "
+            "with --learn-from curve"
+        )
+    measured = keep_measurements(
+        run.folder / "measured.npz",
+        records,
+        lambda: measure_clips(
+            builder.segmenter,
+            builder.orientation,
+            records,
+            phantoms=True,
+            progress=lambda clips: progress_bar(clips, desc="measuring", unit="clip"),
+        ),
+    )
+    values = np.full((len(records), PHASES), np.nan, np.float32)
+    found = measured.found(True, (0.0, np.inf))
+    curves = measured.take(found).curves(builder.calibrations[0], True)
+    values[found] = [curve.volume for curve in curves]
+    return Curves(values, measured.period.astype(np.float32)[:, None])
 
 
 def fill_curve_cell(

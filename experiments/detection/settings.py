@@ -37,8 +37,8 @@ class Config(RunConfig):
         encoder: Encoder architecture: the default (tubelet) or the paper's (conv3d).
         training: Training of the encoders.
         noise: Noise of the exact volume curves and allowed error of segmented ones [mL].
-        segmenter: Folder of a segmenter, as `experiments.segmentation` writes it: twins are then
-            also learnt from the volume curves that it finds in phantom clips.
+        run: Folder of a training run of `jaxtwin train`: twins are then also learnt from the
+            volume curves that its networks find in phantom clips.
         curve_training: Training of the encoders of curves.
     """
 
@@ -51,8 +51,15 @@ class Config(RunConfig):
     encoder: EncoderName = "tubelet"
     training: TrainingConfig = dataclasses.replace(CLIP_TRAINING, steps=2_000, evaluate_every=200)
     noise: float = 6.0
-    segmenter: Path | None = None
+    run: Path | None = None
     curve_training: TrainingConfig = CURVE_TRAINING
+
+    def check_inputs(self) -> None:
+        """Raise a ValueError if there is no training run."""
+        if self.run is not None and not self.run.is_dir():
+            raise ValueError(
+                f"no folder {self.run}: give the output folder of `jaxtwin train` with --run"
+            )
 
     def __post_init__(self):
         super().__post_init__()
@@ -61,9 +68,9 @@ class Config(RunConfig):
                 f"--data {self.data} --labels {self.labels}: expected both or neither; phantom "
                 "clips have their own diagnoses"
             )
-        if self.segmenter is not None and self.data is not None:
+        if self.run is not None and self.data is not None:
             raise ValueError(
-                "--segmenter with --data: the size of a pixel is known of phantom clips only, and "
+                "--run with --data: the size of a pixel is known of phantom clips only, and "
                 "without it a volume curve has no mL"
             )
         if not self.noise > 0:

@@ -12,6 +12,10 @@ from jaxtwin.physics.base import reading
 ENOUGH, MOST_ROUNDS = 50, 16
 
 
+class IncompatibleError(ValueError):
+    """Error for a measurement that hardly any patient of the box could have."""
+
+
 class Compatible(NamedTuple):
     """Patients of the box that are compatible with a measurement.
 
@@ -55,7 +59,8 @@ def compatible_patients(
         seed: Seed for the Sobol sequences.
 
     Raises:
-        ValueError: If an error is missing or not positive, or fewer than ten points agree.
+        ValueError: If an error is missing or not positive.
+        IncompatibleError: If fewer than ten points agree.
     """
     pairs = all(np.shape(pair) == (2,) for pair in measured.values())
     if not measured or not pairs or any(not error > 0 for _, error in measured.values()):
@@ -77,7 +82,7 @@ def compatible_patients(
             f"{name} {value:.4g} ± {e:.2g} {reading(forward.system, name).unit}"
             for name, (value, e) in measured.items()
         )
-        raise ValueError(
+        raise IncompatibleError(
             f"only {found} of {drawn} points of the box have {what}: expected at least 10; check "
             "the measurement, which the model can hardly reproduce, or raise `points` (here "
             f"{rounds} rounds of {points})"

@@ -5,13 +5,15 @@ from pathlib import Path
 from jaxtwin.commands.settings import EmulatorConfig
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.forward.learning import learn_emulator
-from jaxtwin.models.left_heart import LeftHeart
+from jaxtwin.models.left_heart import NINE, SEVEN, THREE, LeftHeart
 from jaxtwin.parameters import Box
 
 CHANNELS = ("V_lv", "P_lv", "P_ao")
 """Outputs of the emulator."""
 PHASES = 80
 """Number of phases of the emulator's waveforms."""
+BOXES = {"nine": NINE, "seven": SEVEN, "three": THREE}
+"""Boxes of the twin by the number of their parameters."""
 
 
 def obtain_emulator(

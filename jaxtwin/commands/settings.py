@@ -12,7 +12,8 @@ import tyro
 from jaxtwin.data.format import ClipFormat
 from jaxtwin.encoders.names import EncoderName
 from jaxtwin.forward.settings import EMULATOR_TRAINING
-from jaxtwin.methods.settings import CLIP_TRAINING
+from jaxtwin.imaging.settings import ORIENTATION_TRAINING, SEGMENTATION_TRAINING
+from jaxtwin.methods.settings import CLIP_TRAINING, CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
 Preset = Literal["tiny", "default", "full"]
@@ -123,20 +124,35 @@ class PSSLConfig(RunConfig):
     """Learn digital twins from echo clips.
 
     Attributes:
-        data: Data set in EchoNet-Dynamic's layout; by default phantom clips are rendered.
+        learn_from: What a clip is compared by: the volume curve that a segmentation network finds
+            in it, or the two labelled volumes of the paper.
+        data: Data set in EchoNet-Dynamic's layout, whose clips are learnt from and tested on; by
+            default phantom clips. Its tracings teach the segmentation, too.
         twin: Number of free parameters of the twin. Nine describe the patients of a clinic, of
             whom phantoms are then rendered; seven and three are the paper's, with phantoms of the
             paper's seven-parameter box.
         emulator: Emulator through which the encoder is trained.
         clips: Clips to learn from.
-        encoder: Encoder architecture: the default (tubelet) or the paper's (conv3d).
-        training: Training of the encoder.
+        per_clip: Number of frames of each phantom that the segmentation network learns from.
+        widths: Number of channels of each level of the segmentation network.
+        segmentation: Training of the segmentation network.
+        orientation: Training of the network that tells whether a heart is shown upright.
+        curve: Training of the encoder of volume curves.
+        encoder: Encoder of clips that learns from two volumes: the default (tubelet) or the
+            paper's (conv3d).
+        training: Its training.
     """
 
+    learn_from: Literal["curve", "volumes"] = "curve"
     data: Path | None = None
     twin: Literal["nine", "seven", "three"] = "nine"
     emulator: EmulatorFlags = EmulatorConfig()
     clips: ClipFlags = ClipConfig()
+    per_clip: int = 12
+    widths: tuple[int, int, int, int] = (24, 40, 64, 96)
+    segmentation: TrainingConfig = SEGMENTATION_TRAINING
+    orientation: TrainingConfig = ORIENTATION_TRAINING
+    curve: TrainingConfig = CURVE_TRAINING
     encoder: EncoderName = "tubelet"
     training: TrainingConfig = CLIP_TRAINING
 
@@ -154,7 +170,12 @@ PSSL_PRESETS = {
             unseen=256,
             training=dataclasses.replace(TINY_EMULATOR.training, steps=300, evaluate_every=100),
         ),
-        clips=ClipConfig(counts=(48, 8, 16)),
+        clips=ClipConfig(counts=(36, 6, 6)),
+        per_clip=6,
+        widths=(12, 16, 24, 32),
+        segmentation=TrainingConfig(steps=100, batch_size=8, learning_rate=1e-2, evaluate_every=50),
+        orientation=TrainingConfig(steps=20, batch_size=16, learning_rate=4e-3, evaluate_every=20),
+        curve=dataclasses.replace(CURVE_TRAINING, steps=200, evaluate_every=50),
         training=TrainingConfig(steps=24, batch_size=8, weight_decay=1e-2, evaluate_every=12),
     ),
     "default": PSSLConfig(),
@@ -167,6 +188,9 @@ PSSL_PRESETS = {
             ),
         ),
         clips=ClipConfig(counts=(8_000, 1_000, 1_000)),
+        segmentation=dataclasses.replace(SEGMENTATION_TRAINING, steps=20_000, batch_size=32),
+        orientation=dataclasses.replace(ORIENTATION_TRAINING, steps=6_000),
+        curve=dataclasses.replace(CURVE_TRAINING, steps=20_000, evaluate_every=1_000),
         training=TrainingConfig(steps=20_000, batch_size=32, weight_decay=1e-2, evaluate_every=500),
     ),
 }
@@ -184,6 +208,8 @@ class TwinConfig(OutputConfig):
         clips: Recordings (AVI, MP4, GIF, multi-frame DICOM); `example` is the real one included in
             pydicom.
         run: Folder of the training run whose networks are used.
+        pixel: Height and width of a pixel [mm] of recordings that do not state them. Without it,
+            volumes in mL are inferred from the picture.
         period: The patient's heart period [s], if the run's model needs it.
         systolic: The patient's systolic blood pressure [mmHg], if the run's model needs it.
         diastolic: The patient's diastolic blood pressure [mmHg], if the run's model needs it.
@@ -191,12 +217,18 @@ class TwinConfig(OutputConfig):
 
     clips: tyro.conf.Positional[tuple[Path, ...]] = ()
     run: Path = Path("runs/pssl-default")
+    pixel: tuple[float, float] | None = None
     period: float | None = None
     systolic: float | None = None
     diastolic: float | None = None
 
     def check_inputs(self) -> None:
-        """Raise a ValueError if there is no recording or no training run."""
+        """Raise a ValueError if there is no recording or no training run, or pixels are odd."""
+        if self.pixel is not None and not all(0.02 <= side <= 5 for side in self.pixel):
+            raise ValueError(
+                f"--pixel {self.pixel[0]:g} {self.pixel[1]:g}: expected a height and a width of "
+                "0.02 to 5 mm"
+            )
         if not self.clips:
             raise ValueError(
                 f"no recording: give one or more files, or `{EXAMPLE}` for the real one included "

@@ -1,7 +1,8 @@
 """Digital twins of single recordings, from the networks of a training run.
 
-The output for each recording is a figure (pressure-volume loop, pressure and volume traces) and a
-JSON file with all numbers and their units. Research use only.
+For each recording, the output is a figure (outlines of the chambers, the measured volume curve with
+the twin's, pressure-volume loop, pressures), a moving picture of the same, a file of label maps and
+a JSON file with a verdict, all numbers and their units. Research use only.
 """
 
 import textwrap
@@ -15,7 +16,8 @@ from matplotlib.figure import Figure
 from jaxtwin import plotting
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import EXAMPLE, TwinConfig
-from jaxtwin.data.recording import read_clip
+from jaxtwin.commands.twin_figures import draw_echo_twin, draw_loop, draw_pressures, write_film
+from jaxtwin.data.recording import read_clip, read_recording
 from jaxtwin.data.vitals import PLAUSIBLE, VitalName, Vitals
 from jaxtwin.forward.emulator import load_emulator
 from jaxtwin.methods.base import Learnt
@@ -24,6 +26,8 @@ from jaxtwin.methods.pssl_clips import load_pssl
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.training import checkpoint
 from jaxtwin.twin import Twin, build_twin, describe, summary
+from jaxtwin.twin.echo import EchoTwin, TwinBuilder, load_builder
+from jaxtwin.twin.report import describe_echo_twin, summary_of_echo
 
 
 def real_clip() -> Path:
@@ -38,19 +42,8 @@ def draw_twin(twin: Twin) -> Figure:
     times, out = np.asarray(twin.solution.times), twin.solution.outputs
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplot_mosaic([["loop", "pressure"], ["loop", "volume"]], height_ratios=[2, 1])
-    p: Any = twin.parameters
-    plotting.pressure_volume_loop(
-        axes["loop"],
-        np.asarray(out.V_lv),
-        np.asarray(out.P_lv),
-        E_max=float(p.E_max),
-        E_min=float(p.E_min),
-        V_d=float(p.V_d),
-    )
-    pressures = {"ventricle": out.P_lv, "aorta": out.P_ao, "left atrium": out.P_la}
-    plotting.pressure_traces(
-        axes["pressure"], times, {name: np.asarray(x) for name, x in pressures.items()}
-    )
+    draw_loop(axes["loop"], twin)
+    draw_pressures(axes["pressure"], twin)
     plotting.volume_trace(axes["volume"], times, np.asarray(out.V_lv))
     EF = twin.emulated["EF"]
     lines = [
@@ -71,6 +64,22 @@ def write_twin(run: Run, name: str, twin: Twin) -> None:
     run.json(name, describe(twin))
 
 
+def write_echo_twin(run: Run, name: str, found: EchoTwin) -> dict[str, Any]:
+    """Write figure, moving picture, label maps and JSON file; return the JSON file's content."""
+    run.figure(name, draw_echo_twin(found))
+    film, masks = run.folder / f"{name}.gif", run.folder / f"{name}_masks.npz"
+    write_film(film, found)
+    partial = masks.with_suffix(".partial.npz")
+    np.savez_compressed(
+        partial, allow_pickle=False, labels=found.measured.labels, times=found.measured.times
+    )
+    partial.replace(masks)
+    content = describe_echo_twin(found) | {"masks": masks.name, "film": film.name}
+    run.json(name, content)
+    run.written += [film, masks]
+    return content
+
+
 def names_of(clips: Sequence[Path]) -> list[str]:
     """Return a unique name for each recording's files, different from the run's own files."""
     names: list[str] = []
@@ -84,8 +93,8 @@ def names_of(clips: Sequence[Path]) -> list[str]:
     return names
 
 
-def load_run(folder: Path) -> Learnt[ClipTask, Clips]:
-    """Load encoder and emulator of a training run, or of a P-SSL cell of a comparison.
+def load_run(folder: Path) -> Learnt[ClipTask, Clips] | TwinBuilder:
+    """Load the networks of a training run, or of a P-SSL cell of a comparison.
 
     Raises:
         ValueError: If they are missing or damaged.
@@ -98,7 +107,10 @@ def load_run(folder: Path) -> Learnt[ClipTask, Clips]:
             f"{folder} holds no finished training run (folders emulator and encoder): give the "
             "output folder of `jaxtwin train` with --run"
         )
-    return load_pssl(folder / "encoder", load_emulator(owner / "emulator", LeftHeart()))
+    emulator = load_emulator(owner / "emulator", LeftHeart())
+    if checkpoint.exists(folder / "limits"):
+        return load_builder(folder, emulator)
+    return load_pssl(folder / "encoder", emulator)
 
 
 def read_vitals(config: TwinConfig, needed: Sequence[VitalName]) -> Vitals:
@@ -126,20 +138,31 @@ def twins(config: TwinConfig, run: Run) -> dict[str, Any]:
         ValueError: If there is no training run, or no recording can be read.
     """
     learnt = load_run(config.run)
-    vitals = read_vitals(config, learnt.task.vital_names)
+    by_curve = isinstance(learnt, TwinBuilder)
+    vitals = read_vitals(config, () if by_curve else learnt.task.vital_names)
+    if config.pixel is not None and not by_curve:
+        print(f"--pixel makes no difference: the model in {config.run} does not use it")
     clips = [real_clip() if p == EXAMPLE and not p.exists() else p for p in config.clips]
     built, unreadable = {}, {}
     for name, path in zip(names_of(clips), clips, strict=True):
         try:
-            twin = build_twin(learnt, read_clip(path, learnt.task.format), vitals)
+            if isinstance(learnt, TwinBuilder):
+                recording = read_recording(path)
+                if recording.pixel is not None and config.pixel is not None:
+                    print(f"{path.name}: --pixel makes no difference, because the file states it")
+                found = learnt.build(recording, recording.pixel or config.pixel)
+                told, text = write_echo_twin(run, name, found), summary_of_echo(found)
+            else:
+                twin = build_twin(learnt, read_clip(path, learnt.task.format), vitals)
+                write_twin(run, name, twin)
+                told, text = describe(twin), summary(twin)
         except (ValueError, OSError) as error:
             reason = str(error).removeprefix(f"{path.name}: ")
             unreadable[str(path)] = reason
             print(f"skipped {path.name}: {reason}")
             continue
-        write_twin(run, name, twin)
-        built[name] = describe(twin)
-        print(f"\n{path.name}\n{summary(twin)}")
+        built[name] = told
+        print(f"\n{path.name}\n{text}")
     if not built:
         path, reason = next(iter(unreadable.items()))
         raise ValueError(

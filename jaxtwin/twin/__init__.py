@@ -1,6 +1,5 @@
 """Digital twin of one patient: from a clip to a simulated beat with its uncertainty."""
 
-from jaxtwin.twin.build import build_twin
-from jaxtwin.twin.twin import Twin, describe, load_twin, summary
+import lazy_loader
 
-__all__ = ["Twin", "build_twin", "describe", "load_twin", "summary"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

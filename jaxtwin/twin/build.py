@@ -1,6 +1,7 @@
-"""Construction of a twin from a clip."""
+"""Construction of a twin from an estimate of a patient's parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxtwin.analysis.identifiability import compatible_patients
+from jaxtwin.analysis.verdict import Verdict
 from jaxtwin.data.vitals import UNKNOWN, Vitals
 from jaxtwin.forward.base import AbstractForward
-from jaxtwin.methods.base import Learnt
+from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clip_training import ClipKnowledge
 from jaxtwin.methods.clips import Clips, ClipTask
 from jaxtwin.physics.base import read, readable
@@ -61,25 +63,66 @@ def build_twin(
     if familiarity is None:
         raise ValueError("the encoder is not trained: its familiarity is unknown")
     got = learnt.estimate(Clips.from_arrays(clip[None], task.format, [vitals]))
-    assert got.theta is not None and got.features is not None
+    assert got.features is not None
+    emulated = {name: float(values[0]) for name, values in got.readings.items()}
+    distance = float(familiarity.distance(jnp.asarray(got.features[0])))
+    threshold = float(familiarity.threshold)
+    familiar = distance <= threshold
+    verdict = Verdict(
+        "trusted" if familiar else "doubtful",
+        ()
+        if familiar
+        else (
+            f"the clip does not resemble the clips the encoder was trained on (distance "
+            f"{distance:.1f}, familiar up to {threshold:.1f})",
+        ),
+        {"features": distance / threshold},
+    )
+    return simulate_twin(
+        learnt, got, _with_errors(learnt, emulated, vitals), verdict, learnt.validation, about=about
+    )
+
+
+def simulate_twin(
+    learnt: Learnt[Any, Any],
+    got: Estimate,
+    measured: Mapping[str, tuple[float, float]],
+    verdict: Verdict,
+    errors: Mapping[str, float],
+    *,
+    about: Sequence[str] | None = None,
+) -> Twin:
+    """Simulate the patient of an estimate, and compare with the method's forward model.
+
+    Args:
+        learnt: The method, with a forward model.
+        got: Its estimate of one patient.
+        measured: Measured readings with their errors.
+        verdict: Whether to believe the measurement.
+        errors: Typical error of each reading, `EDV_error` and so on, with which differences of the
+            forward model from the simulation are compared.
+        about: See `build_twin`.
+
+    Raises:
+        IncompatibleError: If hardly any patient of the box has such readings.
+    """
+    assert got.theta is not None
+    task, forward = learnt.task, getattr(learnt.method, "forward", None)
+    assert isinstance(forward, AbstractForward)
     theta, system = got.theta[0], task.system
+    emulated = {name: float(got.readings[name][0]) for name in _told(got, errors)}
     p = task.box.complete(jnp.asarray(theta))
     solution = jax.jit(lambda p: record(system, p))(p)
     simulated = {name: float(value) for name, value in read(system, solution).items()}
-    emulated = {name: float(values[0]) for name, values in got.readings.items()}
     if about is None:
         allowed = readable(system, forward(jnp.asarray(theta)))
-        about = [name for name in allowed if name not in task.measured]
-    compatible = compatible_patients(
-        forward, _with_errors(learnt, emulated, vitals), about=tuple(about)
-    )
-    distance = float(familiarity.distance(jnp.asarray(got.features[0])))
-    threshold = float(familiarity.threshold)
+        about = [name for name in allowed if name not in {*measured, *emulated}]
+    compatible = compatible_patients(forward, measured, about=tuple(about))
     warnings = []
-    if not distance <= threshold:
+    if verdict.kind != "trusted":
         warnings.append(
-            f"This clip does not resemble the clips the encoder was trained on (distance "
-            f"{distance:.1f}, familiar up to {threshold:.1f}): do not rely on any number below."
+            f"{verdict.kind.capitalize()}: {'; '.join(verdict.reasons)}. Do not rely on any number "
+            "below."
         )
     if not bool(solution.success):
         warnings.append(
@@ -88,7 +131,7 @@ def build_twin(
         )
     for name, value in emulated.items():
         gap, unit = abs(value - simulated[name]), system.readings()[name].unit
-        if not gap <= LARGEST_GAP * learnt.validation[f"{name}_error"]:
+        if not gap <= LARGEST_GAP * errors[f"{name}_error"]:
             warnings.append(
                 f"Forward model and simulation disagree by {gap:.2g} {unit} about {name}: trust "
                 "the simulation."
@@ -102,10 +145,14 @@ def build_twin(
         solution=solution,
         readings=simulated,
         compatible=compatible,
-        distance=distance,
-        threshold=threshold,
+        verdict=verdict,
         warnings=tuple(warnings),
     )
+
+
+def _told(got: Estimate, errors: Mapping[str, float]) -> list[str]:
+    """Return the readings of an estimate whose typical error is known."""
+    return [name for name in got.readings if f"{name}_error" in errors]
 
 
 def _with_errors(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxtwin.analysis.identifiability import Compatible
+from jaxtwin.analysis.verdict import Verdict
 from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import AbstractParameters, Box
 from jaxtwin.physics.base import AbstractRecordedSystem
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-FORMAT = "jaxtwin twin 1"
+FORMAT = "jaxtwin twin 2"
 
 
 class Twin(NamedTuple):
@@ -47,8 +48,7 @@ class Twin(NamedTuple):
         solution: Simulation at θ, by the simulator and not the forward model.
         readings: All readings of the simulation, by name.
         compatible: Patients of the box that are compatible with the measurement.
-        distance: Distance of the clip from the training clips; see `Familiarity`.
-        threshold: Largest distance of a familiar clip.
+        verdict: Whether to believe the measurement, and why not.
         warnings: Warnings about this twin; empty if there are none.
     """
 
@@ -60,8 +60,7 @@ class Twin(NamedTuple):
     solution: Solution[Any, Any]
     readings: dict[str, float]
     compatible: Compatible
-    distance: float
-    threshold: float
+    verdict: Verdict
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -136,8 +135,7 @@ class Twin(NamedTuple):
                 "residual", stats.residual[None], "relative change of the state per beat"
             ),
             status_column("error", stats.error[None], "estimated discretisation error"),
-            status_column("distance", [self.distance], "distance from the training clips"),
-            status_column("threshold", [self.threshold], "largest distance of a clip like them"),
+            status_column("trusted", [self.verdict.kind == "trusted"], "whether to believe it"),
         ]
 
     def save(self, folder: str | Path) -> None:
@@ -234,8 +232,7 @@ def load_twin(folder: str | Path, system: AbstractRecordedSystem) -> Twin:
             {name: tuple(entry["compatible"]) for name, entry in asked.items()},
             {name: entry["narrowing"] for name, entry in asked.items()},
         ),
-        distance=kept["familiarity"]["distance"],
-        threshold=kept["familiarity"]["threshold"],
+        verdict=Verdict(kept["verdict"], tuple(kept["reasons"]), kept["signs"]),
         warnings=tuple(kept["warnings"]),
     )
 
@@ -255,6 +252,9 @@ def describe(twin: Twin) -> dict[str, Any]:
 
     simulated = readings(twin.readings)
     return {
+        "verdict": twin.verdict.kind,
+        "reasons": list(twin.verdict.reasons),
+        "signs": twin.verdict.signs,
         "warnings": list(twin.warnings),
         "parameters": {
             spec.name: {
@@ -268,7 +268,6 @@ def describe(twin: Twin) -> dict[str, Any]:
         "emulated": readings(twin.emulated),
         "simulated": {name: entry | compatible(name) for name, entry in simulated.items()},
         "converged": bool(twin.solution.success),
-        "familiarity": {"distance": twin.distance, "threshold": twin.threshold},
         "note": (
             "Research use only. `compatible` is the central 90% of the patients of the box whose "
             "measurements agree with this clip's; `narrowing` is the share of the range that is "

@@ -17,6 +17,7 @@ from tests.experiments.commands import run, start
 
 MICRO = [
     "--preset=tiny",
+    "--learn-from=volumes",
     "--simulations=256",
     "--unseen=64",
     "--emulator.steps=60",

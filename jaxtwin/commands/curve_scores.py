@@ -1,0 +1,180 @@
+"""Scores and figures of twins learnt from volume curves."""
+
+import json
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from jaxtwin import plotting
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.commands.emulator import PHASES
+from jaxtwin.commands.run import Run
+from jaxtwin.data.echonet import Record
+from jaxtwin.data.recording import read_recording
+from jaxtwin.imaging.examples import read_labels
+from jaxtwin.imaging.segmenter import thinned
+from jaxtwin.methods.clips import VOLUMES
+from jaxtwin.parameters import Box
+from jaxtwin.twin.echo import TwinBuilder, estimate, periods
+from jaxtwin.twin.measurements import ClipMeasurements
+from jaxtwin.twin.phantoms import Phantoms
+
+Scores: TypeAlias = dict[str, float | int | None]
+WRONG = 15.0  # points of EF
+
+
+def score_labels(
+    builder: TwinBuilder,
+    measured: ClipMeasurements,
+    records: Sequence[Record],
+    scaled: bool = False,
+) -> Scores:
+    """Compare twins of unseen clips with the labelled volumes.
+
+    Args:
+        builder: What makes the twins.
+        measured: What the networks see in the clips.
+        records: The clips.
+        scaled: Whether the size of a pixel is known.
+
+    Returns:
+        Mean errors over the clips with a curve: EF in points, emulated, re-simulated and of the
+        curve itself; EDV and ESV in percent; rank correlations with the labels; fractions of all
+        clips that are trusted or refused, and that are trusted although EF is more than 15 points
+        off. None where there is nothing to average.
+    """
+    kept = measured.found(scaled, periods(builder.learnt.task))
+    clips = measured.take(kept)
+    true = _labels(records, kept)
+    counts: Scores = {"clips": len(records), "without_curve": int((~kept).sum())}
+    if not kept.any():
+        return counts
+    curves = clips.curves(builder.calibrations[0 if scaled else 1], scaled)
+    got, task = estimate(builder.learnt, curves), builder.learnt.task
+    assert got.theta is not None and got.misfit is not None
+    again = simulate_cohort(task.system, task.box, np.asarray(got.theta), phases=PHASES)
+    EF_again = np.where(again.success, again.read(["EF"])["EF"], np.nan)
+    off = np.abs(got.readings["EF"] - true["EF"])
+    verdicts = builder.verdicts(
+        clips.observations(), clips.curve_features(scaled), curves, got.misfit
+    )
+    kinds = np.array([verdict.kind for verdict in verdicts])
+    trusted, n = kinds == "trusted", len(records)
+    return counts | {
+        "EF_error": float(off.mean()),
+        "EF_error_resimulated": float(np.nanmean(np.abs(EF_again - true["EF"]))),
+        "EF_error_of_curve": float(np.abs([c.EF for c in curves] - true["EF"]).mean()),
+        "EF_error_median_predictor": float(np.abs(np.median(true["EF"]) - true["EF"]).mean()),
+        **{
+            f"{name}_error_percent": percent_off(got.readings[name], true[name])
+            for name in ("EDV", "ESV")
+        },
+        **{f"rank_{name}": rank(got.readings[name], true[name]) for name in VOLUMES},
+        "trusted": float(trusted.sum() / n),
+        "refused": float(((kinds == "refused").sum() + (~kept).sum()) / n),
+        "EF_error_trusted": float(off[trusted].mean()) if trusted.any() else None,
+        "trusted_and_wrong": float((trusted & (off > WRONG)).sum() / n),
+        "failed_resimulations": int((~again.success).sum()),
+    }
+
+
+def score_phantoms(
+    builder: TwinBuilder, test: Phantoms, records: Sequence[Record], drawn: Box
+) -> Scores:
+    """Compare twins of unseen phantoms with the truth.
+
+    Args:
+        builder: What makes the twins.
+        test: The clips.
+        records: Their records.
+        drawn: Box that the patients were drawn from.
+
+    Returns:
+        The scores of `score_labels` where the size of a pixel is known; the error of EDV [%] where
+        it is not; the error of the period [%]; and the rank correlation of each parameter.
+    """
+    scores = score_labels(builder, test.measured, records, True)
+    task = builder.learnt.task
+    kept = test.measured.found(True, periods(task))
+    if not kept.any():
+        return scores
+    clips, true = test.take(kept), _labels(records, kept)
+    unscaled = clips.measured.curves(builder.calibrations[1], False)
+    theta = estimate(builder.learnt, clips.measured.curves(builder.calibrations[0], True)).theta
+    assert theta is not None
+    EDV = np.array([curve.EDV for curve in unscaled])
+    columns = zip(task.box.names, np.asarray(theta).T, strict=True)
+    return scores | {
+        "EDV_error_percent_without_scale": percent_off(EDV, true["EDV"]),
+        "period_error_percent": percent_off(clips.measured.period, clips.period),
+        **{f"rank_{n}": rank(x, clips.theta[:, drawn.names.index(n)]) for n, x in columns},
+    }
+
+
+def rank(found: np.ndarray, true: np.ndarray) -> float | None:
+    """Return Spearman's rank correlation; None for fewer than three values or equal ones."""
+    if len(found) < 3 or np.ptp(found) == 0 or np.ptp(true) == 0:
+        return None
+    return float(spearmanr(found, true)[0])  # pyright: ignore[reportArgumentType]
+
+
+def percent_off(found: np.ndarray, true: np.ndarray) -> float:
+    """Return the mean relative error [%]."""
+    return float(100 * np.abs(found / true - 1).mean())
+
+
+def _labels(records: Sequence[Record], kept: Bool[np.ndarray, " clip"]) -> dict[str, np.ndarray]:
+    chosen = [record for record, k in zip(records, kept, strict=True) if k]
+    return {name: np.array([getattr(r, name.lower()) for r in chosen]) for name in VOLUMES}
+
+
+def draw_figures(
+    run: Run, builder: TwinBuilder, test: Phantoms, records: Sequence[Record], drawn: Box
+) -> None:
+    """Draw outlines in unseen phantoms, scatter plots, learning curves and parameters."""
+    shown = records[:6]
+    figure = Figure(figsize=(10, 1.9 * len(shown)), layout="constrained")
+    grid = figure.subplots(len(shown), 5, width_ratios=(1, 1, 1, 1, 2), squeeze=False)
+    for axes, record in zip(grid, shown, strict=True):
+        labels = read_labels(record)
+        found = builder.segmenter.measure(thinned(read_recording(record.path)), labels.pixel)
+        times = np.arange(record.frames) / record.fps
+        for ax, k in zip(axes[:4], np.linspace(0, min(len(found.frames) - 1, 24), 4), strict=True):
+            frame = int(np.argmin(np.abs(times - found.times[int(k)])))
+            plotting.contours(ax, found.frames[int(k)], found.labels[int(k)], labels.labels[frame])
+        plotting.volume_curve(axes[4], found.times, found.shape.volume)
+        axes[4].set_title(f"EF {record.ef:.0f}%, EDV {record.edv:.0f} mL", fontsize=8)
+    run.figure("segmentation", figure)
+
+    task = builder.learnt.task
+    kept = test.measured.found(True, periods(task))
+    if kept.any():
+        clips, labels = test.take(kept), _labels(records, kept)
+        got = estimate(builder.learnt, clips.measured.curves(builder.calibrations[0], True))
+        assert got.theta is not None
+        readings = task.system.readings()
+        figure = Figure(figsize=(10, 3.6), layout="constrained")
+        for ax, name in zip(figure.subplots(1, 3), VOLUMES, strict=True):
+            label = f"{name} [{readings[name].unit}]"
+            plotting.agreement(ax, labels[name], got.readings[name], label=label)
+        run.figure("scatter", figure)
+        columns = -(-len(task.box.names) // 2)
+        figure = Figure(figsize=(2.75 * columns, 5.5), layout="constrained")
+        axes = list(figure.subplots(2, columns).flat)
+        for ax, spec, found in zip(axes, task.box.specs, np.asarray(got.theta).T, strict=False):
+            true = clips.theta[:, drawn.names.index(spec.name)]
+            logarithmic = spec.name in task.box.logarithmic
+            plotting.recovery(ax, spec, true, found, logarithmic=logarithmic)
+        for ax in axes[len(task.box.specs) :]:
+            ax.axis("off")
+        run.figure("parameters", figure)
+
+    log = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    for ax, stage in zip(figure.subplots(1, 3), ("emulator", "segmentation", "pssl"), strict=True):
+        plotting.learning_curve(ax, log, stage=stage)
+    run.figure("learning", figure)

@@ -1,0 +1,229 @@
+"""Twins learnt from the volume curve that a clip shows: segmentation, calibration, P-SSL.
+
+No patient's parameters are ever a label. The networks that look at pictures learn from phantoms,
+whose label maps are exact; the encoder learns from volume curves alone, through the emulator.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxtwin.cohorts.clinic import ECHO_LABORATORY
+from jaxtwin.commands.clips import check_splits
+from jaxtwin.commands.curve_scores import Scores, draw_figures, score_labels, score_phantoms
+from jaxtwin.commands.curve_task import curve_task
+from jaxtwin.commands.emulator import BOXES, PHASES, obtain_emulator
+from jaxtwin.commands.run import Run
+from jaxtwin.commands.settings import PSSLConfig
+from jaxtwin.commands.twin import real_clip, write_echo_twin
+from jaxtwin.data.base import UnreadableClipError
+from jaxtwin.data.echonet import EchoNet, Record, read_echonet, read_theta
+from jaxtwin.data.phantom.cohort import make_phantoms
+from jaxtwin.data.recording import read_recording
+from jaxtwin.imaging.examples import label_source, read_examples, read_pictures
+from jaxtwin.imaging.learning import joined, train_segmentation
+from jaxtwin.imaging.network import SegmentationNetwork
+from jaxtwin.imaging.orientation import OrientationNetwork, train_orientation
+from jaxtwin.imaging.segmenter import Segmenter
+from jaxtwin.methods.pssl_curves import CurvePSSL
+from jaxtwin.methods.tasks import Curves
+from jaxtwin.training.progress import progress_bar
+from jaxtwin.twin.echo import TwinBuilder, as_curves, estimate, periods, save_builder
+from jaxtwin.twin.measurements import ClipMeasurements, keep_measurements, measure_clips
+from jaxtwin.twin.phantoms import Phantoms, with_truth
+from jaxtwin.twin.signs import Limits
+
+TEACHING = 0.7
+"""Fraction of the phantoms that teaches the networks. Its clips are measured better than others:
+what measurements are worth is learnt from the rest."""
+SELECTING = 100
+"""Number of real clips by which the segmentation is selected. Labelling more takes long."""
+
+
+def learn_networks(
+    dataset: EchoNet,
+    teaching: Sequence[Record],
+    traced: EchoNet | None,
+    config: PSSLConfig,
+    folder: Path,
+) -> tuple[Segmenter, OrientationNetwork, dict[str, Any]]:
+    """Train the networks that look at pictures.
+
+    Args:
+        dataset: Phantom clips with label maps.
+        teaching: Clips to learn from; those of VAL select.
+        traced: Real clips with labels, from which the segmentation learns and by which it is
+            selected too.
+        config: Settings.
+        folder: Folder of the run.
+    """
+    key = jax.random.key(config.seed)
+    training = read_examples(
+        teaching, config.per_clip, seed=config.seed, progress=_progress("reading", teaching)
+    )
+    validation = read_examples(dataset.split("VAL"), 3, seed=config.seed)
+    if traced is not None:
+        real = traced.split("TRAIN"), traced.split("VAL")[:SELECTING]
+        more = [
+            read_examples(part, 3, seed=config.seed, progress=_progress("reading labels", part))
+            for part in real
+        ]
+        training, validation = joined(training, more[0]), joined(validation, more[1])
+    found = train_segmentation(
+        SegmentationNetwork(config.widths, key=key),
+        training,
+        validation,
+        config.segmentation,
+        folder=folder,
+        seed=config.seed,
+        resume=config.resume,
+    )
+    pictures, others = (read_pictures(part) for part in (teaching, dataset.split("VAL")))
+    orientation = train_orientation(
+        OrientationNetwork(key=key),
+        pictures,
+        others,
+        config.orientation,
+        folder=folder,
+        seed=config.seed,
+        resume=config.resume,
+    )
+    told = {"segmentation": found.validation, "orientation": orientation.validation}
+    return Segmenter(found.model, found.validation["dice"]), orientation.model, told
+
+
+def together(*parts: Curves) -> Curves:
+    """Return the curves of several groups of patients as one."""
+    values = np.concatenate([np.asarray(part.values) for part in parts])
+    return Curves(values, np.concatenate([np.asarray(part.known) for part in parts]))
+
+
+def exact_curves(clips: Phantoms, T_c: np.ndarray, noise: float, seed: int) -> Curves:
+    """Return the true volumes of phantoms with noise [mL]."""
+    random = np.random.default_rng(seed).normal(size=clips.volumes.shape)
+    return Curves((clips.volumes + noise * random).astype(np.float32), T_c[:, None])
+
+
+def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
+    """Train everything and build one twin; return results.json's content.
+
+    Raises:
+        ValueError: If there are too few clips, or in too few of them a heartbeat was found.
+    """
+    began, folder, seed = time.monotonic(), run.folder, config.seed
+    data = None
+    if config.data is not None:
+        data = read_echonet(config.data)
+        check_splits(data)
+    box = BOXES[config.twin]
+    task = curve_task(box)
+    emulator, emulator_errors = obtain_emulator(folder, box, config.emulator, seed=seed)
+    of_clinic = config.twin == "nine"
+    drawn = BOXES["nine" if of_clinic else "seven"]
+    make_phantoms(
+        folder / "phantom",
+        task.system,
+        drawn,
+        config.clips.counts,
+        seed=seed,
+        population=ECHO_LABORATORY if of_clinic else None,
+        variety=1.0,
+    )
+    phantom, truth = read_echonet(folder / "phantom"), read_theta(folder / "phantom")
+    check_splits(phantom)
+    train = phantom.split("TRAIN")
+    teaching = train[: max(int(TEACHING * len(train)), 4)]
+    labels = "label maps of phantoms"
+    try:
+        source = label_source(data.records[0]) if data is not None else None
+        labels += f", {source.value}" if source else ""
+    except UnreadableClipError as error:
+        source, labels = None, f"{labels}; {error.reason}"
+    print(f"the segmentation learns from {labels}")
+    segmenter, orientation, told = learn_networks(
+        phantom, teaching, data if source else None, config, folder
+    )
+
+    def measure(name: str, records: Sequence[Record], phantoms: bool) -> ClipMeasurements:
+        return keep_measurements(
+            folder / f"measured_{name}.npz",
+            records,
+            lambda: measure_clips(
+                segmenter,
+                orientation,
+                records,
+                phantoms=phantoms,
+                progress=_progress(f"measuring {name}", records),
+            ),
+        )
+
+    def phantoms(name: str, records: Sequence[Record]) -> Phantoms:
+        measured = measure(name, records, True)
+        return with_truth(measured, records, truth, task.system, drawn, PHASES)
+
+    learning = phantoms("phantoms", [*train[len(teaching) :], *phantom.split("VAL")])
+    usable = learning.take(learning.measured.found(True, periods(task)))
+    if len(usable.theta) < 8:
+        raise ValueError(
+            f"a heartbeat was found in {len(usable.theta)} of {len(learning.theta)} clips: "
+            "expected at least 8; train the segmentation network for longer"
+        )
+    calibrations = usable.calibration(True), usable.calibration(False)
+    curves = usable.measured.curves(calibrations[0], True)
+    T_c = learning.theta[:, drawn.names.index("T_c")]
+    given = [exact_curves(learning, T_c, task.noise, seed), as_curves(curves[::2])]
+    if data is not None:
+        real = measure("data_train", data.split("TRAIN"), False)
+        real = real.take(real.found(False, periods(task)))
+        given.append(as_curves(real.curves(calibrations[1], False)))
+    learnt = CurvePSSL(forward=emulator, config=config.curve).learn(
+        task,
+        together(*given),
+        as_curves(curves[1::2]),
+        seed=seed,
+        folder=folder,
+        resume=config.resume,
+    )
+    misfit = estimate(learnt, curves).misfit
+    assert misfit is not None
+    shown = ~usable.mirrored  # of a mirrored clip the verdict shall say so
+    limits = Limits.fit(
+        usable.take(shown).measured.observations(),
+        usable.take(shown).measured.curve_features(True),
+        [curve for curve, kept in zip(curves, shown, strict=True) if kept],
+        misfit[shown],
+    )
+    builder = TwinBuilder(segmenter, orientation, calibrations, learnt, limits)
+    save_builder(folder, builder)
+    records = phantom.split("TEST")
+    test = phantoms("test", records)
+    scores: dict[str, Scores] = {"test": score_phantoms(builder, test, records, drawn)}
+    if data is not None:
+        unseen = data.split("TEST")
+        scores["data"] = score_labels(builder, measure("data_test", unseen, False), unseen)
+    draw_figures(run, builder, test, records, drawn)
+    clip = real_clip()
+    write_echo_twin(run, "twin_real_clip", builder.build(read_recording(clip)))
+    for part, values in scores.items():
+        print(f"\n{part}")
+        for name, value in values.items():
+            print(f"{name:32}{'–' if value is None else format(value, '.4g'):>10}")
+    return {
+        "emulator": emulator_errors,
+        "labels": labels,
+        "validation": told | {"curve": dict(learnt.validation)},
+        **scores,
+        "skipped": [
+            {"name": clip.name, "reason": clip.reason} for clip in (data.skipped if data else ())
+        ],
+        "seconds_since_last_start": time.monotonic() - began,
+    }
+
+
+def _progress(description: str, clips: Sequence[Any]) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    """Return a progress bar over clips."""
+    return lambda some: progress_bar(some, total=len(clips), desc=description, unit="clip")

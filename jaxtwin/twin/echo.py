@@ -1,0 +1,256 @@
+"""Twins from echo recordings: segmentation, volume curve, parameters, verdict."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from jaxtwin.analysis.identifiability import IncompatibleError
+from jaxtwin.analysis.verdict import Verdict, refuse
+from jaxtwin.data.base import EchoVideo
+from jaxtwin.forward.base import AbstractForward
+from jaxtwin.imaging.calibration import (
+    CurveCalibration,
+    CurveFeatures,
+    VolumeCurve,
+    curve_features,
+)
+from jaxtwin.imaging.orientation import OrientationNetwork
+from jaxtwin.imaging.segmenter import (
+    Measured,
+    Segmenter,
+    load_segmenter,
+    save_segmenter,
+    thinned,
+)
+from jaxtwin.methods.base import Estimate, Learnt
+from jaxtwin.methods.clips import VOLUMES
+from jaxtwin.methods.pssl_curves import CurvePSSL
+from jaxtwin.methods.saving import load_learnt, save_learnt
+from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.training import checkpoint
+from jaxtwin.twin.build import simulate_twin
+from jaxtwin.twin.signs import SIGNS, Limits, Observation, observe, reason
+from jaxtwin.twin.twin import Twin
+
+SMALLEST_PERIOD_ERROR = 0.02
+"""Relative error of a period, within which patients are compatible with it."""
+
+
+class EchoTwin(NamedTuple):
+    """What was found in a recording.
+
+    Attributes:
+        verdict: Whether to believe it.
+        measured: Frames, label maps, and the cavity in each frame.
+        curve: The volume curve; None if no beat was found.
+        twin: The patient's twin; None if there is no curve that it could be made from.
+    """
+
+    verdict: Verdict
+    measured: Measured
+    curve: VolumeCurve | None
+    twin: Twin | None
+
+
+@dataclasses.dataclass(frozen=True)
+class TwinBuilder:
+    """Everything learnt that makes a twin of a recording.
+
+    Attributes:
+        segmenter: Network that labels the chambers.
+        orientation: Network that tells how the heart is shown.
+        calibrations: From measurements to volume curves: where the size of a pixel is known, and
+            where it is not.
+        learnt: From volume curves to parameters; the period is known.
+        limits: What good clips look like.
+    """
+
+    segmenter: Segmenter
+    orientation: OrientationNetwork
+    calibrations: tuple[CurveCalibration, CurveCalibration]
+    learnt: Learnt[CurveTask, Curves]
+    limits: Limits
+
+    def examine(
+        self, recording: EchoVideo, pixel: tuple[float, float] | None = None
+    ) -> tuple[EchoTwin, Estimate | None]:
+        """Measure a recording, estimate the parameters and judge, without simulating the twin.
+
+        Args:
+            recording: The recording, cropped to the sector.
+            pixel: See `build`.
+
+        Returns:
+            What was found, without a twin; and the estimate, or None if there is no curve that a
+            twin could be made from.
+        """
+        found = self.segmenter.measure(thinned(recording), pixel)
+        seen = observe(found, self.orientation)
+        features = curve_features(found)
+        if features is None:
+            return EchoTwin(_without_curve(seen, found), found, None, None), None
+        curve = self.calibrations[0 if found.pixel is not None else 1](features)
+        low, high = periods(self.learnt.task)
+        if not low <= curve.period <= high:
+            verdict = refuse(
+                f"a beat of {curve.period:.2f} s: the twin's circuit has beats of {low:.2f} to "
+                f"{high:.2f} s"
+            )
+            return EchoTwin(verdict, found, curve, None), None
+        got = estimate(self.learnt, [curve])
+        assert got.misfit is not None
+        (verdict,) = self.verdicts([seen], [features], [curve], got.misfit)
+        return EchoTwin(verdict, found, curve, None), got
+
+    def build(self, recording: EchoVideo, pixel: tuple[float, float] | None = None) -> EchoTwin:
+        """Build the twin of a recording's patient, with a verdict.
+
+        Args:
+            recording: The recording, cropped to the sector.
+            pixel: Height and width of its pixels [mm]; by default as the recording states them. If
+                it does not, they are inferred from the picture, and volumes have a larger error.
+        """
+        found, got = self.examine(recording, pixel)
+        curve, verdict = found.curve, found.verdict
+        if got is None or curve is None:
+            return found
+        measured = {
+            "EDV": (curve.EDV, curve.EDV_error),
+            "ESV": (curve.ESV, curve.ESV_error),
+            "period": (curve.period, max(curve.period_error, SMALLEST_PERIOD_ERROR * curve.period)),
+        }
+        errors = {f"{name}_error": getattr(curve, f"{name}_error") for name in VOLUMES}
+        try:
+            twin = simulate_twin(self.learnt, got, measured, verdict, errors)
+        except IncompatibleError as error:
+            refused = Verdict("refused", (*verdict.reasons, str(error)), verdict.signs)
+            return found._replace(verdict=refused)
+        return found._replace(twin=twin)
+
+    def verdicts(
+        self,
+        seen: list[Observation],
+        features: list[CurveFeatures],
+        curves: list[VolumeCurve],
+        misfit: Float[np.ndarray, " clip"],
+    ) -> list[Verdict]:
+        """Return the verdict on each clip that has a volume curve.
+
+        Args:
+            seen: What was looked at in each clip.
+            features: Features of their curves.
+            curves: The volume curves.
+            misfit: The twins' distances from them, see `Estimate`.
+        """
+        signs = self.limits.signs(seen, features, curves, misfit)
+        return [
+            self.limits.screen.judge(row, [reason(name, curve, float(m)) for name in SIGNS])
+            for row, curve, m in zip(signs, curves, misfit, strict=True)
+        ]
+
+
+def periods(task: CurveTask) -> tuple[float, float]:
+    """Return the range of the periods of a task's box [s]."""
+    column = task.box.names.index("T_c")
+    return float(task.box.low[column]), float(task.box.high[column])
+
+
+def _without_curve(seen: Observation, found: Measured) -> Verdict:
+    if seen.quality.missing > 0.5:
+        return refuse("no left ventricle is found in most frames")
+    return refuse(
+        f"no heartbeat is found: the cavity's volume does not repeat itself within "
+        f"{found.times[-1]:.1f} s; a clip of two beats or more is needed"
+    )
+
+
+def as_curves(curves: list[VolumeCurve]) -> Curves:
+    """Return volume curves as methods take them: the period is known, the start is not."""
+    values = np.stack([curve.volume for curve in curves]).astype(np.float32)
+    return Curves(values, np.array([[curve.period] for curve in curves], np.float32))
+
+
+def estimate(learnt: Learnt[CurveTask, Curves], curves: list[VolumeCurve]) -> Estimate:
+    """Estimate the parameters behind some volume curves, without a warning of misfits."""
+    with warnings.catch_warnings():
+        # The verdict tells of them.
+        warnings.simplefilter("ignore")
+        return learnt.estimate(as_curves(curves))
+
+
+def save_builder(folder: str | Path, builder: TwinBuilder) -> None:
+    """Save everything but the emulator, in subfolders of a run's folder; see `load_builder`."""
+    folder = Path(folder)
+    save_segmenter(folder / "segmenter", builder.segmenter)
+    checkpoint.save(folder / "orientation", builder.orientation, {"kind": "orientation"})
+    save_learnt(folder / "encoder", builder.learnt)
+    first = builder.calibrations[0]
+    checkpoint.save(
+        folder / "calibration",
+        builder.calibrations,
+        {
+            "kind": "calibration",
+            "features": len(first.size.mean),
+            "phases": first.residuals.shape[1],
+            "clips": [len(one.residuals) for one in builder.calibrations],
+        },
+    )
+    # Last, because it says that the rest is complete.
+    checkpoint.save(folder / "limits", builder.limits, {"kind": "limits", "signs": list(SIGNS)})
+
+
+def load_builder(folder: str | Path, forward: AbstractForward) -> TwinBuilder:
+    """Load what `save_builder` saved.
+
+    Args:
+        folder: Folder of the run.
+        forward: Forward model with which the encoder was trained.
+
+    Raises:
+        CheckpointError: If a part is missing, damaged, or of another forward model.
+    """
+    folder = Path(folder)
+    orientation = checkpoint.load(
+        folder / "orientation", eqx.filter_eval_shape(OrientationNetwork, key=jax.random.key(0))
+    )
+    kept = checkpoint.config(folder / "calibration", kind="calibration")
+    calibrations = tuple(
+        CurveCalibration.blank(kept["features"], kept["phases"], clips) for clips in kept["clips"]
+    )
+    told = checkpoint.config(folder / "limits", kind="limits")["signs"]
+    if told != list(SIGNS):
+        raise checkpoint.CheckpointError(
+            f"the limits at {folder} are of the signs {', '.join(told)}; this version has "
+            f"{', '.join(SIGNS)}: train again"
+        )
+    first, second = checkpoint.load(folder / "calibration", calibrations)
+    return TwinBuilder(
+        load_segmenter(folder / "segmenter"),
+        orientation,
+        (first, second),
+        load_learnt(folder / "encoder", CurvePSSL(forward=forward), _task(folder, forward)),
+        checkpoint.load(folder / "limits", Limits.blank()),
+    )
+
+
+def _task(folder: Path, forward: AbstractForward) -> CurveTask:
+    """Return the task that an encoder learnt, on the system and box of its forward model."""
+    told = checkpoint.config(folder / "encoder", kind="learnt")["task"]
+    channel, *hidden = told["channels"]
+    return CurveTask(
+        forward.system,
+        forward.box,
+        channel,
+        told["resolution"],
+        tuple(hidden),
+        told["samples"],
+        known=tuple(told["known"]),
+        noise=told["noise"],
+        unknown_start=told.get("unknown_start", False),
+    )

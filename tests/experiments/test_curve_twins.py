@@ -1,0 +1,86 @@
+"""Twins learnt from volume curves: training, twins of recordings, strangers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SMALL = [
+    "--preset=tiny",
+    "--simulations=256",
+    "--unseen=64",
+    "--emulator.steps=60",
+    "--emulator.evaluate-every=20",
+    *("--clips", "40", "6", "6"),
+    "--orientation.steps=20",
+]
+SCORES = {"EF_error", "EF_error_resimulated", "trusted", "trusted_and_wrong", "rank_E_max"}
+
+
+def without_times(folder: Path) -> dict:
+    results = json.loads((folder / "results.json").read_text())
+    return {name: value for name, value in results.items() if "seconds" not in name}
+
+
+@pytest.mark.slow
+def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
+    trained = tmp_path / "trained"
+    code, output = run_in_one("pssl", *SMALL, "--out", str(trained))
+    assert code == 0, output
+    results = without_times(trained)
+    assert results["test"].keys() >= SCORES and results["test"]["clips"] == 6
+    for name in ("segmentation", "scatter", "parameters", "learning", "twin_real_clip"):
+        assert (trained / f"{name}.png").stat().st_size > 10_000
+
+    # What was done is not done again, and nothing changes.
+    before = (trained / "metrics.jsonl").read_text()
+    (trained / "results.json").unlink()
+    code, output = run_in_one("pssl", *SMALL, "--out", str(trained), "--resume")
+    assert code == 0, output
+    assert without_times(trained) == results
+    assert (trained / "metrics.jsonl").read_text() == before
+
+    clips = sorted((trained / "phantom" / "Videos").glob("*.avi"))[:2]
+    out = tmp_path / "twins"
+    code, output = run_in_one("twin", *map(str, clips), "--run", str(trained), "--out", str(out))
+    assert code == 0, output
+    twins = json.loads((out / "results.json").read_text())["twins"]
+    assert len(twins) == 2
+    for name, twin in twins.items():
+        assert twin["verdict"] in ("trusted", "doubtful", "refused")
+        assert (twin["verdict"] == "trusted") == (not twin["reasons"])
+        with np.load(out / twin["masks"]) as file:
+            assert file["labels"].shape == (len(file["times"]), 112, 112)
+            assert len(twin["frames"]["volume"]) == len(file["times"])
+        assert (out / twin["film"]).stat().st_size > 10_000
+        assert json.loads((out / f"{name}.json").read_text()) == twin
+        # The size of a pixel is not in the file, and is not made up.
+        assert twin["pixel_mm"] is None
+        if twin["measured"] is not None:
+            assert set(twin["measured"]) == {"EDV", "ESV", "EF", "period"}
+            assert all(entry["error"] > 0 for entry in twin["measured"].values())
+
+    # As a data set with tracings alone, whose curves are learnt from too.
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "Videos").symlink_to(trained / "phantom" / "Videos")
+    for table in ("FileList.csv", "VolumeTracings.csv"):
+        (data / table).write_bytes((trained / "phantom" / table).read_bytes())
+    again = tmp_path / "with_data"
+    code, output = run_in_one("pssl", *SMALL, "--data", str(data), "--out", str(again))
+    assert code == 0, output
+    assert without_times(again)["data"]["clips"] == 6
+    assert without_times(again)["labels"] == "label maps of phantoms, tracings of the cavity"
+    assert results["labels"] == "label maps of phantoms"
+
+    shown = tmp_path / "strangers"
+    code, output = run_in_one(
+        "strangers", "--preset=tiny", "--run", str(trained), "--out", str(shown)
+    )
+    assert code == 0, output
+    results = json.loads((shown / "results.json").read_text())
+    assert {"caught_percent", "false_alarm_percent", "trusted_and_wrong_percent"} <= results.keys()
+    assert results["strangers"] == 11 * 3
+    # Whatever the network has learnt: there is no beat where nothing moves.
+    assert results["caught_percent_by_kind"]["still"] == 100

@@ -1,0 +1,79 @@
+"""What was found in a recording: JSON, summary, figure, moving picture, reasons."""
+
+import json
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from jaxtwin.analysis.verdict import Verdict, refuse
+from jaxtwin.commands.twin_figures import (
+    draw_echo_twin,
+    over_time,
+    scaled_volume,
+    write_film,
+)
+from jaxtwin.imaging.calibration import VolumeCurve, turned
+from jaxtwin.twin.echo import EchoTwin
+from jaxtwin.twin.report import describe_echo_twin, summary_of_echo
+from jaxtwin.twin.signs import SIGNS, reason
+from tests.imaging.test_quality import clip, measured
+
+CURVE = VolumeCurve(
+    volume=turned(80 + 30 * np.cos(2 * np.pi * np.arange(80) / 80)),
+    error=np.full(80, 4.0),
+    period=0.8,
+    period_error=0.01,
+    EDV=110.0,
+    ESV=50.0,
+    EF=54.5,
+    EDV_error=9.0,
+    ESV_error=6.0,
+    EF_error=4.0,
+)
+
+
+@pytest.fixture(scope="module")
+def found():
+    verdict = Verdict("doubtful", ("the outline jumps", "the picture jumps"), {"jump": 1.5})
+    return EchoTwin(verdict, measured(*clip()), CURVE, None)
+
+
+def test_the_json_has_verdict_measurements_and_frames(found):
+    told = json.loads(json.dumps(describe_echo_twin(found), allow_nan=False))
+    assert (told["verdict"], told["reasons"]) == ("doubtful", list(found.verdict.reasons))
+    assert told["measured"]["EDV"] == {"value": 110.0, "error": 9.0, "unit": "mL"}
+    assert told["measured"]["period"]["unit"] == "s" and told["pixel_mm"] is None
+    assert len(told["frames"]["volume"]) == 75 and len(told["curve"]["volume"]) == 80
+    assert "parameters" not in told
+    words = summary_of_echo(found)
+    assert words.startswith("doubtful: the outline jumps\n  also: the picture jumps\n")
+    assert "does not state the size of a pixel" in words
+
+
+def test_a_refused_clip_without_a_beat_has_no_numbers():
+    frames, labels = clip(still=True)
+    nothing = EchoTwin(refuse("no heartbeat"), measured(frames, labels), None, None)
+    told = json.loads(json.dumps(describe_echo_twin(nothing), allow_nan=False))
+    assert told["measured"] is None and "curve" not in told and told["verdict"] == "refused"
+    assert draw_echo_twin(nothing).get_suptitle() == "REFUSED: no heartbeat"
+
+
+def test_the_measured_curve_is_drawn_where_the_frames_are(found):
+    middle, raw = over_time(found, CURVE.volume), scaled_volume(found)
+    # The clip's areas follow a cosine; volumes go with their power of 3/2, so not exactly.
+    assert np.corrcoef(middle, raw)[0, 1] > 0.99
+    assert raw.min() == pytest.approx(CURVE.ESV, abs=3) and raw.max() == pytest.approx(110, abs=3)
+
+
+def test_the_film_moves(found, tmp_path):
+    write_film(tmp_path / "film.gif", found)
+    film = iio.imread(tmp_path / "film.gif")
+    assert 20 <= len(film) <= 40 and film.shape[2] > 500
+    assert np.abs(np.diff(film[..., 0].astype(float), axis=0)).max(axis=(1, 2)).min() > 50
+
+
+def test_every_sign_has_a_reason():
+    words = [reason(name, CURVE, 3.2) for name in SIGNS]
+    assert len(set(SIGNS)) == len(SIGNS) and all(words)
+    assert "75 beats" in reason("rare", CURVE, 3.2) and "3.2" in reason("misfit", CURVE, 3.2)
