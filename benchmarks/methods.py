@@ -32,8 +32,9 @@ import optax
 from benchmarks.paper import PAPER
 from benchmarks.rivals import Missing
 from benchmarks.simulate import peak_memory
-from experiments.methods.cells import draw, measure
+from experiments.methods.cells import draw
 from experiments.methods.compared import METHODS, SAMPLES
+from experiments.methods.measured import measure
 from experiments.methods.settings import Config
 from jaxtwin.commands.emulator import CHANNELS
 from jaxtwin.data.base import ClipFormat
