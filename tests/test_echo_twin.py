@@ -3,6 +3,7 @@
 import json
 
 import imageio.v3 as iio
+import jax
 import numpy as np
 import pytest
 
@@ -13,8 +14,14 @@ from jaxtwin.commands.twin_figures import (
     scaled_volume,
     write_film,
 )
+from jaxtwin.data.echonet import Record
+from jaxtwin.data.vitals import UNKNOWN
 from jaxtwin.imaging.calibration import VolumeCurve, turned
+from jaxtwin.imaging.network import SegmentationNetwork
+from jaxtwin.imaging.orientation import OrientationNetwork
+from jaxtwin.imaging.segmenter import Segmenter
 from jaxtwin.twin.echo import EchoTwin
+from jaxtwin.twin.measurements import measure_clips
 from jaxtwin.twin.report import describe_echo_twin, summary_of_echo
 from jaxtwin.twin.signs import SIGNS, reason
 from tests.imaging.test_quality import clip, measured
@@ -77,3 +84,17 @@ def test_every_sign_has_a_reason():
     words = [reason(name, CURVE, 3.2) for name in SIGNS]
     assert len(set(SIGNS)) == len(SIGNS) and all(words)
     assert "75 beats" in reason("rare", CURVE, 3.2) and "3.2" in reason("misfit", CURVE, 3.2)
+
+
+def test_a_clip_that_cannot_be_read_is_named_and_spoils_no_other(tmp_path, capsys):
+    broken = tmp_path / "broken.avi"
+    broken.write_bytes(b"RIFF")
+    record = Record("broken", broken, 100.0, 40.0, 60.0, 50.0, 100, "TRAIN", UNKNOWN)
+    found = measure_clips(
+        Segmenter(SegmentationNetwork((4, 4, 4, 4), key=jax.random.key(0)), 0.0),
+        OrientationNetwork(key=jax.random.key(0)),
+        [record],
+        phantoms=False,
+    )
+    assert capsys.readouterr().out.startswith("skipped broken: ")
+    assert found.names == ["broken"] and not found.found(False, (0.0, np.inf)).any()

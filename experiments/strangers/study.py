@@ -15,7 +15,7 @@ from jaxtwin.commands.settings import PSSL_PRESETS
 from jaxtwin.commands.tables import write_table
 from jaxtwin.commands.train import train
 from jaxtwin.commands.twin import load_run
-from jaxtwin.data.echonet import Record, read_echonet
+from jaxtwin.data.echonet import read_echonet
 from jaxtwin.data.recording import read_recording
 from jaxtwin.imaging.examples import read_labels
 from jaxtwin.training.progress import progress_bar
@@ -43,7 +43,9 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             f"{folder} learnt from two volumes, whose twins have no such verdict: train with "
             "--learn-from curve"
         )
-    records = [r for r in read_echonet(folder / "phantom").split("TEST") if not _mirrored(r)]
+    records = [
+        r for r in read_echonet(folder / "phantom").split("TEST") if not read_labels(r).mirrored
+    ]
     if not records:
         raise ValueError(f"no test clip of {folder} is shown upright: train with more --clips")
     rows = []
@@ -93,11 +95,6 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         f"{results['trusted_and_wrong_percent']:.1f}%"
     )
     return results
-
-
-def _mirrored(record: Record) -> bool:
-    with np.load(record.path.parent.parent / "Masks" / f"{record.name}.npz") as file:
-        return bool(file["mirrored"])
 
 
 def _row(name: str, kind: str, found: EchoTwin, off: float) -> dict[str, Any]:

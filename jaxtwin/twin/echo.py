@@ -32,7 +32,7 @@ from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clips import VOLUMES
 from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.saving import load_learnt, save_learnt
-from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.training import checkpoint
 from jaxtwin.twin.build import simulate_twin
 from jaxtwin.twin.signs import SIGNS, Limits, Observation, observe, reason
@@ -180,7 +180,7 @@ def estimate(learnt: Learnt[CurveTask, Curves], curves: list[VolumeCurve]) -> Es
     """Estimate the parameters behind some volume curves, without a warning of misfits."""
     with warnings.catch_warnings():
         # The verdict tells of them.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", OutOfModelWarning)
         return learnt.estimate(as_curves(curves))
 
 

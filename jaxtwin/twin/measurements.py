@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxtwin.data.base import UnreadableClipError
 from jaxtwin.data.echonet import Record
 from jaxtwin.data.recording import read_recording
 from jaxtwin.imaging.calibration import (
@@ -22,6 +23,14 @@ from jaxtwin.imaging.quality import MeasurementQuality
 from jaxtwin.imaging.segmenter import Segmenter, thinned
 from jaxtwin.imaging.statistics import PictureStatistics
 from jaxtwin.twin.signs import Observation, observe
+
+UNSEEN = Observation(
+    MeasurementQuality(*(np.nan for _ in MeasurementQuality._fields)),
+    PictureStatistics(*(np.nan for _ in PictureStatistics._fields)),
+    np.full(WAYS, np.nan),
+    np.nan,
+)
+"""Of a clip that cannot be read."""
 
 
 class ClipMeasurements(NamedTuple):
@@ -100,7 +109,7 @@ def measure_clips(
     phantoms: bool,
     progress: Callable[[Iterable[Record]], Iterable[Record]] = iter,
 ) -> ClipMeasurements:
-    """Segment and measure clips.
+    """Segment and measure clips; one that cannot be read is named and has no curve.
 
     Args:
         segmenter: Network that labels the chambers.
@@ -111,7 +120,12 @@ def measure_clips(
     """
     rows = []
     for record in progress(records):
-        recording = thinned(read_recording(record.path))
+        try:
+            recording = thinned(read_recording(record.path))
+        except UnreadableClipError as error:
+            print(f"skipped {record.name}: {error.reason}")
+            rows.append((UNSEEN, [None, None]))
+            continue
         pixel = read_labels(record).pixel if phantoms else recording.pixel
         found = segmenter.measure(recording, pixel)
         features = [curve_features(one) for one in (found, without_scale(found))]
