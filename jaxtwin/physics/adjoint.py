@@ -1,13 +1,11 @@
 """Differentiation of the periodic orbit of a driven system."""
 
 import abc
-import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxtwin.physics.beat import BeatMap, prepend
@@ -100,23 +98,12 @@ def held(where: Bool[Array, ""], tree: Any) -> Any:
     """Return the tree with its arrays held constant under differentiation unless `where` is true.
 
     In reverse mode this also resets to 0 a cotangent that became NaN through an infinite slope
-    (0 · inf). What is shared by a batch of patients stays shared, which a `jnp.where` would undo.
+    (0 · inf).
     """
-    return jax.tree.map(lambda x: _held(where, x) if eqx.is_inexact_array(x) else x, tree)
-
-
-@jax.custom_jvp
-def _held(where: Bool[Array, ""], x: Any) -> Any:
-    del where
-    return x
-
-
-@functools.partial(_held.defjvp, symbolic_zeros=True)
-def _held_jvp(primals, tangents):
-    (where, x), (_, d_x) = primals, tangents
-    if isinstance(d_x, SymbolicZero):
-        return x, d_x
-    return x, jnp.where(where, d_x, jnp.zeros_like(d_x))
+    return jax.tree.map(
+        lambda x: jnp.where(where, x, jax.lax.stop_gradient(x)) if eqx.is_inexact_array(x) else x,
+        tree,
+    )
 
 
 @jax.custom_jvp

@@ -42,19 +42,6 @@ def test_phases_are_shares_of_the_duration(test_of_one):
     assert test_of_one.outputs.G[0] == found.maximum.G and found.waveforms.G.min() > found.minimum.G
 
 
-def test_patients_who_share_their_times_share_the_grid():
-    """A grid of each patient's own makes interpolation on it take several times as long."""
-
-    def times(theta):
-        return record(GlucoseTest(), TWIN.complete(theta)).times
-
-    # Raises if the times differ between patients.
-    shared = jax.eval_shape(
-        jax.vmap(times, out_axes=None), jnp.asarray(TWIN.sample(4, seed=0), jnp.float32)
-    )
-    assert shared.shape == (GlucoseTest.steps + 1,)
-
-
 def test_what_repeats_itself_is_its_orbit():
     p = LungParameters()
     got = jax.jit(lambda p: record(Lung(), p))(p)
