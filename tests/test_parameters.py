@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from jaxtwin.models.left_heart import SEVEN, THREE, LeftHeart
-from jaxtwin.parameters import AbstractParameters, Box, Scalar, parameter, table
+from jaxtwin.parameters import AbstractParameters, Box, NormalPrior, Scalar, parameter, table
 
 
 class Spring(AbstractParameters):
@@ -433,3 +433,57 @@ def test_a_logarithmic_box_is_described_and_told_apart():
 def test_logarithmic_refuses(names):
     with pytest.raises(ValueError, match="expected free parameters whose lower bound is above 0"):
         Box.of(Spring, ("zeta", "k"), logarithmic=names)
+
+
+# --- priors -----------------------------------------------------------------------------------
+
+
+def correlated(box: Box, n: int) -> np.ndarray:
+    """Patients of a box whose parameters go together."""
+    raw = np.random.default_rng(0).normal(size=(n, len(box.names)))
+    raw[:, 1] = 0.5 + 0.8 * raw[:, 0] + 0.3 * raw[:, 1]
+    return np.asarray(box.bound(jnp.asarray(raw)))
+
+
+def test_a_prior_has_the_mean_and_covariance_of_its_patients():
+    theta = correlated(THREE, 4_000)
+    prior = NormalPrior.of(THREE, theta)
+    white = np.asarray(jax.vmap(prior.whiten)(THREE.unbound(jnp.asarray(theta))))
+    np.testing.assert_allclose(white.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(np.cov(white.T), np.eye(3), atol=1e-3)
+    drawn = np.asarray(THREE.unbound(jnp.asarray(prior.sample(THREE, 4_096, seed=1))))
+    np.testing.assert_allclose(drawn.mean(0), prior.mean, atol=0.02)
+    root = np.array(prior.root)
+    np.testing.assert_allclose(np.cov(drawn.T), root @ root.T, atol=0.02)
+
+
+def test_the_density_of_a_prior_is_relative_to_the_uniform_one():
+    """Its mean over the box is 1, and points of the prior are where it is high."""
+    prior = NormalPrior.of(THREE, correlated(THREE, 500))
+    even = prior.density(THREE, THREE.sample(2**15, seed=0))
+    assert even.mean() == pytest.approx(1, rel=0.02)
+    own = prior.density(THREE, prior.sample(THREE, 1_024, seed=0))
+    assert np.median(own) > 3 * np.median(even)
+    corner = np.array([THREE.low, THREE.high])
+    assert np.all(prior.density(THREE, corner) == 0)
+
+
+def test_a_direction_that_no_patient_shows_is_not_infinitely_narrow():
+    theta = np.repeat(correlated(THREE, 8), 2, axis=0)
+    theta[:, 2] = theta[0, 2]
+    prior = NormalPrior.of(THREE, theta)
+    assert np.isfinite(prior.root).all()
+    moved = jnp.array(prior.mean) + jnp.array([0.0, 0.0, 0.1])
+    assert np.linalg.norm(prior.whiten(moved)) == pytest.approx(1, rel=0.05)
+
+
+def test_a_prior_is_described_in_json():
+    prior = NormalPrior.of(THREE, correlated(THREE, 50))
+    assert NormalPrior.described(json.loads(json.dumps(prior.describe()))) == prior
+
+
+def test_priors_of_too_few_or_strange_patients_are_refused():
+    with pytest.raises(ValueError, match="3 patients for a prior of 3 parameters: expected at"):
+        NormalPrior.of(THREE, correlated(THREE, 3))
+    with pytest.raises(ValueError, match="is outside the box"):
+        NormalPrior.of(THREE, 10 * correlated(THREE, 20))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxtwin.forward.base import AbstractForward
+from jaxtwin.parameters import NormalPrior
 from jaxtwin.physics.base import reading
 
 # Number of agreeing points sufficient for stable quantiles, and the number of rounds tried.
@@ -40,21 +41,25 @@ def compatible_patients(
     measured: Mapping[str, tuple[float, float]],
     *,
     about: Sequence[str] = (),
+    prior: NormalPrior | None = None,
     points: int = 65_536,
     seed: int = 0,
 ) -> Compatible:
     """Search the whole box for patients whose readings agree with the measured ones.
 
-    This is a rejection sampler with a uniform prior on the box: it keeps every θ of a Sobol
-    sequence whose readings lie within the errors. It uses neither a linearisation nor an encoder,
-    so the result depends on the measurement alone. Fewer points agree with more measured readings,
-    so up to `MOST_ROUNDS` sequences are drawn until `ENOUGH` points agree.
+    This is a rejection sampler: it keeps every θ of a Sobol sequence whose readings lie within the
+    errors. With a prior, every second θ is drawn from it and the others from the whole box, and
+    they are weighted so that together they are distributed as the prior: so even a patient whom
+    the prior hardly expects has compatible ones. It uses neither a linearisation nor an encoder,
+    so the result depends on the measurement and the prior alone. Fewer points agree with more
+    measured readings, so up to `MOST_ROUNDS` sequences are drawn until `ENOUGH` points agree.
 
     Args:
         forward: Simulator or emulator of the model.
         measured: Value and error by name of a reading, in its unit; a point agrees if its reading
             is within the error of the value.
         about: Names of unmeasured readings for which to return intervals.
+        prior: Distribution of θ among the patients; by default uniform on the box.
         points: Number of θ to try per round.
         seed: Seed for the Sobol sequences.
 
@@ -68,15 +73,17 @@ def compatible_patients(
             f"measured {dict(measured)}: expected at least one value, each with a positive error, "
             'such as {"EF": (60.0, 5.0)}'
         )
-    prior: dict[str, np.ndarray] = {}
-    kept: list[dict[str, np.ndarray]] = []
-    found = rounds = 0
-    while found < ENOUGH and rounds < MOST_ROUNDS:
-        values, agree = _draw(forward, measured, about, points, seed + rounds)
-        prior = prior or values
-        kept.append({name: value[agree] for name, value in values.items()})
-        found, rounds = found + int(agree.sum()), rounds + 1
-    drawn = rounds * points
+    before: _Points | None = None
+    kept: list[_Points] = []
+    rounds = 0
+    while rounds < MOST_ROUNDS and (not kept or _joined(kept).effective < ENOUGH):
+        tried, agree = _draw(forward, measured, about, prior, points, seed + rounds)
+        before = before or tried
+        kept.append(tried.take(agree))
+        rounds += 1
+    assert before is not None
+    after, drawn = _joined(kept), rounds * points
+    found = len(after.weights)
     if found < 10:
         what = ", ".join(
             f"{name} {value:.4g} ± {e:.2g} {reading(forward.system, name).unit}"
@@ -88,32 +95,72 @@ def compatible_patients(
             f"{rounds} rounds of {points})"
         )
     intervals, narrowing = {}, {}
-    for name, before in prior.items():
-        low, high = np.quantile(np.concatenate([part[name] for part in kept]), (0.05, 0.95))
-        prior_low, prior_high = np.quantile(before, (0.05, 0.95))
-        intervals[name] = (float(low), float(high))
+    for name in before.values:
+        (low, high), (prior_low, prior_high) = after.middle(name), before.middle(name)
+        intervals[name] = (low, high)
         width = prior_high - prior_low
-        narrowing[name] = float((high - low) / width) if width > 0 else 1.0
+        narrowing[name] = (high - low) / width if width > 0 else 1.0
     return Compatible(found, drawn, intervals, narrowing)
+
+
+class _Points(NamedTuple):
+    """Points of a box: parameters and readings by name, and what each point counts."""
+
+    values: dict[str, np.ndarray]
+    weights: np.ndarray
+
+    @property
+    def effective(self) -> float:
+        """Number of points of equal weight that would be worth as much."""
+        total = self.weights.sum()
+        return float(total**2 / (self.weights**2).sum()) if total > 0 else 0.0
+
+    def take(self, mask: np.ndarray) -> "_Points":
+        return _Points({n: v[mask] for n, v in self.values.items()}, self.weights[mask])
+
+    def middle(self, name: str) -> tuple[float, float]:
+        """Return the central 90% interval."""
+        low, high = np.quantile(
+            *(self.values[name], (0.05, 0.95)), weights=self.weights, method="inverted_cdf"
+        )
+        return float(low), float(high)
+
+
+def _joined(parts: Sequence[_Points]) -> _Points:
+    return _Points(
+        {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+        np.concatenate([part.weights for part in parts]),
+    )
 
 
 def _draw(
     forward: AbstractForward,
     measured: Mapping[str, tuple[float, float]],
     about: Sequence[str],
+    prior: NormalPrior | None,
     points: int,
     seed: int,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return parameters and readings of points of the box, and which points agree."""
-    theta = forward.box.sample(points, seed=seed)
+) -> tuple[_Points, np.ndarray]:
+    """Return points of the box, and which of them agree."""
+    box = forward.box
+    weights = np.ones(points)
+    if prior is None:
+        theta = box.sample(points, seed=seed)
+    else:
+        half = points // 2
+        expected, others = prior.sample(box, half, seed=seed), box.sample(points - half, seed=seed)
+        theta = np.concatenate([expected, others]).astype(others.dtype)
+        # The balance heuristic (Veach and Guibas, SIGGRAPH 1995): no weight exceeds 2.
+        density = prior.density(box, theta)
+        weights = np.maximum(2 * density / (density + 1), 1e-9)
     recording = forward.predict(theta)
 
     def column(name: str) -> np.ndarray:
         return np.asarray(reading(forward.system, name).function(recording))
 
-    values = dict(zip(forward.box.names, theta.T, strict=True))
+    values = dict(zip(box.names, theta.T, strict=True))
     values |= {name: column(name) for name in about}
     agree = np.ones(points, bool)
     for name, (value, error) in measured.items():
         agree &= np.abs(column(name) - value) <= error
-    return values, agree
+    return _Points(values, weights), agree

@@ -18,6 +18,7 @@ from jaxtwin.data.recording import read_recording
 from jaxtwin.imaging.examples import read_labels
 from jaxtwin.imaging.segmenter import thinned
 from jaxtwin.methods.clips import VOLUMES
+from jaxtwin.methods.tasks import CurveTask
 from jaxtwin.parameters import Box
 from jaxtwin.twin.echo import TwinBuilder, estimate, periods
 from jaxtwin.twin.measurements import ClipMeasurements
@@ -25,6 +26,7 @@ from jaxtwin.twin.phantoms import Phantoms
 
 Scores: TypeAlias = dict[str, float | int | None]
 WRONG = 15.0  # points of EF
+PRESSURES = ("systolic", "diastolic", "P_la_mean")
 
 
 def score_labels(
@@ -95,7 +97,8 @@ def score_phantoms(
 
     Returns:
         The scores of `score_labels` where the size of a pixel is known; the error of EDV [%] where
-        it is not; the error of the period [%]; and the rank correlation of each parameter.
+        it is not; the error of the period [%]; the rank correlation of each parameter; and the mean
+        error of each pressure that no clip shows [mmHg], beside that of the patients' median.
     """
     scores = score_labels(builder, test.measured, records, True)
     task = builder.learnt.task
@@ -112,7 +115,24 @@ def score_phantoms(
         "EDV_error_percent_without_scale": percent_off(EDV, true["EDV"]),
         "period_error_percent": percent_off(clips.measured.period, clips.period),
         **{f"rank_{n}": rank(x, clips.theta[:, drawn.names.index(n)]) for n, x in columns},
+        **_pressure_errors(task, np.asarray(theta), drawn, clips.theta),
     }
+
+
+def _pressure_errors(
+    task: CurveTask, theta: np.ndarray, drawn: Box, truth: np.ndarray
+) -> dict[str, float]:
+    """Compare the simulated pressures of estimated and true parameters."""
+    found, true = (
+        simulate_cohort(task.system, box, table, phases=PHASES)
+        for box, table in ((task.box, theta), (drawn, truth))
+    )
+    both, errors = found.success & true.success, {}
+    for name in PRESSURES:
+        a, b = (np.asarray(part.read([name])[name])[both] for part in (found, true))
+        errors[f"{name}_error"] = float(np.abs(a - b).mean())
+        errors[f"{name}_error_median_predictor"] = float(np.abs(np.median(b) - b).mean())
+    return errors
 
 
 def rank(found: np.ndarray, true: np.ndarray) -> float | None:

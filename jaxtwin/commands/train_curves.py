@@ -15,7 +15,7 @@ import numpy as np
 from jaxtwin.cohorts.clinic import ECHO_LABORATORY
 from jaxtwin.commands.clips import check_splits
 from jaxtwin.commands.curve_scores import Scores, draw_figures, score_labels, score_phantoms
-from jaxtwin.commands.curve_task import curve_task
+from jaxtwin.commands.curve_task import clinic_prior, curve_task
 from jaxtwin.commands.emulator import BOXES, PHASES, obtain_emulator
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import PSSLConfig
@@ -120,9 +120,9 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
         data = read_echonet(config.data)
         check_splits(data)
     box = BOXES[config.twin]
-    task = curve_task(box)
-    emulator, emulator_errors = obtain_emulator(folder, box, config.emulator, seed=seed)
     of_clinic = config.twin == "nine"
+    task = curve_task(box, clinic_prior(box, seed) if of_clinic else None)
+    emulator, emulator_errors = obtain_emulator(folder, box, config.emulator, seed=seed)
     drawn = BOXES["nine" if of_clinic else "seven"]
     make_phantoms(
         folder / "phantom",

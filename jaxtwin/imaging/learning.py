@@ -17,7 +17,7 @@ from jaxtwin.imaging.network import LABELS, SegmentationNetwork
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
 from jaxtwin.training.muon import muon_optimiser
 
-_TOGETHER = 32
+_TOGETHER = 16
 """Number of frames that are labelled together outside training."""
 
 
@@ -139,10 +139,10 @@ def segmentation_loss(
 
 
 @eqx.filter_jit
-def _logits(
+def _probabilities(
     network: SegmentationNetwork, frames: UInt8[Array, "batch channel height width"]
 ) -> Float[Array, "batch height width label"]:
-    return jax.vmap(network)(frames.astype(jnp.float32) / 255)
+    return jax.nn.softmax(jax.vmap(network)(frames.astype(jnp.float32) / 255))
 
 
 def label(
@@ -161,6 +161,5 @@ def probabilities(
         some = frames[start : start + _TOGETHER]
         # Padded, so that one compilation serves any number of frames.
         padded = np.resize(some, (_TOGETHER, *some.shape[1:]))
-        logits = _logits(network, jnp.asarray(padded))[: len(some)]
-        found.append(np.asarray(jax.nn.softmax(logits)))
+        found.append(np.asarray(_probabilities(network, jnp.asarray(padded)))[: len(some)])
     return np.concatenate(found)

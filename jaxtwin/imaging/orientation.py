@@ -22,6 +22,8 @@ from jaxtwin.training.muon import muon_optimiser
 
 MIRRORED = 4
 WAYS = 8  # four quarter turns, each mirrored or not; 0 is upright
+# The way in which the mirrored picture of each is shown: turned the other way round.
+EXCHANGED = np.array([4, 7, 6, 5, 0, 3, 2, 1])
 PICTURES = 3  # darkest, mean and brightest picture of a clip
 # How often each is shown in training: mirrored hearts are the hardest to tell from upright ones.
 SHOWN = np.array([6, 1, 1, 1, 6, 1, 1, 1]) / 18
@@ -30,7 +32,11 @@ WIDTHS = (24, 32, 48, 64)
 
 
 class OrientationNetwork(eqx.Module):
-    """The network: a clip's darkest, mean and brightest picture to the logits of `WAYS`."""
+    """The network: a clip's darkest, mean and brightest picture to the logits of `WAYS`.
+
+    It looks at them and at their mirror images, and the mirrored picture of a clip gets the same
+    logits in another order, so left and right need not be learnt one by one.
+    """
 
     kernels: tuple[Float[Array, "3 3 channel out"], ...]
     scales: tuple[Float[Array, " out"], ...]
@@ -50,6 +56,9 @@ class OrientationNetwork(eqx.Module):
         """Return the logits of the ways in which the pictures, `SIDE` × `SIDE`, may be shown."""
         x = pictures - jnp.mean(pictures)
         x = x * jax.lax.rsqrt(jnp.mean(x**2) + 1e-6)
+        return (self._logits(x) + self._logits(x[:, :, ::-1])[EXCHANGED]) / 2
+
+    def _logits(self, x: Float[Array, "picture height width"]) -> Float[Array, " way"]:
         x = jnp.moveaxis(x, 0, -1)
         for kernel, scale in zip(self.kernels, self.scales, strict=True):
             x = jax.nn.gelu(layer_norm(convolve2d(x[None], kernel, 2)[0], scale))

@@ -96,17 +96,27 @@ def _measure(
     if number == 0:
         return np.nan, np.nan, 0.0, 0.0
     sizes = np.bincount(pieces.ravel())[1:]
-    cavity = ndimage.binary_fill_holes(pieces == 1 + sizes.argmax())
-    cavity = np.asarray(cavity)
+    largest = int(sizes.argmax())
+    # The rest looks at the cavity's neighbourhood alone.
+    window = tuple(
+        slice(max(part.start - TOUCHING - 1, 0), part.stop + TOUCHING + 1)
+        for part in ndimage.find_objects(pieces)[largest]
+    )
+    height, width = labels.shape
+    corner, labels = np.array([part.start for part in window]), labels[window]
+    cavity = np.asarray(ndimage.binary_fill_holes(pieces[window] == 1 + largest))
     area = float(cavity.sum() * pixel.prod() / 100)
     if cavity.sum() < SMALLEST:
         return np.nan, np.nan, area, 0.0
     rim = cavity & np.logical_not(ndimage.binary_erosion(cavity))
     around = np.asarray(ndimage.binary_dilation(cavity)) & ~cavity
     walled = np.isin(labels[around], (MYOCARDIUM, ATRIUM)).mean()
-    at_edge = np.concatenate([rim[0], rim[-1], rim[:, 0], rim[:, -1]]).sum() / rim.sum()
+    row, column = corner[:, None] + np.nonzero(rim)
+    ends = [row == 0, row == height - 1, column == 0, column == width - 1]
+    at_edge = np.sum(ends) / len(row)
     quality = float(sizes.max() / sizes.sum() * walled * (1 - at_edge))
-    points, edge = np.argwhere(cavity) * pixel, np.argwhere(rim) * pixel
+    points = (corner + np.argwhere(cavity)) * pixel
+    edge = np.column_stack([row, column]) * pixel
     middle = points.mean(axis=0)
     near = np.zeros(len(edge), bool)
     if (labels == ATRIUM).any():

@@ -1,6 +1,6 @@
 """Nonlinear least squares through the simulator for each patient, from several starts.
 
-Maximises the posterior under normal noise and a nearly uniform prior on the box, with the
+Maximises the posterior under normal noise and the task's prior, with the
 Levenberg-Marquardt method (Moré, "The Levenberg-Marquardt algorithm: implementation and theory",
 Lecture Notes in Mathematics 630, 1978) of Optimistix.
 """
@@ -23,7 +23,7 @@ from jaxtwin.methods.base import (
     check_counts,
 )
 from jaxtwin.methods.each_patient import Patient, each_patient
-from jaxtwin.methods.tasks import RAW_SPREAD, Curves, CurveTask
+from jaxtwin.methods.tasks import Curves, CurveTask
 
 
 class LeastSquares(AbstractMethod[CurveTask, Curves]):
@@ -85,7 +85,7 @@ def fit_patient(
         recording = simulate(task.theta(raw, patient.known)).recording
         weight = 1 / jnp.maximum(patient.noise, task.resolutions)
         error = task.errors(recording, patient.values, weight, patient.phases)
-        return jnp.concatenate([error, raw / RAW_SPREAD])
+        return jnp.concatenate([error, task.whiten(raw, patient.known)])
 
     # Otherwise the solver would store the residuals of the linearised beat for every start.
     linearised = jax.custom_jvp(residuals)

@@ -215,7 +215,9 @@ def fit_patient(method: PINN, task: CurveTask, scales: Scales, patient: Patient)
         residual = functools.partial(residuals, task, scales, preconditioned=method.preconditioned)
         wrong = jax.vmap(lambda phase: residual(model, p, phase))(points)
         physics = jnp.sum(jnp.mean((wrong / method.tolerance) ** 2, axis=0))
-        return jnp.mean(misfit**2) + physics + task.surprise(model.raw) / task.samples
+        return (
+            jnp.mean(misfit**2) + physics + task.surprise(model.raw, patient.known) / task.samples
+        )
 
     model = descend(loss, model, steps=method.steps, learning_rate=method.learning_rate, key=rest)
     return task.theta(model.raw, patient.known), outputs(model, jnp.arange(FINE) / FINE)

@@ -78,7 +78,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
                 raw = encoder(known, seen)
                 got = forward(task.theta(raw, known))
                 error = task.errors(got, values, 1 / jnp.hypot(noise, slack), phases)
-                return (0.5 * jnp.sum(error**2) + task.surprise(raw)) / task.samples
+                return (0.5 * jnp.sum(error**2) + task.surprise(raw, known)) / task.samples
 
             measured = curves.values, curves.noise, curves.phases
             return jax.vmap(one)(curves.known, seen.values, *measured)

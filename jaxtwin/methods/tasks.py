@@ -18,7 +18,7 @@ from jaxtwin.methods.checks import check_known, check_measured, warn_of_gaps, wa
 from jaxtwin.methods.interpolation import comparable
 from jaxtwin.methods.measured import Channel, Curves
 from jaxtwin.methods.misfit import misfit_of
-from jaxtwin.parameters import Box, Theta
+from jaxtwin.parameters import Box, NormalPrior, Theta
 from jaxtwin.physics.base import (
     AbstractPeriodicSystem,
     AbstractRecordedSystem,
@@ -33,6 +33,8 @@ from jaxtwin.physics.solution import Recording
 # Standard deviation of a logistic variable. With it, a normal prior on the raw parameters is close
 # to a uniform prior on the box.
 RAW_SPREAD = float(np.pi / np.sqrt(3))
+# Raw coordinate beyond which a known parameter counts as on the face of the box, at infinity.
+LARGEST_RAW = 8.0
 # Errors larger than this multiple of the allowed error are not noise: a good fit is at 1 or below.
 LARGEST_MISFIT = 1.5
 
@@ -67,12 +69,15 @@ class CurveTask(AbstractTask[Curves]):
             noise are then shares of its root mean square.
         beside: What else is measured: outputs as curves, readings as numbers, such as
             `Channel("systolic", resolution=1.0, noise=5.0)`.
+        prior: Distribution of θ among the patients before anything is measured; by default nearly
+            uniform on the box.
 
     Raises:
         ValueError: If the box is of another model, a channel is not an output of the system or is
             named twice, a known parameter is not free, no unknown parameter is left, the samples
             do not coincide with steps of the simulator, or a reading in `beside` needs an output
-            that is neither measured nor hidden.
+            that is neither measured nor hidden, or the prior is of another number of
+            parameters.
     """
 
     system: AbstractRecordedSystem
@@ -87,6 +92,7 @@ class CurveTask(AbstractTask[Curves]):
     missing: float = 0.0
     unknown_scale: bool = False
     beside: tuple[Channel, ...] = ()
+    prior: NormalPrior | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "beside", tuple(self.beside))
@@ -106,6 +112,11 @@ class CurveTask(AbstractTask[Curves]):
             raise ValueError(
                 f"known parameters {self.known}: expected some of the free ones, "
                 f"{', '.join(self.box.names)}, each once, and not all"
+            )
+        if self.prior is not None and len(self.prior.mean) != len(self.box.names):
+            raise ValueError(
+                f"a prior of {len(self.prior.mean)} parameters for a box of "
+                f"{', '.join(self.box.names)}: make it with NormalPrior.of(box, theta)"
             )
         if self.samples < 2:
             raise ValueError(f"{self.samples} samples: expected at least 2")
@@ -164,6 +175,7 @@ class CurveTask(AbstractTask[Curves]):
         told |= {"unknown_scale": True} if self.unknown_scale else {}
         told |= {"missing": self.missing} if self.missing else {}
         told |= {"beside": [dataclasses.asdict(c) for c in self.beside]} if self.beside else {}
+        told |= {"prior": self.prior.describe()} if self.prior is not None else {}
         return told | {
             "measurement": "curve",
             "system": fingerprint(self.system).description["system"],
@@ -262,9 +274,24 @@ class CurveTask(AbstractTask[Curves]):
             found.append(channel.compare(got, *part))
         return jnp.concatenate(found)
 
-    def surprise(self, raw: Float[Array, " free"]) -> Float[Array, ""]:
-        """Compute the negative log-prior, which is nearly uniform on the box."""
-        return 0.5 * jnp.sum((raw / RAW_SPREAD) ** 2)
+    def whiten(
+        self, raw: Float[Array, " free"], known: Float[Array, " known"]
+    ) -> Float[Array, " free"]:
+        """Return raw parameters in units in which the prior is standard normal.
+
+        Under a prior of their own, the unknown parameters are judged beside the known ones.
+        """
+        if self.prior is None:
+            return raw / RAW_SPREAD
+        places = np.array([self.box.names.index(name) for name in self.known], int)
+        told = self.box.unbound(self.theta(raw, known)).clip(-LARGEST_RAW, LARGEST_RAW)
+        return self.prior.whiten(raw.at[places].set(told[places]))
+
+    def surprise(
+        self, raw: Float[Array, " free"], known: Float[Array, " known"]
+    ) -> Float[Array, ""]:
+        """Compute the negative log-prior, up to a constant."""
+        return 0.5 * jnp.sum(self.whiten(raw, known) ** 2)
 
     def measure(self, patients: Cohort[Any], random: np.random.Generator | int) -> Curves:
         """Measure simulated patients: curves with noise, and labels without noise.

@@ -16,3 +16,4 @@ from jaxtwin.parameters.declaration import Scalar as Scalar
 from jaxtwin.parameters.declaration import Theta as Theta
 from jaxtwin.parameters.declaration import parameter as parameter
 from jaxtwin.parameters.declaration import table as table
+from jaxtwin.parameters.prior import NormalPrior as NormalPrior

@@ -117,7 +117,9 @@ def simulate_twin(
     if about is None:
         allowed = readable(system, forward(jnp.asarray(theta)))
         about = [name for name in allowed if name not in {*measured, *emulated}]
-    compatible = compatible_patients(forward, measured, about=tuple(about))
+    compatible = compatible_patients(
+        forward, measured, about=tuple(about), prior=getattr(task, "prior", None)
+    )
     warnings = []
     if verdict.kind != "trusted":
         warnings.append(

@@ -33,6 +33,7 @@ from jaxtwin.methods.clips import VOLUMES
 from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
+from jaxtwin.parameters import NormalPrior
 from jaxtwin.training import checkpoint
 from jaxtwin.twin.build import simulate_twin
 from jaxtwin.twin.signs import SIGNS, Limits, Observation, observe, reason
@@ -253,4 +254,5 @@ def _task(folder: Path, forward: AbstractForward) -> CurveTask:
         known=tuple(told["known"]),
         noise=told["noise"],
         unknown_start=told.get("unknown_start", False),
+        prior=NormalPrior.described(told["prior"]) if "prior" in told else None,
     )

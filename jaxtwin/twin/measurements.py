@@ -1,8 +1,9 @@
 """Measurement of many clips: what the networks see in each, kept in one file."""
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -107,7 +108,7 @@ def measure_clips(
     records: Sequence[Record],
     *,
     phantoms: bool,
-    progress: Callable[[Iterable[Record]], Iterable[Record]] = iter,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> ClipMeasurements:
     """Segment and measure clips; one that cannot be read is named and has no curve.
 
@@ -118,20 +119,23 @@ def measure_clips(
         phantoms: Whether they are phantoms, the size of whose pixels lies beside them.
         progress: Wrapper for the iterable of clips, such as `tqdm`.
     """
-    rows = []
-    for record in progress(records):
+
+    def look(record: Record) -> tuple[Observation, list[CurveFeatures | None]]:
         try:
             recording = thinned(read_recording(record.path))
         except UnreadableClipError as error:
             print(f"skipped {record.name}: {error.reason}")
-            rows.append((UNSEEN, [None, None]))
-            continue
+            return UNSEEN, [None, None]
         pixel = read_labels(record).pixel if phantoms else recording.pixel
         found = segmenter.measure(recording, pixel)
         features = [curve_features(one) for one in (found, without_scale(found))]
         if pixel is None:
             features[0] = None
-        rows.append((observe(found, orientation), features))
+        return observe(found, orientation), features
+
+    # While the network labels one clip, another is read and measured.
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(progress(pool.map(look, records)))
     size = next((len(f.values) for _, fs in rows for f in fs if f is not None), 1)
     blank = CurveFeatures(np.full(size, np.nan), np.nan, np.nan)
     told = [[blank if one is None else one for one in features] for _, features in rows]

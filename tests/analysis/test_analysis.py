@@ -14,6 +14,7 @@ from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.forward.learning import train_emulator
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.parameters import NormalPrior
 from jaxtwin.training.loop import TrainingConfig
 
 FEATURES = 48
@@ -190,6 +191,29 @@ def test_what_the_volumes_pin_down_and_what_they_leave_open(emulator):
     assert better.points < found.points
     assert better.narrowing["E_max"] < found.narrowing["E_max"]
     assert better.drawn == found.drawn
+
+
+def test_compatible_patients_are_distributed_as_the_prior(emulator):
+    """And those of one whom the prior hardly expects are still found."""
+    _, EDV, ESV = volumes(emulator)
+    half = np.asarray(SEVEN.low) + 0.5 * (np.asarray(SEVEN.high) - np.asarray(SEVEN.low))
+    R_m = SEVEN.names.index("R_m")
+    patients = SEVEN.sample(512, seed=3)
+    patients = patients[patients[:, R_m] > half[R_m]]
+    prior = NormalPrior.of(SEVEN, patients)
+    measured = agreeing(EDV, ESV, 8.0, 6.0)
+    found = compatible_patients(emulator, measured, prior=prior, points=16_384)
+    anyone = compatible_patients(emulator, measured, points=16_384)
+    assert found.intervals["R_m"][0] > anyone.intervals["R_m"][0] + 0.02
+    nothing = compatible_patients(
+        emulator, agreeing(150.0, 80.0, 1e4, 1e4), prior=prior, points=16_384
+    )
+    expected = np.quantile(prior.sample(SEVEN, 4_096, seed=9), (0.05, 0.95), axis=0).T
+    for name, ends in zip(SEVEN.names, expected, strict=True):
+        low, high = SEVEN.low[SEVEN.names.index(name)], SEVEN.high[SEVEN.names.index(name)]
+        np.testing.assert_allclose(nothing.intervals[name], ends, atol=0.02 * (high - low))
+    strict = NormalPrior(tuple([-6.0] * 7), tuple(map(tuple, 0.1 * np.eye(7))))
+    assert compatible_patients(emulator, measured, prior=strict, points=16_384).points >= 10
 
 
 def test_a_measurement_that_says_nothing(emulator):

@@ -19,7 +19,7 @@ from jaxtwin.methods.supervised_curves import SupervisedCurves
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.models.lvad import LVAD
-from jaxtwin.parameters import Box
+from jaxtwin.parameters import Box, NormalPrior
 from tests.systems import Windkessel
 
 BOX = Box.of(Windkessel.parameters, ("T", "R", "C"), {"R": (0.4, 2.0), "C": (0.3, 2.0)})
@@ -80,10 +80,54 @@ def test_the_prior_on_raw_parameters_is_nearly_uniform_on_the_box():
     u = np.linspace(0.125, 0.875, 31)
     raw = np.log(u / (1 - u))
     log_density = [
-        -float(TASK.surprise(jnp.array([r]))) - np.log(v * (1 - v))
+        -float(TASK.surprise(jnp.array([r]), jnp.zeros(0))) - np.log(v * (1 - v))
         for r, v in zip(raw, u, strict=True)
     ]
     assert np.ptp(log_density) < 0.35
+
+
+def test_a_prior_judges_the_unknown_parameters_beside_the_known_ones():
+    random = np.random.default_rng(0)
+    raw = random.normal(size=(500, 1)) + 0.3 * random.normal(size=(500, 3))
+    task = dataclasses.replace(
+        TASK, prior=NormalPrior.of(BOX, np.asarray(BOX.bound(jnp.asarray(raw))))
+    )
+    high = BOX.bound(jnp.full(3, 1.0))[:1]
+
+    def best(known):
+        surprise = jax.jit(lambda r: task.surprise(jnp.array([5.0, r, r]), known))
+        return min(np.linspace(-2, 2, 41), key=surprise)
+
+    assert best(high) == pytest.approx(0.9, abs=0.15)
+    assert best(BOX.bound(jnp.full(3, -1.0))[:1]) == pytest.approx(-0.9, abs=0.15)
+    check_grads(
+        lambda r: task.surprise(jnp.asarray(r), high), (jnp.full(3, 0.3),), order=1, modes=["rev"]
+    )
+    # On a face of the box the known one is at infinity.
+    assert np.isfinite(task.surprise(jnp.zeros(3), jnp.array([BOX.low[0]])))
+
+
+def test_a_fit_has_the_most_probable_of_the_patients_who_would_be_measured_alike():
+    """Of a pressure far noisier than its size, the prior alone tells what R and C are."""
+    task = dataclasses.replace(TASK, noise=1e3)
+    theta = np.array([[1.5, 1.6, 0.6]], np.float32)
+    random = np.random.default_rng(0)
+    patients = theta * np.exp(random.normal(0, 0.05, size=(40, 3))).astype(np.float32)
+    told = dataclasses.replace(task, prior=NormalPrior.of(BOX, patients))
+    cohort = simulate_cohort(Windkessel(), BOX, theta, phases=24)
+    measured = task.measure(cohort, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfModelWarning)
+        found = LeastSquares(starts=2).learn(told).estimate(measured).theta
+        even = LeastSquares(starts=2).learn(task).estimate(measured).theta
+    np.testing.assert_allclose(found, theta, rtol=0.05)
+    assert found is not None and even is not None and abs(even[0, 1] - 1.6) > 0.2
+
+
+def test_a_prior_of_another_box_is_refused():
+    prior = NormalPrior((0.0,) * 2, ((1.0, 0.0), (0.0, 1.0)))
+    with pytest.raises(ValueError, match="a prior of 2 parameters for a box of T, R, C"):
+        dataclasses.replace(TASK, prior=prior)
 
 
 # --- measurements -----------------------------------------------------------------------------
