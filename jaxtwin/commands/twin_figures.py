@@ -67,7 +67,8 @@ def over_time(found: EchoTwin, beat: Float[np.ndarray, " phase"]) -> Float[np.nd
 
 def shifted_phase(found: EchoTwin) -> Float[np.ndarray, " time"]:
     """Return the phase of each frame in the volume curve: the shift with which it fits best."""
-    curve, volume, phase = found.curve, scaled_volume(found), phase_of(found)
+    curve, volume = found.curve, scaled_volume(found)
+    phase = found.measured.beats.phase(found.measured.times)
     assert curve is not None
     grid = np.arange(len(curve.volume)) / len(curve.volume)
     held = np.isfinite(volume)
@@ -76,17 +77,6 @@ def shifted_phase(found: EchoTwin) -> Float[np.ndarray, " time"]:
         for shift in grid
     ]
     return np.mod(phase + grid[int(np.argmin(errors))], 1)
-
-
-def phase_of(found: EchoTwin) -> Float[np.ndarray, " time"]:
-    """Return the phase of each frame after end systole, from 0 to 1."""
-    times, beats = found.measured.times, found.measured.beats
-    ends = beats.end_systole
-    if not len(ends):
-        volume = found.measured.shape.volume
-        ends = times[[int(np.nanargmin(volume))]]
-    nearest = ends[np.argmin(np.abs(times[:, None] - ends), axis=1)]
-    return np.mod((times - nearest) / beats.period, 1)
 
 
 def _extremes(found: EchoTwin) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage, signal
 
 PERIODS = (0.3, 1.8)  # [s]: 33 to 200 beats a minute
@@ -40,6 +40,14 @@ class Beats(NamedTuple):
     irregular: Bool[np.ndarray, " beat"]
     volume: Float[np.ndarray, " phase"]
     volume_error: Float[np.ndarray, " phase"]
+
+    def phase(self, times: Float[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
+        """Return the phase at each time, from 0 to 1, after the nearest end of systole.
+
+        If there is none, it is after the first of the times.
+        """
+        ends = self.end_systole if len(self.end_systole) else times[:1]
+        return _phase(times, ends, self.period)[0]
 
     @property
     def EDV(self) -> float:
@@ -169,6 +177,14 @@ def _vertex(values: Float[np.ndarray, " sample"], k: int) -> float:
     return 0.0 if bend == 0 else float(np.clip((before - after) / (2 * bend), -0.5, 0.5))
 
 
+def _phase(
+    times: Float[np.ndarray, " time"], ends: Float[np.ndarray, " systole"], period: float
+) -> tuple[Float[np.ndarray, " time"], Int[np.ndarray, " time"]]:
+    """Return the phase at each time after the nearest end of systole, and which one that is."""
+    nearest = np.argmin(np.abs(times[:, None] - ends), axis=1)
+    return np.mod((times - ends[nearest]) / period, 1), nearest
+
+
 def _mean_beat(
     times: Float[np.ndarray, " time"],
     volumes: Float[np.ndarray, " time"],
@@ -181,8 +197,7 @@ def _mean_beat(
     Samples are aligned at the nearest end of systole, and averaged with Gaussian weights around
     each phase.
     """
-    beat = np.argmin(np.abs(times[:, None] - ends), axis=1)
-    phase = np.mod((times - ends[beat]) / period, 1)
+    phase, beat = _phase(times, ends, period)
     grid = np.arange(phases) / phases
     away = np.mod(phase[None] - grid[:, None] + 0.5, 1) - 0.5
     step = float(np.median(np.diff(times)))

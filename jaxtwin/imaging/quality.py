@@ -75,9 +75,7 @@ def measurement_quality(found: Measured) -> MeasurementQuality:
 def _deviations(found: Measured) -> Float[np.ndarray, " time"]:
     """Return each volume less that of the mean beat at its phase."""
     beats = found.beats
-    ends = beats.end_systole if len(beats.end_systole) else found.times[:1]
-    nearest = ends[np.argmin(np.abs(found.times[:, None] - ends), axis=1)]
-    phase = np.mod((found.times - nearest) / beats.period, 1)
+    phase = beats.phase(found.times)
     grid = np.arange(len(beats.volume)) / len(beats.volume)
     turned = beats.volume
     if len(beats.end_systole):

@@ -29,7 +29,6 @@ UNSEEN = Observation(
     MeasurementQuality(*(np.nan for _ in MeasurementQuality._fields)),
     PictureStatistics(*(np.nan for _ in PictureStatistics._fields)),
     np.full(WAYS, np.nan),
-    np.nan,
 )
 """Of a clip that cannot be read."""
 
@@ -76,11 +75,8 @@ class ClipMeasurements(NamedTuple):
                 MeasurementQuality(*quality.tolist()),
                 PictureStatistics(*picture.tolist()),
                 ways,
-                float(period),
             )
-            for quality, picture, ways, period in zip(
-                self.quality, self.picture, self.ways, self.period, strict=True
-            )
+            for quality, picture, ways in zip(self.quality, self.picture, self.ways, strict=True)
         ]
 
     def curve_features(self, scaled: bool) -> list[CurveFeatures]:

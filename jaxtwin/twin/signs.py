@@ -30,13 +30,11 @@ class Observation(NamedTuple):
         quality: How well it could be measured.
         picture: Statistics of its pictures.
         ways: Logarithm of the probability of each orientation, see `OrientationNetwork`.
-        period: Length of a beat [s]; NaN if none was found.
     """
 
     quality: MeasurementQuality
     picture: PictureStatistics
     ways: Float[np.ndarray, " way"]
-    period: float
 
 
 def observe(found: Measured, orientation: OrientationNetwork) -> Observation:
@@ -45,7 +43,6 @@ def observe(found: Measured, orientation: OrientationNetwork) -> Observation:
         measurement_quality(found),
         picture_statistics(found.frames),
         ways_shown(orientation, whole_clip(found.frames)),
-        found.beats.period,
     )
 
 

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtwin.imaging.orientation import (
+    EXCHANGED,
     MIRRORED,
     SHOWN,
+    SIDE,
     WAYS,
     OrientationNetwork,
     _shown,
@@ -28,6 +30,18 @@ def test_the_ways_are_all_quarter_turns_of_a_picture_and_of_its_mirror_image():
         after = np.rot90(ways[MIRRORED], k, axes=(1, 2))
         np.testing.assert_array_equal(ways[MIRRORED + k], after)
     assert np.isclose(SHOWN.sum(), 1)
+
+
+def test_a_mirrored_picture_has_the_same_logits_in_another_order():
+    network = OrientationNetwork(key=jax.random.key(0))
+    picture = jax.random.uniform(jax.random.key(1), (3, SIDE, SIDE))
+    shown = network(picture)
+    np.testing.assert_allclose(network(picture[:, :, ::-1]), shown[EXCHANGED], atol=1e-5)
+    for way in range(WAYS):
+        np.testing.assert_array_equal(
+            _shown(FIRST, jnp.asarray(way))[:, :, ::-1],
+            _shown(FIRST, jnp.asarray(EXCHANGED[way])),
+        )
 
 
 def letters(seed, n):
