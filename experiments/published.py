@@ -1,22 +1,55 @@
-"""Real clips beside which a published segmentation is shown: the network held against it.
+"""Twins of real clips beside which a published segmentation is shown.
+
+    python -m experiments.published --real DIR [--run runs/pssl-default] [--out DIR]
 
 EchoNet-Dynamic's authors show clips in this way: an MP4 of twice the width, on the left the clip,
 on the right the same clip with the cavity painted blue. They may be looked at, but not passed on.
+Holds what the networks of a run of `experiments.pssl` find against it, and gives the calibrated
+EF and EDV with their standard errors, the twin's, and the verdict. Takes seconds per clip.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.command import Run
+from experiments.command import Run, RunConfig, main
 from jaxtwin.data.base import EchoVideo, UnreadableClipError
 
 if TYPE_CHECKING:
     from jaxtwin.imaging.segmenter import Measured, Segmenter
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """Hold twins of real clips against published segmentations.
+
+    Attributes:
+        real: Folder of MP4 files that show a real clip and, right of it, the same with a
+            segmentation in blue.
+        run: Folder of the training run whose networks are used.
+    """
+
+    real: Path = Path("real")
+    run: Path = Path("runs/pssl-default")
+
+    def check_inputs(self) -> None:
+        """Raise a ValueError if a folder is missing."""
+        for name in ("real", "run"):
+            if not getattr(self, name).is_dir():
+                raise ValueError(f"--{name} {getattr(self, name)}: no such folder")
+
+
+PRESETS = {
+    "tiny": Config(preset="tiny", run=Path("runs/pssl-tiny")),
+    "default": Config(),
+    "full": Config(preset="full", run=Path("runs/pssl-full")),
+}
+
 BLUE = 150  # grey values of a painted pixel's blue
 BLUER = 80  # than its red
+TOLD = ("EF", "EDV", "systolic", "diastolic", "P_la_mean")
 
 
 def read_beside(path: Path) -> tuple[EchoVideo, np.ndarray]:
@@ -119,3 +152,38 @@ def draw_published(run: Run, shown: list[tuple[dict, "Measured", np.ndarray]]) -
         axes[4].set_ylim(0, 1.05 * np.nanmax([volume, found.shape.volume]))
         axes[4].set_title(f"EF {row['EF']:.0f}%, published {row['EF_published']:.0f}%", fontsize=8)
     run.figure("real", figure)
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """Compare the network and the twins with what was published; return results.json's content.
+
+    Raises:
+        ValueError: If the run learnt from two volumes, or the folder has no such file.
+    """
+    from jaxtwin.commands.twin import load_run
+    from jaxtwin.twin.echo import TwinBuilder
+
+    builder = load_run(config.run)
+    if not isinstance(builder, TwinBuilder):
+        raise ValueError(
+            f"{config.run} learnt from two volumes, and has no networks that find a curve: train "
+            "with --learn-from curve"
+        )
+    rows = against_published(run, builder.segmenter, config.real)
+    for row in rows:
+        recording, _ = read_beside(config.real / f"{row['name']}.mp4")
+        found = builder.build(recording)
+        row |= {"verdict": found.verdict.kind, "reasons": list(found.verdict.reasons)}
+        if found.curve is not None:
+            numbers = ("EF", "EF_error", "EDV", "EDV_error", "period")
+            row |= {f"calibrated_{name}": getattr(found.curve, name) for name in numbers}
+        if found.twin is not None:
+            row |= {f"twin_{name}": found.twin.readings[name] for name in TOLD}
+        told = {n: v for n, v in row.items() if n.startswith(("calibrated", "twin"))}
+        print(row["name"], row["verdict"], *row["reasons"], sep="  ")
+        print(*(f"  {name} {value:.3g}" for name, value in told.items()), sep="")
+    return {"clips": rows}
+
+
+if __name__ == "__main__":
+    main("published", PRESETS, experiment, __doc__)

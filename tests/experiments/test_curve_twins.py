@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.experiments.test_published import discs, write
+
 SMALL = [
     "--preset=tiny",
     "--simulations=256",
@@ -60,6 +62,20 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
         if twin["measured"] is not None:
             assert set(twin["measured"]) == {"EDV", "ESV", "EF", "period"}
             assert all(entry["error"] > 0 for entry in twin["measured"].values())
+
+    # Held against a published segmentation.
+    real = tmp_path / "real"
+    real.mkdir()
+    write(real / "disc.mp4", discs())
+    out = tmp_path / "published"
+    code, output = run_in_one(
+        "published", "--real", str(real), "--run", str(trained), "--out", str(out)
+    )
+    assert code == 0, output
+    (row,) = json.loads((out / "results.json").read_text())["clips"]
+    assert row["name"] == "disc" and 0 <= row["dice"] <= 1
+    assert row["verdict"] in ("trusted", "doubtful", "refused") and row["verdict"] in output
+    assert (row["verdict"] == "trusted") == (not row["reasons"])
 
     # As a data set with tracings alone, whose curves are learnt from too.
     data = tmp_path / "data"

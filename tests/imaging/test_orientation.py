@@ -34,7 +34,7 @@ def test_the_ways_are_all_quarter_turns_of_a_picture_and_of_its_mirror_image():
 
 def test_a_mirrored_picture_has_the_same_logits_in_another_order():
     network = OrientationNetwork(key=jax.random.key(0))
-    picture = jax.random.uniform(jax.random.key(1), (3, SIDE, SIDE))
+    picture = jax.random.uniform(jax.random.key(1), (3, SIDE, SIDE), jnp.float32)
     shown = network(picture)
     np.testing.assert_allclose(network(picture[:, :, ::-1]), shown[EXCHANGED], atol=1e-5)
     for way in range(WAYS):
