@@ -51,6 +51,9 @@ SIGNS = (
     *("picture", "turned", "mirrored", "beat", "pace", "misfit", "rare"),
 )
 """Names of the signs of strangeness."""
+LEAST = {"turned": float(np.log(2)), "mirrored": 0.0}
+"""Least limit of a sign: below it the heart is more probably shown as it should be. Of phantoms the
+network is so sure that real hearts would pass a limit set on them alone."""
 
 
 def reason(name: str, curve: VolumeCurve, misfit: float) -> str:
@@ -133,6 +136,9 @@ class Limits(eqx.Module):
             Screen.blank(SIGNS),
         )
         screen = Screen.fit(SIGNS, self.signs(seen, features, curves, misfit))
+        least = np.array([LEAST.get(name, -np.inf) for name in SIGNS])
+        limit = np.maximum(np.asarray(screen.limit), least)
+        screen = eqx.tree_at(lambda screen: screen.limit, screen, limit)
         return eqx.tree_at(lambda limits: limits.screen, self, screen)
 
     @classmethod

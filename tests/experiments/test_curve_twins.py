@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxtwin.commands.twin import load_run
+from jaxtwin.twin.echo import TwinBuilder
+from jaxtwin.twin.signs import LEAST, SIGNS
 from tests.experiments.test_published import discs, write
 
 SMALL = [
@@ -34,6 +37,11 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
     assert results["test"].keys() >= SCORES and results["test"]["clips"] == 6
     for name in ("segmentation", "scatter", "parameters", "learning", "twin_real_clip"):
         assert (trained / f"{name}.png").stat().st_size > 10_000
+
+    builder = load_run(trained)
+    assert isinstance(builder, TwinBuilder)
+    limits = dict(zip(SIGNS, builder.limits.screen.limit, strict=True))
+    assert all(limits[name] >= least for name, least in LEAST.items())
 
     # What was done is not done again, and nothing changes.
     before = (trained / "metrics.jsonl").read_text()
