@@ -121,11 +121,11 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     check_splits(dataset)
     cache = decode(dataset.records, config.clips.format, run.folder / "clips")
     seen = describe_cohort(cache.records, diagnoses, config.healthy)
-    variants = list(VARIANTS)
+    variants = [variant for variant in VARIANTS if variant in config.learn_from]
     needed = pick_vitals(seen.vitals, VARIANTS["vitals"])
     known = np.isfinite(np.stack(needed))
     missing = [name for name, row in zip(VARIANTS["vitals"], known, strict=True) if not row.all()]
-    if missing:
+    if missing and "vitals" in variants:
         without = np.flatnonzero(~known.all(axis=0))
         print(
             f"not every clip has {', '.join(missing)} in FileList.csv ({len(without)} of "
@@ -155,7 +155,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             truth = np.array(
                 [[theta[r.name][name] for name in EIGHT.names] for r in cache.records], np.float32
             )
-    if truth is not None:
+    if truth is not None and "curves" in config.learn_from:
         curves: dict[CurveVariant, Curves] = {
             variant: exact_curves(curve_task(variant, config.noise), truth, seed=config.seed)
             for variant in EXACT

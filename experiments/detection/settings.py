@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from jaxtwin.commands.settings import (
     CLIP_TRAINING,
@@ -16,6 +17,7 @@ from jaxtwin.encoders.names import EncoderName
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
+LearnFrom = Literal["volumes", "vitals", "curves"]
 # Smallest number of training clips for fitting the bulk and the groups.
 LEAST_TRAINING = 32
 LEAST_TESTED = 40
@@ -31,6 +33,8 @@ class Config(RunConfig):
         labels: Diagnoses of its patients: a CSV file with the columns patient and diagnosis.
             Required with data, and not allowed without.
         healthy: Diagnosis of healthy patients in the labels.
+        learn_from: What twins are learnt from: volumes, volumes with vital signs, or curves. By
+            default all, most of the time of which is for the first two.
         seeds: Number of seeds with which each encoder is trained.
         emulator: Emulator through which the encoders are trained.
         clips: Clips to learn from.
@@ -45,6 +49,7 @@ class Config(RunConfig):
     data: Path | None = None
     labels: Path | None = None
     healthy: str = "healthy"
+    learn_from: tuple[LearnFrom, ...] = ("volumes", "vitals", "curves")
     seeds: int = 3
     emulator: EmulatorFlags = EmulatorConfig()
     clips: ClipFlags = ClipConfig(counts=(2_000, 250, 750))
@@ -67,6 +72,11 @@ class Config(RunConfig):
             raise ValueError(
                 f"--data {self.data} --labels {self.labels}: expected both or neither; phantom "
                 "clips have their own diagnoses"
+            )
+        if not self.learn_from or (self.data is not None and self.learn_from == ("curves",)):
+            raise ValueError(
+                f"--learn-from {' '.join(self.learn_from)}: expected volumes, vitals or curves; "
+                "with --data not curves alone, which need the parameters of phantoms"
             )
         if self.run is not None and self.data is not None:
             raise ValueError(
