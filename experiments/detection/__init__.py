@@ -18,5 +18,5 @@ al., NeurIPS 2024, section on disease and figure 3b.
 With --data and --labels (a CSV file with the columns patient, a clip's name, and diagnosis) the
 experiment uses real clips. Period and pressures are used if FileList.csv has all three for every
 clip, in the columns HeartPeriod, SystolicPressure and DiastolicPressure. The default preset takes
-about 40 minutes on two CPU cores, the tiny one about one minute.
+about an hour on two CPU cores, the tiny one about one minute; --learn-from picks rows.
 """

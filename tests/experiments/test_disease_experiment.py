@@ -181,6 +181,10 @@ def test_a_cohort_that_cannot_be_scored_is_refused_at_once(tmp_path, capsys):
         describe_cohort(many, {"c32": "healthy"}, "healthy")
     with pytest.raises(ValueError, match="expected at least 32 to train on and 40 to test"):
         Config(clips=ClipConfig(counts=(20, 4, 40)))
+    with pytest.raises(ValueError, match="expected volumes, vitals or curves"):
+        Config(learn_from=())
+    with pytest.raises(ValueError, match="with --data not curves alone"):
+        Config(data=tmp_path, labels=tmp_path / "x.csv", learn_from=("curves",))
     assert LEAST_TRAINING == 4 * MOST_GROUPS
     many = records(*["TRAIN"] * 32, *["TEST"] * 7)
     diagnoses = {f"c{i}": "healthy" if i < 35 else "flu" for i in range(32, 38)} | {"c38": "gout"}
@@ -227,6 +231,12 @@ def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path, run_in_one):
     table = read_table(tmp_path / "a" / "detection.csv")
     ceiling = table["AUROC"][(table["source"] == "truth") & (table["score"] == "its parameter")]
     assert np.all(ceiling == 1)  # Ranges of health and disease do not meet.
+
+    code, said = run_in_one(
+        "detection", *sizes, "--learn-from", "curves", f"--out={tmp_path / 'c'}"
+    )
+    assert code == 0, said
+    assert set(json.loads((tmp_path / "c" / "results.json").read_text())["recovery"]) == curves
 
     cohort = learnt_cohort(tmp_path / "a" / "cells" / "vitals-0" / "predictions.csv")
     assert cohort.box == EIGHT and len(cohort.theta) == 40
