@@ -81,6 +81,7 @@ class Familiarity(eqx.Module):
         shapes = ((features,), (rows, features), (rows,), (), ())
         return cls(*(jnp.zeros(shape, jnp.float32) for shape in shapes))
 
+    @eqx.filter_jit
     def distance(self, features: Float[Array, "*batch feature"]) -> Float[Array, "*batch"]:
         """Return the squared Mahalanobis distance divided by the number of features."""
         centred = features - self.mean.reshape((1,) * (features.ndim - 1) + (-1,))

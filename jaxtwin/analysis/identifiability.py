@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import equinox as eqx
 import numpy as np
 
 from jaxtwin.forward.base import AbstractForward
@@ -133,6 +134,11 @@ def _joined(parts: Sequence[_Points]) -> _Points:
     )
 
 
+_read = eqx.filter_jit(
+    lambda system, names, recording: {n: reading(system, n).function(recording) for n in names}
+)
+
+
 def _draw(
     forward: AbstractForward,
     measured: Mapping[str, tuple[float, float]],
@@ -155,12 +161,11 @@ def _draw(
         weights = np.maximum(2 * density / (density + 1), 1e-9)
     recording = forward.predict(theta)
 
-    def column(name: str) -> np.ndarray:
-        return np.asarray(reading(forward.system, name).function(recording))
-
+    names = tuple(dict.fromkeys((*about, *measured)))
+    columns = {n: np.asarray(v) for n, v in _read(forward.system, names, recording).items()}
     values = dict(zip(box.names, theta.T, strict=True))
-    values |= {name: column(name) for name in about}
+    values |= {name: columns[name] for name in about}
     agree = np.ones(points, bool)
     for name, (value, error) in measured.items():
-        agree &= np.abs(column(name) - value) <= error
+        agree &= np.abs(columns[name] - value) <= error
     return _Points(values, weights), agree

@@ -1,5 +1,8 @@
 """Distance between what was measured and what a method gives, as a share of what is allowed."""
 
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,11 @@ from jaxtwin.methods.measured import Channel
 # The allowed error of a curve is the sum of the noise, the task's resolution, and this share of the
 # curve's standard deviation, for the error of a network.
 ALLOWED_SHARE = 0.1
+
+
+@eqx.filter_jit
+def _compared(channel: Channel, got: Array, values: Array, weight: Array, phases: Any) -> Array:
+    return jax.vmap(channel.compare)(got, values, weight, phases)
 
 
 def misfit_of(
@@ -48,7 +56,7 @@ def misfit_of(
     if channel.name in recording.waveforms.channel_names:
         got = jnp.asarray(recording.waveforms[channel.name])
         weight = np.where(there, 1 / np.maximum(noise, channel.resolution), 0)
-        off = jax.vmap(channel.compare)(got, jnp.asarray(values), jnp.asarray(weight), phases)
+        off = _compared(channel, got, jnp.asarray(values), jnp.asarray(weight), phases)
         error = size(np.asarray(off) / np.where(there, weight, 1))
     elif channel.name in recording.maximum.channel_names and not channel.unknown_scale:
         ends = (

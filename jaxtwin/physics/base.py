@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
@@ -313,6 +313,28 @@ def read(
             ) from None
 
     return {name: one(name) for name in names}
+
+
+def readable_names(system: AbstractRecordedSystem, make: Callable[[], Recording[Any]]) -> list[str]:
+    """Return the readings for which a function's recordings have the outputs, without running it.
+
+    Args:
+        system: The model.
+        make: Function that makes a recording.
+    """
+    found: list[str] = []
+
+    def read_all() -> None:
+        recording = make()
+        for name, one in system.readings().items():
+            try:
+                one.function(recording)
+            except MissingChannelError:
+                continue
+            found.append(name)
+
+    jax.eval_shape(read_all)
+    return found
 
 
 def readable(system: AbstractRecordedSystem, recording: Recording[Any]) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from jaxtwin.forward.base import AbstractForward
 from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clip_training import ClipKnowledge
 from jaxtwin.methods.clips import Clips, ClipTask
-from jaxtwin.physics.base import read, readable
+from jaxtwin.physics.base import read, readable_names
 from jaxtwin.physics.record import record
 from jaxtwin.twin.twin import Twin
 
@@ -112,10 +112,16 @@ def simulate_twin(
     theta, system = got.theta[0], task.system
     emulated = {name: float(got.readings[name][0]) for name in _told(got, errors)}
     p = task.box.complete(jnp.asarray(theta))
-    solution = jax.jit(lambda p: record(system, p))(p)
-    simulated = {name: float(value) for name, value in read(system, solution).items()}
+
+    @jax.jit
+    def simulate(p):
+        solution = record(system, p)
+        return solution, read(system, solution)
+
+    solution, readings = simulate(p)
+    simulated = {name: float(value) for name, value in readings.items()}
     if about is None:
-        allowed = readable(system, forward(jnp.asarray(theta)))
+        allowed = readable_names(system, lambda: forward(jnp.asarray(theta)))
         about = [name for name in allowed if name not in {*measured, *emulated}]
     compatible = compatible_patients(
         forward, measured, about=tuple(about), prior=getattr(task, "prior", None)

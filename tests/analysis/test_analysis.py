@@ -15,6 +15,7 @@ from jaxtwin.forward.emulator import Emulator
 from jaxtwin.forward.learning import train_emulator
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.parameters import NormalPrior
+from jaxtwin.physics.base import readable, readable_names
 from jaxtwin.training.loop import TrainingConfig
 
 FEATURES = 48
@@ -214,6 +215,13 @@ def test_compatible_patients_are_distributed_as_the_prior(emulator):
         np.testing.assert_allclose(nothing.intervals[name], ends, atol=0.02 * (high - low))
     strict = NormalPrior(tuple([-6.0] * 7), tuple(map(tuple, 0.1 * np.eye(7))))
     assert compatible_patients(emulator, measured, prior=strict, points=16_384).points >= 10
+
+
+def test_what_can_be_read_is_known_without_running_the_model(emulator):
+    theta = jnp.asarray(SEVEN.sample(1, seed=0)[0])
+    names = readable_names(LeftHeart(), lambda: emulator(theta))
+    assert names == list(readable(LeftHeart(), emulator(theta)))
+    assert "EF" in names and "P_la_mean" not in names
 
 
 def test_a_measurement_that_says_nothing(emulator):
