@@ -233,10 +233,12 @@ def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path, run_in_one):
     assert np.all(ceiling == 1)  # Ranges of health and disease do not meet.
 
     code, said = run_in_one(
-        "detection", *sizes, "--learn-from", "curves", f"--out={tmp_path / 'c'}"
+        "detection", *sizes, "--learn-from", "curves", f"--out={tmp_path / 'by_curves'}"
     )
     assert code == 0, said
-    assert set(json.loads((tmp_path / "c" / "results.json").read_text())["recovery"]) == curves
+    assert (
+        set(json.loads((tmp_path / "by_curves" / "results.json").read_text())["recovery"]) == curves
+    )
 
     cohort = learnt_cohort(tmp_path / "a" / "cells" / "vitals-0" / "predictions.csv")
     assert cohort.box == EIGHT and len(cohort.theta) == 40
