@@ -121,7 +121,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     check_splits(dataset)
     cache = decode(dataset.records, config.clips.format, run.folder / "clips")
     seen = describe_cohort(cache.records, diagnoses, config.healthy)
-    variants = [variant for variant in VARIANTS if variant in config.learn_from]
+    variants: list[Variant] = [name for name in VARIANTS if name in config.learn_from]
     needed = pick_vitals(seen.vitals, VARIANTS["vitals"])
     known = np.isfinite(np.stack(needed))
     missing = [name for name, row in zip(VARIANTS["vitals"], known, strict=True) if not row.all()]
