@@ -12,8 +12,8 @@ from the curves of EchoNet-Dynamic's clips, and is evaluated on them. With --lea
 encoder of clips learns from EDV, ESV and EF alone, after Kuang et al., NeurIPS 2024, table 1
 (P-SSL). Equivalent to `jaxtwin train`.
 
-The default preset takes about a quarter of an hour on two CPU cores. Expect an EF error of 4
-points on unseen phantom clips, compared with 9 for predicting the median. The tiny preset takes
+The default preset takes less than 20 minutes on two CPU cores. Expect an EF error of 4
+points on unseen phantom clips, compared with 10 for predicting the median. The tiny preset takes
 less than two minutes and only tests that everything runs. Phantom patients have the volumes, heart
 rates and pressures of a clinic's, whose nine parameters the twin learns; with --twin seven or
 three, both are the paper's.

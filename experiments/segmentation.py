@@ -9,7 +9,7 @@ end-diastolic volume, and how far heart period and EF are off. The size of the p
 known. `segmenter/` in the run's folder holds the network, for `load_segmenter`. With `--real` it
 is also held against published segmentations of real clips, see `experiments.published`.
 
-The default preset takes about a quarter of an hour on two quiet CPU cores, of which seven minutes
+The default preset takes about a quarter of an hour on two quiet CPU cores, of which ten minutes
 are training. Expect a Dice coefficient of 0.95, a volume curve that is 8% of the end-diastolic
 volume off and an EF that is 5 points off: the systolic cavities of small hearts are drawn too wide.
 """

@@ -126,6 +126,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     known = np.isfinite(np.stack(needed))
     missing = [name for name, row in zip(VARIANTS["vitals"], known, strict=True) if not row.all()]
     if missing and "vitals" in variants:
+        if config.learn_from == ("vitals",):
+            raise ValueError(f"--learn-from vitals: not every clip has {', '.join(missing)}")
         without = np.flatnonzero(~known.all(axis=0))
         print(
             f"not every clip has {', '.join(missing)} in FileList.csv ({len(without)} of "

@@ -34,7 +34,7 @@ class Config(RunConfig):
             Required with data, and not allowed without.
         healthy: Diagnosis of healthy patients in the labels.
         learn_from: What twins are learnt from: volumes, volumes with vital signs, or curves. By
-            default all, most of the time of which is for the first two.
+            default all; the first two take most of the time.
         seeds: Number of seeds with which each encoder is trained.
         emulator: Emulator through which the encoders are trained.
         clips: Clips to learn from.
@@ -73,11 +73,13 @@ class Config(RunConfig):
                 f"--data {self.data} --labels {self.labels}: expected both or neither; phantom "
                 "clips have their own diagnoses"
             )
-        if not self.learn_from or (self.data is not None and self.learn_from == ("curves",)):
+        if not self.learn_from or (self.data is not None and set(self.learn_from) == {"curves"}):
             raise ValueError(
                 f"--learn-from {' '.join(self.learn_from)}: expected volumes, vitals or curves; "
                 "with --data not curves alone, which need the parameters of phantoms"
             )
+        if self.run is not None and "curves" not in self.learn_from:
+            raise ValueError("--run without curves in --learn-from: only they need its networks")
         if self.run is not None and self.data is not None:
             raise ValueError(
                 "--run with --data: the size of a pixel is known of phantom clips only, and "

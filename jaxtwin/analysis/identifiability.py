@@ -49,7 +49,7 @@ def compatible_patients(
     """Search the whole box for patients whose readings agree with the measured ones.
 
     This is a rejection sampler: it keeps every θ of a Sobol sequence whose readings lie within the
-    errors. With a prior, every second θ is drawn from it and the others from the whole box, and
+    errors. With a prior, half of the θ are drawn from it and the others from the whole box, and
     they are weighted so that together they are distributed as the prior: so even a patient whom
     the prior hardly expects has compatible ones. It uses neither a linearisation nor an encoder,
     so the result depends on the measurement and the prior alone. Fewer points agree with more

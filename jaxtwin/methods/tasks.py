@@ -19,6 +19,7 @@ from jaxtwin.methods.interpolation import comparable
 from jaxtwin.methods.measured import Channel, Curves
 from jaxtwin.methods.misfit import misfit_of
 from jaxtwin.parameters import Box, NormalPrior, Theta
+from jaxtwin.parameters.prior import LARGEST_RAW
 from jaxtwin.physics.base import (
     AbstractPeriodicSystem,
     AbstractRecordedSystem,
@@ -33,8 +34,6 @@ from jaxtwin.physics.solution import Recording
 # Standard deviation of a logistic variable. With it, a normal prior on the raw parameters is close
 # to a uniform prior on the box.
 RAW_SPREAD = float(np.pi / np.sqrt(3))
-# Raw coordinate beyond which a known parameter counts as on the face of the box, at infinity.
-LARGEST_RAW = 8.0
 # Errors larger than this multiple of the allowed error are not noise: a good fit is at 1 or below.
 LARGEST_MISFIT = 1.5
 

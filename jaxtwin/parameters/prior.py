@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 
 from jaxtwin.parameters.box import Box
 
+LARGEST_RAW = 8.0
+"""Raw coordinate beyond which a parameter counts as on the face of the box, at infinity."""
 _SMALLEST = 0.1
 """Smallest standard deviation of a raw coordinate along any direction: what a finite sample shows
 of narrower directions is an accident, or a rounding error."""
@@ -44,8 +46,7 @@ class NormalPrior:
                 f"{len(theta)} patients for a prior of {free} parameters: expected at least "
                 f"{free + 1}"
             )
-        # Patients on a face of the box would be at infinity.
-        raw = np.asarray(box.unbound(jnp.asarray(theta)), float).clip(-8, 8)
+        raw = np.asarray(box.unbound(jnp.asarray(theta)), float).clip(-LARGEST_RAW, LARGEST_RAW)
         size, axes = np.linalg.eigh(np.atleast_2d(np.cov(raw.T)))
         root = np.linalg.cholesky(axes * np.maximum(size, _SMALLEST**2) @ axes.T)
         return cls(tuple(raw.mean(0).tolist()), tuple(map(tuple, root.tolist())))
@@ -67,12 +68,11 @@ class NormalPrior:
 
     def sample(self, box: Box, n: int, *, seed: int) -> Float[np.ndarray, "n free"]:
         """Return n points θ of a scrambled Sobol sequence, distributed as the prior."""
-        from scipy.stats import norm, qmc  # Imported here because it takes half a second.
+        from scipy.stats import norm  # Imported here because it takes half a second.
 
-        sobol = qmc.Sobol(len(self.mean), scramble=True, rng=seed)
-        u = sobol.random_base2(max(n - 1, 0).bit_length())[:n]
-        # A scrambled point may be 0 by rounding.
-        normal = norm.ppf(u.clip(1e-9, 1 - 1e-9))
+        u = np.asarray(box.to_unit(jnp.asarray(box.sample(n, seed=seed))), float)
+        # Rounding may put a point on a face of the box.
+        normal = norm.ppf(u.clip(1e-6, 1 - 1e-6))
         raw = np.array(self.mean) + normal @ np.array(self.root).T
         return np.asarray(box.bound(jnp.asarray(raw)))
 

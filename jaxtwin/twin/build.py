@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
@@ -112,13 +112,7 @@ def simulate_twin(
     theta, system = got.theta[0], task.system
     emulated = {name: float(got.readings[name][0]) for name in _told(got, errors)}
     p = task.box.complete(jnp.asarray(theta))
-
-    @jax.jit
-    def simulate(p):
-        solution = record(system, p)
-        return solution, read(system, solution)
-
-    solution, readings = simulate(p)
+    solution, readings = _simulated(system, p)
     simulated = {name: float(value) for name, value in readings.items()}
     if about is None:
         allowed = readable_names(system, lambda: forward(jnp.asarray(theta)))
@@ -156,6 +150,13 @@ def simulate_twin(
         verdict=verdict,
         warnings=tuple(warnings),
     )
+
+
+@eqx.filter_jit
+def _simulated(system: Any, p: Any) -> tuple[Any, dict[str, Any]]:
+    """Return a patient's beat and all its readings; compiled once for all twins of a system."""
+    solution = record(system, p)
+    return solution, read(system, solution)
 
 
 def _told(got: Estimate, errors: Mapping[str, float]) -> list[str]:
