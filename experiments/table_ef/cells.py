@@ -5,23 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from experiments.table_ef.compared import METHODS
+from experiments.table_ef.compared import CURVE, METHODS
+from experiments.table_ef.curves import fill_curve_cells
 from experiments.table_ef.paper_emulator import obtain_paper_emulator
 from experiments.table_ef.settings import Config
-from experiments.table_ef.table import DataSet, markdown, summarise, write_tables
-from jaxtwin.cohorts.simulate import simulate_cohort
+from experiments.table_ef.table import DataSet, markdown, summarise, write_cell, write_tables
 from jaxtwin.commands.clips import check_splits, decode
 from jaxtwin.commands.emulator import CHANNELS, PHASES, obtain_emulator
-from jaxtwin.commands.run import Run, origin
-from jaxtwin.commands.tables import write_table
+from jaxtwin.commands.run import Run
 from jaxtwin.data.camus import Camus, read_camus, write_split
 from jaxtwin.data.echonet import Record, Skipped, read_echonet
 from jaxtwin.data.phantom.cohort import make_phantoms
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.forward.simulator import Simulator
-from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
+from jaxtwin.methods.clips import Clips, ClipTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 
@@ -70,7 +67,7 @@ def fill_cell(
     """Train one method with one seed and write its predictions for the test clips."""
     if (folder / "result.json").exists():
         return
-    cell, began = Run(folder), time.monotonic()
+    began = time.monotonic()
     training, validation, test = (
         Clips.from_split(data.cache, name) for name in ("TRAIN", "VAL", "TEST")
     )
@@ -86,30 +83,15 @@ def fill_cell(
             resume=True,
         )
     )
-    got, true = learnt.estimate(test), test.measured()
-    columns: dict[str, Any] = {
-        "patient": [data.patients[i] for i in test.indices],
-        "clip": [record.name for record in test.records],
-        **{f"{name}_true": true[name] for name in VOLUMES},
-        **{name: got.readings[name] for name in VOLUMES},
+    got = learnt.estimate(test)
+    facts = {
+        "validation": dict(learnt.validation),
+        "best_step": learnt.best_step,
+        "clips_seen": learnt.steps * config.training.batch_size,
+        "training_seconds": learnt.seconds,
+        "seconds_since_last_start": time.monotonic() - began,
     }
-    if got.theta is not None:
-        again = simulate_cohort(LeftHeart(), SEVEN, got.theta)
-        columns["EF_resimulated"] = np.where(again.success, again.read(["EF"])["EF"], np.nan)
-        columns |= dict(zip(SEVEN.names, got.theta.T, strict=True))
-    write_table(folder / "predictions.csv", columns)
-    clips = learnt.steps * config.training.batch_size
-    cell.json(
-        "result",
-        {
-            "validation": dict(learnt.validation),
-            "best_step": learnt.best_step,
-            "clips_seen": clips,
-            "training_seconds": learnt.seconds,
-            "seconds_since_last_start": time.monotonic() - began,
-            **origin(),
-        },
-    )
+    write_cell(folder, data, got.readings, got.theta, facts)
 
 
 def experiment(config: Config, run: Run) -> dict[str, Any]:
@@ -137,7 +119,11 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         print(f"cell {i + 1} of {len(cells)}: {data.name}, {METHODS[method].title}, seed {seed}")
         folder = run.folder / "cells" / data.name / f"{method}-{seed - config.seed}"
         fill_cell(folder, data, method, seed, forwards, config)
-    rows = summarise(config.methods, config.seeds, run, sets)
+    methods = config.methods
+    if config.run is not None:
+        fill_curve_cells(run, sets[0], config.run, emulator, config)
+        methods = (*methods, CURVE)
+    rows = summarise(methods, config.seeds, run, sets)
     write_tables(run, rows)
     print(f"\n{markdown(rows)}")
     return {

@@ -61,3 +61,10 @@ METHODS = {
         lambda training, forwards: jt.PSSL(forward=forwards["paper"], config=training),
     ),
 }
+
+CURVE = "pssl_curve"
+TITLES = {
+    **{name: compared.title for name, compared in METHODS.items()},
+    CURVE: "P-SSL, volume curve of the segmented clip",
+}
+"""Names of methods in the table. The last is not trained on the clips themselves, see `curves`."""

@@ -30,6 +30,8 @@ class Config(RunConfig):
         camus_frame_rate: Frame rate [1/s] of CAMUS sequences whose cfg file has none, as in the
             older release.
         methods: Methods to compare, named as in experiments/table_ef/compared.py.
+        run: Folder of a training run of `jaxtwin train`, whose segmentation finds volume curves in
+            the phantom clips: P-SSL then learns from these, too.
         seeds: Number of seeds for each method.
         training: Training of all methods; one method has three times the steps.
         clips: Phantom clips, and the format of clips of whole beats.
@@ -43,6 +45,7 @@ class Config(RunConfig):
     camus_split: Path | None = None
     camus_frame_rate: float | None = None
     methods: tuple[str, ...] = tuple(METHODS)
+    run: Path | None = None
     seeds: int = 3
     training: TrainingConfig = CLIP_TRAINING
     clips: ClipFlags = ClipConfig()
@@ -51,6 +54,13 @@ class Config(RunConfig):
     paper_emulator: TrainingConfig = TrainingConfig(
         steps=20_000, batch_size=3_840, evaluate_every=1_000, patience=20
     )
+
+    def check_inputs(self) -> None:
+        """Raise a ValueError if there is no training run."""
+        if self.run is not None and not self.run.is_dir():
+            raise ValueError(
+                f"no folder {self.run}: give the output folder of `jaxtwin train` with --run"
+            )
 
     def __post_init__(self):
         super().__post_init__()

@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.table_ef.compared import METHODS
+from experiments.table_ef.compared import TITLES
 from jaxtwin import plotting
 from jaxtwin.analysis.metrics import Interval, mean_over_seeds
-from jaxtwin.commands.run import Run
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.commands.run import Run, origin
 from jaxtwin.commands.tables import read_table, write_table
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Skipped
 from jaxtwin.methods.clips import VOLUMES, Clips
+from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
 # Method with which the EF errors of the others are compared.
 BESIDE = "supervised"
@@ -51,6 +54,38 @@ COLUMNS: dict[str, Callable[[dict[str, np.ndarray]], np.ndarray]] = {
     "ESV": lambda t: np.abs(t["ESV"] - t["ESV_true"]),
 }
 """Absolute errors of each patient: EF in points, volumes in mL."""
+
+
+def write_cell(
+    folder: Path,
+    data: DataSet,
+    readings: Mapping[str, np.ndarray],
+    theta: np.ndarray | None,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write one method's predictions for the test clips.
+
+    Args:
+        folder: Folder of the cell.
+        data: The clips.
+        readings: Estimated `VOLUMES` of the test clips.
+        theta: Estimated parameters, if the method gives any; they are simulated again.
+        facts: What else is known about the cell.
+    """
+    test = Clips.from_split(data.cache, "TEST")
+    true = test.measured()
+    columns: dict[str, Any] = {
+        "patient": [data.patients[i] for i in test.indices],
+        "clip": [record.name for record in test.records],
+        **{f"{name}_true": true[name] for name in VOLUMES},
+        **{name: readings[name] for name in VOLUMES},
+    }
+    if theta is not None:
+        again = simulate_cohort(LeftHeart(), SEVEN, theta)
+        columns["EF_resimulated"] = np.where(again.success, again.read(["EF"])["EF"], np.nan)
+        columns |= dict(zip(SEVEN.names, theta.T, strict=True))
+    write_table(folder / "predictions.csv", columns)
+    Run(folder).json("result", {**facts, **origin()})
 
 
 def by_patient(patients: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -123,7 +158,7 @@ def _row(
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "data": data.name,
-        "method": METHODS[method].title if method in METHODS else "predicting the median",
+        "method": TITLES.get(method, "predicting the median"),
         "seeds": len(found),
         "patients": len(found[0]["EF"]),
     }
@@ -145,7 +180,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table as Markdown, with published figures as additional rows."""
     lines = [
         "| data | method | EF error [points] | re-simulated | EDV [mL] | ESV [mL] "
-        f"| EF error less that of {METHODS[BESIDE].title} | seeds | clips seen | minutes |",
+        f"| EF error less that of {TITLES[BESIDE]} | seeds | clips seen | minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for data in dict.fromkeys(row["data"] for row in rows):
