@@ -4,10 +4,12 @@ import json
 
 import imageio.v3 as iio
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxtwin.analysis.verdict import Verdict, refuse
+from jaxtwin.commands.curve_task import CUFF, curve_task
 from jaxtwin.commands.twin_figures import (
     draw_echo_twin,
     over_time,
@@ -20,7 +22,8 @@ from jaxtwin.imaging.calibration import VolumeCurve, turned
 from jaxtwin.imaging.network import SegmentationNetwork
 from jaxtwin.imaging.orientation import OrientationNetwork
 from jaxtwin.imaging.segmenter import Segmenter
-from jaxtwin.twin.echo import EchoTwin
+from jaxtwin.models.left_heart import NINE
+from jaxtwin.twin.echo import EchoTwin, as_curves
 from jaxtwin.twin.measurements import measure_clips
 from jaxtwin.twin.report import describe_echo_twin, summary_of_echo
 from jaxtwin.twin.signs import SIGNS, reason
@@ -56,6 +59,26 @@ def test_the_json_has_verdict_measurements_and_frames(found):
     words = summary_of_echo(found)
     assert words.startswith("doubtful: the outline jumps\n  also: the picture jumps\n")
     assert "does not state the size of a pixel" in words
+
+
+def test_a_cuff_is_beside_the_curve_and_in_the_json(found):
+    told = describe_echo_twin(found._replace(cuff={"systolic": 118.0}))
+    assert told["cuff"] == {"systolic": {"value": 118.0, "unit": "mmHg"}}
+    assert describe_echo_twin(found)["cuff"] == {}
+    words = summary_of_echo(found._replace(cuff={"systolic": 118.0}))
+    assert "given systolic 118 mmHg" in " ".join(words.split())
+
+    task = curve_task(NINE, beside=CUFF)
+    beside = {"systolic": np.array([118.0, np.nan]), "diastolic": np.array([74.0, 81.0])}
+    given = task.check(as_curves(task, [CURVE, CURVE], beside))
+    rows = task.rows(given)
+    np.testing.assert_array_equal(rows.values[:, -2:], [[118, 74], [np.nan, 81]])
+    # Each pressure is followed by whether it was measured.
+    shown = np.stack([task.seen(jnp.asarray(row)) for row in rows.values])
+    np.testing.assert_array_equal(shown[:, -4:], [[118, 1, 74, 1], [np.nan, 0, 81, 1]])
+    alone = task.rows(task.check(as_curves(task, [CURVE]))).values
+    assert np.isnan(alone[:, -2:]).all() and np.isfinite(alone[:, :-2]).all()
+    assert as_curves(curve_task(NINE), [CURVE]).beside is None
 
 
 def test_a_refused_clip_without_a_beat_has_no_numbers():

@@ -76,8 +76,8 @@ def fill_curve_cells(
             continue
         learnt = method.learn(
             task,
-            as_curves(training),
-            as_curves(validation),
+            as_curves(task, training),
+            as_curves(task, validation),
             seed=config.seed + seed,
             folder=folder,
             resume=True,

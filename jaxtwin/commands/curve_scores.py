@@ -98,7 +98,8 @@ def score_phantoms(
     Returns:
         The scores of `score_labels` where the size of a pixel is known; the error of EDV [%] where
         it is not; the error of the period [%]; the rank correlation of each parameter; and the mean
-        error of each pressure that no clip shows [mmHg], beside that of the patients' median.
+        error of each pressure that no clip shows [mmHg], without and with a cuff, beside that of
+        the patients' median.
     """
     scores = score_labels(builder, test.measured, records, True)
     task = builder.learnt.task
@@ -107,31 +108,35 @@ def score_phantoms(
         return scores
     clips, true = test.take(kept), _labels(records, kept)
     unscaled = clips.measured.curves(builder.calibrations[1], False)
-    theta = estimate(builder.learnt, clips.measured.curves(builder.calibrations[0], True)).theta
-    assert theta is not None
+    curves = clips.measured.curves(builder.calibrations[0], True)
+    theta, with_cuff = (
+        np.asarray(estimate(builder.learnt, curves, beside).theta)
+        for beside in ({}, clips.vitals(seed=0))
+    )
     EDV = np.array([curve.EDV for curve in unscaled])
-    columns = zip(task.box.names, np.asarray(theta).T, strict=True)
+    columns = zip(task.box.names, theta.T, strict=True)
     return scores | {
         "EDV_error_percent_without_scale": percent_off(EDV, true["EDV"]),
         "period_error_percent": percent_off(clips.measured.period, clips.period),
         **{f"rank_{n}": rank(x, clips.theta[:, drawn.names.index(n)]) for n, x in columns},
-        **_pressure_errors(task, np.asarray(theta), drawn, clips.theta),
+        **_pressure_errors(task, theta, with_cuff, drawn, clips.theta),
     }
 
 
 def _pressure_errors(
-    task: CurveTask, theta: np.ndarray, drawn: Box, truth: np.ndarray
+    task: CurveTask, theta: np.ndarray, with_cuff: np.ndarray, drawn: Box, truth: np.ndarray
 ) -> dict[str, float]:
     """Compare the simulated pressures of estimated and true parameters."""
-    found, true = (
+    found, better, true = (
         simulate_cohort(task.system, box, table, phases=PHASES)
-        for box, table in ((task.box, theta), (drawn, truth))
+        for box, table in ((task.box, theta), (task.box, with_cuff), (drawn, truth))
     )
-    both, errors = found.success & true.success, {}
+    all_good, errors = found.success & better.success & true.success, {}
     for name in PRESSURES:
-        a, b = (np.asarray(part.read([name])[name])[both] for part in (found, true))
-        errors[f"{name}_error"] = float(np.abs(a - b).mean())
-        errors[f"{name}_error_median_predictor"] = float(np.abs(np.median(b) - b).mean())
+        a, b, c = (np.asarray(x.read([name])[name])[all_good] for x in (found, better, true))
+        errors[f"{name}_error"] = float(np.abs(a - c).mean())
+        errors[f"{name}_error_with_cuff"] = float(np.abs(b - c).mean())
+        errors[f"{name}_error_median_predictor"] = float(np.abs(np.median(c) - c).mean())
     return errors
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtwin.cohorts.clinic import ECHO_LABORATORY
 from jaxtwin.commands.clips import check_splits
 from jaxtwin.commands.curve_scores import Scores, draw_figures, score_labels, score_phantoms
-from jaxtwin.commands.curve_task import clinic_prior, curve_task
+from jaxtwin.commands.curve_task import CUFF, WITHOUT_CUFF, clinic_prior, curve_task
 from jaxtwin.commands.emulator import BOXES, PHASES, obtain_emulator
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import PSSLConfig
@@ -30,9 +30,17 @@ from jaxtwin.imaging.network import SegmentationNetwork
 from jaxtwin.imaging.orientation import OrientationNetwork, train_orientation
 from jaxtwin.imaging.segmenter import Segmenter
 from jaxtwin.methods.pssl_curves import CurvePSSL
-from jaxtwin.methods.tasks import Curves
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.training.progress import progress_bar
-from jaxtwin.twin.echo import TwinBuilder, as_curves, estimate, periods, save_builder
+from jaxtwin.twin.echo import (
+    Beside,
+    TwinBuilder,
+    as_curves,
+    estimate,
+    measured_beside,
+    periods,
+    save_builder,
+)
 from jaxtwin.twin.measurements import ClipMeasurements, keep_measurements, measure_clips
 from jaxtwin.twin.phantoms import Phantoms, with_truth
 from jaxtwin.twin.signs import Limits
@@ -98,14 +106,26 @@ def learn_networks(
 
 def together(*parts: Curves) -> Curves:
     """Return the curves of several groups of patients as one."""
-    values = np.concatenate([np.asarray(part.values) for part in parts])
-    return Curves(values, np.concatenate([np.asarray(part.known) for part in parts]))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def exact_curves(clips: Phantoms, T_c: np.ndarray, noise: float, seed: int) -> Curves:
-    """Return the true volumes of phantoms with noise [mL]."""
+def exact_curves(
+    task: CurveTask, clips: Phantoms, T_c: np.ndarray, beside: Beside, seed: int
+) -> Curves:
+    """Return the true volumes of phantoms with the task's noise."""
     random = np.random.default_rng(seed).normal(size=clips.volumes.shape)
-    return Curves((clips.volumes + noise * random).astype(np.float32), T_c[:, None])
+    return Curves(
+        (clips.volumes + task.noise * random).astype(np.float32),
+        T_c[:, None],
+        beside=measured_beside(task, beside, len(T_c)),
+    )
+
+
+def cuff_of_some(clips: Phantoms, seed: int) -> dict[str, np.ndarray]:
+    """Simulate blood pressures measured with a cuff; NaN in those phantoms that have none."""
+    without = np.random.default_rng(seed).random(len(clips.theta)) < WITHOUT_CUFF
+    vitals = clips.vitals(seed=seed)
+    return {c.name: np.where(without, np.nan, vitals[c.name]) for c in CUFF}
 
 
 def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
@@ -121,7 +141,7 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
         check_splits(data)
     box = BOXES[config.twin]
     of_clinic = config.twin == "nine"
-    task = curve_task(box, clinic_prior(box, seed) if of_clinic else None)
+    task = curve_task(box, clinic_prior(box, seed) if of_clinic else None, CUFF)
     emulator, emulator_errors = obtain_emulator(folder, box, config.emulator, seed=seed)
     drawn = BOXES["nine" if of_clinic else "seven"]
     make_phantoms(
@@ -175,15 +195,20 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
     calibrations = usable.calibration(True), usable.calibration(False)
     curves = usable.measured.curves(calibrations[0], True)
     T_c = learning.theta[:, drawn.names.index("T_c")]
-    given = [exact_curves(learning, T_c, task.noise, seed), as_curves(curves[::2])]
+    given = [exact_curves(task, learning, T_c, cuff_of_some(learning, seed), seed)]
+    cuff = cuff_of_some(usable, seed + 1)
+    first, second = ({name: x[k::2] for name, x in cuff.items()} for k in range(2))
+    given.append(as_curves(task, curves[::2], first))
     if data is not None:
-        real = measure("data_train", data.split("TRAIN"), False)
-        real = real.take(real.found(False, periods(task)))
-        given.append(as_curves(real.curves(calibrations[1], False)))
+        records = data.split("TRAIN")
+        real = measure("data_train", records, False)
+        kept = real.found(False, periods(task))
+        told = {c.name: np.array([getattr(r.vitals, c.name) for r in records])[kept] for c in CUFF}
+        given.append(as_curves(task, real.take(kept).curves(calibrations[1], False), told))
     learnt = CurvePSSL(forward=emulator, config=config.curve).learn(
         task,
         together(*given),
-        as_curves(curves[1::2]),
+        as_curves(task, curves[1::2], second),
         seed=seed,
         folder=folder,
         resume=config.resume,

@@ -113,8 +113,10 @@ def load_run(folder: Path) -> Learnt[ClipTask, Clips] | TwinBuilder:
     return load_pssl(folder / "encoder", emulator)
 
 
-def read_vitals(config: TwinConfig, needed: Sequence[VitalName]) -> Vitals:
-    """Return the given vital signs that the model needs.
+def read_vitals(
+    config: TwinConfig, needed: Sequence[VitalName], taken: Sequence[str] = ()
+) -> Vitals:
+    """Return the given vital signs that the model needs, or takes if they are known.
 
     Raises:
         ValueError: If one that it needs is missing, or a value is not plausible.
@@ -126,9 +128,10 @@ def read_vitals(config: TwinConfig, needed: Sequence[VitalName]) -> Vitals:
             raise ValueError(f"the model in {config.run} needs --{name}: give the measured value")
         if value is not None and not low <= value <= high:
             raise ValueError(f"--{name} {value:g}: expected {low:g} to {high:g}")
-        if value is not None and name not in needed:
+        if value is not None and name not in (*needed, *taken):
             print(f"--{name} makes no difference: the model in {config.run} does not use it")
-    return Vitals(**{name: given[name] for name in needed})
+    used = {name: given[name] for name in (*needed, *taken)}
+    return Vitals(**{name: value for name, value in used.items() if value is not None})
 
 
 def twins(config: TwinConfig, run: Run) -> dict[str, Any]:
@@ -139,7 +142,12 @@ def twins(config: TwinConfig, run: Run) -> dict[str, Any]:
     """
     learnt = load_run(config.run)
     by_curve = isinstance(learnt, TwinBuilder)
-    vitals = read_vitals(config, () if by_curve else learnt.task.vital_names)
+    vitals = (
+        read_vitals(config, (), [channel.name for channel in learnt.learnt.task.beside])
+        if by_curve
+        else read_vitals(config, learnt.task.vital_names)
+    )
+    cuff = {name: value for name, value in vitals._asdict().items() if np.isfinite(value)}
     if config.pixel is not None and not by_curve:
         print(f"--pixel makes no difference: the model in {config.run} does not use it")
     clips = [real_clip() if p == EXAMPLE and not p.exists() else p for p in config.clips]
@@ -150,7 +158,7 @@ def twins(config: TwinConfig, run: Run) -> dict[str, Any]:
                 recording = read_recording(path)
                 if recording.pixel is not None and config.pixel is not None:
                     print(f"{path.name}: --pixel makes no difference, because the file states it")
-                found = learnt.build(recording, recording.pixel or config.pixel)
+                found = learnt.build(recording, recording.pixel or config.pixel, cuff)
                 told, text = write_echo_twin(run, name, found), summary_of_echo(found)
             else:
                 twin = build_twin(learnt, read_clip(path, learnt.task.format), vitals)

@@ -2,8 +2,10 @@
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -13,6 +15,7 @@ from jaxtyping import Float
 from jaxtwin.analysis.identifiability import IncompatibleError
 from jaxtwin.analysis.verdict import Verdict, refuse
 from jaxtwin.data.base import EchoVideo
+from jaxtwin.data.vitals import CUFF_ERROR
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.imaging.calibration import (
     CurveCalibration,
@@ -30,6 +33,7 @@ from jaxtwin.imaging.segmenter import (
 )
 from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clips import VOLUMES
+from jaxtwin.methods.measured import Channel
 from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
@@ -39,6 +43,10 @@ from jaxtwin.twin.build import simulate_twin
 from jaxtwin.twin.signs import SIGNS, Limits, Observation, observe, reason
 from jaxtwin.twin.twin import Twin
 
+Beside: TypeAlias = Mapping[str, Float[np.ndarray, " clip"]]
+"""Numbers measured beside volume curves, by name; NaN where one was not measured."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""Default of what is measured beside a volume curve."""
 SMALLEST_PERIOD_ERROR = 0.02
 """Relative error of a period, within which patients are compatible with it."""
 
@@ -51,12 +59,14 @@ class EchoTwin(NamedTuple):
         measured: Frames, label maps, and the cavity in each frame.
         curve: The volume curve; None if no beat was found.
         twin: The patient's twin; None if there is no curve that it could be made from.
+        cuff: Blood pressures that were given with the recording [mmHg], by name.
     """
 
     verdict: Verdict
     measured: Measured
     curve: VolumeCurve | None
     twin: Twin | None
+    cuff: Mapping[str, float] = NOTHING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +78,8 @@ class TwinBuilder:
         orientation: Network that tells how the heart is shown.
         calibrations: From measurements to volume curves: where the size of a pixel is known, and
             where it is not.
-        learnt: From volume curves to parameters; the period is known.
+        learnt: From volume curves, and a cuff if its task has one beside them, to parameters; the
+            period is known.
         limits: What good clips look like.
     """
 
@@ -79,23 +90,36 @@ class TwinBuilder:
     limits: Limits
 
     def examine(
-        self, recording: EchoVideo, pixel: tuple[float, float] | None = None
+        self,
+        recording: EchoVideo,
+        pixel: tuple[float, float] | None = None,
+        cuff: Mapping[str, float] = NOTHING,
     ) -> tuple[EchoTwin, Estimate | None]:
         """Measure a recording, estimate the parameters and judge, without simulating the twin.
 
         Args:
             recording: The recording, cropped to the sector.
             pixel: See `build`.
+            cuff: See `build`.
 
         Returns:
             What was found, without a twin; and the estimate, or None if there is no curve that a
             twin could be made from.
+
+        Raises:
+            ValueError: If the networks have not learnt to use such a blood pressure.
         """
+        known = [channel.name for channel in self.learnt.task.beside]
+        if unknown := [name for name in cuff if name not in known]:
+            raise ValueError(
+                f"{', '.join(unknown)} beside the recording: these networks take "
+                f"{', '.join(known) or 'nothing'}; train again to use a cuff"
+            )
         found = self.segmenter.measure(thinned(recording), pixel)
         seen = observe(found, self.orientation)
         features = curve_features(found)
         if features is None:
-            return EchoTwin(_without_curve(seen, found), found, None, None), None
+            return EchoTwin(_without_curve(seen, found), found, None, None, cuff), None
         curve = self.calibrations[0 if found.pixel is not None else 1](features)
         low, high = periods(self.learnt.task)
         if not low <= curve.period <= high:
@@ -103,21 +127,31 @@ class TwinBuilder:
                 f"a beat of {curve.period:.2f} s: the twin's circuit has beats of {low:.2f} to "
                 f"{high:.2f} s"
             )
-            return EchoTwin(verdict, found, curve, None), None
-        got = estimate(self.learnt, [curve])
+            return EchoTwin(verdict, found, curve, None, cuff), None
+        got = estimate(self.learnt, [curve], {n: np.array([x]) for n, x in cuff.items()})
         assert got.misfit is not None
         (verdict,) = self.verdicts([seen], [features], [curve], got.misfit)
-        return EchoTwin(verdict, found, curve, None), got
+        return EchoTwin(verdict, found, curve, None, cuff), got
 
-    def build(self, recording: EchoVideo, pixel: tuple[float, float] | None = None) -> EchoTwin:
+    def build(
+        self,
+        recording: EchoVideo,
+        pixel: tuple[float, float] | None = None,
+        cuff: Mapping[str, float] = NOTHING,
+    ) -> EchoTwin:
         """Build the twin of a recording's patient, with a verdict.
 
         Args:
             recording: The recording, cropped to the sector.
             pixel: Height and width of its pixels [mm]; by default as the recording states them. If
                 it does not, they are inferred from the picture, and volumes have a larger error.
+            cuff: Blood pressures measured with an arm cuff [mmHg], `systolic` and `diastolic`, as
+                far as they are known. A volume curve hardly tells the level of all pressures.
+
+        Raises:
+            ValueError: If the networks have not learnt to use such a blood pressure.
         """
-        found, got = self.examine(recording, pixel)
+        found, got = self.examine(recording, pixel, cuff)
         curve, verdict = found.curve, found.verdict
         if got is None or curve is None:
             return found
@@ -125,6 +159,7 @@ class TwinBuilder:
             "EDV": (curve.EDV, curve.EDV_error),
             "ESV": (curve.ESV, curve.ESV_error),
             "period": (curve.period, max(curve.period_error, SMALLEST_PERIOD_ERROR * curve.period)),
+            **{name: (value, CUFF_ERROR) for name, value in cuff.items()},
         }
         errors = {f"{name}_error": getattr(curve, f"{name}_error") for name in VOLUMES}
         try:
@@ -171,18 +206,31 @@ def _without_curve(seen: Observation, found: Measured) -> Verdict:
     )
 
 
-def as_curves(curves: list[VolumeCurve]) -> Curves:
+def measured_beside(task: CurveTask, beside: Beside, clips: int) -> dict[str, Curves] | None:
+    """Return what was measured beside some volume curves as methods take it."""
+    nothing = np.full(clips, np.nan)
+    columns = {channel.name: beside.get(channel.name, nothing) for channel in task.beside}
+    return {n: Curves(np.asarray(x, np.float32)[:, None]) for n, x in columns.items()} or None
+
+
+def as_curves(task: CurveTask, curves: list[VolumeCurve], beside: Beside = NOTHING) -> Curves:
     """Return volume curves as methods take them: the period is known, the start is not."""
     values = np.stack([curve.volume for curve in curves]).astype(np.float32)
-    return Curves(values, np.array([[curve.period] for curve in curves], np.float32))
+    return Curves(
+        values,
+        np.array([[curve.period] for curve in curves], np.float32),
+        beside=measured_beside(task, beside, len(values)),
+    )
 
 
-def estimate(learnt: Learnt[CurveTask, Curves], curves: list[VolumeCurve]) -> Estimate:
+def estimate(
+    learnt: Learnt[CurveTask, Curves], curves: list[VolumeCurve], beside: Beside = NOTHING
+) -> Estimate:
     """Estimate the parameters behind some volume curves, without a warning of misfits."""
     with warnings.catch_warnings():
         # The verdict tells of them.
         warnings.simplefilter("ignore", OutOfModelWarning)
-        return learnt.estimate(as_curves(curves))
+        return learnt.estimate(as_curves(learnt.task, curves, beside))
 
 
 def save_builder(folder: str | Path, builder: TwinBuilder) -> None:
@@ -255,4 +303,5 @@ def _task(folder: Path, forward: AbstractForward) -> CurveTask:
         noise=told["noise"],
         unknown_start=told.get("unknown_start", False),
         prior=NormalPrior.described(told["prior"]) if "prior" in told else None,
+        beside=tuple(Channel(**channel) for channel in told.get("beside", ())),
     )

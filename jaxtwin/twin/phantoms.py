@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.data.echonet import Record
+from jaxtwin.data.vitals import simulate_vitals
 from jaxtwin.imaging.calibration import CurveCalibration
 from jaxtwin.imaging.examples import read_labels
 from jaxtwin.parameters import Box
@@ -25,6 +26,8 @@ class Phantoms:
         volumes: True volumes over a beat [mL].
         period: Mean length of each clip's own beats [s].
         mirrored: In which clips left and right are exchanged.
+        systolic: True systolic aortic pressure [mmHg].
+        diastolic: True diastolic aortic pressure [mmHg].
     """
 
     measured: ClipMeasurements
@@ -32,11 +35,18 @@ class Phantoms:
     volumes: Float[np.ndarray, "clip phase"]
     period: Float[np.ndarray, " clip"]
     mirrored: Bool[np.ndarray, " clip"]
+    systolic: Float[np.ndarray, " clip"]
+    diastolic: Float[np.ndarray, " clip"]
 
     def take(self, index: Bool[np.ndarray, " clip"]) -> "Phantoms":
         """Select clips by a mask."""
-        rest = (self.theta, self.volumes, self.period, self.mirrored)
+        _, *rest = (getattr(self, field.name) for field in dataclasses.fields(self))
         return Phantoms(self.measured.take(index), *(array[index] for array in rest))
+
+    def vitals(self, *, seed: int) -> dict[str, Float[np.ndarray, " clip"]]:
+        """Simulate measurements of the period and with a cuff, see `simulate_vitals`."""
+        found = simulate_vitals(self.period, self.systolic, self.diastolic, seed=seed)
+        return {str(name): values for name, values in found.items()}
 
     def calibration(self, scaled: bool) -> CurveCalibration:
         """Learn how measured curves differ from true ones; all clips need a curve."""
@@ -58,7 +68,7 @@ def with_truth(
         measured: What the networks see in the clips.
         records: The clips.
         truth: Parameters by clip and name, see `read_theta`.
-        system: The patients' model, with an output V_lv.
+        system: The patients' model, with outputs V_lv and P_ao.
         box: Box that they were drawn from, with the period T_c.
         phases: Number of phases of the true volumes.
     """
@@ -74,4 +84,6 @@ def with_truth(
         # A clip without a whole beat has no other.
         np.where(np.isfinite(own), own, theta[:, box.names.index("T_c")]),
         np.array([one.mirrored for one in labels]),
+        np.asarray(cohort.recording.maximum.P_ao),
+        np.asarray(cohort.recording.minimum.P_ao),
     )

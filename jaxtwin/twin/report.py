@@ -22,6 +22,7 @@ def describe_echo_twin(found: EchoTwin) -> dict[str, Any]:
         "reasons": list(verdict.reasons),
         "signs": {name: _number(value) for name, value in verdict.signs.items()},
         "measured": None if curve is None else _measured(curve),
+        "cuff": {name: {"value": x, "unit": "mmHg"} for name, x in found.cuff.items()},
         "pixel_mm": None if seen.pixel is None else list(seen.pixel),
         "frames": {
             "time": _numbers(seen.times),
@@ -56,6 +57,7 @@ def summary_of_echo(found: EchoTwin) -> str:
         ]
         if found.measured.pixel is None:
             lines.append("The file does not state the size of a pixel: volumes in mL are inferred.")
+    lines += [f"given {name:12}{value:7.3g} mmHg" for name, value in found.cuff.items()]
     if found.twin is not None:
         lines.append(summary(found.twin))
     return "\n".join(lines)

@@ -1,11 +1,13 @@
 """Twins learnt from volume curves: training, twins of recordings, strangers."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import inputs
 from jaxtwin.commands.twin import load_run
 from jaxtwin.twin.echo import TwinBuilder
 from jaxtwin.twin.signs import LEAST, SIGNS
@@ -70,6 +72,32 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
         if twin["measured"] is not None:
             assert set(twin["measured"]) == {"EDV", "ESV", "EF", "period"}
             assert all(entry["error"] > 0 for entry in twin["measured"].values())
+
+    # With a cuff, another twin; its period is that of the clip.
+    cuff = tmp_path / "cuff"
+    flags = ("--systolic", "150", "--diastolic", "95", "--period", "0.9", "--out", str(cuff))
+    code, output = run_in_one("twin", *map(str, clips), "--run", str(trained), *flags)
+    assert code == 0, output
+    assert "--period makes no difference" in output and "--systolic" not in output
+    with_cuff = json.loads((cuff / "results.json").read_text())["twins"]
+    made = [name for name, twin in twins.items() if "parameters" in twin]
+    for name in made:
+        assert with_cuff[name]["cuff"]["systolic"] == {"value": 150.0, "unit": "mmHg"}
+        assert twins[name]["cuff"] == {}
+        assert with_cuff[name]["parameters"] != twins[name]["parameters"]
+
+    # In the table of methods, and beside encoders that see pictures.
+    table = tmp_path / "table"
+    flags = ("--preset=tiny", "--methods=pssl", "--clips", "40", "6", "24", "--seeds=1")
+    code, output = run_in_one("table_ef", *flags, "--run", str(trained), "--out", str(table))
+    assert code == 0, output
+    assert "P-SSL, volume curve of the segmented clip" in (table / "table_ef.md").read_text()
+    inputs.main(inputs.Arguments(trained, tmp_path / "inputs", seeds=1, steps=2, curve_steps=4))
+    rows = json.loads((tmp_path / "inputs" / "results.json").read_text())["results"]
+    assert {(row["seen"], row["target"]) for row in rows} == set(
+        itertools.product(inputs.SEEN, inputs.TARGETS)
+    )
+    assert all(np.isfinite(row["scores"][0]["EF_error"]) for row in rows)
 
     # Held against a published segmentation.
     real = tmp_path / "real"
