@@ -1,12 +1,18 @@
-"""Decoding of clips for training, and checks that there are enough."""
+"""Decoding of clips for training, checks that there are enough, and a picture of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib.figure import Figure
+
+from jaxtwin import plotting
+from jaxtwin.commands.run import Run
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.camus import Camus
 from jaxtwin.data.echonet import EchoNet, Record
 from jaxtwin.data.format import ClipFormat
+from jaxtwin.data.recording import read_clip
 from jaxtwin.training.progress import progress_bar
 
 
@@ -30,3 +36,18 @@ def check_splits(dataset: EchoNet | Camus) -> None:
             f"usable clips: {counts}; expected at least 4 to train on, 1 to validate and 1 to "
             "test; check the Split column, or render a larger cohort with --clips"
         )
+
+
+def draw_contact_sheet(
+    run: Run, real: Path, records: Sequence[Record], format: ClipFormat = ClipFormat()
+) -> None:
+    """Draw one second of some clips under a real one."""
+    frames = np.linspace(0, format.rate - 1, 6).astype(int)
+    rows = [("real clip\n(pydicom)", read_clip(real, format)[frames])]
+    rows += [
+        (f"EF {one.ef:.0f}%\nEDV {one.edv:.0f} mL", read_clip(one.path, format)[frames])
+        for one in records
+    ]
+    figure = Figure(figsize=(9, 9))
+    plotting.contact_sheet(figure.subplots(), rows)
+    run.figure("contact_sheet", figure)

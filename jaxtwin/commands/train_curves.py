@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxtwin.cohorts.clinic import ECHO_LABORATORY
-from jaxtwin.commands.clips import check_splits
+from jaxtwin.commands.clips import check_splits, draw_contact_sheet
 from jaxtwin.commands.curve_scores import Scores, draw_figures, score_labels, score_phantoms
 from jaxtwin.commands.curve_task import CUFF, WITHOUT_CUFF, clinic_prior, curve_task
 from jaxtwin.commands.emulator import BOXES, PHASES, obtain_emulator
@@ -232,6 +232,7 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
         scores["data"] = score_labels(builder, measure("data_test", unseen, False), unseen)
     draw_figures(run, builder, test, records, drawn)
     clip = real_clip()
+    draw_contact_sheet(run, clip, records[:5])
     write_echo_twin(run, "twin_real_clip", builder.build(read_recording(clip)))
     for part, values in scores.items():
         print(f"\n{part}")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from jaxtwin import plotting
 from jaxtwin.cohorts.clinic import ECHO_LABORATORY
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.commands.clips import check_splits, decode
+from jaxtwin.commands.clips import check_splits, decode, draw_contact_sheet
 from jaxtwin.commands.emulator import BOXES, PHASES, obtain_emulator
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import PSSLConfig
@@ -66,16 +66,7 @@ def draw_figures(
 ) -> None:
     """Draw the contact sheet, scatter plots, learning curves and recovery of the parameters."""
     test = cache.split("TEST")
-    frames = np.linspace(0, 15, 6).astype(int)  # one second
-    rows = [("real clip\n(pydicom)", read_clip(real, task.format)[frames])]
-    rows += [
-        (f"EF {cache.records[i].ef:.0f}%\nEDV {cache.records[i].edv:.0f} mL", cache.clip(i)[frames])
-        for i in test[:5]
-    ]
-    figure = Figure(figsize=(9, 9))
-    plotting.contact_sheet(figure.subplots(), rows)
-    run.figure("contact_sheet", figure)
-
+    draw_contact_sheet(run, real, [cache.records[i] for i in test[:5]], task.format)
     true, readings = Clips(cache, test).measured(), task.system.readings()
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     for ax, name in zip(figure.subplots(1, 3), VOLUMES, strict=True):

@@ -37,7 +37,10 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
     assert code == 0, output
     results = without_times(trained)
     assert results["test"].keys() >= SCORES and results["test"]["clips"] == 6
-    for name in ("segmentation", "scatter", "parameters", "learning", "twin_real_clip"):
+    for name in (
+        *("contact_sheet", "segmentation", "scatter", "parameters", "learning"),
+        "twin_real_clip",
+    ):
         assert (trained / f"{name}.png").stat().st_size > 10_000
 
     builder = load_run(trained)
