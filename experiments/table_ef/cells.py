@@ -9,7 +9,14 @@ from experiments.table_ef.compared import CURVE, METHODS
 from experiments.table_ef.curves import fill_curve_cells
 from experiments.table_ef.paper_emulator import obtain_paper_emulator
 from experiments.table_ef.settings import Config
-from experiments.table_ef.table import DataSet, markdown, summarise, write_cell, write_tables
+from experiments.table_ef.table import (
+    DataSet,
+    EF_errors,
+    markdown,
+    summarise,
+    write_cell,
+    write_tables,
+)
 from jaxtwin.commands.clips import check_splits, decode
 from jaxtwin.commands.emulator import CHANNELS, PHASES, obtain_emulator
 from jaxtwin.commands.run import Run
@@ -119,15 +126,20 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         print(f"cell {i + 1} of {len(cells)}: {data.name}, {METHODS[method].title}, seed {seed}")
         folder = run.folder / "cells" / data.name / f"{method}-{seed - config.seed}"
         fill_cell(folder, data, method, seed, forwards, config)
-    methods = config.methods
+    methods, beating = config.methods, {}
     if config.run is not None:
-        fill_curve_cells(run, sets[0], config.run, emulator, config)
+        names = fill_curve_cells(run, sets[0], config.run, emulator, config)
         methods = (*methods, CURVE)
+        beating = {"clips": len(names), "EF_error": EF_errors(run, methods, config.seeds, names)}
+        print(f"EF error on the {len(names)} phantom clips in which a beat is found [points]:")
+        for title, error in beating["EF_error"].items():
+            print(f"    {title:55}{error:6.2f}")
     rows = summarise(methods, config.seeds, run, sets)
     write_tables(run, rows)
     print(f"\n{markdown(rows)}")
     return {
         "rows": rows,
+        "with_a_beat": beating,
         "emulator": emulator_errors,
         "skipped": {
             data.name: [{"name": s.name, "reason": s.reason} for s in data.skipped] for data in sets

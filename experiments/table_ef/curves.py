@@ -24,7 +24,7 @@ from jaxtwin.twin.phantoms import with_truth
 
 def fill_curve_cells(
     run: Run, data: DataSet, trained: Path, emulator: Emulator, config: Config
-) -> None:
+) -> list[str]:
     """Learn from the curves in the training clips, and write predictions for the test clips.
 
     How the measured curves differ from the true ones is learnt from the training clips. A test
@@ -36,6 +36,9 @@ def fill_curve_cells(
         trained: Folder of the training run whose networks look at the clips.
         emulator: Forward model.
         config: Settings.
+
+    Returns:
+        Names of the test clips in which a beat is found.
 
     Raises:
         ValueError: If the training run has no networks that find a curve.
@@ -100,3 +103,5 @@ def fill_curve_cells(
         }
         readings = {str(name): x for name, x in zip(VOLUMES, volumes.T, strict=True)}
         write_cell(folder, data, readings, all_clips(np.asarray(got.theta)), facts)
+    kept = found & (split == "TEST")
+    return [record.name for record, k in zip(records, kept, strict=True) if k]

@@ -1,5 +1,6 @@
 """Table and figure of `experiments.table_ef`."""
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -139,6 +140,19 @@ def summarise(
             if method != BESIDE and BESIDE in seen:
                 row |= zip(columns, _difference(seen[method], seen[BESIDE]), strict=True)
     return rows
+
+
+def EF_errors(
+    run: Run, methods: Sequence[str], seeds: int, clips: Sequence[str]
+) -> dict[str, float]:
+    """Return each method's EF error on some of the phantom clips, the mean over the seeds."""
+    found: dict[str, list[float]] = {}
+    for method, seed in itertools.product(methods, range(seeds)):
+        table = read_table(run.folder / "cells" / "phantom" / f"{method}-{seed}/predictions.csv")
+        kept = np.isin(table["clip"], list(clips))
+        off = np.abs(table["EF"] - table["EF_true"])[kept]
+        found.setdefault(TITLES[method], []).append(float(off.mean()))
+    return {title: float(np.mean(errors)) for title, errors in found.items()}
 
 
 def _difference(
