@@ -71,6 +71,11 @@ def keep(name: str, run: Path, results: Path = RESULTS) -> None:
         # A resumed run may have cells of several commits.
         commits.add(json.loads(result.read_text()).get("commit", made["commit"]))
     made["commits"] = sorted(commits)
+    # Where folders of another machine were means nothing here.
+    made["config"] = {
+        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for key, value in made["config"].items()
+    }
     (results / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 
 

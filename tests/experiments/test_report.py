@@ -33,7 +33,11 @@ def finished(folder):
     write_table(folder / "table_ef.csv", CLIPS)
     (folder / "table_ef.md").write_text("| the whole table |")
     (folder / "results.json").write_text("{}")
-    made = {"config": {}, "commit": "0123456789", "machine": "a machine"}
+    made = {
+        "config": {"run": "/home/me/runs/pssl", "seed": 0},
+        "commit": "0123456789",
+        "machine": "a machine",
+    }
     (folder / "config.json").write_text(json.dumps(made))
     for cell, commit in (("pssl-0", {}), ("pssl-1", {"commit": "abcdef0123-dirty"})):
         (folder / "cells" / "phantom" / cell).mkdir(parents=True)
@@ -55,6 +59,8 @@ def test_a_table_is_written_into_its_place(tmp_path):
     row = "| phantom | P-SSL (emulator) | 3.46 ± 0.25 [3.00, 4.00] | 0.50 [0.25, 0.75] | 3.46 |"
     assert row in text
     assert "| phantom | predicting the median | 6.91 [6.00, 8.00] | – | – |" in text
+    told = json.loads((tmp_path / "results" / "table_ef.json").read_text())
+    assert told["config"] == {"run": "pssl", "seed": 0}
     kept = tmp_path / "results" / "table_ef" / "cells" / "phantom"
     assert (kept / "pssl-1" / "predictions.csv").read_text().split() == ["EF", "50.0"]
     stale = kept / "pssl-9"
