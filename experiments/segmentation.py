@@ -39,6 +39,8 @@ class Config(RunConfig):
         per_clip: Number of frames of each clip to learn from.
         variety: How far views and pictures vary, from textbook views (0) to a clinic's (1).
         training: Training of the network.
+        run: Folder of a training run of `jaxtwin train`: its network is measured on its unseen
+            phantoms, and none is trained.
         real: Folder of MP4 files that show a real clip and, right of it, the same with a
             segmentation in blue; skipped if None.
     """
@@ -47,12 +49,18 @@ class Config(RunConfig):
     per_clip: int = 12
     variety: float = 1.0
     training: TrainingConfig = SEGMENTATION_TRAINING
+    run: Path | None = None
     real: Path | None = None
 
     def check_inputs(self) -> None:
-        """Raise a ValueError if the folder of real clips is missing."""
+        """Raise a ValueError if a folder is missing."""
         if self.real is not None and not self.real.is_dir():
             raise ValueError(f"--real {self.real}: no such folder")
+        if self.run is not None and not (self.run / "segmenter").is_dir():
+            raise ValueError(
+                f"--run {self.run}: no segmentation network there; give the output folder of "
+                "`jaxtwin train`"
+            )
 
 
 PRESETS = {
@@ -119,15 +127,12 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size else None
 
 
-def experiment(config: Config, run: Run) -> dict[str, Any]:
-    """Render, train and measure. Imports are local, so that --help is fast."""
+def train(config: Config, run: Run) -> tuple["Segmenter", dict[str, Any]]:
+    """Render phantoms in the run's folder and train a network on them."""
     import jax
-    from scipy.stats import rankdata
 
-    from experiments.published import against_published
     from jaxtwin.cohorts.clinic import ECHO_LABORATORY
-    from jaxtwin.commands.tables import write_table
-    from jaxtwin.data.echonet import read_echonet, read_theta
+    from jaxtwin.data.echonet import read_echonet
     from jaxtwin.data.phantom.cohort import make_phantoms
     from jaxtwin.imaging.examples import read_examples
     from jaxtwin.imaging.learning import train_segmentation
@@ -145,7 +150,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
         population=ECHO_LABORATORY,
         variety=config.variety,
     )
-    dataset, truth = read_echonet(data), read_theta(data)
+    dataset = read_echonet(data)
     training = read_examples(dataset.split("TRAIN"), config.per_clip, seed=config.seed)
     validation = read_examples(dataset.split("VAL"), 3, seed=config.seed)
     fitted = train_segmentation(
@@ -159,7 +164,31 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     )
     segmenter = Segmenter(fitted.model, fitted.validation["dice"])
     save_segmenter(run.folder / "segmenter", segmenter)
-    records = dataset.split("TEST")
+    return segmenter, {
+        "validation": fitted.validation,
+        "training": {
+            "best_step": fitted.best_step,
+            "steps": fitted.steps,
+            "seconds": fitted.seconds,
+        },
+    }
+
+
+def experiment(config: Config, run: Run) -> dict[str, Any]:
+    """Train a network, or load one, and measure. Imports are local, so that --help is fast."""
+    from scipy.stats import rankdata
+
+    from experiments.published import against_published
+    from jaxtwin.commands.tables import write_table
+    from jaxtwin.data.echonet import read_echonet, read_theta
+    from jaxtwin.imaging.segmenter import load_segmenter
+
+    if config.run is None:
+        segmenter, trained = train(config, run)
+    else:
+        segmenter, trained = load_segmenter(config.run / "segmenter"), {}
+    data = (config.run or run.folder) / "phantom"
+    truth, records = read_theta(data), read_echonet(data).split("TEST")
     rows, shown = [], []
     for record in records:
         row, found = score(segmenter, record, truth[record.name]["T_c"])
@@ -199,15 +228,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     for name, value in scores.items():
         print(f"{name:30}{'–' if value is None else format(value, '.4g'):>10}")
     real = [] if config.real is None else against_published(run, segmenter, config.real)
-    return scores | {
-        "real": real,
-        "validation": fitted.validation,
-        "training": {
-            "best_step": fitted.best_step,
-            "steps": fitted.steps,
-            "seconds": fitted.seconds,
-        },
-    }
+    return scores | {"real": real, **trained}
 
 
 def draw_figures(

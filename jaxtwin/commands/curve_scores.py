@@ -15,6 +15,7 @@ from jaxtwin.commands.emulator import PHASES
 from jaxtwin.commands.run import Run
 from jaxtwin.data.echonet import Record
 from jaxtwin.data.recording import read_recording
+from jaxtwin.imaging.calibration import turned
 from jaxtwin.imaging.examples import read_labels
 from jaxtwin.imaging.segmenter import thinned
 from jaxtwin.methods.clips import VOLUMES
@@ -96,10 +97,11 @@ def score_phantoms(
         drawn: Box that the patients were drawn from.
 
     Returns:
-        The scores of `score_labels` where the size of a pixel is known; the error of EDV [%] where
-        it is not; the error of the period [%]; the rank correlation of each parameter; and the mean
-        error of each pressure that no clip shows [mmHg], without and with a cuff, beside that of
-        the patients' median.
+        The scores of `score_labels` where the size of a pixel is known; the error of the calibrated
+        volume curve relative to EDV [%], and that of its shape, after division by its own EDV; the
+        error of EDV where the size is not known, and that of the period [%]; the rank correlation
+        of each parameter; and the mean error of each pressure that no clip shows [mmHg], without
+        and with a cuff, beside that of the patients' median.
     """
     scores = score_labels(builder, test.measured, records, True)
     task = builder.learnt.task
@@ -114,8 +116,14 @@ def score_phantoms(
         for beside in ({}, clips.vitals(seed=0))
     )
     EDV = np.array([curve.EDV for curve in unscaled])
+    measured, exact = np.array([curve.volume for curve in curves]), turned(clips.volumes)
+    largest = exact.max(axis=1, keepdims=True)
+    off = np.abs(measured - exact) / largest
+    off_shape = np.abs(measured / measured.max(axis=1, keepdims=True) - exact / largest)
     columns = zip(task.box.names, theta.T, strict=True)
     return scores | {
+        "curve_error_percent": float(100 * off.mean()),
+        "curve_shape_error_percent": float(100 * off_shape.mean()),
         "EDV_error_percent_without_scale": percent_off(EDV, true["EDV"]),
         "period_error_percent": percent_off(clips.measured.period, clips.period),
         **{f"rank_{n}": rank(x, clips.theta[:, drawn.names.index(n)]) for n, x in columns},

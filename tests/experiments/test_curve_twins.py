@@ -22,7 +22,10 @@ SMALL = [
     *("--clips", "40", "6", "6"),
     "--orientation.steps=20",
 ]
-SCORES = {"EF_error", "EF_error_resimulated", "trusted", "trusted_and_wrong", "rank_E_max"}
+SCORES = {
+    *("EF_error", "EF_error_resimulated", "curve_error_percent", "systolic_error_with_cuff"),
+    *("trusted", "trusted_and_wrong", "rank_E_max"),
+}
 
 
 def without_times(folder: Path) -> dict:
@@ -101,6 +104,16 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
         itertools.product(inputs.SEEN, inputs.TARGETS)
     )
     assert all(np.isfinite(row["scores"][0]["EF_error"]) for row in rows)
+
+    # Its network alone.
+    seen = tmp_path / "segmentation"
+    code, output = run_in_one(
+        "segmentation", "--preset=tiny", "--run", str(trained), "--out", str(seen)
+    )
+    assert code == 0, output
+    scores = json.loads((seen / "results.json").read_text())
+    assert scores["clips"] == 6 and 0 < scores["dice"] < 1 and "training" not in scores
+    assert not (seen / "phantom").exists()
 
     # Held against a published segmentation.
     real = tmp_path / "real"
