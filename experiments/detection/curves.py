@@ -5,12 +5,12 @@ from typing import Literal
 
 import numpy as np
 
+from experiments.curves import measure_phantoms
 from experiments.detection.scores import Answers
 from experiments.detection.settings import Config
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.emulator import CHANNELS, PHASES
 from jaxtwin.commands.run import Run, origin
-from jaxtwin.commands.twin import load_run
 from jaxtwin.data.echonet import Record
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.clips import VOLUMES
@@ -18,9 +18,6 @@ from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.saving import save_learnt
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
-from jaxtwin.training.progress import progress_bar
-from jaxtwin.twin.echo import TwinBuilder
-from jaxtwin.twin.measurements import keep_measurements, measure_clips
 
 CurveVariant = Literal["exact curve", "exact curve, turned", "segmented curve"]
 
@@ -52,23 +49,7 @@ def segmented_curves(run: Run, records: Sequence[Record], config: Config) -> Cur
     What is measured is kept in the run's folder.
     """
     assert config.run is not None
-    builder = load_run(config.run)
-    if not isinstance(builder, TwinBuilder):
-        raise ValueError(
-            f"{config.run} learnt from two volumes, and has no networks that find a curve: train "
-            "with --learn-from curve"
-        )
-    measured = keep_measurements(
-        run.folder / "measured.npz",
-        records,
-        lambda: measure_clips(
-            builder.segmenter,
-            builder.orientation,
-            records,
-            phantoms=True,
-            progress=lambda clips: progress_bar(clips, desc="measuring", unit="clip"),
-        ),
-    )
+    builder, measured = measure_phantoms(config.run, run, records)
     values = np.full((len(records), PHASES), np.nan, np.float32)
     found = measured.found(True, (0.0, np.inf))
     curves = measured.take(found).curves(builder.calibrations[0], True)

@@ -4,21 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.curves import measure_phantoms
 from experiments.table_ef.compared import CURVE, TITLES
 from experiments.table_ef.settings import Config
 from experiments.table_ef.table import DataSet, write_cell
 from jaxtwin.commands.curve_task import curve_task
 from jaxtwin.commands.emulator import PHASES
 from jaxtwin.commands.run import Run
-from jaxtwin.commands.twin import load_run
 from jaxtwin.data.echonet import read_theta
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.methods.clips import VOLUMES
 from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.training.progress import progress_bar
-from jaxtwin.twin.echo import TwinBuilder, as_curves, estimate, periods
-from jaxtwin.twin.measurements import keep_measurements, measure_clips
+from jaxtwin.twin.echo import as_curves, estimate, periods
 from jaxtwin.twin.phantoms import with_truth
 
 
@@ -43,24 +41,8 @@ def fill_curve_cells(
     Raises:
         ValueError: If the training run has no networks that find a curve.
     """
-    builder = load_run(trained)
-    if not isinstance(builder, TwinBuilder):
-        raise ValueError(
-            f"{trained} learnt from two volumes, and has no networks that find a curve: train with "
-            "--learn-from curve"
-        )
     records = data.cache.records
-    measured = keep_measurements(
-        run.folder / "measured.npz",
-        records,
-        lambda: measure_clips(
-            builder.segmenter,
-            builder.orientation,
-            records,
-            phantoms=True,
-            progress=lambda clips: progress_bar(clips, desc="measuring", unit="clip"),
-        ),
-    )
+    _, measured = measure_phantoms(trained, run, records)
     task, truth = curve_task(SEVEN), read_theta(run.folder / "phantom")
     clips = with_truth(measured, records, truth, LeftHeart(), SEVEN, PHASES)
     found = measured.found(True, periods(task))
