@@ -205,6 +205,8 @@ def test_vitals_are_those_that_the_model_needs(capsys):
     assert capsys.readouterr().out == ""
     assert all(map(math.isnan, read_vitals(TwinConfig(diastolic=80.0), ())))
     assert "--diastolic makes no difference" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="a systolic pressure above"):
+        read_vitals(TwinConfig(systolic=80.0, diastolic=120.0), (), ("systolic", "diastolic"))
     taken = read_vitals(TwinConfig(period=0.8, systolic=120.0), (), ("systolic", "diastolic"))
     assert taken.systolic == 120 and all(map(math.isnan, (taken.period, taken.diastolic)))
     assert capsys.readouterr().out.startswith("--period makes no difference")

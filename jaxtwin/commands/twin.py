@@ -130,6 +130,12 @@ def read_vitals(
             raise ValueError(f"--{name} {value:g}: expected {low:g} to {high:g}")
         if value is not None and name not in (*needed, *taken):
             print(f"--{name} makes no difference: the model in {config.run} does not use it")
+    highest, lowest = given["systolic"], given["diastolic"]
+    if highest is not None and lowest is not None and highest <= lowest:
+        raise ValueError(
+            f"--systolic {highest:g} --diastolic {lowest:g}: expected a systolic pressure above "
+            "the diastolic one"
+        )
     used = {name: given[name] for name in (*needed, *taken)}
     return Vitals(**{name: value for name, value in used.items() if value is not None})
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxtwin.analysis.identifiability import IncompatibleError
-from jaxtwin.analysis.verdict import Verdict, refuse
+from jaxtwin.analysis.verdict import FAR, Kind, Verdict, refuse
 from jaxtwin.data.base import EchoVideo
 from jaxtwin.data.vitals import CUFF_ERROR
 from jaxtwin.forward.base import AbstractForward
@@ -47,6 +47,8 @@ Beside: TypeAlias = Mapping[str, Float[np.ndarray, " clip"]]
 """Numbers measured beside volume curves, by name; NaN where one was not measured."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 """Default of what is measured beside a volume curve."""
+LARGEST_CUFF_ERROR = 3 * CUFF_ERROR
+"""Distance of a twin's pressure from the cuff's [mmHg], beyond which it is no measurement error."""
 SMALLEST_PERIOD_ERROR = 0.02
 """Relative error of a period, within which patients are compatible with it."""
 
@@ -129,9 +131,9 @@ class TwinBuilder:
             )
             return EchoTwin(verdict, found, curve, None, cuff), None
         got = estimate(self.learnt, [curve], {n: np.array([x]) for n, x in cuff.items()})
-        assert got.misfit is not None
-        (verdict,) = self.verdicts([seen], [features], [curve], got.misfit)
-        return EchoTwin(verdict, found, curve, None, cuff), got
+        misfit = curve_misfit(self.learnt, [curve], got)
+        (verdict,) = self.verdicts([seen], [features], [curve], misfit)
+        return EchoTwin(_with_cuff(verdict, got, cuff), found, curve, None, cuff), got
 
     def build(
         self,
@@ -206,6 +208,22 @@ def _without_curve(seen: Observation, found: Measured) -> Verdict:
     )
 
 
+def _with_cuff(verdict: Verdict, got: Estimate, cuff: Mapping[str, float]) -> Verdict:
+    """Return a verdict that also says which pressures the twin cannot have."""
+    for name, value in cuff.items():
+        nearest = float(got.readings[name][0])
+        off = abs(nearest - value) / LARGEST_CUFF_ERROR
+        verdict = verdict._replace(signs={**verdict.signs, name: off})
+        if off > 1:
+            kind: Kind = "refused" if off > FAR or verdict.kind == "refused" else "doubtful"
+            because = (
+                f"a {name} pressure of {value:.0f} mmHg does not go with this heart: the twin's is "
+                f"{nearest:.0f} mmHg"
+            )
+            verdict = verdict._replace(kind=kind, reasons=(*verdict.reasons, because))
+    return verdict
+
+
 def measured_beside(task: CurveTask, beside: Beside, clips: int) -> dict[str, Curves] | None:
     """Return what was measured beside some volume curves as methods take it."""
     nothing = np.full(clips, np.nan)
@@ -231,6 +249,18 @@ def estimate(
         # The verdict tells of them.
         warnings.simplefilter("ignore", OutOfModelWarning)
         return learnt.estimate(as_curves(learnt.task, curves, beside))
+
+
+def curve_misfit(
+    learnt: Learnt[CurveTask, Curves], curves: list[VolumeCurve], got: Estimate
+) -> Float[np.ndarray, " clip"]:
+    """Return the twins' distances from the volume curves, whatever was measured beside them."""
+    task = learnt.task
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfModelWarning)
+        misfit = task.judge(task.check(as_curves(task, curves)), got).misfit
+    assert misfit is not None
+    return misfit
 
 
 def save_builder(folder: str | Path, builder: TwinBuilder) -> None:

@@ -77,7 +77,7 @@ def reason(name: str, curve: VolumeCurve, misfit: float) -> str:
         "played too fast or too slowly",
         "rare": f"an end-diastolic volume of {curve.EDV:.0f} mL, an ejection fraction of "
         f"{curve.EF:.0f}% or {60 / curve.period:.0f} beats a minute is rare",
-        "misfit": f"no beat of the circuit explains what was measured (misfit {misfit:.1f})",
+        "misfit": f"no beat of the circuit explains the volume curve (misfit {misfit:.1f})",
     }[name]
 
 

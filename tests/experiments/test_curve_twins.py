@@ -91,6 +91,15 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
         assert with_cuff[name]["cuff"]["systolic"] == {"value": 150.0, "unit": "mmHg"}
         assert twins[name]["cuff"] == {}
         assert with_cuff[name]["parameters"] != twins[name]["parameters"]
+    flags = ("--systolic", "295", "--diastolic", "15", "--out", str(tmp_path / "impossible"))
+    code, output = run_in_one("twin", *map(str, clips), "--run", str(trained), *flags)
+    assert code == 0, output
+    impossible = json.loads((tmp_path / "impossible" / "results.json").read_text())["twins"]
+    for name in made:
+        assert (
+            impossible[name]["verdict"] != "trusted" and impossible[name]["signs"]["systolic"] > 1
+        )
+        assert "systolic pressure of 295 mmHg does not go" in " ".join(impossible[name]["reasons"])
 
     # In the table of methods, and beside encoders that see pictures.
     table = tmp_path / "table"
