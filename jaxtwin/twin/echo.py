@@ -47,8 +47,8 @@ Beside: TypeAlias = Mapping[str, Float[np.ndarray, " clip"]]
 """Numbers measured beside volume curves, by name; NaN where one was not measured."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 """Default of what is measured beside a volume curve."""
-LARGEST_CUFF_ERROR = 3 * CUFF_ERROR
-"""Distance of a twin's pressure from the cuff's [mmHg], beyond which it is no measurement error."""
+LARGEST_CUFF_ERROR = 4 * CUFF_ERROR
+"""Distance of a twin's pressure from the cuff's [mmHg] beyond which the twin is doubtful."""
 SMALLEST_PERIOD_ERROR = 0.02
 """Relative error of a period, within which patients are compatible with it."""
 
