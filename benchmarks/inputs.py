@@ -292,7 +292,7 @@ def main(arguments: Arguments) -> None:
     if not isinstance(builder, TwinBuilder):
         raise ValueError(f"{arguments.run} learnt from volumes: train with --learn-from curve")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    box, task = BOXES["nine"], builder.learnt.task
+    box, task = BOXES["nine"], dataclasses.replace(builder.learnt.task, beside=())
     learnt = builder.learnt.method
     assert isinstance(learnt, CurvePSSL)
     training, validation, test = (
