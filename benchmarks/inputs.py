@@ -65,6 +65,8 @@ class Arguments:
     Attributes:
         run: Folder of a run of `jaxtwin train` that learnt from phantoms.
         out: Folder for the measured clips and the results.
+        seen: What the encoders see: curve, clip, masks, clip and curve, masks and curve.
+        targets: Curves that the twins are compared with: found, exact.
         seeds: Number of seeds.
         steps: Number of steps of encoders that see pictures, of 16 clips each.
         curve_steps: Number of steps of those that see curves alone, of 128 clips each.
@@ -72,9 +74,16 @@ class Arguments:
 
     run: Path
     out: Path = Path("runs/inputs")
+    seen: tuple[str, ...] = tuple(SEEN)
+    targets: tuple[str, ...] = TARGETS
     seeds: int = 3
     steps: int = CLIP_TRAINING.steps
     curve_steps: int = CURVE_TRAINING.steps
+
+    def __post_init__(self):
+        for name, known in (("seen", tuple(SEEN)), ("targets", TARGETS)):
+            if unknown := [one for one in getattr(self, name) if one not in known]:
+                raise ValueError(f"--{name} {', '.join(unknown)}: expected {', '.join(known)}")
 
 
 class Clips(NamedTuple):
@@ -300,7 +309,8 @@ def main(arguments: Arguments) -> None:
         for split in ("TRAIN", "VAL", "TEST")
     )
     results: list[dict[str, Any]] = []
-    for seen, (pictures, _) in SEEN.items():
+    for seen in arguments.seen:
+        pictures, _ = SEEN[seen]
         settings, steps = (
             (CURVE_TRAINING, arguments.curve_steps)
             if pictures is None
@@ -309,7 +319,7 @@ def main(arguments: Arguments) -> None:
         every = min(settings.evaluate_every, steps)
         config = dataclasses.replace(settings, steps=steps, evaluate_every=every)
         method = CurvePSSL(forward=learnt.forward, config=config)
-        for target in TARGETS:
+        for target in arguments.targets:
             scores = []
             for seed in range(arguments.seeds):
                 parts = Rows.of(training, seen, target), Rows.of(validation, seen, target)
