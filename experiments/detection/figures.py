@@ -1,5 +1,6 @@
 """Figures of `experiments.detection`."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,15 +75,20 @@ def draw_moves(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
 
 def draw_loops(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
     """Draw mean loops with and without mitral stenosis, and the theoretical loops of one heart."""
-    figure = Figure(figsize=(4.2 * (1 + len(tables)), 4), layout="constrained")
-    axes: list[Axes] = list(figure.subplots(1, 1 + len(tables), sharex=True, sharey=True))
+    columns = min(1 + len(tables), 4)
+    rows = -(-(1 + len(tables)) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    axes: list[Axes] = list(grid.flat)[: 1 + len(tables)]
+    for ax in list(grid.flat)[len(axes) :]:
+        ax.axis("off")
     for ax, (title, theta) in zip(axes, tables.items(), strict=False):
         lines = {}
         for name in (seen.healthy, "mitral stenosis"):
             chosen = seen.tested & (seen.diagnosis == name)
             lines[name] = simulate_cohort(LeftHeart(), EIGHT, theta[chosen])
         _loops(ax, lines)
-        ax.set_title(f"{title}, mean loop", fontsize="medium")
+        ax.set_title(textwrap.fill(title, 34), fontsize="medium")
     middle = {name: (low + high) / 2 for name, (low, high) in HEALTHY.ranges.items()}
     stenosis = next(d for d in DISEASES if d.name == "mitral stenosis").ranges
     narrow = middle | {name: (low + high) / 2 for name, (low, high) in stenosis.items()}
@@ -94,6 +100,7 @@ def draw_loops(seen: Seen, tables: Mapping[str, np.ndarray]) -> Figure:
     }
     _loops(axes[-1], lines)
     axes[-1].set_title("theory: one heart with a narrowed valve", fontsize="medium")
+    figure.suptitle("Mean loops of unseen patients", fontsize="medium")
     lines = [line for ax in axes for line in ax.lines]
     right = max(float(np.max(line.get_xdata())) for line in lines)
     top = max(float(np.max(line.get_ydata())) for line in lines)
