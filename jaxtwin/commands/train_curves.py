@@ -203,8 +203,10 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
         records = data.split("TRAIN")
         real = measure("data_train", records, False)
         kept = real.found(False, periods(task))
-        told = {c.name: np.array([getattr(r.vitals, c.name) for r in records])[kept] for c in CUFF}
-        given.append(as_curves(task, real.take(kept).curves(calibrations[1], False), told))
+        theirs = {
+            c.name: np.array([getattr(r.vitals, c.name) for r in records])[kept] for c in CUFF
+        }
+        given.append(as_curves(task, real.take(kept).curves(calibrations[1], False), theirs))
     learnt = CurvePSSL(forward=emulator, config=config.curve).learn(
         task,
         together(*given),
