@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.curve_scores import percent_off, rank
 from jaxtwin.commands.emulator import BOXES, PHASES
-from jaxtwin.commands.run import origin
+from jaxtwin.commands.run import mistakes, origin
 from jaxtwin.commands.twin import load_run
 from jaxtwin.data.base import ClipFormat, EchoVideo, resample, window
 from jaxtwin.data.echonet import Record, read_echonet, read_theta
@@ -338,4 +338,5 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    with mistakes(1):
+        main(tyro.cli(Arguments, prog="python -m benchmarks.inputs", description=__doc__))

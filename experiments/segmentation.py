@@ -1,6 +1,7 @@
 """Segmentation of echo clips, and what it measures: volume curve, period, ejection fraction.
 
-    python -m experiments.segmentation [--preset tiny|default|full] [--out DIR] [--real DIR]
+    python -m experiments.segmentation [--preset tiny|default|full] [--out DIR] [--run RUN]
+        [--real DIR]
 
 Renders phantom clips of a clinic's patients, as varied as its pictures, with label maps of cavity,
 myocardium and left atrium; trains a network to find them; and measures on clips that it has not
@@ -11,7 +12,7 @@ is also held against published segmentations of real clips, see `experiments.pub
 
 The default preset takes about a quarter of an hour on two quiet CPU cores, of which ten minutes
 are training. Expect a Dice coefficient of 0.95, a volume curve that is 8% of the end-diastolic
-volume off and an EF that is 5 points off: the systolic cavities of small hearts are drawn too wide.
+volume off and an EF that is 4 points off: the systolic cavities of small hearts are drawn too wide.
 """
 
 import dataclasses
@@ -58,8 +59,8 @@ class Config(RunConfig):
             raise ValueError(f"--real {self.real}: no such folder")
         if self.run is not None and not (self.run / "segmenter").is_dir():
             raise ValueError(
-                f"--run {self.run}: no segmentation network there; give the output folder of "
-                "`jaxtwin train`"
+                f"--run {self.run}: no segmentation network there (folder segmenter); give the "
+                "output folder of `jaxtwin train`"
             )
 
 

@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.curves import measure_phantoms
 from experiments.detection.scores import Answers
 from experiments.detection.settings import Config
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.commands.emulator import CHANNELS, PHASES
+from jaxtwin.commands.measure import measure_phantoms
 from jaxtwin.commands.run import Run, origin
 from jaxtwin.data.echonet import Record
 from jaxtwin.forward.emulator import Emulator

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.curves import measure_phantoms
 from experiments.table_ef.compared import CURVE, TITLES
 from experiments.table_ef.settings import Config
 from experiments.table_ef.table import DataSet, write_cell
 from jaxtwin.commands.curve_task import curve_task
 from jaxtwin.commands.emulator import PHASES
+from jaxtwin.commands.measure import measure_phantoms
 from jaxtwin.commands.run import Run
 from jaxtwin.data.echonet import read_theta
 from jaxtwin.forward.emulator import Emulator

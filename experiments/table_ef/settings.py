@@ -57,9 +57,10 @@ class Config(RunConfig):
 
     def check_inputs(self) -> None:
         """Raise a ValueError if there is no training run."""
-        if self.run is not None and not self.run.is_dir():
+        if self.run is not None and not (self.run / "limits").is_dir():
             raise ValueError(
-                f"no folder {self.run}: give the output folder of `jaxtwin train` with --run"
+                f"--run {self.run}: no networks there that find a volume curve; give the output "
+                "folder of a finished `jaxtwin train`"
             )
 
     def __post_init__(self):

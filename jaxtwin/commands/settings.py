@@ -211,8 +211,8 @@ class TwinConfig(OutputConfig):
         pixel: Height and width of a pixel [mm] of recordings that do not state them. Without it,
             volumes in mL are inferred from the picture.
         period: The patient's heart period [s], if the run's model needs it.
-        systolic: The patient's systolic blood pressure [mmHg]. Some models need it; one that
-            learnt from curves uses it if it is known.
+        systolic: The patient's systolic blood pressure [mmHg], for all the recordings given. Some
+            models need it; one that learnt from curves uses it if it is known.
         diastolic: The patient's diastolic blood pressure [mmHg], likewise.
     """
 

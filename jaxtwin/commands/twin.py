@@ -127,7 +127,8 @@ def read_vitals(
         if value is None and name in needed:
             raise ValueError(f"the model in {config.run} needs --{name}: give the measured value")
         if value is not None and not low <= value <= high:
-            raise ValueError(f"--{name} {value:g}: expected {low:g} to {high:g}")
+            unit = "s" if name == "period" else "mmHg"
+            raise ValueError(f"--{name} {value:g}: expected {low:g} to {high:g} {unit}")
         if value is not None and name not in (*needed, *taken):
             print(f"--{name} makes no difference: the model in {config.run} does not use it")
     highest, lowest = given["systolic"], given["diastolic"]

@@ -169,7 +169,12 @@ class TwinBuilder:
         except IncompatibleError as error:
             refused = Verdict("refused", (*verdict.reasons, str(error)), verdict.signs)
             return found._replace(verdict=refused)
-        return found._replace(twin=twin)
+        beyond = tuple(
+            f"The twin's {name} pressure is {twin.readings[name]:.0f} mmHg, the cuff's {value:.0f}."
+            for name, value in cuff.items()
+            if abs(twin.readings[name] - value) > CUFF_ERROR
+        )
+        return found._replace(twin=twin._replace(warnings=(*twin.warnings, *beyond)))
 
     def verdicts(
         self,

@@ -1,4 +1,4 @@
-"""Volume curves that the networks of a training run find in the clips of an experiment."""
+"""Measurement of the phantom clips of an experiment with the networks of a training run."""
 
 from collections.abc import Sequence
 from pathlib import Path
