@@ -110,6 +110,11 @@ def draw_echo_twin(found: EchoTwin) -> Figure:
     if twin is not None:
         draw_loop(axes["loop"], twin)
         draw_pressures(axes["pressure"], twin)
+        for value in found.cuff.values():
+            axes["pressure"].axhline(value, color="0.4", ls=":", lw=1)
+        if found.cuff:
+            told = ", ".join(f"{name} {value:.0f}" for name, value in found.cuff.items())
+            lines.append(f"cuff (dotted): {told} mmHg")
         lines.append(
             f"simulated: EF {twin.readings['EF']:.0f}%, EDV {twin.readings['EDV']:.0f} mL, output "
             f"{twin.readings['output']:.1f} L/min"
