@@ -291,7 +291,8 @@ def measure(
     }
     for name in SCORED:
         found, true = theta[:, task.box.names.index(name)], truth.theta[:, box.names.index(name)]
-        scores[f"rank_{name}"] = rank(found, true) or float("nan")
+        agreement = rank(found, true)
+        scores[f"rank_{name}"] = np.nan if agreement is None else agreement
     return scores
 
 

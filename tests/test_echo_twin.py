@@ -22,8 +22,9 @@ from jaxtwin.imaging.calibration import VolumeCurve, turned
 from jaxtwin.imaging.network import SegmentationNetwork
 from jaxtwin.imaging.orientation import OrientationNetwork
 from jaxtwin.imaging.segmenter import Segmenter
+from jaxtwin.methods.base import Estimate
 from jaxtwin.models.left_heart import NINE
-from jaxtwin.twin.echo import EchoTwin, as_curves
+from jaxtwin.twin.echo import EchoTwin, as_curves, with_cuff
 from jaxtwin.twin.measurements import measure_clips
 from jaxtwin.twin.report import describe_echo_twin, summary_of_echo
 from jaxtwin.twin.signs import SIGNS, reason
@@ -79,6 +80,17 @@ def test_a_cuff_is_beside_the_curve_and_in_the_json(found):
     alone = task.rows(task.check(as_curves(task, [CURVE]))).values
     assert np.isnan(alone[:, -2:]).all() and np.isfinite(alone[:, :-2]).all()
     assert as_curves(curve_task(NINE), [CURVE]).beside is None
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(118.0, "trusted"), (142.0, "doubtful"), (190.0, "refused")]
+)
+def test_a_cuff_that_is_far_from_the_twin_is_a_reason_to_doubt(value, kind):
+    got = Estimate(None, None, np.array([True]), {"systolic": np.array([120.0])})
+    told = with_cuff(Verdict("trusted", (), {"still": 0.1}), got, {"systolic": value})
+    assert told.kind == kind and (kind == "trusted") == (not told.reasons)
+    assert told.signs == {"still": 0.1, "systolic": pytest.approx(abs(value - 120) / 20)}
+    assert with_cuff(Verdict("refused", ("x",), {}), got, {"systolic": value}).kind == "refused"
 
 
 def test_a_refused_clip_without_a_beat_has_no_numbers():

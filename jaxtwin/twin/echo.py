@@ -133,7 +133,7 @@ class TwinBuilder:
         got = estimate(self.learnt, [curve], {n: np.array([x]) for n, x in cuff.items()})
         misfit = curve_misfit(self.learnt, [curve], got)
         (verdict,) = self.verdicts([seen], [features], [curve], misfit)
-        return EchoTwin(_with_cuff(verdict, got, cuff), found, curve, None, cuff), got
+        return EchoTwin(with_cuff(verdict, got, cuff), found, curve, None, cuff), got
 
     def build(
         self,
@@ -213,8 +213,8 @@ def _without_curve(seen: Observation, found: Measured) -> Verdict:
     )
 
 
-def _with_cuff(verdict: Verdict, got: Estimate, cuff: Mapping[str, float]) -> Verdict:
-    """Return a verdict that also says which pressures the twin cannot have."""
+def with_cuff(verdict: Verdict, got: Estimate, cuff: Mapping[str, float]) -> Verdict:
+    """Return a verdict that also says which of a cuff's pressures the twin does not have."""
     for name, value in cuff.items():
         nearest = float(got.readings[name][0])
         off = abs(nearest - value) / LARGEST_CUFF_ERROR

@@ -86,10 +86,11 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
     assert code == 0, output
     assert "--period makes no difference" in output and "--systolic" not in output
     with_cuff = json.loads((cuff / "results.json").read_text())["twins"]
+    for name, twin in twins.items():
+        assert twin["cuff"] == {}
+        assert with_cuff[name]["cuff"]["systolic"] == {"value": 150.0, "unit": "mmHg"}
     made = [name for name, twin in twins.items() if "parameters" in twin]
     for name in made:
-        assert with_cuff[name]["cuff"]["systolic"] == {"value": 150.0, "unit": "mmHg"}
-        assert twins[name]["cuff"] == {}
         assert with_cuff[name]["parameters"] != twins[name]["parameters"]
     flags = ("--systolic", "295", "--diastolic", "15", "--out", str(tmp_path / "impossible"))
     code, output = run_in_one("twin", *map(str, clips), "--run", str(trained), *flags)
