@@ -21,7 +21,7 @@ def __getattr__(name: str):
     try:
         return _public(name)
     except AttributeError:
-        for module in ("models", "treatments", "methods", "data", "cohorts"):
+        for module in ("models", "treatments", "inference", "methods", "data", "cohorts"):
             if not name.startswith("_") and name in dir(import_module(f"{__name__}.{module}")):
                 raise AttributeError(
                     f"jaxtwin has no {name}: write jaxtwin.{module}.{name}"

@@ -1,5 +1,6 @@
 from . import cohorts as cohorts
 from . import data as data
+from . import inference as inference
 from . import methods as methods
 from . import models as models
 from . import plotting as plotting
@@ -18,12 +19,18 @@ from .forward.emulator import load_emulator as load_emulator
 from .forward.learning import learn_emulator as learn_emulator
 from .forward.simulator import Simulator as Simulator
 from .identity import fingerprint as fingerprint
+from .inference.importance import ImportanceSampling as ImportanceSampling
+from .inference.laplace import Laplace as Laplace
+from .inference.neural import NeuralPosterior as NeuralPosterior
+from .inference.nuts import NUTS as NUTS
+from .inference.variational import VariationalPSSL as VariationalPSSL
 from .methods.clips import Clips as Clips
 from .methods.clips import ClipTask as ClipTask
 from .methods.least_squares import LeastSquares as LeastSquares
 from .methods.measured import Curves as Curves
 from .methods.neural_ode import NeuralODE as NeuralODE
 from .methods.pinn import PINN as PINN
+from .methods.posterior import Posterior as Posterior
 from .methods.pssl_clips import PSSL as PSSL
 from .methods.pssl_curves import CurvePSSL as CurvePSSL
 from .methods.saving import load_learnt as load_learnt

@@ -327,3 +327,41 @@ def volume_curve(ax: Axes, times: Series, volume: Series, unit: str = "mL") -> N
     """Draw a measured volume over the times [s] of the frames."""
     ax.plot(times, volume, color="C0", lw=1)
     ax.set(xlabel="time [s]", ylabel=f"volume [{unit}]", ylim=(0, None))
+
+
+def coverage(
+    ax: Axes, levels: Series, held: Mapping[str, Series], *, patients: int, named: int = 3
+) -> None:
+    """Draw the share of truths within central intervals against the intervals' level.
+
+    A grey band shows where 95% of calibrated methods would be.
+
+    Args:
+        ax: Axes to draw on.
+        levels: Levels of the intervals.
+        held: Share of the patients whose truth is within, by name.
+        patients: Number of patients, which determines the width of the band.
+        named: Number of names in the legend: those farthest from the diagonal.
+    """
+    low, high = stats.binom.interval(0.95, patients, levels)
+    ax.fill_between(levels, low / patients, high / patients, color="0.85", lw=0)
+    ax.plot([0, 1], [0, 1], color="0.6", lw=0.8)
+    off = {name: float(np.abs(share - levels).max()) for name, share in held.items()}
+    farthest = sorted(off, key=lambda name: -off[name])[:named]
+    for name, share in held.items():
+        if name not in farthest:
+            ax.plot(levels, share, color="C0", lw=0.7, alpha=0.6)
+    for i, name in enumerate(farthest):
+        ax.plot(levels, held[name], color=f"C{i + 1}", lw=1.2, label=name)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="level of the interval", ylabel="truths within")
+    ax.legend(frameon=False, fontsize=7, loc="upper left")
+
+
+def rank_histogram(ax: Axes, ranks: Series, *, bins: int = 20) -> None:
+    """Draw a histogram of ranks from 0 to 1, with the band of 95% of uniform ones."""
+    counts, edges = np.histogram(ranks, bins=bins, range=(0, 1))
+    expected = len(ranks) / bins
+    low, high = stats.binom.interval(0.95, len(ranks), 1 / bins)
+    ax.axhspan(low / expected, high / expected, color="0.85", lw=0)
+    ax.stairs(counts / expected, edges, fill=True, color="C0", alpha=0.7)
+    ax.set(xlim=(0, 1), ylim=(0, 2))

@@ -34,8 +34,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxtwin.cohorts.simulate import check_whole
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.identity import differences, fingerprint
+from jaxtwin.methods.posterior import AbstractDistribution, Posterior
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.channels import Channels
@@ -285,6 +287,56 @@ class Learnt(Generic[Task, Measurements]):
         self._check(found, self.task.count(checked))
         found = found._replace(success=found.success & self.task.usable(checked))
         return self.task.judge(checked, found) if self.fits else found
+
+    def posterior(
+        self, measurements: Measurements, *, draws: int = 1_000, seed: int = 0
+    ) -> Posterior:
+        """Draw from the distribution of each patient's parameters, given the measurements.
+
+        Args:
+            measurements: Measurements of some patients.
+            draws: Number of draws per patient.
+            seed: Seed of the random numbers.
+
+        Raises:
+            ValueError: If the method gives no distribution, or the measurements do not belong to
+                the task.
+        """
+        distribution, checked = self._distribution(measurements)
+        check_whole(draws=draws)
+        found = distribution.sample(checked, draws, seed)
+        return found._replace(success=found.success & self.task.usable(checked))
+
+    def log_density(
+        self, measurements: Measurements, theta: Float[np.ndarray, "patient free"]
+    ) -> Float[np.ndarray, " patient"]:
+        """Return the logarithm of posterior density over prior density at given parameters [nats].
+
+        Its mean over patients, at their true parameters, is the log score: the larger, the better.
+        It does not depend on units, and 0 means that the measurement said nothing.
+
+        Args:
+            measurements: Measurements of some patients.
+            theta: Parameters of each patient, in the order of the box.
+
+        Raises:
+            ValueError: If the method gives no density, the measurements do not belong to the task,
+                or a θ is outside the box.
+        """
+        distribution, checked = self._distribution(measurements)
+        self.task.box.check(theta)
+        return distribution.log_density(checked, np.asarray(theta))
+
+    def _distribution(
+        self, measurements: Measurements
+    ) -> tuple[AbstractDistribution[Measurements], Measurements]:
+        """Return the method's distribution and the checked measurements."""
+        if not isinstance(self.answer, AbstractDistribution):
+            raise ValueError(
+                f"{type(self.method).__name__} gives one estimate for each patient and no "
+                "distribution: use NeuralPosterior, VariationalPSSL, NUTS or Laplace"
+            )
+        return self.answer, self.task.check(measurements, sees=self.method.sees)
 
     def _check(self, found: Any, patients: int) -> None:
         """Check the shapes of what a method gave, and that its θ lie in the box."""

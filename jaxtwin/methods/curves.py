@@ -98,8 +98,8 @@ def _shown(task: CurveTask, *row: Any) -> Float[Array, "patient input"]:
     return jax.vmap(task.seen)(*row)
 
 
-Objective = Callable[[Any, Curves, Curves], Float[Array, " patient"]]
-"""Function from the model, what it is shown, and rows of measurements to patients' losses.
+Objective = Callable[[Any, Curves, Curves, PRNGKeyArray], Float[Array, " patient"]]
+"""Function from the model, what it is shown, rows of measurements and a key to patients' losses.
 
 The values of the first are of `CurveTask.seen`, those of the second of `CurveTask.rows`."""
 
@@ -115,10 +115,11 @@ def learn_from_curves(
     *,
     stage: str,
     made_with: str = "",
+    more_noise: float = 1.0,
 ) -> Fitted[Model]:
     """Train a model on a cohort's curves and select it on those of other patients.
 
-    The inputs get additional noise of the same size as the measured noise, so that the
+    By default the inputs get additional noise of the same size as the measured noise, so that the
     network cannot copy the noise in its loss; a network that can produce any curve still
     reproduces about half of it. In validation, input and loss have the measured noise only.
 
@@ -133,6 +134,7 @@ def learn_from_curves(
             whether to resume.
         stage: Name of the checkpoint and of the log entries.
         made_with: Anything else on which the objective depends, such as its forward model.
+        more_noise: Standard deviation of the additional noise, relative to the measured noise.
 
     Raises:
         CheckpointError: If the checkpoint is from other patients or a different training.
@@ -157,11 +159,11 @@ def learn_from_curves(
 
     def loss(model: Model, batch: Curves, key: PRNGKeyArray) -> Float[Array, ""]:
         values, size = jnp.asarray(batch.values), jnp.asarray(batch.noise)
-        noise = jnp.where(jnp.isfinite(size), size, 0.0)
+        noise = more_noise * jnp.where(jnp.isfinite(size), size, 0.0)
         noise = noise * jax.random.normal(key, values.shape, values.dtype)
         phases = None if batch.phases is None else jnp.asarray(batch.phases)
         shown = jax.vmap(task.seen)(values + noise, phases)
-        return jnp.mean(objective(model, batch._replace(values=shown), batch))
+        return jnp.mean(objective(model, batch._replace(values=shown), batch, key))
 
     digest = hashlib.sha256()
     for part in jax.tree.leaves((training, validation)):
@@ -169,7 +171,8 @@ def learn_from_curves(
     held_out, shown = (
         jax.tree.map(jnp.asarray, part) for part in (held_out, shown_curves(task, validation))
     )
-    evaluate = eqx.filter_jit(lambda model: jnp.mean(objective(model, shown, held_out)))
+    fixed = jax.random.key(seed)
+    evaluate = eqx.filter_jit(lambda model: jnp.mean(objective(model, shown, held_out, fixed)))
     return fit(
         model,
         loss,

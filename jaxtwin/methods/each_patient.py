@@ -55,6 +55,29 @@ def each_patient(
     Returns:
         The results as NumPy arrays, [patient, ...] on every leaf.
     """
+    told, rows = patient_rows(task, curves, seed=seed)
+    chunk = min(
+        chunk, -(-len(rows) // 2)
+    )  # At least two chunks, so that few patients also use two cores.
+    return map_patients(
+        eqx.Partial(_one, function, told),
+        rows,
+        chunk=chunk,
+        progress=lambda chunks: progress(chunks, desc="fitting", unit="chunk"),
+    )
+
+
+class Told(NamedTuple):
+    """Layout of the rows of `patient_rows`: numbers of known parameters and of parts measured."""
+
+    known: int
+    parts: int
+
+
+def patient_rows(
+    task: CurveTask, curves: Curves, *, seed: int
+) -> tuple[Told, Float[np.ndarray, "patient entry"]]:
+    """Return everything about each patient in one row, and the layout, for `patient_of`."""
     n = len(curves.values)
     # Float32 represents integers exactly up to 2^24.
     head = np.stack([np.full(n, seed % 2**24), np.arange(n)], axis=1)
@@ -64,18 +87,16 @@ def each_patient(
     told += [] if measured.phases is None else [measured.phases]
     parts = [head, known, *told]
     rows = np.concatenate([np.asarray(part) for part in parts], axis=1).astype(np.float32)
-    chunk = min(chunk, -(-n // 2))  # At least two chunks, so that few patients also use two cores.
-    return map_patients(
-        eqx.Partial(_one, function, len(task.known), len(told)),
-        rows,
-        chunk=chunk,
-        progress=lambda chunks: progress(chunks, desc="fitting", unit="chunk"),
-    )
+    return Told(len(task.known), len(told)), rows
 
 
-def _one(
-    function: Callable[[Patient], Any], known: int, parts: int, row: Float[Array, " entry"]
-) -> Any:
+def patient_of(told: Told, row: Float[Array, " entry"]) -> Patient:
+    """Return the patient of a row."""
     seed, place = row[0].astype(int), row[1].astype(int)
     key = jax.random.fold_in(jax.random.key(seed), place)
-    return function(Patient(key, row[2 : 2 + known], *jnp.split(row[2 + known :], parts)))
+    known = row[2 : 2 + told.known]
+    return Patient(key, known, *jnp.split(row[2 + told.known :], told.parts))
+
+
+def _one(function: Callable[[Patient], Any], told: Told, row: Float[Array, " entry"]) -> Any:
+    return function(patient_of(told, row))

@@ -7,7 +7,7 @@ Because the heart is driven, the phase of the beat is an input of the network.
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import diffrax as dfx
 import equinox as eqx
@@ -254,7 +254,11 @@ class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
         first = self._create(task, shown, training, jax.random.key(session.seed))
         mean, spread = float(first.mean), float(first.spread)
 
-        def objective(model: SharedODE, seen: Curves, curves: Curves) -> Float[Array, " n"]:
+        def objective(
+            model: SharedODE, seen: Curves, curves: Curves, key: Any
+        ) -> Float[Array, " n"]:
+            del key
+
             def one(known, seen, *measured):
                 z = model(known, seen)
                 error = curve_error(task, mean + spread * z[:-1, 0], *measured) / spread**2

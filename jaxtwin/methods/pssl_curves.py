@@ -65,14 +65,15 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         self, task: CurveTask, training: Curves, validation: Curves, session: Session
     ) -> Learnt[CurveTask, Curves]:
         """Learn from the curves alone; see `AbstractMethod`."""
-        self._check(task)
+        check_forward(task, self.forward)
         forward = self.forward
         shown = shown_curves(task, training)
         encoder = self._encoder(task, shown, jax.random.key(session.seed))
         slack = self.slack * task.resolutions
 
-        def objective(encoder: Any, seen: Curves, curves: Curves):
+        def objective(encoder: Any, seen: Curves, curves: Curves, key: Any):
             """Compute the negative log-posterior of each patient, per sample."""
+            del key
 
             def one(known, seen, values, noise, phases):
                 raw = encoder(known, seen)
@@ -102,7 +103,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
 
     def ready(self, task: CurveTask, knowledge: Any) -> Callable[[Curves], Estimate]:
         """Return the function from curves to an estimate."""
-        self._check(task)
+        check_forward(task, self.forward)
 
         @eqx.filter_jit
         def apply(known, values):
@@ -128,14 +129,14 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         free = len(task.box.names)
         return self.create(training, free, width=self.width, depth=self.depth, key=key)
 
-    def _check(self, task: CurveTask) -> None:
-        """Raise a ValueError if the forward model does not fit the task."""
-        task.check_forward(self.forward)
-        forward = self.forward
-        missing = [name for name in task.channels if name not in forward.channels]
-        if missing or forward.phases != task.samples:
-            raise ValueError(
-                f"a forward model of {', '.join(forward.channels)} at {forward.phases} phases for "
-                f"a task of {', '.join(task.channels)} at {task.samples}: make it with "
-                "channels=task.channels and phases=task.samples"
-            )
+
+def check_forward(task: CurveTask, forward: AbstractForward) -> None:
+    """Raise a ValueError if a forward model does not fit a task."""
+    task.check_forward(forward)
+    missing = [name for name in task.channels if name not in forward.channels]
+    if missing or forward.phases != task.samples:
+        raise ValueError(
+            f"a forward model of {', '.join(forward.channels)} at {forward.phases} phases for "
+            f"a task of {', '.join(task.channels)} at {task.samples}: make it with "
+            "channels=task.channels and phases=task.samples"
+        )

@@ -60,7 +60,10 @@ class SupervisedCurves(AbstractTrainedMethod[CurveTask, Curves]):
         first = self._create(shown_curves(task, training), jax.random.key(session.seed))
         mean, spread = first.mean, first.spread
 
-        def objective(encoder: CurveEncoder, seen: Curves, curves: Curves) -> Float[Array, " n"]:
+        def objective(
+            encoder: CurveEncoder, seen: Curves, curves: Curves, key: Any
+        ) -> Float[Array, " n"]:
+            del key
             got = jax.vmap(encoder)(jnp.asarray(seen.known), jnp.asarray(seen.values))
             labels = [jnp.asarray(curves.maximum), jnp.asarray(curves.minimum)]
             true = (jnp.stack(labels, axis=1) - mean[None]) / spread[None]

@@ -1,0 +1,14 @@
+from .calibration import Calibration as Calibration
+from .calibration import Tarp as Tarp
+from .calibration import calibrate as calibrate
+from .calibration import crps as crps
+from .calibration import information_bits as information_bits
+from .calibration import ranks as ranks
+from .calibration import tarp as tarp
+from .coordinates import PriorCoordinates as PriorCoordinates
+from .flow import PosteriorFlow as PosteriorFlow
+from .importance import ImportanceSampling as ImportanceSampling
+from .laplace import Laplace as Laplace
+from .neural import NeuralPosterior as NeuralPosterior
+from .nuts import NUTS as NUTS
+from .variational import VariationalPSSL as VariationalPSSL

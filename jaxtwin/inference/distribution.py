@@ -1,0 +1,195 @@
+"""Distributions of patients' parameters that a flow has learnt."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.inference.coordinates import PriorCoordinates
+from jaxtwin.inference.flow import PosteriorFlow
+from jaxtwin.methods.base import Estimate
+from jaxtwin.methods.posterior import AbstractDistribution, Posterior
+from jaxtwin.methods.tasks import Curves, CurveTask
+
+TOGETHER = 50
+"""Number of patients whose draws are made together."""
+MIDDLE = 1_000
+"""Number of draws whose mean is a patient's estimate."""
+
+
+def shown_row(
+    task: CurveTask,
+    known: Float[Array, " known"],
+    values: Float[Array, " entry"],
+    phases: Float[Array, " entry"] | None = None,
+) -> Float[Array, " input"]:
+    """Return what a flow is shown of a patient.
+
+    These are the known parameters, what `CurveTask.seen` says, and, if something may be missing,
+    what is there (1) and what is not (0).
+
+    Args:
+        task: The task.
+        known: Values of the known parameters.
+        values: The patient's row, see `CurveTask.rows`.
+        phases: Phases of its samples; by default those of the channels.
+    """
+    parts = [known, task.seen(values, phases)]
+    if any(channel.missing for channel in task.measured_channels):
+        parts.append(jnp.isfinite(values))
+    return jnp.concatenate([jnp.asarray(part, jnp.float32) for part in parts])
+
+
+def shown_table(task: CurveTask, measurements: Curves) -> Float[np.ndarray, "patient input"]:
+    """Return what a flow is shown of patients whose measurements were checked."""
+    rows = task.rows(measurements)
+    return np.asarray(_shown(task, rows.known, rows.values, rows.phases))
+
+
+def shown_size(task: CurveTask) -> int:
+    """Return the length of `shown_row`."""
+    known, entries = jnp.zeros(len(task.known)), jnp.zeros(len(task.resolutions))
+    return eqx.filter_eval_shape(lambda: shown_row(task, known, entries)).shape[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowDistribution(AbstractDistribution[Curves]):
+    """Posterior of each patient by a conditional flow.
+
+    Attributes:
+        task: The task.
+        coordinates: Coordinates of the unknown parameters.
+        flow: The flow.
+    """
+
+    task: CurveTask
+    coordinates: PriorCoordinates
+    flow: PosteriorFlow
+
+    def sample(self, measurements: Curves, draws: int, seed: int) -> Posterior:
+        """See `AbstractDistribution`."""
+        theta, _ = self.propose(measurements, draws, seed)
+        success = np.asarray(np.isfinite(theta).all(axis=(1, 2)))
+        return Posterior(self.task.system, self.task.box, theta, success)
+
+    def propose(
+        self, measurements: Curves, draws: int, seed: int
+    ) -> tuple[Float[np.ndarray, "patient draw free"], Float[np.ndarray, "patient draw"]]:
+        """Return draws, and the logarithm of prior density over this density at each [nats]."""
+        shown = self._shown(measurements)
+        known = np.asarray(measurements.known, np.float32)
+        key = jax.random.key(seed)
+        n, together = len(shown), min(TOGETHER, len(shown))
+
+        def some(start: int) -> tuple[np.ndarray, np.ndarray]:
+            # Every call has the same shape, so that it compiles once.
+            place = np.arange(start, start + together).clip(max=n - 1)
+            theta, ratio = _sample(
+                self.flow, self.coordinates, shown[place], known[place], key, place, draws
+            )
+            return np.asarray(theta)[: n - start], np.asarray(ratio)[: n - start]
+
+        with ThreadPoolExecutor(2) as pool:
+            parts = list(pool.map(some, range(0, n, together)))
+        theta, ratio = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return theta, ratio
+
+    def log_density(
+        self, measurements: Curves, theta: Float[np.ndarray, "patient free"]
+    ) -> Float[np.ndarray, " patient"]:
+        """See `AbstractDistribution`."""
+        shown = self._shown(measurements)
+        return np.asarray(
+            _log_density(self.flow, self.coordinates, shown, theta.astype(np.float32))
+        )
+
+    def __call__(self, measurements: Curves) -> Estimate:
+        """Return the estimate at the mean of each patient's draws, in the coordinates z."""
+        shown = self._shown(measurements)
+        theta = np.asarray(
+            _middle(self.flow, self.coordinates, shown, np.asarray(measurements.known, np.float32))
+        )
+        return estimate_at(self.task, theta)
+
+    def _shown(self, measurements: Curves) -> Float[np.ndarray, "patient input"]:
+        check_noise(self.task, measurements)
+        return shown_table(self.task, measurements)
+
+
+def estimate_at(task: CurveTask, theta: Float[np.ndarray, "patient free"]) -> Estimate:
+    """Return the estimate of patients at θ, by simulation; those whose θ is NaN fail."""
+    good = np.asarray(np.isfinite(theta).all(axis=1))
+    inside = np.asarray(task.box.sample(1, seed=0), np.float32)
+    cohort = simulate_cohort(
+        task.system, task.box, np.where(good[:, None], theta, inside), phases=task.samples
+    )
+    return task.estimate_from(cohort.recording, theta, cohort.success & good)
+
+
+def check_noise(task: CurveTask, measurements: Curves) -> None:
+    """Raise a ValueError if samples have another noise than the task, for which a flow learnt."""
+    beside = measurements.beside or {}
+    parts = [measurements, *(beside[channel.name] for channel in task.beside)]
+    for channel, part in zip(task.measured_channels, parts, strict=True):
+        if part.noise is None:
+            continue
+        noise = np.asarray(part.noise)[np.isfinite(part.values)]
+        if noise.size and not np.allclose(noise, channel.noise, rtol=0.05):
+            raise ValueError(
+                f"noise of {channel.name} from {noise.min():.3g} to {noise.max():.3g}, and the "
+                f"posterior was learnt for {channel.noise:.3g}: its widths would be wrong. Learn a "
+                "task with this noise, or use NUTS or Laplace, which take the noise of each sample"
+            )
+
+
+@eqx.filter_jit
+def _shown(task: CurveTask, *row: Any) -> Float[Array, "patient input"]:
+    return jax.vmap(lambda *one: shown_row(task, *one))(*row)
+
+
+@eqx.filter_jit
+def _sample(
+    flow: PosteriorFlow,
+    coordinates: PriorCoordinates,
+    shown: Any,
+    known: Any,
+    key: Any,
+    place: Any,
+    draws: int,
+) -> tuple[Float[Array, "patient draw free"], Float[Array, "patient draw"]]:
+    def one(shown, known, place):
+        z, density = flow.sample(shown, jax.random.fold_in(key, place), draws)
+        prior = -0.5 * jnp.sum(z**2 + np.log(2 * np.pi), axis=-1)
+        return jax.vmap(coordinates.theta, (0, None))(z, known), prior - density
+
+    return jax.vmap(one)(shown, known, place)
+
+
+@eqx.filter_jit
+def _middle(
+    flow: PosteriorFlow, coordinates: PriorCoordinates, shown: Any, known: Any
+) -> Float[Array, "patient free"]:
+    def one(row):
+        shown, known = row
+        z, _ = flow.sample(shown, jax.random.key(0), MIDDLE)
+        return coordinates.theta(jnp.mean(z, axis=0), known)
+
+    return jax.lax.map(one, (shown, known), batch_size=TOGETHER)
+
+
+@eqx.filter_jit
+def _log_density(
+    flow: PosteriorFlow, coordinates: PriorCoordinates, shown: Any, theta: Any
+) -> Float[Array, " patient"]:
+    def one(shown, theta):
+        z = coordinates.coordinates(theta)
+        prior = -0.5 * jnp.sum(z**2 + np.log(2 * np.pi))
+        return flow.log_density(shown, z) - prior
+
+    return jax.vmap(one)(shown, theta)

@@ -1,0 +1,158 @@
+"""Conditional normalising flows: the distribution of z given what a network is shown."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flowjax.bijections import (
+    AbstractBijection,
+    Chain,
+    Coupling,
+    Invert,
+    RationalQuadraticSpline,
+)
+from flowjax.distributions import StandardNormal, Transformed
+from jaxtyping import Array, Float, PRNGKeyArray
+
+KNOTS = 8
+"""Number of knots of each spline."""
+INTERVAL = 5.0
+"""Splines transform coordinates between −INTERVAL and INTERVAL, and leave others as they are."""
+SMALLEST = 1e-3
+"""Smallest scale of the affine layer, as a share of the prior's standard deviation."""
+ONE = 0.5413
+"""Inverse softplus of 1."""
+
+
+class Roll(AbstractBijection):
+    """Cyclic shift, after which the next layer transforms other coordinates.
+
+    Attributes:
+        shape: Shape of the vector.
+        shift: Number of places.
+    """
+
+    shape: tuple[int, ...]
+    shift: int = eqx.field(static=True)
+    cond_shape: ClassVar[None] = None  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def transform_and_log_det(self, x: Any, condition: Any = None) -> tuple[Any, Any]:
+        """Shift forwards."""
+        return jnp.roll(x, self.shift), jnp.zeros(())
+
+    def inverse_and_log_det(self, y: Any, condition: Any = None) -> tuple[Any, Any]:
+        """Shift backwards."""
+        return jnp.roll(y, -self.shift), jnp.zeros(())
+
+
+class PosteriorFlow(eqx.Module):
+    """Distribution of z, conditional on what is shown of a patient.
+
+    A network summarises what is shown. A conditional affine layer gives the distribution its place
+    and its correlations, and a coupling flow with rational-quadratic splines (Durkan et al.,
+    "Neural spline flows", NeurIPS 2019) its shape. Untrained, it is close to the standard normal
+    distribution, the prior of z.
+
+    Attributes:
+        summary: Network from what is shown to a summary.
+        affine: Linear map from the summary to mean and Cholesky factor of the affine layer.
+        flow: The coupling flow.
+        mean: Mean of each input over the training patients.
+        spread: Standard deviation of each input over the training patients.
+    """
+
+    summary: eqx.nn.MLP
+    affine: eqx.nn.Linear
+    flow: Any
+    mean: Float[Array, " input"]
+    spread: Float[Array, " input"]
+
+    @classmethod
+    def create(
+        cls,
+        shown: Float[np.ndarray, "patient input"],
+        size: int,
+        *,
+        width: int = 256,
+        depth: int = 3,
+        summaries: int = 64,
+        layers: int = 4,
+        layer_width: int = 64,
+        key: PRNGKeyArray,
+    ) -> "PosteriorFlow":
+        """Make an untrained flow.
+
+        Args:
+            shown: What is shown of the training patients; NaN where something is missing.
+            size: Number of coordinates z.
+            width: Width of the network that summarises.
+            depth: Number of its hidden layers.
+            summaries: Length of the summary.
+            layers: Number of coupling layers.
+            layer_width: Width of the network of each coupling layer.
+            key: Key of the initial weights.
+        """
+        first, second, third = jax.random.split(key, 3)
+        summary = eqx.nn.MLP(
+            shown.shape[1], summaries, width, depth, jax.nn.silu, jax.nn.silu, key=first
+        )
+        affine = eqx.nn.Linear(summaries, size + size * (size + 1) // 2, key=second)
+        affine = jax.tree.map(jnp.zeros_like, affine)
+        # Not `flowjax.flows.coupling_flow`, whose permutations cannot be built in `eval_shape`.
+        bijections = []
+        for i, key in enumerate(jax.random.split(third, layers)):
+            layer = Coupling(
+                key,
+                transformer=RationalQuadraticSpline(knots=KNOTS, interval=INTERVAL),
+                untransformed_dim=size // 2,
+                dim=size,
+                cond_dim=summaries,
+                nn_width=layer_width,
+                nn_depth=2,
+                nn_activation=jax.nn.silu,
+            )
+            bijections += [layer, Roll((size,), max(size // 2 - i % 2, 1))]
+        flow = Transformed(StandardNormal((size,)), Invert(Chain(bijections)))
+        there = np.isfinite(shown).any(axis=0)
+        shown = np.where(there, shown, np.float32(0))  # What nobody has.
+        mean, spread = np.nanmean(shown, axis=0), np.nanstd(shown, axis=0)
+        spread = np.where(spread > 0, spread, np.maximum(np.abs(mean), 1.0))
+        made = cls(summary, affine, flow, jnp.asarray(mean), jnp.asarray(spread))
+        return jax.tree.map(lambda x: x.astype(jnp.float32) if eqx.is_inexact_array(x) else x, made)
+
+    def log_density(
+        self, shown: Float[Array, " input"], z: Float[Array, " size"]
+    ) -> Float[Array, ""]:
+        """Return the logarithm of the density of z [nats]."""
+        summary, middle, root = self._affine(shown)
+        w = jax.scipy.linalg.solve_triangular(root, z - middle, lower=True)
+        volume = jnp.sum(jnp.log(jnp.diag(root)))
+        return self.flow.log_prob(w, summary) - volume
+
+    def sample(
+        self, shown: Float[Array, " input"], key: PRNGKeyArray, draws: int
+    ) -> tuple[Float[Array, "draw size"], Float[Array, " draw"]]:
+        """Draw z, and return the draws and the logarithms of their densities."""
+        summary, middle, root = self._affine(shown)
+        w, density = self.flow.sample_and_log_prob(key, (draws,), condition=summary)
+        return middle + w @ root.T, density - jnp.sum(jnp.log(jnp.diag(root)))
+
+    def transform(
+        self, shown: Float[Array, " input"], w: Float[Array, " size"]
+    ) -> tuple[Float[Array, " size"], Float[Array, ""]]:
+        """Return z of a standard normal variable w, and the logarithm of |dz/dw|."""
+        summary, middle, root = self._affine(shown)
+        w, volume = self.flow.bijection.transform_and_log_det(w, summary)
+        return middle + root @ w, volume + jnp.sum(jnp.log(jnp.diag(root)))
+
+    def _affine(self, shown: Any) -> tuple[Any, Any, Any]:
+        """Return the summary, and mean and Cholesky factor of the affine layer."""
+        mean, spread = jax.lax.stop_gradient((self.mean, self.spread))
+        shown = jnp.where(jnp.isfinite(shown), shown, mean)
+        summary = self.summary((shown - mean) / spread)
+        found, size = self.affine(summary), self.flow.shape[0]
+        middle, diagonal, rest = jnp.split(found, [size, 2 * size])
+        root = jnp.diag(jax.nn.softplus(diagonal + ONE) + SMALLEST)
+        return summary, middle, root.at[np.tril_indices(size, -1)].set(rest)

@@ -1,0 +1,170 @@
+"""Neural posterior estimation: a flow learns p(θ | measurement) from simulated patients.
+
+Papamakarios and Murray, "Fast ε-free inference of simulation models with Bayesian conditional
+density estimation", NeurIPS 2016; with coupling flows as in Radev et al., "BayesFlow: learning
+complex stochastic models with invertible neural networks", IEEE Transactions on Neural Networks and
+Learning Systems 33(4), 2022. The patients are drawn from the task's prior and simulated; every step
+of the training measures some of them again, with fresh noise.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.inference.coordinates import PriorCoordinates
+from jaxtwin.inference.distribution import FlowDistribution, shown_row, shown_size
+from jaxtwin.inference.flow import PosteriorFlow
+from jaxtwin.inference.observing import exact_rows, observe
+from jaxtwin.inference.settings import POSTERIOR_TRAINING
+from jaxtwin.methods.base import AbstractTrainedMethod, Learnt, Sees, Session, check_counts
+from jaxtwin.methods.saving import trained
+from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.training.loop import epochs, fit
+from jaxtwin.training.settings import TrainingConfig
+
+VALIDATION = 2_048
+"""Number of simulated patients by which the step is selected."""
+
+
+class Bank(NamedTuple):
+    """Simulated patients to learn from.
+
+    Attributes:
+        exact: What would be measured without noise.
+        known: Known parameters.
+        z: Coordinates of the unknown ones.
+    """
+
+    exact: Float[Array | np.ndarray, "patient entry"]
+    known: Float[Array | np.ndarray, "patient known"]
+    z: Float[Array | np.ndarray, "patient unknown"]
+
+
+class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
+    """A conditional flow that learns the posterior from simulated patients, for all measurements.
+
+    It needs no cohort. Its noise is the task's: a measurement with other noise gets an error.
+
+    Attributes:
+        config: Settings of the training.
+        patients: Number of simulated patients.
+        width: Width of the network that summarises a measurement.
+        depth: Number of its hidden layers.
+        layers: Number of coupling layers.
+    """
+
+    sees: ClassVar = Sees(
+        "curve",
+        labels=False,
+        cohort=False,
+        physics=True,
+        start=False,
+        scale=False,
+        gaps=True,
+        beside=True,
+    )
+    config: TrainingConfig = POSTERIOR_TRAINING
+    patients: int = 65_536
+    width: int = 256
+    depth: int = 3
+    layers: int = 4
+
+    def __check_init__(self) -> None:
+        check_counts(self, "patients", "width", "layers")
+
+    def prepare(
+        self,
+        task: CurveTask,
+        training: Curves | None,
+        validation: Curves | None,
+        session: Session,
+    ) -> Learnt[CurveTask, Curves]:
+        """Learn from simulated patients; see `AbstractMethod`."""
+        del training, validation
+        coordinates = PriorCoordinates.of(task)
+        bank = draw_bank(task, coordinates, self.patients + VALIDATION, seed=session.seed)
+        learning, others = (
+            jax.tree.map(lambda x, part=part: x[part], bank)
+            for part in (slice(VALIDATION, None), slice(VALIDATION))
+        )
+        key = jax.random.key(session.seed)
+
+        @eqx.filter_jit
+        def measured(bank: Bank, key: PRNGKeyArray) -> Float[Array, "patient input"]:
+            def one(exact, known, key):
+                return shown_row(task, known, observe(task, exact, key))
+
+            return jax.vmap(one)(bank.exact, bank.known, jax.random.split(key, len(bank.known)))
+
+        def loss(flow: PosteriorFlow, batch: Bank, key: PRNGKeyArray) -> Float[Array, ""]:
+            return -jnp.mean(jax.vmap(flow.log_density)(measured(batch, key), jnp.asarray(batch.z)))
+
+        def batches(step: int) -> Iterator[Bank]:
+            for index in epochs(
+                len(learning.z), self.config.batch_size, seed=session.seed, start_step=step
+            ):
+                yield jax.tree.map(lambda x, index=index: jnp.asarray(x[index]), learning)
+
+        held_out = jax.tree.map(jnp.asarray, others)
+        evaluate = eqx.filter_jit(lambda flow: loss(flow, held_out, key))
+        some = jax.tree.map(lambda x: jnp.asarray(x[:4096]), learning)
+        fitted = fit(
+            self._flow(task, np.asarray(measured(some, key)), key),
+            loss,
+            batches,
+            lambda flow: {"loss": float(evaluate(flow))},
+            self.config,
+            stage="posterior",
+            folder=session.folder,
+            description={
+                "kind": "posterior",
+                "task": task.describe(),
+                "patients": self.patients,
+            },
+            seed=session.seed,
+            resume=session.resume,
+            progress_bar=session.progress,
+        )
+        return trained(self, task, fitted.model, fitted)
+
+    def untrained(self, task: CurveTask) -> PosteriorFlow:
+        """Build the flow; see `AbstractTrainedMethod`."""
+        blank = np.zeros((1, shown_size(task)), np.float32)
+        # The flow's constructor keeps an array, which must not be one of a trace.
+        with jax.ensure_compile_time_eval():
+            return self._flow(task, blank, jax.random.key(0))
+
+    def ready(self, task: CurveTask, knowledge: PosteriorFlow) -> FlowDistribution:
+        """Return the distribution; see `AbstractTrainedMethod`."""
+        return FlowDistribution(task, PriorCoordinates.of(task), knowledge)
+
+    def _flow(self, task: CurveTask, shown: Any, key: PRNGKeyArray) -> PosteriorFlow:
+        size = len(PriorCoordinates.of(task).unknown)
+        return PosteriorFlow.create(
+            shown, size, width=self.width, depth=self.depth, layers=self.layers, key=key
+        )
+
+
+def draw_bank(task: CurveTask, coordinates: PriorCoordinates, patients: int, *, seed: int) -> Bank:
+    """Draw patients from a task's prior, simulate them, and leave out those that fail."""
+    box, prior = task.box, task.prior
+    theta = (
+        box.sample(patients, seed=seed) if prior is None else prior.sample(box, patients, seed=seed)
+    )
+    theta = np.random.default_rng(seed).permutation(np.asarray(theta, np.float32))
+    cohort = simulate_cohort(task.system, box, theta, phases=task.samples)
+    good: Bool[np.ndarray, " patient"] = cohort.success
+    if good.mean() < 0.5:
+        raise ValueError(
+            f"{cohort.failures()}\nmore than half of the patients of the prior cannot be simulated"
+        )
+    cohort = cohort.take(np.flatnonzero(good))
+    z = np.asarray(jax.vmap(coordinates.coordinates)(jnp.asarray(cohort.theta)))
+    known = np.asarray(cohort.theta)[:, list(coordinates.known)]
+    return Bank(exact_rows(task, cohort), known, z.astype(np.float32))
