@@ -11,6 +11,7 @@ PACKAGES = {
     "jt": (ROOT, "What most programs need."),
     "jt.models": (ROOT / "models", "The models, and parts for models of your own."),
     "jt.methods": (ROOT / "methods", "Methods, and what a method of your own needs."),
+    "jt.inference": (ROOT / "inference", "Posteriors, their calibration, and what they say."),
     "jt.data": (ROOT / "data", "Reading clips."),
     "jt.treatments": (ROOT / "treatments", "Interventions, trials and optimal doses."),
 }

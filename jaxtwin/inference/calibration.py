@@ -77,7 +77,7 @@ def crps(
 def calibrate(
     draws: Float[np.ndarray, "patient draw"],
     truth: Float[np.ndarray, " patient"],
-    before: Float[np.ndarray, " draw"],
+    before: Float[np.ndarray, " prior_draw"],
     *,
     seed: int = 0,
 ) -> Calibration:
@@ -166,7 +166,7 @@ def tarp(
 
 
 def information_bits(
-    draws: Float[np.ndarray, " draw"], before: Float[np.ndarray, " draw"]
+    draws: Float[np.ndarray, " draw"], before: Float[np.ndarray, " prior_draw"]
 ) -> float:
     """Return how much was learnt about a number: the divergence from prior to posterior [bit].
 

@@ -13,7 +13,6 @@ from flowjax.bijections import (
     Invert,
     RationalQuadraticSpline,
 )
-from flowjax.distributions import StandardNormal, Transformed
 from jaxtyping import Array, Float, PRNGKeyArray
 
 KNOTS = 8
@@ -58,7 +57,7 @@ class PosteriorFlow(eqx.Module):
     Attributes:
         summary: Network from what is shown to a summary.
         affine: Linear map from the summary to mean and Cholesky factor of the affine layer.
-        flow: The coupling flow.
+        flow: The coupling flow, a bijection from w to the coordinates of the affine layer.
         mean: Mean of each input over the training patients.
         spread: Standard deviation of each input over the training patients.
     """
@@ -114,7 +113,7 @@ class PosteriorFlow(eqx.Module):
                 nn_activation=jax.nn.silu,
             )
             bijections += [layer, Roll((size,), max(size // 2 - i % 2, 1))]
-        flow = Transformed(StandardNormal((size,)), Invert(Chain(bijections)))
+        flow = Invert(Chain(bijections))
         there = np.isfinite(shown).any(axis=0)
         shown = np.where(there, shown, np.float32(0))  # What nobody has.
         mean, spread = np.nanmean(shown, axis=0), np.nanstd(shown, axis=0)
@@ -127,24 +126,27 @@ class PosteriorFlow(eqx.Module):
     ) -> Float[Array, ""]:
         """Return the logarithm of the density of z [nats]."""
         summary, middle, root = self._affine(shown)
-        w = jax.scipy.linalg.solve_triangular(root, z - middle, lower=True)
-        volume = jnp.sum(jnp.log(jnp.diag(root)))
-        return self.flow.log_prob(w, summary) - volume
+        z = jax.scipy.linalg.solve_triangular(root, z - middle, lower=True)
+        w, volume = self.flow.inverse_and_log_det(z, summary)
+        return _log_normal(w) + volume - jnp.sum(jnp.log(jnp.diag(root)))
 
     def sample(
         self, shown: Float[Array, " input"], key: PRNGKeyArray, draws: int
     ) -> tuple[Float[Array, "draw size"], Float[Array, " draw"]]:
         """Draw z, and return the draws and the logarithms of their densities."""
-        summary, middle, root = self._affine(shown)
-        w, density = self.flow.sample_and_log_prob(key, (draws,), condition=summary)
-        return middle + w @ root.T, density - jnp.sum(jnp.log(jnp.diag(root)))
+        w = jax.random.normal(key, (draws, self.flow.shape[0]), self.mean.dtype)
+        z, volume = jax.vmap(self._transform, (None, 0))(self._affine(shown), w)
+        return z, _log_normal(w) - volume
 
     def transform(
         self, shown: Float[Array, " input"], w: Float[Array, " size"]
     ) -> tuple[Float[Array, " size"], Float[Array, ""]]:
         """Return z of a standard normal variable w, and the logarithm of |dz/dw|."""
-        summary, middle, root = self._affine(shown)
-        w, volume = self.flow.bijection.transform_and_log_det(w, summary)
+        return self._transform(self._affine(shown), w)
+
+    def _transform(self, affine: tuple[Any, Any, Any], w: Any) -> tuple[Any, Any]:
+        summary, middle, root = affine
+        w, volume = self.flow.transform_and_log_det(w, summary)
         return middle + root @ w, volume + jnp.sum(jnp.log(jnp.diag(root)))
 
     def _affine(self, shown: Any) -> tuple[Any, Any, Any]:
@@ -156,3 +158,8 @@ class PosteriorFlow(eqx.Module):
         middle, diagonal, rest = jnp.split(found, [size, 2 * size])
         root = jnp.diag(jax.nn.softplus(diagonal + ONE) + SMALLEST)
         return summary, middle, root.at[np.tril_indices(size, -1)].set(rest)
+
+
+def _log_normal(w: Float[Array, "*draw size"]) -> Float[Array, "*draw"]:
+    """Return the logarithm of the density of the standard normal distribution."""
+    return -0.5 * jnp.sum(w**2 + np.log(2 * np.pi), axis=-1)

@@ -133,7 +133,7 @@ def approximate(
     task: CurveTask, coordinates: PriorCoordinates, starts: int, iterations: int, patient: Patient
 ) -> tuple[Float[Array, " unknown"], Float[Array, "unknown unknown"]]:
     """Return the mode of one patient's posterior, and a root of the inverse Hessian there."""
-    first = jax.random.normal(patient.key, (starts, len(coordinates.unknown)), jnp.float32)
+    first = jax.random.normal(patient.key, (starts, len(coordinates.unknown)), float)
     found, cost = modes(task, coordinates, iterations, first, patient)
     mode = found[jnp.argmin(cost)]
     return mode, inverse_root(hessian_like(task, coordinates, mode, patient))
@@ -151,7 +151,7 @@ def hessian_like(
         R, and RᵀHR, the unit matrix if the residuals are linear.
     """
     size, axes = jnp.linalg.eigh(curvature(task, coordinates, z, patient))
-    root = axes / jnp.sqrt(jnp.maximum(size, 1.0))
+    root = axes / jnp.sqrt(jnp.maximum(size, 1.0))[None]
     gradient = jax.grad(lambda z: -log_density(task, coordinates, patient, z))
 
     def along(column: Float[Array, " unknown"]) -> Float[Array, " unknown"]:
@@ -172,4 +172,4 @@ def inverse_root(
     """
     root, hessian = parts
     size, axes = jnp.linalg.eigh(hessian)
-    return root @ (axes / jnp.sqrt(jnp.where(size > 0.1, size, 1.0)))
+    return root @ (axes / jnp.sqrt(jnp.where(size > 0.1, size, 1.0))[None])

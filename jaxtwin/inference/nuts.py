@@ -209,11 +209,11 @@ def fit_normal(
     task: CurveTask, coordinates: PriorCoordinates, starts: int, iterations: int, patient: Patient
 ) -> tuple[Float[Array, " unknown"], Float[Array, "unknown unknown"]]:
     """Return the best of several fits, and a root of the inverse Gauss-Newton Hessian there."""
-    first = jax.random.normal(patient.key, (starts, len(coordinates.unknown)), jnp.float32)
+    first = jax.random.normal(patient.key, (starts, len(coordinates.unknown)), float)
     found, cost = modes(task, coordinates, iterations, first, patient)
     best = found[jnp.argmin(cost)]
     size, axes = jnp.linalg.eigh(curvature(task, coordinates, best, patient))
-    return best, axes / jnp.sqrt(jnp.maximum(size, 1.0))
+    return best, axes / jnp.sqrt(jnp.maximum(size, 1.0))[None]
 
 
 def run_chains(
@@ -233,7 +233,7 @@ def run_chains(
         return log_density(task, coordinates, patient, z) + volume
 
     key, other = jax.random.split(jax.random.fold_in(patient.key, 1))
-    first = SPREAD * jax.random.normal(key, (chains, size), jnp.float32)
+    first = SPREAD * jax.random.normal(key, (chains, size), float)
     adaptation = blackjax.window_adaptation(
         blackjax.nuts, density, initial_step_size=0.5, max_num_doublings=DOUBLINGS
     )
