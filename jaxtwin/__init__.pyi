@@ -44,8 +44,6 @@ from .physics.base import AbstractPeriodicSystem as AbstractPeriodicSystem
 from .physics.base import AbstractRecordedSystem as AbstractRecordedSystem
 from .physics.base import read as read
 from .physics.check.system import check_system as check_system
-from .physics.iteration import AndersonIteration as AndersonIteration
-from .physics.iteration import BeatIteration as BeatIteration
 from .physics.iteration import NewtonIteration as NewtonIteration
 from .physics.periodic import periodic_orbit as periodic_orbit
 from .physics.record import record as record

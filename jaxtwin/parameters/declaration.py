@@ -14,9 +14,9 @@ from jaxtyping import Array, Float
 
 if TYPE_CHECKING:
     Scalar: TypeAlias = Array
+    """A single number of one patient: a parameter, a state or an output."""
 else:  # Default values are Python numbers until a solver converts them to arrays.
     Scalar = Float[Array, ""] | float
-"""A single number of one patient: a parameter, a state or an output."""
 Theta: TypeAlias = Float[Array, " free"]
 
 _GREEK = re.compile(

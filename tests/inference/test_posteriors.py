@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import norm
-from tests.systems import LeakyParameters, Windkessel, pressure
 
 import jaxtwin as jt
 from jaxtwin.inference import (
@@ -26,6 +25,7 @@ from jaxtwin.inference.laplace import hessian_like
 from jaxtwin.methods.each_patient import Patient
 from jaxtwin.parameters import NormalPrior
 from jaxtwin.training.progress import silent
+from tests.systems import LeakyParameters, Windkessel, pressure
 
 BOX = jt.Box.of(LeakyParameters, ("T", "R", "C"))
 NOISE = 0.05
@@ -44,7 +44,7 @@ def patients(n, task=TASK, seed=3):
 def quadrature(values, period, noise=NOISE, n=200):
     """Quantiles of R and C, and the evidence, by quadrature over the box, for a uniform prior."""
     low, high = (np.array(side[1:]) for side in (BOX.low, BOX.high))
-    share = 1.0
+    share, found, evidence = 1.0, np.zeros((3, 2)), 0.0
     # The second time on the part of the box that holds all of the posterior.
     for _ in range(2):
         edges = low[:, None] + (high - low)[:, None] * np.arange(n + 1) / n
@@ -118,7 +118,7 @@ def test_reweighted_draws_agree_with_quadrature(flow, seen):
 
 
 def test_the_laplace_approximation_agrees_with_quadrature_where_it_is_normal(seen):
-    some, curves = seen
+    some, _ = seen
     exact = dataclasses.replace(TASK, noise=0.01)
     few = exact.measure(some, 0)
     posterior = Laplace().learn(exact, progress=silent).posterior(few, draws=4_000)
@@ -270,7 +270,7 @@ def test_draws_are_simulated(flow, seen):
 
 
 def test_the_estimate_is_the_middle_of_the_posterior(flow, seen):
-    some, curves = seen
+    _, curves = seen
     estimate = flow.estimate(curves)
     assert estimate.success.all()
     median = np.median(flow.posterior(curves, draws=1_000).theta, axis=1)
