@@ -75,11 +75,15 @@ def _meaning(source: ast.Module, name: str | None) -> str:
     """The first line of the docstring of a module, or of a class, function or constant in it."""
     if name is None:
         return _first_line(ast.get_docstring(source))
-    for place, node in enumerate(source.body):
+    # What type checkers are told of a name comes first.
+    body = [
+        part for node in source.body for part in (node.body if isinstance(node, ast.If) else [node])
+    ]
+    for place, node in enumerate(body):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return _first_line(ast.get_docstring(node))
-        if isinstance(node, ast.Assign | ast.AnnAssign | ast.If) and _assigns(node, name):
-            match source.body[place + 1]:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and _assigns(node, name):
+            match body[place + 1]:
                 case ast.Expr(value=ast.Constant(value=text)):
                     return _first_line(str(text))
             return ""
