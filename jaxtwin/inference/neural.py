@@ -14,13 +14,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.inference.coordinates import PriorCoordinates
 from jaxtwin.inference.distribution import FlowDistribution, shown_row, shown_size
 from jaxtwin.inference.flow import PosteriorFlow
-from jaxtwin.inference.observing import exact_rows, observe
+from jaxtwin.inference.observing import AbstractObservation, TaskObservation, exact_rows
 from jaxtwin.inference.settings import POSTERIOR_TRAINING
 from jaxtwin.methods.base import AbstractTrainedMethod, Learnt, Sees, Session, check_counts
 from jaxtwin.methods.saving import trained
@@ -57,6 +57,8 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
         width: Width of the network that summarises a measurement.
         depth: Number of its hidden layers.
         layers: Number of coupling layers.
+        observation: How simulated patients are drawn and measured; by default from the task's
+            prior, with the task's noise and gaps.
     """
 
     sees: ClassVar = Sees(
@@ -74,6 +76,7 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
     width: int = 256
     depth: int = 3
     layers: int = 4
+    observation: AbstractObservation = TaskObservation()
 
     def __check_init__(self) -> None:
         check_counts(self, "patients", "width", "layers")
@@ -88,7 +91,8 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
         """Learn from simulated patients; see `AbstractMethod`."""
         del training, validation
         coordinates = PriorCoordinates.of(task)
-        bank = draw_bank(task, coordinates, self.patients + VALIDATION, seed=session.seed)
+        theta = self.observation.patients(task, self.patients + VALIDATION, seed=session.seed)
+        bank = simulate_bank(task, coordinates, theta)
         learning, others = (
             jax.tree.map(lambda x, part=part: x[part], bank)
             for part in (slice(VALIDATION, None), slice(VALIDATION))
@@ -98,7 +102,8 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
         @eqx.filter_jit
         def measured(bank: Bank, key: PRNGKeyArray) -> Float[Array, "patient input"]:
             def one(exact, known, key):
-                return shown_row(task, known, observe(task, exact, key))
+                row, known = self.observation(task, exact, known, key)
+                return shown_row(task, known, row)
 
             return jax.vmap(one)(bank.exact, bank.known, jax.random.split(key, len(bank.known)))
 
@@ -151,15 +156,16 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
         )
 
 
-def draw_bank(task: CurveTask, coordinates: PriorCoordinates, patients: int, *, seed: int) -> Bank:
-    """Draw patients from a task's prior, simulate them, and leave out those that fail."""
-    box, prior = task.box, task.prior
-    theta = (
-        box.sample(patients, seed=seed) if prior is None else prior.sample(box, patients, seed=seed)
-    )
-    theta = np.random.default_rng(seed).permutation(np.asarray(theta, np.float32))
-    cohort = simulate_cohort(task.system, box, theta, phases=task.samples)
-    good: Bool[np.ndarray, " patient"] = cohort.success
+def simulate_bank(
+    task: CurveTask, coordinates: PriorCoordinates, theta: Float[np.ndarray, "patient free"]
+) -> Bank:
+    """Simulate patients to learn from, and leave out those that fail.
+
+    Raises:
+        ValueError: If more than half of them fail.
+    """
+    cohort = simulate_cohort(task.system, task.box, theta, phases=task.samples)
+    good = cohort.success
     if good.mean() < 0.5:
         raise ValueError(
             f"{cohort.failures()}\nmore than half of the patients of the prior cannot be simulated"

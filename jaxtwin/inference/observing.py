@@ -1,7 +1,9 @@
 """Simulated measurements inside jit: what would be measured in a patient, with fresh noise."""
 
+import abc
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,49 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.methods.interpolation import filled, ratio
 from jaxtwin.methods.measured import Channel
 from jaxtwin.methods.tasks import CurveTask
+
+
+class AbstractObservation(eqx.Module):
+    """How simulated patients are drawn and measured, for a posterior to learn from."""
+
+    @abc.abstractmethod
+    def patients(
+        self, task: CurveTask, n: int, *, seed: int
+    ) -> Float[np.ndarray, "patient free"]:
+        """Return the parameters of about n patients, in random order."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        task: CurveTask,
+        exact: Float[Array, " entry"],
+        known: Float[Array, " known"],
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, " entry"], Float[Array, " known"]]:
+        """Return one patient's row and known parameters as they would be measured.
+
+        Args:
+            task: The task.
+            exact: The row without errors, see `exact_rows`.
+            known: True values of the known parameters.
+            key: Key of the errors.
+        """
+
+
+class TaskObservation(AbstractObservation):
+    """Patients of the task's prior, measured with the task's noise and gaps."""
+
+    def patients(
+        self, task: CurveTask, n: int, *, seed: int
+    ) -> Float[np.ndarray, "patient free"]:
+        """Return points of a Sobol sequence, distributed as the prior."""
+        box, prior = task.box, task.prior
+        theta = box.sample(n, seed=seed) if prior is None else prior.sample(box, n, seed=seed)
+        return np.random.default_rng(seed).permutation(np.asarray(theta, np.float32))
+
+    def __call__(self, task: Any, exact: Any, known: Any, key: Any) -> tuple[Any, Any]:
+        """See `observe`; known parameters are exact."""
+        return observe(task, exact, key), known
 
 
 def noise_of(channel: Channel) -> float:

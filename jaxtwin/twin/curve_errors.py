@@ -1,0 +1,103 @@
+"""Errors of the volume curves that clips show, to learn posteriors of twins from."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxtwin.imaging.calibration import CurveCalibration, Ridge, fit_ridge, turned
+from jaxtwin.inference.observing import AbstractObservation, observe
+from jaxtwin.methods.interpolation import comparable
+from jaxtwin.methods.tasks import CurveTask
+
+
+class ClipObservation(AbstractObservation):
+    """Simulated patients of a cohort, measured as clips are: with the segmentation's errors.
+
+    A calibrated curve, its shape and its EDV, is regressed on the true ones. So what a calibration
+    does to rare patients, which it draws towards the usual ones, is part of the errors. What is
+    left is normal, correlated over the beat as in the phantoms, and larger in some clips than in
+    others, as there. A normal distribution instead of the phantoms' own residuals, because a
+    network would recognise a few hundred curves.
+
+    Attributes:
+        regression: From true shape, logarithm of EDV and of the period to the calibrated ones.
+        root: Root of the covariance of what it leaves.
+        sizes: How large the residuals of each clip are, relative to the root mean square.
+        period: Relative errors of the period of each clip.
+        theta: Parameters of the patients, one row per patient.
+    """
+
+    regression: Ridge
+    root: Float[Array | np.ndarray, "clip output"]
+    sizes: Float[Array | np.ndarray, " clip"]
+    period: Float[Array | np.ndarray, " clip"]
+    theta: Float[Array | np.ndarray, "patient free"]
+
+    @classmethod
+    def fit(
+        cls,
+        calibration: CurveCalibration,
+        volumes: Float[np.ndarray, "clip phase"],
+        T_c: Float[np.ndarray, " clip"],
+        period: Float[np.ndarray, " clip"],
+        theta: Float[np.ndarray, "patient free"],
+    ) -> "ClipObservation":
+        """Learn the errors from the clips that the calibration was learnt from.
+
+        Args:
+            calibration: The calibration, with its residuals in each clip left out.
+            volumes: True volumes over a beat [mL].
+            T_c: True periods [s].
+            period: Measured periods [s].
+            theta: Parameters of the patients to learn posteriors from.
+        """
+        EDV = volumes.max(axis=1)
+        true = np.concatenate(
+            [np.log(turned(volumes) / EDV[:, None]), np.log(EDV)[:, None]], axis=1
+        )
+        left = np.concatenate(
+            [np.asarray(calibration.residuals), np.asarray(calibration.size_residuals)[:, None]], 1
+        )
+        features = np.concatenate([true, np.log(T_c)[:, None]], axis=1)
+        regression, residuals = fit_ridge(features, true - left, np.ones(len(EDV)))
+        residuals = residuals - residuals.mean(axis=0)
+        spread = residuals.std(axis=0)
+        sizes = np.sqrt(np.mean((residuals / np.where(spread > 0, spread, 1.0)) ** 2, axis=1))
+        parts = (residuals / np.sqrt(len(EDV)), sizes / np.sqrt(np.mean(sizes**2)))
+        found = (*parts, period / T_c - 1, theta)
+        return cls(regression, *(np.asarray(part, np.float32) for part in found))
+
+    def patients(
+        self, task: CurveTask, n: int, *, seed: int
+    ) -> Float[np.ndarray, "patient free"]:
+        """Return the cohort's patients; there are no others."""
+        del task, n, seed
+        return np.asarray(self.theta)
+
+    def __call__(
+        self, task: CurveTask, exact: Any, known: Any, key: PRNGKeyArray
+    ) -> tuple[Any, Any]:
+        """Return a calibrated curve, what is measured beside it, and the measured period."""
+        first, second, third, fourth = jax.random.split(key, 4)
+        row = observe(task, exact, first)
+        n = task.samples
+        curve, T_c = jnp.maximum(exact[:n], 1e-3), known[0]
+        EDV = jnp.max(curve)
+        shape = jnp.log(jnp.maximum(comparable(curve) / EDV, 1e-3))
+        features = jnp.concatenate([shape, jnp.log(EDV)[None], jnp.log(T_c)[None]])
+        fit = jax.tree.map(jnp.asarray, self.regression)
+        normal = jax.random.normal(second, self.root.shape[:1], row.dtype)
+        size = jax.random.choice(third, jnp.asarray(self.sizes))
+        found = (features - fit.mean) / fit.spread @ fit.weights + fit.level
+        found = found + size * normal @ jnp.asarray(self.root)
+        shape, EDV = found[:-1], jnp.exp(found[-1])
+        volume = EDV * jnp.exp(shape - jnp.max(shape))
+        low, high = task.box.low, task.box.high
+        column = task.box.names.index(task.known[0])
+        off = jax.random.choice(fourth, jnp.asarray(self.period))
+        T_c = (T_c * (1 + off)).clip(low[column], high[column])
+        return jnp.concatenate([volume, row[n:]]), known.at[0].set(T_c)
