@@ -45,7 +45,9 @@ def twin():
         60,
         65_536,
         {name: (0.1 * i, 1 / 3 + i) for i, name in enumerate(names)},
+        {name: 0.2 + i for i, name in enumerate(names)},
         {name: 0.1 for name in names},
+        {name: 3.3 for name in names},
     )
     return Twin(
         HEART,
@@ -155,6 +157,7 @@ def test_a_twins_dataset_has_its_beat_and_what_is_left_open(twin):
     np.testing.assert_array_equal(data.E_max, twin.theta[2:])
     assert data.EF.item() == twin.readings["EF"] and data.EF_emulated.item() == 55.1
     assert (data.E_max_low.item(), data.E_max_high.item()) == (0.2, 1 / 3 + 2)
+    assert data.E_max_median.item() == 2.2 and data.E_max_bits.item() == 3.3
     assert data.E_max_low.attrs["units"] == "mmHg/mL" and data.P_lv_max_narrowing.item() == 0.1
     assert not data.trusted.item()
     assert data.success.item() and data.attrs["warnings"] == list(twin.warnings)

@@ -21,6 +21,7 @@ class Config(RunConfig):
             known period; 0 leaves it out.
         methods: Other methods, at the middle noise and known period.
         patients: Number of unseen patients.
+        weighed: Number of these that importance sampling sees.
         chained: Number of these that the slower methods see (laplace, nuts).
         draws: Number of draws per patient.
         simulated: Number of draws per patient that are simulated, for readings and waveforms.
@@ -39,6 +40,7 @@ class Config(RunConfig):
     missing: float = 0.3
     methods: tuple[Method, ...] = ("importance", "variational", "laplace", "nuts")
     patients: int = 4_000
+    weighed: int = 1_000
     chained: int = 20
     draws: int = 1_000
     simulated: int = 200
@@ -59,11 +61,15 @@ class Config(RunConfig):
                 "positive noises, and a share of at least 0 and less than 1"
             )
         counts = (self.patients, self.draws, self.simulated)
-        if min(counts) < 10 or self.simulated > self.draws or self.chained > self.patients:
+        if (
+            min(counts) < 10
+            or self.simulated > self.draws
+            or max(self.chained, self.weighed) > self.patients
+        ):
             raise ValueError(
-                f"--patients {self.patients} --chained {self.chained} --draws {self.draws} "
+                f"--patients {self.patients} --weighed {self.weighed} --chained {self.chained} --draws {self.draws} "
                 f"--simulated {self.simulated}: expected at least 10 of each, and no more "
-                "simulated than drawn, or chained than seen"
+                "simulated than drawn, or weighed or chained than patients"
             )
 
 
@@ -75,6 +81,7 @@ PRESETS = {
         missing=0.3,
         methods=("importance", "laplace"),
         patients=40,
+        weighed=40,
         chained=10,
         draws=100,
         simulated=20,

@@ -137,8 +137,8 @@ def fill_case(
     learning = time.monotonic() - began
     if case.method == "flow":
         save_learnt(folder / "learnt", learnt)
-    few = case.method in ("laplace", "nuts")
-    patients = test.take(slice(config.chained if few else None))
+    few = {"importance": config.weighed, "laplace": config.chained, "nuts": config.chained}
+    patients = test.take(slice(few.get(case.method)))
     curves = case.task().measure(patients, config.seed + 1)
     draws = config.chain_draws if case.method == "nuts" else config.draws
     began = time.monotonic()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import numpy as np
 
+from jaxtwin.analysis.information import information_bits
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.parameters import NormalPrior
 from jaxtwin.physics.base import reading
@@ -26,15 +27,19 @@ class Compatible(NamedTuple):
         drawn: Number of points drawn.
         intervals: Central 90% interval of the agreeing points for each parameter and for each
             reading in `about`, in its unit.
+        medians: Their medians.
         narrowing: Width of each interval relative to its width without any measurement: near 1,
             the measurement says nothing; near 0, it determines the value. 1 for a
             value that is the same in the whole box.
+        information_bits: What the measurement tells about each, see `information_bits`.
     """
 
     points: int
     drawn: int
     intervals: dict[str, tuple[float, float]]
+    medians: dict[str, float]
     narrowing: dict[str, float]
+    information_bits: dict[str, float]
 
 
 def compatible_patients(
@@ -95,13 +100,30 @@ def compatible_patients(
             "the measurement, which the model can hardly reproduce, or raise `points` (here "
             f"{rounds} rounds of {points})"
         )
-    intervals, narrowing = {}, {}
-    for name in before.values:
-        (low, high), (prior_low, prior_high) = after.middle(name), before.middle(name)
-        intervals[name] = (low, high)
-        width = prior_high - prior_low
-        narrowing[name] = (high - low) / width if width > 0 else 1.0
-    return Compatible(found, drawn, intervals, narrowing)
+    random = np.random.default_rng(seed)
+    return summarise(after.resampled(random), before.resampled(random), found, drawn)
+
+
+def summarise(
+    values: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray], points: int, drawn: int
+) -> Compatible:
+    """Summarise draws of the patients who are compatible with a measurement.
+
+    Args:
+        values: Draws of each parameter and reading, by name; NaN is left out.
+        before: Draws without any measurement.
+        points: Number of different points among the draws.
+        drawn: Number of points drawn to find them.
+    """
+    intervals, medians, narrowing, bits = {}, {}, {}, {}
+    for name, found in values.items():
+        own, others = (x[np.isfinite(x)] for x in (np.asarray(found), np.asarray(before[name])))
+        low, median, high = np.quantile(own, (0.05, 0.5, 0.95)).tolist()
+        first, last = np.quantile(others, (0.05, 0.95)).tolist()
+        intervals[name], medians[name] = (low, high), median
+        narrowing[name] = (high - low) / (last - first) if last > first else 1.0
+        bits[name] = information_bits(own, others)
+    return Compatible(points, drawn, intervals, medians, narrowing, bits)
 
 
 class _Points(NamedTuple):
@@ -119,12 +141,15 @@ class _Points(NamedTuple):
     def take(self, mask: np.ndarray) -> "_Points":
         return _Points({n: v[mask] for n, v in self.values.items()}, self.weights[mask])
 
-    def middle(self, name: str) -> tuple[float, float]:
-        """Return the central 90% interval."""
-        low, high = np.quantile(
-            *(self.values[name], (0.05, 0.95)), weights=self.weights, method="inverted_cdf"
-        )
-        return float(low), float(high)
+    def resampled(self, random: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return as many points of equal weight, some of them several times."""
+        if np.ptp(self.weights) == 0:
+            return self.values
+        n = len(self.weights)
+        place = (np.arange(n) + random.random()) / n
+        share = np.cumsum(self.weights) / self.weights.sum()
+        chosen = np.searchsorted(share, place).clip(max=n - 1)
+        return {name: x[chosen] for name, x in self.values.items()}
 
 
 def _joined(parts: Sequence[_Points]) -> _Points:

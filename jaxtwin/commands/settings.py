@@ -13,6 +13,7 @@ from jaxtwin.data.format import ClipFormat
 from jaxtwin.encoders.names import EncoderName
 from jaxtwin.forward.settings import EMULATOR_TRAINING
 from jaxtwin.imaging.settings import ORIENTATION_TRAINING, SEGMENTATION_TRAINING
+from jaxtwin.inference.settings import CLIP_POSTERIOR_TRAINING
 from jaxtwin.methods.settings import CLIP_TRAINING, CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
@@ -138,6 +139,8 @@ class PSSLConfig(RunConfig):
         segmentation: Training of the segmentation network.
         orientation: Training of the network that tells whether a heart is shown upright.
         curve: Training of the encoder of volume curves.
+        posterior: Training of the posteriors of twins.
+        posterior_patients: Number of simulated patients that they learn from.
         encoder: Encoder of clips that learns from two volumes: the default (tubelet) or the
             paper's (conv3d).
         training: Its training.
@@ -153,6 +156,8 @@ class PSSLConfig(RunConfig):
     segmentation: TrainingConfig = SEGMENTATION_TRAINING
     orientation: TrainingConfig = ORIENTATION_TRAINING
     curve: TrainingConfig = CURVE_TRAINING
+    posterior: TrainingConfig = CLIP_POSTERIOR_TRAINING
+    posterior_patients: int = 8_192
     encoder: EncoderName = "tubelet"
     training: TrainingConfig = CLIP_TRAINING
 
@@ -176,6 +181,8 @@ PSSL_PRESETS = {
         segmentation=TrainingConfig(steps=100, batch_size=8, learning_rate=1e-2, evaluate_every=50),
         orientation=TrainingConfig(steps=20, batch_size=16, learning_rate=4e-3, evaluate_every=20),
         curve=dataclasses.replace(CURVE_TRAINING, steps=200, evaluate_every=50),
+        posterior=TrainingConfig(steps=200, batch_size=64, learning_rate=1e-2, evaluate_every=100),
+        posterior_patients=3_072,
         training=TrainingConfig(steps=24, batch_size=8, weight_decay=1e-2, evaluate_every=12),
     ),
     "default": PSSLConfig(),

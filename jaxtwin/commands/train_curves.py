@@ -13,6 +13,8 @@ import jax
 import numpy as np
 
 from jaxtwin.cohorts.clinic import ECHO_LABORATORY
+from jaxtwin.cohorts.draw import draw_cohort
+from jaxtwin.cohorts.population import draw_population
 from jaxtwin.commands.clips import check_splits, draw_contact_sheet
 from jaxtwin.commands.curve_scores import Scores, draw_figures, score_labels, score_phantoms
 from jaxtwin.commands.curve_task import CUFF, WITHOUT_CUFF, clinic_prior, curve_task
@@ -24,15 +26,20 @@ from jaxtwin.data.base import UnreadableClipError
 from jaxtwin.data.echonet import EchoNet, Record, read_echonet, read_theta
 from jaxtwin.data.phantom.cohort import make_phantoms
 from jaxtwin.data.recording import read_recording
+from jaxtwin.imaging.calibration import CurveCalibration
 from jaxtwin.imaging.examples import label_source, read_examples, read_pictures
 from jaxtwin.imaging.learning import joined, train_segmentation
 from jaxtwin.imaging.network import SegmentationNetwork
 from jaxtwin.imaging.orientation import OrientationNetwork, train_orientation
 from jaxtwin.imaging.segmenter import Segmenter
+from jaxtwin.inference.neural import NeuralPosterior
+from jaxtwin.methods.base import Learnt
 from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.training.progress import progress_bar
+from jaxtwin.twin.curve_errors import ClipObservation
 from jaxtwin.twin.echo import (
+    POSTERIORS,
     Beside,
     TwinBuilder,
     as_curves,
@@ -48,6 +55,8 @@ from jaxtwin.twin.signs import Limits
 TEACHING = 0.7
 """Fraction of the phantoms that teaches the networks. Its clips are measured better than others:
 what measurements are worth is learnt from the rest."""
+BEFORE = 2_048
+"""Number of patients that stand for all before anything is measured."""
 SELECTING = 100
 """Number of real clips by which the segmentation is selected. Labelling more takes long."""
 
@@ -126,6 +135,53 @@ def cuff_of_some(clips: Phantoms, seed: int) -> dict[str, np.ndarray]:
     without = np.random.default_rng(seed).random(len(clips.theta)) < WITHOUT_CUFF
     vitals = clips.vitals(seed=seed)
     return {c.name: np.where(without, np.nan, vitals[c.name]) for c in CUFF}
+
+
+def learn_posteriors(
+    task: CurveTask,
+    clips: Phantoms,
+    calibrations: tuple[CurveCalibration, CurveCalibration],
+    T_c: np.ndarray,
+    of_clinic: bool,
+    config: PSSLConfig,
+    folder: Path,
+) -> tuple[tuple[Learnt[CurveTask, Curves], Learnt[CurveTask, Curves]], dict[str, np.ndarray]]:
+    """Learn posteriors of simulated patients, measured with the errors that phantoms show.
+
+    Args:
+        task: The task of the twin.
+        clips: Phantoms in which a beat was found.
+        calibrations: From their measurements to volume curves, with and without the size of a
+            pixel.
+        T_c: True periods of the phantoms [s].
+        of_clinic: Whether the patients are distributed as a clinic's, or uniformly over the box.
+        config: Settings.
+        folder: Folder of the run.
+
+    Returns:
+        What was learnt with each calibration; and parameters and readings of the patients before
+        anything is measured, by name.
+    """
+    seed, n = config.seed + 1, config.posterior_patients
+    patients = (
+        draw_population(task.system, task.box, ECHO_LABORATORY, n, seed=seed, points=16 * n)
+        if of_clinic
+        else draw_cohort(task.system, task.box, n, seed=seed)
+    )
+    found = []
+    for name, calibration in zip(POSTERIORS, calibrations, strict=True):
+        observation = ClipObservation.fit(
+            calibration, clips.volumes, T_c, clips.measured.period, np.asarray(patients.theta)
+        )
+        print(f"learning the {name.replace('_', ' ')}")
+        method = NeuralPosterior(config=config.posterior, observation=observation)
+        found.append(
+            method.learn(task, seed=seed, folder=folder / f"{name}_state", resume=config.resume)
+        )
+    some = patients.take(slice(BEFORE))
+    before = dict(zip(task.box.names, np.asarray(some.theta).T, strict=True))
+    before |= {name: np.asarray(values) for name, values in some.read().items()}
+    return (found[0], found[1]), before
 
 
 def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
@@ -224,7 +280,16 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
         [curve for curve, kept in zip(curves, shown, strict=True) if kept],
         misfit[shown],
     )
-    builder = TwinBuilder(segmenter, orientation, calibrations, learnt, limits)
+    posteriors, before = learn_posteriors(
+        task,
+        usable,
+        calibrations,
+        usable.theta[:, drawn.names.index("T_c")],
+        of_clinic,
+        config,
+        folder,
+    )
+    builder = TwinBuilder(segmenter, orientation, calibrations, learnt, limits, posteriors, before)
     save_builder(folder, builder)
     records = phantom.split("TEST")
     test = phantoms("test", records)

@@ -2,7 +2,6 @@ from .calibration import Calibration as Calibration
 from .calibration import Tarp as Tarp
 from .calibration import calibrate as calibrate
 from .calibration import crps as crps
-from .calibration import information_bits as information_bits
 from .calibration import ranks as ranks
 from .calibration import tarp as tarp
 from .coordinates import PriorCoordinates as PriorCoordinates

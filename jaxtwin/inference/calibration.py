@@ -4,7 +4,6 @@ All checks compare draws with the truth of patients who come from the prior. In 
 the rank of the truth among the draws is uniform.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -163,42 +162,3 @@ def tarp(
     level = np.concatenate([[0.0], LEVELS, [1.0]])
     coverage = np.array([(share <= one).mean() for one in level])
     return Tarp(level, coverage, float(stats.kstest(share, "uniform").pvalue))
-
-
-def information_bits(
-    draws: Float[np.ndarray, " draw"], before: Float[np.ndarray, " prior_draw"]
-) -> float:
-    """Return how much was learnt about a number: the divergence from prior to posterior [bit].
-
-    The draws are mapped by the distribution function of the prior, under which the prior is
-    uniform. The divergence is then minus their differential entropy, which is estimated by
-    Ebrahimi's spacings. 1 bit halves the range of a uniform distribution. An estimate below 0,
-    which chance may give, counts as 0.
-
-    Args:
-        draws: Draws of the posterior; ties are allowed.
-        before: Draws of the prior.
-
-    Raises:
-        ValueError: If there are fewer than 10 draws, or a number is not finite.
-    """
-    draws, before = np.asarray(draws, float), np.sort(np.asarray(before, float))
-    if len(draws) < 10 or len(before) < 10:
-        raise ValueError(f"{len(draws)} draws and {len(before)} of the prior: expected 10 or more")
-    if not (np.isfinite(draws).all() and np.isfinite(before).all()):
-        raise ValueError("draws that are not finite: leave out those that failed")
-    if before[0] == before[-1]:
-        return 0.0
-    n = len(before)
-    level = (np.arange(n) + 0.5) / n
-    # Beyond the drawn ends of the prior, the nearest slope goes on.
-    ends = np.clip(draws, before[0], before[-1])
-    u = np.interp(ends, before, level)
-    # Equal draws, of chains or of resampling, are spread over the distance of their neighbours.
-    u = np.sort(u) + np.linspace(-0.5, 0.5, len(u)) * 1e-9
-    return max(-float(stats.differential_entropy(u, method="ebrahimi")) / np.log(2), 0.0)
-
-
-def mean_calibration(found: Mapping[str, Calibration]) -> Float[np.ndarray, " level"]:
-    """Return the coverage at each of `LEVELS`, averaged over several numbers."""
-    return np.mean([one.coverage for one in found.values()], axis=0)

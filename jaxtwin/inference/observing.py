@@ -19,9 +19,7 @@ class AbstractObservation(eqx.Module):
     """How simulated patients are drawn and measured, for a posterior to learn from."""
 
     @abc.abstractmethod
-    def patients(
-        self, task: CurveTask, n: int, *, seed: int
-    ) -> Float[np.ndarray, "patient free"]:
+    def patients(self, task: CurveTask, n: int, *, seed: int) -> Float[np.ndarray, "patient free"]:
         """Return the parameters of about n patients, in random order."""
 
     @abc.abstractmethod
@@ -45,9 +43,7 @@ class AbstractObservation(eqx.Module):
 class TaskObservation(AbstractObservation):
     """Patients of the task's prior, measured with the task's noise and gaps."""
 
-    def patients(
-        self, task: CurveTask, n: int, *, seed: int
-    ) -> Float[np.ndarray, "patient free"]:
+    def patients(self, task: CurveTask, n: int, *, seed: int) -> Float[np.ndarray, "patient free"]:
         """Return points of a Sobol sequence, distributed as the prior."""
         box, prior = task.box, task.prior
         theta = box.sample(n, seed=seed) if prior is None else prior.sample(box, n, seed=seed)

@@ -10,6 +10,14 @@ POSTERIOR_TRAINING = TrainingConfig(
     patience=100,
 )
 """Default settings for flows that learn from simulated patients: two minutes on two cores."""
+CLIP_POSTERIOR_TRAINING = TrainingConfig(
+    steps=2_500,
+    batch_size=256,
+    learning_rate=1e-2,
+    evaluate_every=250,
+    patience=100,
+)
+"""Default settings for the posteriors of twins, whose measurements have large errors."""
 VARIATIONAL_TRAINING = TrainingConfig(
     steps=6_000,
     batch_size=128,

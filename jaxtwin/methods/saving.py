@@ -118,6 +118,8 @@ def made_with(method: AbstractTrainedMethod[Any, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """Convert a setting to a JSON value."""
+    if isinstance(value, eqx.Module):  # Its arrays are not settings.
+        return type(value).__name__
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, Callable):

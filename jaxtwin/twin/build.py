@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxtwin.analysis.identifiability import compatible_patients
+from jaxtwin.analysis.identifiability import Compatible, compatible_patients
 from jaxtwin.analysis.verdict import Verdict
 from jaxtwin.data.vitals import UNKNOWN, Vitals
 from jaxtwin.forward.base import AbstractForward
@@ -39,8 +39,8 @@ def build_twin(
             validation errors are taken as the errors of the readings of an unseen clip.
         clip: The clip in the format of the method's task, see `jaxtwin.data.read_clip`.
         vitals: Vitals measured in addition to the clip; those of the task are required.
-        about: Names of unmeasured readings for which to return the range over the compatible
-            patients; by default all that can be computed from the forward model's outputs.
+        about: Names of readings for which to return the range over the compatible patients; by
+            default all that can be computed from the forward model's outputs.
 
     Raises:
         ValueError: If the method gives no θ, a vital of the task is missing, or no patient in the
@@ -91,6 +91,7 @@ def simulate_twin(
     errors: Mapping[str, float],
     *,
     about: Sequence[str] | None = None,
+    compatible: Compatible | None = None,
 ) -> Twin:
     """Simulate the patient of an estimate, and compare with the method's forward model.
 
@@ -102,6 +103,8 @@ def simulate_twin(
         errors: Typical error of each reading, `EDV_error` and so on, with which differences of the
             forward model from the simulation are compared.
         about: See `build_twin`.
+        compatible: Who could have been measured so, if a posterior tells; by default everyone in
+            the box whose readings agree with the measured ones, see `compatible_patients`.
 
     Raises:
         IncompatibleError: If hardly any patient of the box has such readings.
@@ -116,10 +119,11 @@ def simulate_twin(
     simulated = {name: float(value) for name, value in readings.items()}
     if about is None:
         allowed = readable_names(system, lambda: forward(jnp.asarray(theta)))
-        about = [name for name in allowed if name not in {*measured, *emulated}]
-    compatible = compatible_patients(
-        forward, measured, about=tuple(about), prior=getattr(task, "prior", None)
-    )
+        about = list(allowed)
+    if compatible is None:
+        compatible = compatible_patients(
+            forward, measured, about=tuple(about), prior=getattr(task, "prior", None)
+        )
     warnings = []
     if verdict.kind != "trusted":
         warnings.append(

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,9 +70,7 @@ class ClipObservation(AbstractObservation):
         found = (*parts, period / T_c - 1, theta)
         return cls(regression, *(np.asarray(part, np.float32) for part in found))
 
-    def patients(
-        self, task: CurveTask, n: int, *, seed: int
-    ) -> Float[np.ndarray, "patient free"]:
+    def patients(self, task: CurveTask, n: int, *, seed: int) -> Float[np.ndarray, "patient free"]:
         """Return the cohort's patients; there are no others."""
         del task, n, seed
         return np.asarray(self.theta)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxtwin.analysis.identifiability import IncompatibleError
+from jaxtwin.analysis.identifiability import Compatible, IncompatibleError, summarise
 from jaxtwin.analysis.verdict import FAR, Kind, Verdict, refuse
 from jaxtwin.data.base import EchoVideo
 from jaxtwin.data.vitals import CUFF_ERROR
@@ -31,9 +31,11 @@ from jaxtwin.imaging.segmenter import (
     save_segmenter,
     thinned,
 )
+from jaxtwin.inference.neural import NeuralPosterior
 from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clips import VOLUMES
 from jaxtwin.methods.measured import Channel
+from jaxtwin.methods.posterior import Predicted
 from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
@@ -45,10 +47,18 @@ from jaxtwin.twin.twin import Twin
 
 Beside: TypeAlias = Mapping[str, Float[np.ndarray, " clip"]]
 """Numbers measured beside volume curves, by name; NaN where one was not measured."""
+POSTERIORS = ("posterior", "posterior_without_scale")
+"""Folders of the posteriors in a run's folder."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 """Default of what is measured beside a volume curve."""
 LARGEST_CUFF_ERROR = 4 * CUFF_ERROR
 """Distance of a twin's pressure from the cuff's [mmHg] beyond which the twin is doubtful."""
+DRAWS, PERIODS = 800, 20
+"""Number of draws of a twin's posterior, and of different periods among them."""
+LARGEST_GAP = 3.0
+"""Distance of a draw's reading from the measured one, in errors, up to which they agree."""
+SMALLEST_SHARE = 0.05
+"""Share of the draws that has to agree with what was measured."""
 SMALLEST_PERIOD_ERROR = 0.02
 """Relative error of a period, within which patients are compatible with it."""
 
@@ -61,6 +71,8 @@ class EchoTwin(NamedTuple):
         measured: Frames, label maps, and the cavity in each frame.
         curve: The volume curve; None if no beat was found.
         twin: The patient's twin; None if there is no curve that it could be made from.
+        draws: Simulations of patients who could have been measured so, with waveforms at as many
+            phases as the curve has; None without a twin.
         cuff: Blood pressures that were given with the recording [mmHg], by name.
     """
 
@@ -69,6 +81,7 @@ class EchoTwin(NamedTuple):
     curve: VolumeCurve | None
     twin: Twin | None
     cuff: Mapping[str, float] = NOTHING
+    draws: Predicted | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +96,9 @@ class TwinBuilder:
         learnt: From volume curves, and a cuff if its task has one beside them, to parameters; the
             period is known.
         limits: What good clips look like.
+        posteriors: From volume curves, and a cuff, to distributions of the parameters: where the
+            size of a pixel is known, and where it is not.
+        before: Parameters of patients before anything is measured, and their readings, by name.
     """
 
     segmenter: Segmenter
@@ -90,6 +106,8 @@ class TwinBuilder:
     calibrations: tuple[CurveCalibration, CurveCalibration]
     learnt: Learnt[CurveTask, Curves]
     limits: Limits
+    posteriors: tuple[Learnt[CurveTask, Curves], Learnt[CurveTask, Curves]]
+    before: Mapping[str, Float[np.ndarray, " patient"]]
 
     def examine(
         self,
@@ -164,8 +182,10 @@ class TwinBuilder:
             **{name: (value, CUFF_ERROR) for name, value in cuff.items()},
         }
         errors = {f"{name}_error": getattr(curve, f"{name}_error") for name in VOLUMES}
+        compatible, draws = self.compatible(curve, found.measured.pixel is not None, cuff)
         try:
-            twin = simulate_twin(self.learnt, got, measured, verdict, errors)
+            check_support(measured, draws)
+            twin = simulate_twin(self.learnt, got, measured, verdict, errors, compatible=compatible)
         except IncompatibleError as error:
             refused = Verdict("refused", (*verdict.reasons, str(error)), verdict.signs)
             return found._replace(verdict=refused)
@@ -174,7 +194,34 @@ class TwinBuilder:
             for name, value in cuff.items()
             if abs(twin.readings[name] - value) > CUFF_ERROR
         )
-        return found._replace(twin=twin._replace(warnings=(*twin.warnings, *beyond)))
+        twin = twin._replace(warnings=(*twin.warnings, *beyond))
+        return found._replace(twin=twin, draws=draws)
+
+    def compatible(
+        self, curve: VolumeCurve, scaled: bool, cuff: Mapping[str, float] = NOTHING
+    ) -> tuple[Compatible, Predicted]:
+        """Return who could have been measured so: draws of the posterior, and their simulations.
+
+        Args:
+            curve: The calibrated volume curve.
+            scaled: Whether the size of a pixel is known.
+            cuff: See `build`.
+        """
+        learnt = self.posteriors[0 if scaled else 1]
+        beside = {name: np.array([value]) for name, value in cuff.items()}
+        random = np.random.default_rng(0)
+        # The period is measured, too.
+        period = curve.period + curve.period_error * random.normal(size=PERIODS)
+        low, high = periods(learnt.task)
+        several = [curve._replace(period=float(x)) for x in period.clip(low, high)]
+        beside = {name: np.repeat(value, PERIODS) for name, value in beside.items()}
+        found = learnt.posterior(as_curves(learnt.task, several, beside), draws=DRAWS // PERIODS)
+        joined = found._replace(theta=found.theta.reshape(1, -1, found.theta.shape[-1]))
+        predicted = joined.simulate(waveforms=learnt.task.channels, phases=learnt.task.samples)
+        values = {**joined.parameters(), **predicted.readings}
+        values = {name: x[0].astype(float) for name, x in values.items()}
+        draws = joined.theta.shape[1]
+        return summarise(values, self.before, int(predicted.success.sum()), draws), predicted
 
     def verdicts(
         self,
@@ -196,6 +243,24 @@ class TwinBuilder:
             self.limits.screen.judge(row, [reason(name, curve, float(m)) for name in SIGNS])
             for row, curve, m in zip(signs, curves, misfit, strict=True)
         ]
+
+
+def check_support(measured: Mapping[str, tuple[float, float]], draws: Predicted) -> None:
+    """Raise an IncompatibleError if hardly any draw of a posterior has the measured readings.
+
+    A flow answers whatever it is shown. If the model can produce a measurement, most of the draws
+    have its readings within a few errors.
+    """
+    agree = draws.success[0]
+    for name, (value, error) in measured.items():
+        if name in draws.readings:
+            agree = agree & (np.abs(draws.readings[name][0] - value) <= LARGEST_GAP * error)
+    if agree.mean() < SMALLEST_SHARE:
+        what = ", ".join(f"{name} {value:.4g} ± {e:.2g}" for name, (value, e) in measured.items())
+        raise IncompatibleError(
+            f"hardly any patient of the box has {what}: {100 * agree.mean():.0f}% of the draws of "
+            "its posterior do; check the measurement, which the model can hardly reproduce"
+        )
 
 
 def periods(task: CurveTask) -> tuple[float, float]:
@@ -274,6 +339,14 @@ def save_builder(folder: str | Path, builder: TwinBuilder) -> None:
     save_segmenter(folder / "segmenter", builder.segmenter)
     checkpoint.save(folder / "orientation", builder.orientation, {"kind": "orientation"})
     save_learnt(folder / "encoder", builder.learnt)
+    for name, posterior in zip(POSTERIORS, builder.posteriors, strict=True):
+        save_learnt(folder / name, posterior)
+    names = list(builder.before)
+    checkpoint.save(
+        folder / "before",
+        np.stack([np.asarray(builder.before[name], np.float32) for name in names]),
+        {"kind": "before", "names": names, "patients": len(builder.before[names[0]])},
+    )
     first = builder.calibrations[0]
     checkpoint.save(
         folder / "calibration",
@@ -314,12 +387,22 @@ def load_builder(folder: str | Path, forward: AbstractForward) -> TwinBuilder:
             f"{', '.join(SIGNS)}: train again"
         )
     first, second = checkpoint.load(folder / "calibration", calibrations)
+    task = _task(folder, forward)
+    names, patients = (
+        checkpoint.config(folder / "before", kind="before")[key] for key in ("names", "patients")
+    )
+    before = checkpoint.load(folder / "before", np.zeros((len(names), patients), np.float32))
+    informed, inferred = (
+        load_learnt(folder / name, NeuralPosterior(), task) for name in POSTERIORS
+    )
     return TwinBuilder(
         load_segmenter(folder / "segmenter"),
         orientation,
         (first, second),
-        load_learnt(folder / "encoder", CurvePSSL(forward=forward), _task(folder, forward)),
+        load_learnt(folder / "encoder", CurvePSSL(forward=forward), task),
         checkpoint.load(folder / "limits", Limits.blank()),
+        (informed, inferred),
+        dict(zip(names, before.astype(float), strict=True)),
     )
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-FORMAT = "jaxtwin twin 2"
+FORMAT = "jaxtwin twin 3"
 
 
 class Twin(NamedTuple):
@@ -119,9 +119,19 @@ class Twin(NamedTuple):
             )
         for name, ends in self.compatible.intervals.items():
             unit, meaning = known[name]
-            for end, quantile, value in zip(("low", "high"), ("5%", "95%"), ends, strict=True):
+            quantiles = zip(
+                ("low", "median", "high"),
+                ("5%", "50%", "95%"),
+                (ends[0], self.compatible.medians[name], ends[1]),
+                strict=True,
+            )
+            for end, quantile, value in quantiles:
                 says = f"{quantile} of compatible patients: {meaning}"
                 columns.append(status_column(f"{name}_{end}", [value], says, unit))
+            bits = [self.compatible.information_bits[name]]
+            columns.append(
+                status_column(f"{name}_bits", bits, f"information gained about it: {meaning}")
+            )
             narrowing = [self.compatible.narrowing[name]]
             says = f"share of the range that the measurement leaves: {meaning}"
             columns.append(status_column(f"{name}_narrowing", narrowing, says))
@@ -217,7 +227,7 @@ def load_twin(folder: str | Path, system: AbstractRecordedSystem) -> Twin:
         theta, solution = checkpoint.load(folder, (theta, solution))
         p = box.complete(theta)
     entries = kept["parameters"] | kept["simulated"]
-    asked = {name: entry for name, entry in entries.items() if "compatible" in entry}
+    asked = {name: entry for name, entry in entries.items() if "median" in entry}
     return Twin(
         system=system,
         box=box,
@@ -229,8 +239,11 @@ def load_twin(folder: str | Path, system: AbstractRecordedSystem) -> Twin:
         compatible=Compatible(
             kept["points"],
             kept["drawn"],
-            {name: tuple(entry["compatible"]) for name, entry in asked.items()},
-            {name: entry["narrowing"] for name, entry in asked.items()},
+            {name: (entry["low"], entry["high"]) for name, entry in asked.items()},
+            *(
+                {name: entry[part] for name, entry in asked.items()}
+                for part in ("median", "narrowing", "information_bits")
+            ),
         ),
         verdict=Verdict(kept["verdict"], tuple(kept["reasons"]), kept["signs"]),
         warnings=tuple(kept["warnings"]),
@@ -239,13 +252,20 @@ def load_twin(folder: str | Path, system: AbstractRecordedSystem) -> Twin:
 
 def describe(twin: Twin) -> dict[str, Any]:
     """Describe a twin as a JSON value, every number with its unit."""
-    intervals, narrowing = twin.compatible.intervals, twin.compatible.narrowing
+    known = twin.compatible
     units = {name: one.unit for name, one in twin.system.readings().items()}
 
     def compatible(name: str) -> dict[str, Any]:
-        if name not in intervals:
+        if name not in known.intervals:
             return {}
-        return {"compatible": intervals[name], "narrowing": narrowing[name]}
+        low, high = known.intervals[name]
+        return {
+            "median": known.medians[name],
+            "low": low,
+            "high": high,
+            "narrowing": known.narrowing[name],
+            "information_bits": known.information_bits[name],
+        }
 
     def readings(values: dict[str, float]) -> dict[str, dict[str, Any]]:
         return {name: {"value": value, "unit": units[name]} for name, value in values.items()}
@@ -269,10 +289,10 @@ def describe(twin: Twin) -> dict[str, Any]:
         "simulated": {name: entry | compatible(name) for name, entry in simulated.items()},
         "converged": bool(twin.solution.success),
         "note": (
-            "Research use only. `compatible` is the central 90% of the patients of the box whose "
-            "measurements agree with this clip's; `narrowing` is the share of the range that is "
-            "left: the width of that interval over its width without any measurement. A parameter "
-            "with a narrowing near 1 is a guess."
+            "Research use only. From `low` to `high` are the central 90% of the patients who "
+            "could have been measured so, around the `median`; `narrowing` is the width of that "
+            "interval over its width without any measurement, `information_bits` what the "
+            "measurement told: 1 bit halves a range. A parameter with 0 bits is a guess."
         ),
     }
 
@@ -281,13 +301,14 @@ def summary(twin: Twin) -> str:
     """Format a twin as a short table for the terminal."""
     units = {name: one.unit for name, one in twin.system.readings().items()}
     lines = [f"WARNING: {warning}" for warning in twin.warnings]
-    lines.append(f"{'':14}{'value':>10}  {'unit':<12} {'same volumes (90%)':>22}  share left")
+    lines.append(f"{'':14}{'value':>10}  {'unit':<12} {'could be (90%)':>22}  bits")
 
     def compatible(name: str) -> str:
         if name not in twin.compatible.intervals:
             return ""
         low, high = twin.compatible.intervals[name]
-        return f"{f'{low:.3g} – {high:.3g}':>22}  {twin.compatible.narrowing[name]:.2f}"
+        bits = twin.compatible.information_bits[name]
+        return f"{f'{low:.3g} – {high:.3g}':>22}  {bits:4.1f}"
 
     for spec, value in zip(twin.box.specs, twin.theta, strict=True):
         lines.append(f"{spec.name:14}{value:10.4g}  {spec.unit:<12} {compatible(spec.name)}")

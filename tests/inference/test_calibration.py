@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxtwin.inference import calibrate, crps, information_bits, ranks, tarp
+from jaxtwin.analysis.information import information_bits
+from jaxtwin.inference import calibrate, crps, ranks, tarp
 
 RANDOM = np.random.default_rng(0)
 TRUTH = RANDOM.normal(size=2_000)
