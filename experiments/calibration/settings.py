@@ -67,8 +67,8 @@ class Config(RunConfig):
             or max(self.chained, self.weighed) > self.patients
         ):
             raise ValueError(
-                f"--patients {self.patients} --weighed {self.weighed} --chained {self.chained} --draws {self.draws} "
-                f"--simulated {self.simulated}: expected at least 10 of each, and no more "
+                f"--patients {self.patients} --weighed {self.weighed} --chained {self.chained} "
+                f"--draws {self.draws} --simulated {self.simulated}: expected at least 10 of each, and no more "
                 "simulated than drawn, or weighed or chained than patients"
             )
 

@@ -13,7 +13,7 @@ def information_bits(
     The draws are mapped by the distribution function of the prior, under which the prior is
     uniform. The divergence is then minus their differential entropy, which is estimated by
     Ebrahimi's spacings. 1 bit halves the range of a uniform distribution. An estimate below 0,
-    which chance may give, counts as 0.
+    which chance may give, counts as 0; n draws of the prior tell no more than log₂ n bits.
 
     Args:
         draws: Draws of the posterior; ties are allowed.
@@ -29,11 +29,9 @@ def information_bits(
         raise ValueError("draws that are not finite: leave out those that failed")
     if before[0] == before[-1]:
         return 0.0
-    n = len(before)
-    level = (np.arange(n) + 0.5) / n
-    # Beyond the drawn ends of the prior, the nearest slope goes on.
-    ends = np.clip(draws, before[0], before[-1])
-    u = np.interp(ends, before, level)
-    # Equal draws, of chains or of resampling, are spread over the distance of their neighbours.
-    u = np.sort(u) + np.linspace(-0.5, 0.5, len(u)) * 1e-9
+    # The place among the draws of the prior, at random within the step: values that are equal, as of
+    # a reading that takes few of them, get different places.
+    low, high = (np.searchsorted(before, draws, side) for side in ("left", "right"))
+    random = np.random.default_rng(0).random(len(draws))
+    u = (low + random * (high - low + 1)) / (len(before) + 1)
     return max(-float(stats.differential_entropy(u, method="ebrahimi")) / np.log(2), 0.0)

@@ -71,6 +71,12 @@ def test_halving_a_range_is_a_bit_whatever_the_unit():
     assert information_bits(np.full(50, 2.0), np.full(50, 2.0)) == 0
 
 
+def test_information_of_a_number_with_few_values():
+    before = RANDOM.integers(8, size=8_192).astype(float)
+    assert information_bits(RANDOM.integers(8, size=2_000).astype(float), before) < 0.1
+    assert abs(information_bits(np.full(2_000, 3.0), before) - 3) < 0.15
+
+
 def test_errors():
     with pytest.raises(ValueError, match="at least two draws"):
         calibrate(np.zeros((3, 1)), np.zeros(3), BEFORE)
