@@ -365,3 +365,20 @@ def rank_histogram(ax: Axes, ranks: Series, *, bins: int = 20) -> None:
     ax.axhspan(low / expected, high / expected, color="0.85", lw=0)
     ax.stairs(counts / expected, edges, fill=True, color="C0", alpha=0.7)
     ax.set(xlim=(0, 1), ylim=(0, 2))
+
+
+def shares(
+    ax: Axes,
+    values: Float[np.ndarray, "row column"],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+) -> None:
+    """Draw shares from 0 to 1 as colours, those of 0.05 or more with their values."""
+    ax.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        if value >= 0.05:
+            colour = "white" if value > 0.6 else "black"
+            ax.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7)
+    ax.set_xticks(np.arange(len(columns)), columns)
+    ax.set_yticks(np.arange(len(rows)), rows)

@@ -68,8 +68,8 @@ class Config(RunConfig):
         ):
             raise ValueError(
                 f"--patients {self.patients} --weighed {self.weighed} --chained {self.chained} "
-                f"--draws {self.draws} --simulated {self.simulated}: expected at least 10 of each, and no more "
-                "simulated than drawn, or weighed or chained than patients"
+                f"--draws {self.draws} --simulated {self.simulated}: expected at least 10 of each, "
+                "and no more simulated than drawn, or weighed or chained than patients"
             )
 
 

@@ -29,8 +29,8 @@ def information_bits(
         raise ValueError("draws that are not finite: leave out those that failed")
     if before[0] == before[-1]:
         return 0.0
-    # The place among the draws of the prior, at random within the step: values that are equal, as of
-    # a reading that takes few of them, get different places.
+    # The place among the draws of the prior, at random within the step: equal values, as of a
+    # reading that takes few of them, get different places.
     low, high = (np.searchsorted(before, draws, side) for side in ("left", "right"))
     random = np.random.default_rng(0).random(len(draws))
     u = (low + random * (high - low + 1)) / (len(before) + 1)

@@ -7,7 +7,14 @@ from .calibration import tarp as tarp
 from .coordinates import PriorCoordinates as PriorCoordinates
 from .flow import PosteriorFlow as PosteriorFlow
 from .importance import ImportanceSampling as ImportanceSampling
+from .information import ExpectedInformation as ExpectedInformation
+from .information import OpenDirections as OpenDirections
+from .information import expected_information as expected_information
+from .information import fisher_information as fisher_information
+from .information import open_directions as open_directions
 from .laplace import Laplace as Laplace
 from .neural import NeuralPosterior as NeuralPosterior
 from .nuts import NUTS as NUTS
+from .sensitivity import SobolIndices as SobolIndices
+from .sensitivity import sobol_indices as sobol_indices
 from .variational import VariationalPSSL as VariationalPSSL
