@@ -46,6 +46,25 @@ def pressure_volume_loop(
     ax.legend(frameon=False, loc="upper right")
 
 
+def loop_draws(
+    ax: Axes,
+    V_lv: Float[np.ndarray, "draw phase"],
+    P_lv: Float[np.ndarray, "draw phase"],
+    *,
+    shown: int = 60,
+) -> None:
+    """Draw pressure-volume loops of a posterior, [mL] and [mmHg], as thin lines."""
+    for volume, pressure in zip(V_lv[:shown], P_lv[:shown], strict=True):
+        closed = (np.append(x, x[0]) for x in (volume, pressure))
+        ax.plot(*closed, color="C3", lw=0.6, alpha=0.15, zorder=1)
+
+
+def band(ax: Axes, times: Series, draws: Float[np.ndarray, "draw time"], *, colour: str) -> None:
+    """Fill the central 90% of a posterior's curves at each time."""
+    low, high = np.nanquantile(draws, (0.05, 0.95), axis=0)
+    ax.fill_between(times, low, high, color=colour, alpha=0.15, lw=0)
+
+
 def pressure_traces(ax: Axes, times: Series, pressures: Mapping[str, Series]) -> None:
     """Draw pressures [mmHg] over two beats, labelled by name; `times` [s] are those of one beat."""
     for name, pressure in pressures.items():

@@ -18,10 +18,11 @@ from jaxtwin.data.recording import read_recording
 from jaxtwin.imaging.calibration import turned
 from jaxtwin.imaging.examples import read_labels
 from jaxtwin.imaging.segmenter import thinned
+from jaxtwin.inference.calibration import Calibration, calibrate
 from jaxtwin.methods.clips import VOLUMES
 from jaxtwin.methods.tasks import CurveTask
 from jaxtwin.parameters import Box
-from jaxtwin.twin.echo import TwinBuilder, estimate, periods
+from jaxtwin.twin.echo import TwinBuilder, as_curves, estimate, periods
 from jaxtwin.twin.measurements import ClipMeasurements
 from jaxtwin.twin.phantoms import Phantoms
 
@@ -82,6 +83,44 @@ def score_labels(
         "EF_error_trusted": float(off[trusted].mean()) if trusted.any() else None,
         "trusted_and_wrong": float((trusted & (off > WRONG)).sum() / n),
         "failed_resimulations": int((~again.success).sum()),
+    }
+
+
+def score_posteriors(
+    builder: TwinBuilder, test: Phantoms, drawn: Box, *, scaled: bool = True, draws: int = 500
+) -> dict[str, Calibration]:
+    """Measure the calibration of the posteriors of unseen phantoms.
+
+    Args:
+        builder: What makes the twins.
+        test: The clips.
+        drawn: Box that the patients were drawn from.
+        scaled: Whether the size of a pixel is known.
+        draws: Number of draws per clip, of which a fifth is simulated.
+
+    Returns:
+        The calibration of each unknown parameter that the phantoms' patients have, and of each
+        reading; empty if fewer than ten clips have a curve.
+    """
+    task = builder.learnt.task
+    clips = test.take(test.measured.found(scaled, periods(task)))
+    if len(clips.theta) < 10:
+        return {}
+    which = 0 if scaled else 1
+    curves = as_curves(task, clips.measured.curves(builder.calibrations[which], scaled))
+    posterior = builder.posteriors[which].posterior(curves, draws=draws)
+    predicted = posterior.simulate(draws=draws // 5)
+    good = posterior.success & predicted.success.all(axis=1)
+    true = simulate_cohort(task.system, drawn, clips.theta, phases=PHASES).read()
+    true |= dict(zip(drawn.names, clips.theta.T, strict=True))
+    found = {n: x for n, x in posterior.parameters().items() if n not in task.known}
+    return {
+        name: calibrate(
+            x[good].astype(float), np.asarray(true[name], float)[good], builder.before[name]
+        )
+        # The period of a reading is that of the measurement.
+        for name, x in {**found, **predicted.readings}.items()
+        if name in true and np.ptp(x[good], axis=1).max() > 0
     }
 
 

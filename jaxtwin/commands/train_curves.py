@@ -16,7 +16,13 @@ from jaxtwin.cohorts.clinic import ECHO_LABORATORY
 from jaxtwin.cohorts.draw import draw_cohort
 from jaxtwin.cohorts.population import draw_population
 from jaxtwin.commands.clips import check_splits, draw_contact_sheet
-from jaxtwin.commands.curve_scores import Scores, draw_figures, score_labels, score_phantoms
+from jaxtwin.commands.curve_scores import (
+    Scores,
+    draw_figures,
+    score_labels,
+    score_phantoms,
+    score_posteriors,
+)
 from jaxtwin.commands.curve_task import CUFF, WITHOUT_CUFF, clinic_prior, curve_task
 from jaxtwin.commands.emulator import BOXES, PHASES, obtain_emulator
 from jaxtwin.commands.run import Run
@@ -294,6 +300,7 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
     records = phantom.split("TEST")
     test = phantoms("test", records)
     scores: dict[str, Scores] = {"test": score_phantoms(builder, test, records, drawn)}
+    calibration = score_posteriors(builder, test, drawn)
     if data is not None:
         unseen = data.split("TEST")
         scores["data"] = score_labels(builder, measure("data_test", unseen, False), unseen)
@@ -310,6 +317,15 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
         "labels": labels,
         "validation": told | {"curve": dict(learnt.validation)},
         **scores,
+        "posterior": {
+            name: {
+                "coverage90": one.coverage90,
+                "rank_test_p": one.rank_test_p,
+                "width90": one.width90,
+                "narrowing90": one.narrowing90,
+            }
+            for name, one in calibration.items()
+        },
         "skipped": [
             {"name": clip.name, "reason": clip.reason} for clip in (data.skipped if data else ())
         ],

@@ -18,6 +18,7 @@ from jaxtwin.twin import Twin
 from jaxtwin.twin.echo import EchoTwin
 
 PICTURES = 40  # at most, of a moving picture
+VOLUMES = 100  # number of draws whose volume curves make a band
 SLOWED = 2.0  # how much slower than the heart a moving picture is
 
 
@@ -110,6 +111,7 @@ def draw_echo_twin(found: EchoTwin) -> Figure:
     if twin is not None:
         draw_loop(axes["loop"], twin)
         draw_pressures(axes["pressure"], twin)
+        draw_bands(axes["loop"], axes["pressure"], found)
         for value in found.cuff.values():
             axes["pressure"].axhline(value, color="0.4", ls=":", lw=1)
         if found.cuff:
@@ -121,6 +123,24 @@ def draw_echo_twin(found: EchoTwin) -> Figure:
         )
     figure.suptitle("\n".join(lines), fontsize="medium")
     return figure
+
+
+def draw_bands(loop: Axes, pressure: Axes, found: EchoTwin) -> None:
+    """Draw loops and pressures of patients who could have been measured so."""
+    if found.draws is None or found.twin is None:
+        return
+    good = found.draws.success[0]
+    waves = {name: x[0][good] for name, x in found.draws.waveforms.items()}
+    plotting.loop_draws(loop, waves["V_lv"], waves["P_lv"])
+    low, high = (np.nanquantile(waves[name].max(axis=1), 0.95) for name in ("V_lv", "P_lv"))
+    loop.set(xlim=(0, max(1.1 * low, loop.get_xlim()[1])))
+    loop.set(ylim=(0, max(1.2 * high, loop.get_ylim()[1])))
+    period = float(np.asarray(found.twin.solution.times)[-1])
+    times = np.arange(2 * waves["P_lv"].shape[1]) / waves["P_lv"].shape[1] * period
+    for colour, name in (("C0", "P_lv"), ("C1", "P_ao")):
+        plotting.band(pressure, times, np.tile(waves[name], 2), colour=colour)
+    top = 1.25 * np.nanquantile(waves["P_lv"].max(axis=1), 0.95)
+    pressure.set(ylim=(0, max(top, pressure.get_ylim()[1])))
 
 
 def draw_volume(ax: Axes, found: EchoTwin) -> None:
@@ -135,6 +155,10 @@ def draw_volume(ax: Axes, found: EchoTwin) -> None:
         if twin is not None:
             simulated = over_time(found, simulated_volume(twin, len(curve.volume)))
             ax.plot(times, simulated, color="C3", lw=1.2, ls="--", label="twin")
+            if found.draws is not None:
+                drawn = turned(found.draws.waveforms["V_lv"][0][found.draws.success[0]])
+                several = np.array([over_time(found, beat) for beat in drawn[:VOLUMES]])
+                plotting.band(ax, times, several, colour="C3")
     ax.set(xlabel="time [s]", ylabel=f"volume of the ventricle [{unit}]", ylim=(0, None))
 
 
