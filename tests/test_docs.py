@@ -17,6 +17,7 @@ PAGES = (
     "index",
     "concepts",
     "results",
+    "how_sure",
     "add_a_model",
     "add_a_measurement",
     "add_a_method",
@@ -43,6 +44,9 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
         assert scores["theta_R_o"].mean() < 0.05 and scores["theta_k"].mean() < 0.18  # nobody: 0.25
         assert scores["P_resimulated"].mean() < 0.5  # of the noise
         assert namespace["trial"].effects("ICP", control="none")[0].difference.high < -1.0
+    if page == "how_sure":
+        told = namespace["told"]
+        assert dict(zip(told.names, told.bits, strict=True))["S_I"] > 1.5
 
 
 # Cohorts small enough for a test; nothing else is changed.

@@ -1,6 +1,7 @@
 """Settings of `experiments.calibration`."""
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 from jaxtwin.commands.settings import RunConfig
@@ -33,6 +34,8 @@ class Config(RunConfig):
         chains: Number of chains of each patient.
         warmup: Number of steps by which each chain adapts.
         chain_draws: Number of draws per patient of the chains.
+        run: Folder of a training run of `jaxtwin train`, on whose unseen phantom clips the
+            posteriors of twins are measured, too.
     """
 
     noises: tuple[float, ...] = (0.5, 3.0, 6.0)
@@ -52,6 +55,7 @@ class Config(RunConfig):
     chains: int = 16
     warmup: int = 100
     chain_draws: int = 1_600
+    run: Path | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -70,6 +74,13 @@ class Config(RunConfig):
                 f"--patients {self.patients} --weighed {self.weighed} --chained {self.chained} "
                 f"--draws {self.draws} --simulated {self.simulated}: expected at least 10 of each, "
                 "and no more simulated than drawn, or weighed or chained than patients"
+            )
+
+    def check_inputs(self) -> None:
+        """Raise a ValueError if there is no training run."""
+        if self.run is not None and not self.run.is_dir():
+            raise ValueError(
+                f"no folder {self.run}: give the output folder of `jaxtwin train` with --run"
             )
 
 
