@@ -39,7 +39,9 @@ def test_a_wrong_posterior_is_not(change):
 def test_ranks_of_equal_draws_are_uniform():
     """As of a reading that takes few values."""
     values = RANDOM.integers(3, size=(2_000, 50)).astype(float)
-    rank = ranks(values, RANDOM.integers(3, size=2_000).astype(float))
+    truth = RANDOM.integers(3, size=2_000).astype(float)
+    rank = ranks(values, truth)
+    assert (ranks(values, truth * (1 + 1e-7)) == rank).all()
     assert abs(rank.mean() - 0.5) < 0.02 and abs(rank.std() - np.sqrt(1 / 12)) < 0.02
 
 
