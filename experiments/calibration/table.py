@@ -83,8 +83,8 @@ def distance(own: Path, other: Path) -> tuple[float, float]:
     with np.load(own) as a, np.load(other) as b:
         good = a["success"] & b["success"]
         mine, theirs = a["theta"][good], b["theta"][good]
+    free = np.ptp(theirs, axis=1).min(axis=0) > 0  # Known parameters are the same in all draws.
     spread = theirs.std(axis=1)
-    free = spread.min(axis=0) > 1e-6 * np.abs(theirs).mean(axis=(0, 1))
     quantiles = [np.quantile(x[..., free], (0.05, 0.5, 0.95), axis=1) for x in (mine, theirs)]
     off = np.abs(quantiles[0][1] - quantiles[1][1]) / spread[:, free]
     widths = [q[2] - q[0] for q in quantiles]
