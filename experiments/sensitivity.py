@@ -78,7 +78,7 @@ def measurements(system: str, task: "CurveTask") -> "dict[str, CurveTask]":
         "… and a second view": view,
         "… and an atrial pressure": dataclasses.replace(curve, beside=atrium),
         "… and a cuff": dataclasses.replace(curve, beside=cuff),
-        "… and both": dataclasses.replace(curve, beside=(*cuff, *atrium)),
+        "… a cuff and an atrial pressure": dataclasses.replace(curve, beside=(*cuff, *atrium)),
     }
 
 

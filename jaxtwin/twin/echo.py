@@ -402,7 +402,7 @@ def load_builder(folder: str | Path, forward: AbstractForward) -> TwinBuilder:
         load_learnt(folder / "encoder", CurvePSSL(forward=forward), task),
         checkpoint.load(folder / "limits", Limits.blank()),
         (informed, inferred),
-        dict(zip(names, before.astype(float), strict=True)),
+        dict(zip(names, np.asarray(before, float), strict=True)),
     )
 
 

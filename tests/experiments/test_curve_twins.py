@@ -75,6 +75,9 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
         assert json.loads((out / f"{name}.json").read_text()) == twin
         # The size of a pixel is not in the file, and is not made up.
         assert twin["pixel_mm"] is None
+        for entry in (*twin.get("parameters", {}).values(), *twin.get("simulated", {}).values()):
+            assert entry["low"] <= entry["median"] <= entry["high"]
+            assert entry["information_bits"] >= 0
         if twin["measured"] is not None:
             assert set(twin["measured"]) == {"EDV", "ESV", "EF", "period"}
             assert all(entry["error"] > 0 for entry in twin["measured"].values())
