@@ -284,6 +284,8 @@ def on_clips(trained: Path) -> dict[str, dict[str, Calibration]]:
 
 def clip_table(found: dict[str, dict[str, Calibration]]) -> str:
     """Return the calibration on clips as Markdown, one row per parameter and reading."""
+    if not all(found.values()):
+        return "Fewer than ten unseen clips of the training run have a beat: too few to tell."
     columns = [f"{title}: held [%] | p | width [%]" for title in found]
     lines = [
         f"| unseen phantom clips | {' | '.join(columns)} |",
