@@ -156,10 +156,9 @@ def fill_case(
             f"{case.name}: {good.sum()} of {len(good)} patients have a posterior: train the flow "
             "for longer, or take more proposals or draws"
         )
-    try:
+    log_score = np.full(len(good), np.nan)
+    if case.method != "nuts":  # Markov chains have no density.
         log_score = learnt.log_density(curves, np.asarray(patients.theta))
-    except ValueError:  # Markov chains have no density.
-        log_score = np.full(len(good), np.nan)
     found, placed, joint = measure(case, posterior.take(good), patients.take(good), before, config)
     np.savez(
         folder / "draws.npz",

@@ -132,6 +132,22 @@ def estimate_at(task: CurveTask, theta: Float[np.ndarray, "patient free"]) -> Es
     return task.estimate_from(cohort.recording, theta, cohort.success & good)
 
 
+def flow_of(learnt: Any, task: CurveTask) -> FlowDistribution:
+    """Return the flow of what a method learnt.
+
+    Raises:
+        ValueError: If it is no flow, or was learnt for another task.
+    """
+    if not isinstance(learnt.answer, FlowDistribution):
+        raise ValueError(
+            f"the flow is what {type(learnt.method).__name__} learnt: expected what "
+            "NeuralPosterior or VariationalPSSL learnt"
+        )
+    if learnt.task.describe() != task.describe():
+        raise ValueError("the flow was learnt for another task: learn it again for this one")
+    return learnt.answer
+
+
 def check_noise(task: CurveTask, measurements: Curves) -> None:
     """Raise a ValueError if samples have another noise than the task, for which a flow learnt."""
     beside = measurements.beside or {}

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import simulate_patient
-from jaxtwin.inference.distribution import FlowDistribution, estimate_at
+from jaxtwin.inference.distribution import FlowDistribution, estimate_at, flow_of
 from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session, check_counts
 from jaxtwin.methods.posterior import AbstractDistribution, Posterior
 from jaxtwin.methods.tasks import Curves, CurveTask
@@ -53,11 +53,6 @@ class ImportanceSampling(AbstractMethod[CurveTask, Curves]):
 
     def __check_init__(self) -> None:
         check_counts(self, "proposals")
-        if not isinstance(self.flow.answer, FlowDistribution):
-            raise ValueError(
-                f"ImportanceSampling got what {type(self.flow.method).__name__} learnt: expected "
-                "what NeuralPosterior or VariationalPSSL learnt"
-            )
 
     def prepare(
         self,
@@ -68,12 +63,8 @@ class ImportanceSampling(AbstractMethod[CurveTask, Curves]):
     ) -> Learnt[CurveTask, Curves]:
         """Learn nothing; see `AbstractMethod`."""
         del training, validation
-        if self.flow.task.describe() != task.describe():
-            raise ValueError("the flow was learnt for another task: learn it again for this one")
-        assert isinstance(self.flow.answer, FlowDistribution)
-        return Learnt(
-            self, task, WeightedProposals(self.flow.answer, task, self.proposals, session)
-        )
+        flow = flow_of(self.flow, task)
+        return Learnt(self, task, WeightedProposals(flow, task, self.proposals, session))
 
 
 @dataclasses.dataclass(frozen=True)

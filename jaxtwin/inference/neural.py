@@ -7,6 +7,7 @@ Learning Systems 33(4), 2022. The patients are drawn from the task's prior and s
 of the training measures some of them again, with fresh noise.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
@@ -93,6 +94,15 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
         coordinates = PriorCoordinates.of(task)
         theta = self.observation.patients(task, self.patients + VALIDATION, seed=session.seed)
         bank = simulate_bank(task, coordinates, theta)
+        if len(bank.z) < 1.25 * VALIDATION:
+            raise ValueError(
+                f"{len(bank.z)} simulated patients: expected at least {int(1.25 * VALIDATION)}, of "
+                f"whom {VALIDATION} select the step"
+            )
+        # What patients are measured with is learnt, too: another run's state is not this one's.
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves((bank, eqx.filter(self.observation, eqx.is_array_like))):
+            digest.update(np.asarray(leaf).tobytes())
         learning, others = (
             jax.tree.map(lambda x, part=part: x[part], bank)
             for part in (slice(VALIDATION, None), slice(VALIDATION))
@@ -130,7 +140,8 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
             description={
                 "kind": "posterior",
                 "task": task.describe(),
-                "patients": self.patients,
+                "observation": type(self.observation).__name__,
+                "patients": digest.hexdigest()[:16],
             },
             seed=session.seed,
             resume=session.resume,

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.inference.coordinates import PriorCoordinates
 from jaxtwin.inference.density import curvature, log_density, modes
-from jaxtwin.inference.distribution import FlowDistribution, estimate_at, shown_row
+from jaxtwin.inference.distribution import estimate_at, flow_of, shown_row
 from jaxtwin.inference.flow import PosteriorFlow
 from jaxtwin.methods.base import (
     AbstractMethod,
@@ -74,11 +74,6 @@ class NUTS(AbstractMethod[CurveTask, Curves]):
 
     def __check_init__(self) -> None:
         check_counts(self, "chains", "warmup", "iterations")
-        if self.flow is not None and not isinstance(self.flow.answer, FlowDistribution):
-            raise ValueError(
-                f"NUTS got what {type(self.flow.method).__name__} learnt as its flow: expected "
-                "what NeuralPosterior or VariationalPSSL learnt"
-            )
 
     def prepare(
         self,
@@ -89,9 +84,8 @@ class NUTS(AbstractMethod[CurveTask, Curves]):
     ) -> Learnt[CurveTask, Curves]:
         """Learn nothing; see `AbstractMethod`."""
         del training, validation
-        if self.flow is not None and self.flow.task.describe() != task.describe():
-            raise ValueError("the flow was learnt for another task: learn it again for this one")
-        return Learnt(self, task, MarkovChains(self, task, session))
+        flow = None if self.flow is None else flow_of(self.flow, task).flow
+        return Learnt(self, task, MarkovChains(self, task, session, flow))
 
 
 class NormalApproximation(eqx.Module):
@@ -134,11 +128,13 @@ class MarkovChains(AbstractDistribution[Curves]):
         method: Settings.
         task: The task.
         session: Progress bars and the seed of estimates.
+        flow: The flow in whose coordinates the chains move, if there is one.
     """
 
     method: NUTS
     task: CurveTask
     session: Session
+    flow: PosteriorFlow | None
 
     def sample(self, measurements: Curves, draws: int, seed: int) -> Posterior:
         """See `AbstractDistribution`."""
@@ -146,14 +142,11 @@ class MarkovChains(AbstractDistribution[Curves]):
         coordinates = PriorCoordinates.of(task)
         told, rows = patient_rows(task, measurements, seed=seed)
         n, size = len(rows), len(coordinates.unknown)
-        flow = None
-        if method.flow is None:
+        flow = self.flow
+        if flow is None:
             fit = eqx.Partial(fit_normal, task, coordinates, method.chains, method.iterations)
             normal = each_patient(fit, task, measurements, seed=seed)
             rows = np.concatenate([np.reshape(x, (n, -1)) for x in (*normal, rows)], axis=1)
-        else:
-            assert isinstance(method.flow.answer, FlowDistribution)
-            flow = method.flow.answer.flow
 
         def run(row: Any) -> tuple[Any, Any, Any]:
             if flow is None:

@@ -281,9 +281,10 @@ def test_the_estimate_is_the_middle_of_the_posterior(flow, seen):
 def test_one_patient_without_a_measurement_spoils_nobody(flow, seen):
     _, curves = seen
     gappy = dataclasses.replace(TASK, missing=0.2)
-    learnt = jt.NeuralPosterior(
-        config=dataclasses.replace(BRIEF, steps=20, evaluate_every=10), patients=512, width=16
-    ).learn(gappy, progress=silent)
+    shortest = dataclasses.replace(BRIEF, steps=20, evaluate_every=10)
+    learnt = jt.NeuralPosterior(config=shortest, patients=1_024, width=16).learn(
+        gappy, progress=silent
+    )
     values = np.array(curves.values)
     values[1] = np.nan
     values[2, 3] = np.nan
@@ -309,8 +310,10 @@ def test_errors_say_what_to_do(flow, seen):
         NUTS().learn(TASK).log_density(curves, np.tile(BOX.sample(1, seed=0), (8, 1)))
     with pytest.raises(ValueError, match="and the posterior has 10"):
         flow.posterior(curves, draws=10).simulate(draws=11)
+    with pytest.raises(ValueError, match="2248 simulated patients: expected at least 2560"):
+        jt.NeuralPosterior(config=BRIEF, patients=200).learn(TASK)
     with pytest.raises(ValueError, match="expected what NeuralPosterior"):
-        NUTS(jt.LeastSquares().learn(TASK))
+        NUTS(jt.LeastSquares().learn(TASK)).learn(TASK)
 
 
 @pytest.mark.parametrize("known", [(), ("T",)])
