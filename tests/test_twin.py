@@ -14,14 +14,21 @@ import jaxtwin as jt
 from jaxtwin.analysis.identifiability import Compatible
 from jaxtwin.analysis.verdict import Verdict, refuse
 from jaxtwin.commands.twin import draw_twin
-from jaxtwin.commands.twin_figures import draw_echo_twin, simulated_volume, write_film
+from jaxtwin.commands.twin_figures import (
+    draw_corner,
+    draw_echo_twin,
+    simulated_volume,
+    write_film,
+)
+from jaxtwin.inference import OpenDirections
+from jaxtwin.methods.posterior import Posterior
 from jaxtwin.models.left_heart import THREE
 from jaxtwin.models.lvad import LVAD
 from jaxtwin.parameters import Box
 from jaxtwin.training.checkpoint import CheckpointError
 from jaxtwin.twin import Twin, describe
 from jaxtwin.twin.echo import EchoTwin
-from jaxtwin.twin.report import describe_echo_twin
+from jaxtwin.twin.report import describe_echo_twin, summary_of_echo
 from tests.imaging.test_quality import clip, measured
 from tests.test_echo_twin import CURVE
 
@@ -169,6 +176,30 @@ def test_a_twins_frame_is_one_row(twin):
     frame = twin.to_dataframe()
     assert len(frame) == 1 and frame.EF[0] == twin.readings["EF"]
     assert frame.attrs["units"]["EF_emulated"] == "%" and "P_lv" not in frame
+
+
+def test_what_a_recording_leaves_open_is_told_and_drawn(twin):
+    random = np.random.default_rng(0)
+    theta = np.asarray(twin.theta) * (1 + 0.1 * random.normal(size=(500, 3)))
+    theta[:, 2] = twin.theta[2] * twin.theta[1] / theta[:, 1]
+    posterior = Posterior(twin.system, twin.box, theta[None], np.array([True]))
+    opened = OpenDirections(("T_c", "V_0", "E_max"), np.array([0.8]), np.array([[0.0, 0.6, 0.8]]))
+    found = EchoTwin(
+        twin.verdict,
+        measured(*clip(0.8)),
+        CURVE,
+        twin,
+        posterior=posterior,
+        open_directions=opened,
+    )
+    told = describe_echo_twin(found)
+    (direction,) = told["open_directions"]
+    assert direction["spread"] == 0.8 and direction["along"]["E_max"] == 0.8
+    (pair,) = told["trade_offs"]
+    assert pair["parameters"] == ["V_0", "E_max"] and pair["rank_correlation"] < -0.99
+    assert "0.80 along +0.80 E_max +0.60 V_0" in summary_of_echo(found)
+    figure = draw_corner(found)
+    assert len(figure.axes) == 9 and figure.axes[-1].get_xlabel() == "E_max\n[mmHg/mL]"
 
 
 def test_a_twin_from_a_clip_is_drawn_beside_what_was_measured(twin, tmp_path):

@@ -31,10 +31,11 @@ from jaxtwin.methods.posterior import Posterior
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.parameters import Box
 from jaxtwin.training.progress import progress_bar
 from jaxtwin.twin.echo import TwinBuilder
 from jaxtwin.twin.measurements import ClipMeasurements
-from jaxtwin.twin.phantoms import with_truth
+from jaxtwin.twin.phantoms import Phantoms, with_truth
 
 SAMPLES = 60
 RESOLUTION = 0.5
@@ -251,12 +252,8 @@ def measure(
     return found, placed, joint.p
 
 
-def on_clips(trained: Path) -> dict[str, dict[str, Calibration]]:
-    """Measure the posteriors of twins on the unseen phantom clips of a training run.
-
-    Returns:
-        The calibration of each parameter and reading, where the size of a pixel is known, and
-        where it is inferred.
+def unseen_clips(trained: Path) -> tuple[TwinBuilder, Phantoms, Box]:
+    """Return what makes twins, the unseen phantom clips of a training run, and their box.
 
     Raises:
         ValueError: If the folder holds no finished run on volume curves.
@@ -275,6 +272,20 @@ def on_clips(trained: Path) -> dict[str, dict[str, Calibration]]:
     drawn = BOXES["nine" if task.box == BOXES["nine"] else "seven"]
     measured = ClipMeasurements(names.tolist(), *rest)
     test = with_truth(measured, records, truth, task.system, drawn, PHASES)
+    return builder, test, drawn
+
+
+def on_clips(trained: Path) -> dict[str, dict[str, Calibration]]:
+    """Measure the posteriors of twins on the unseen phantom clips of a training run.
+
+    Returns:
+        The calibration of each parameter and reading, where the size of a pixel is known, and
+        where it is inferred.
+
+    Raises:
+        ValueError: If the folder holds no finished run on volume curves.
+    """
+    builder, test, drawn = unseen_clips(trained)
     return {
         title: score_posteriors(builder, test, drawn, scaled=scaled)
         for title, scaled in (("pixel size known", True), ("pixel size inferred", False))

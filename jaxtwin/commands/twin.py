@@ -16,7 +16,13 @@ from matplotlib.figure import Figure
 from jaxtwin import plotting
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import EXAMPLE, TwinConfig
-from jaxtwin.commands.twin_figures import draw_echo_twin, draw_loop, draw_pressures, write_film
+from jaxtwin.commands.twin_figures import (
+    draw_corner,
+    draw_echo_twin,
+    draw_loop,
+    draw_pressures,
+    write_film,
+)
 from jaxtwin.data.recording import read_clip, read_recording
 from jaxtwin.data.vitals import PLAUSIBLE, VitalName, Vitals
 from jaxtwin.forward.emulator import load_emulator
@@ -67,6 +73,8 @@ def write_twin(run: Run, name: str, twin: Twin) -> None:
 def write_echo_twin(run: Run, name: str, found: EchoTwin) -> dict[str, Any]:
     """Write figure, moving picture, label maps and JSON file; return the JSON file's content."""
     run.figure(name, draw_echo_twin(found))
+    if found.posterior is not None:
+        run.figure(name.replace("twin_", "corner_", 1), draw_corner(found))
     film, masks = run.folder / f"{name}.gif", run.folder / f"{name}_masks.npz"
     write_film(film, found)
     partial = masks.with_suffix(".partial.npz")

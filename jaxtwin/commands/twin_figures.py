@@ -4,6 +4,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import corner
 import imageio.v3 as iio
 import numpy as np
 from jaxtyping import Float
@@ -141,6 +142,47 @@ def draw_bands(loop: Axes, pressure: Axes, found: EchoTwin) -> None:
         plotting.band(pressure, times, np.tile(waves[name], 2), colour=colour)
     top = 1.25 * np.nanquantile(waves["P_lv"].max(axis=1), 0.95)
     pressure.set(ylim=(0, max(top, pressure.get_ylim()[1])))
+
+
+def draw_corner(found: EchoTwin) -> Figure:
+    """Draw the posterior of each parameter, and of each pair, over the parameters' box.
+
+    Lines are the twin's own parameters; dashed ones contain the central 90% of the posterior.
+    """
+    posterior, twin = found.posterior, found.twin
+    assert posterior is not None and twin is not None
+    box = posterior.box
+    logarithmic = [spec.name in box.logarithmic for spec in box.specs]
+
+    def scaled(values: Any) -> np.ndarray:
+        values = np.asarray(values, float)
+        return np.where(logarithmic, np.log10(np.maximum(values, 1e-12)), values)
+
+    labels = [
+        f"{'log₁₀ ' * log}{spec.name}\n[{spec.unit}]"
+        for spec, log in zip(box.specs, logarithmic, strict=True)
+    ]
+    draws = scaled(posterior.theta[0])
+    figure = Figure(figsize=(1.5 * len(labels), 1.5 * len(labels)))
+    corner.corner(
+        draws,
+        fig=figure,
+        labels=labels,
+        quantiles=(0.05, 0.95),
+        truths=scaled(twin.theta).tolist(),
+        truth_color="C3",
+        color="C0",
+        levels=(0.5, 0.9),
+        plot_datapoints=False,
+        max_n_ticks=3,
+        label_kwargs={"fontsize": "small"},
+    )
+    figure.suptitle(
+        "Patients who could have been measured so: shares of 50% and 90%\n"
+        "(red: the twin; dashed: central 90%)",
+        fontsize="medium",
+    )
+    return figure
 
 
 def draw_volume(ax: Axes, found: EchoTwin) -> None:

@@ -12,7 +12,10 @@ from .information import OpenDirections as OpenDirections
 from .information import expected_information as expected_information
 from .information import fisher_information as fisher_information
 from .information import open_directions as open_directions
+from .information import trade_offs as trade_offs
 from .laplace import Laplace as Laplace
+from .model_check import Checked as Checked
+from .model_check import ModelCheck as ModelCheck
 from .neural import NeuralPosterior as NeuralPosterior
 from .nuts import NUTS as NUTS
 from .sensitivity import SobolIndices as SobolIndices

@@ -109,6 +109,10 @@ class FlowDistribution(AbstractDistribution[Curves]):
             _log_density(self.flow, self.coordinates, shown, theta.astype(np.float32))
         )
 
+    def features(self, measurements: Curves) -> Float[np.ndarray, "patient summary"]:
+        """Return the flow's summary of each patient's measurement."""
+        return np.asarray(_features(self.flow, self._shown(measurements)))
+
     def __call__(self, measurements: Curves) -> Estimate:
         """Return the estimate at the mean of each patient's draws, in the coordinates z."""
         shown = self._shown(measurements)
@@ -167,6 +171,11 @@ def check_noise(task: CurveTask, measurements: Curves) -> None:
 @eqx.filter_jit
 def _shown(task: CurveTask, *row: Any) -> Float[Array, "patient input"]:
     return jax.vmap(lambda *one: shown_row(task, *one))(*row)
+
+
+@eqx.filter_jit
+def _features(flow: PosteriorFlow, shown: Any) -> Float[Array, "patient summary"]:
+    return jax.vmap(flow.summarise)(shown)
 
 
 @eqx.filter_jit

@@ -144,6 +144,11 @@ class PosteriorFlow(eqx.Module):
         """Return z of a standard normal variable w, and the logarithm of |dz/dw|."""
         return self._transform(self._affine(shown), w)
 
+    def summarise(self, shown: Float[Array, " input"]) -> Float[Array, " summary"]:
+        """Return the summary of what is shown, all that the flow knows of a patient."""
+        summary, _, _ = self._affine(shown)
+        return summary
+
     def _transform(self, affine: tuple[Any, Any, Any], w: Any) -> tuple[Any, Any]:
         summary, middle, root = affine
         w, volume = self.flow.transform_and_log_det(w, summary)

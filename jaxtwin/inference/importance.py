@@ -96,15 +96,7 @@ class WeightedProposals(AbstractDistribution[Curves]):
             seed: Seed of the random numbers.
         """
         theta, ratio = self.flow.propose(measurements, self.proposals, seed)
-        rows = self.task.rows(measurements)
-        phases = () if rows.phases is None else (np.asarray(rows.phases),)
-        measured = np.concatenate([np.asarray(rows.values), np.asarray(rows.noise), *phases], 1)
-        repeated = np.repeat(measured[:, None], self.proposals, axis=1)
-        table = np.concatenate([theta, repeated], axis=-1).astype(np.float32)
-        likelihood = map_patients(
-            eqx.Partial(log_likelihood, self.task), table.reshape(-1, table.shape[-1])
-        )
-        return theta, likelihood.reshape(ratio.shape) + ratio
+        return theta, log_likelihoods(self.task, measurements, theta) + ratio
 
     def sample(self, measurements: Curves, draws: int, seed: int) -> Posterior:
         """See `AbstractDistribution`."""
@@ -148,14 +140,7 @@ class WeightedProposals(AbstractDistribution[Curves]):
             _, weight = self.weigh(part, self.session.seed + start)
             largest = weight.max(axis=1)
             evidence = largest + np.log(np.mean(np.exp(weight - largest[:, None]), axis=1))
-            rows = self.task.rows(part)
-            phases = () if rows.phases is None else (np.asarray(rows.phases),)
-            table = np.concatenate(
-                [theta[some], np.asarray(rows.values), np.asarray(rows.noise), *phases], axis=1
-            )
-            likelihood = map_patients(
-                eqx.Partial(log_likelihood, self.task), table.astype(np.float32)
-            )
+            likelihood = log_likelihoods(self.task, part, theta[some, None])[:, 0]
             found.append(likelihood - evidence)
         return np.concatenate(found)
 
@@ -164,6 +149,25 @@ class WeightedProposals(AbstractDistribution[Curves]):
         found = self.sample(measurements, 1_000, self.session.seed)
         estimate = estimate_at(self.task, found.theta.mean(axis=1))
         return estimate._replace(success=estimate.success & found.success)
+
+
+def log_likelihoods(
+    task: CurveTask, measurements: Curves, theta: Float[np.ndarray, "patient draw free"]
+) -> Float[np.ndarray, "patient draw"]:
+    """Return the log-likelihood of every draw, up to a constant; −∞ if its simulation fails.
+
+    Args:
+        task: The task.
+        measurements: Checked measurements.
+        theta: Draws of the free parameters for each patient.
+    """
+    rows = task.rows(measurements)
+    phases = () if rows.phases is None else (np.asarray(rows.phases),)
+    measured = np.concatenate([np.asarray(rows.values), np.asarray(rows.noise), *phases], 1)
+    repeated = np.repeat(measured[:, None], theta.shape[1], axis=1)
+    table = np.concatenate([theta, repeated], axis=-1).astype(np.float32)
+    found = map_patients(eqx.Partial(log_likelihood, task), table.reshape(-1, table.shape[-1]))
+    return found.reshape(theta.shape[:2])
 
 
 def log_likelihood(task: CurveTask, row: Float[Array, " entry"]) -> Float[Array, ""]:

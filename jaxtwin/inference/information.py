@@ -5,6 +5,7 @@ parameters. This needs no training, so that measurements can be compared before 
 where posteriors are far from normal it is optimistic.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.stats import spearmanr
 
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import check_whole, simulate_cohort
@@ -56,14 +58,34 @@ class OpenDirections(NamedTuple):
     spread: Float[np.ndarray, " direction"]
     directions: Float[np.ndarray, "direction unknown"]
 
+    @classmethod
+    def of_draws(
+        cls, task: CurveTask, theta: Float[np.ndarray, "draw free"], count: int | None = None
+    ) -> "OpenDirections":
+        """Return the principal axes of a posterior's draws.
+
+        Unlike the Fisher information, they contain all that the posterior knows of errors and of
+        nonlinearity.
+
+        Args:
+            task: The task.
+            theta: Draws of one patient's parameters.
+            count: Number of directions; by default all.
+        """
+        coordinates = PriorCoordinates.of(task)
+        z = np.asarray(jax.vmap(coordinates.coordinates)(jnp.asarray(theta)), float)
+        variance, axes = np.linalg.eigh(np.cov(z, rowvar=False))
+        order = np.argsort(-variance)[:count]
+        return cls(coordinates.names, np.sqrt(variance[order].clip(0)), axes.T[order])
+
     def __str__(self) -> str:
-        """Describe the directions, the most open first, as sums of parameters."""
+        """Describe the directions and their spread, the most open first, as sums of parameters."""
         lines = []
         for spread, direction in zip(self.spread, self.directions, strict=True):
             order = np.argsort(-np.abs(direction))
             shown = [k for k in order if abs(direction[k]) > 0.25]
             parts = [f"{direction[k]:+.2f} {self.names[k]}" for k in shown]
-            lines.append(f"{spread:6.2f} of the prior's along {' '.join(parts)}")
+            lines.append(f"{spread:6.2f} along {' '.join(parts)}")
         return "\n".join(lines)
 
 
@@ -128,6 +150,27 @@ def open_directions(task: CurveTask, theta: Float[np.ndarray, " free"]) -> OpenD
         raise ValueError(f"the simulation at θ = {np.asarray(theta)} fails")
     size, axes = np.linalg.eigh(hessian)
     return OpenDirections(PriorCoordinates.of(task).names, 1 / np.sqrt(size), axes.T)
+
+
+def trade_offs(
+    draws: Mapping[str, Float[np.ndarray, " draw"]], least: float = 0.5
+) -> dict[tuple[str, str], float]:
+    """Return the pairs of numbers that a posterior cannot tell apart.
+
+    Args:
+        draws: Draws of one patient's parameters or readings, by name.
+        least: Smallest absolute rank correlation of a pair that is returned.
+
+    Returns:
+        Spearman's rank correlation of each pair, the strongest first.
+    """
+    names = [name for name, x in draws.items() if np.ptp(x) > 0]
+    found = {}
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            found[first, second] = float(np.asarray(spearmanr(draws[first], draws[second])[0]))
+    strong = {pair: r for pair, r in found.items() if abs(r) >= least}
+    return dict(sorted(strong.items(), key=lambda item: -abs(item[1])))
 
 
 def _fisher(task: CurveTask, row: Float[Array, " entry"]) -> Float[Array, "unknown unknown"]:

@@ -31,11 +31,12 @@ from jaxtwin.imaging.segmenter import (
     save_segmenter,
     thinned,
 )
+from jaxtwin.inference.information import OpenDirections
 from jaxtwin.inference.neural import NeuralPosterior
 from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clips import VOLUMES
 from jaxtwin.methods.measured import Channel
-from jaxtwin.methods.posterior import Predicted
+from jaxtwin.methods.posterior import Posterior, Predicted
 from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
@@ -55,6 +56,8 @@ LARGEST_CUFF_ERROR = 4 * CUFF_ERROR
 """Distance of a twin's pressure from the cuff's [mmHg] beyond which the twin is doubtful."""
 DRAWS, PERIODS = 800, 20
 """Number of draws of a twin's posterior, and of different periods among them."""
+OPEN_DIRECTIONS = 3
+"""Number of directions of which a twin says how open they are."""
 LARGEST_GAP = 3.0
 """Distance of a draw's reading from the measured one, in errors, up to which they agree."""
 SMALLEST_SHARE = 0.05
@@ -71,8 +74,11 @@ class EchoTwin(NamedTuple):
         measured: Frames, label maps, and the cavity in each frame.
         curve: The volume curve; None if no beat was found.
         twin: The patient's twin; None if there is no curve that it could be made from.
-        draws: Simulations of patients who could have been measured so, with waveforms at as many
-            phases as the curve has; None without a twin.
+        posterior: Patients who could have been measured so; None without a twin.
+        draws: Their simulations, with waveforms at as many phases as the curve has; None without a
+            twin.
+        open_directions: Directions in which the measurement leaves the parameters open; None
+            without a twin.
         cuff: Blood pressures that were given with the recording [mmHg], by name.
     """
 
@@ -82,6 +88,8 @@ class EchoTwin(NamedTuple):
     twin: Twin | None
     cuff: Mapping[str, float] = NOTHING
     draws: Predicted | None = None
+    posterior: Posterior | None = None
+    open_directions: OpenDirections | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +190,8 @@ class TwinBuilder:
             **{name: (value, CUFF_ERROR) for name, value in cuff.items()},
         }
         errors = {f"{name}_error": getattr(curve, f"{name}_error") for name in VOLUMES}
-        compatible, draws = self.compatible(curve, found.measured.pixel is not None, cuff)
+        posterior = self.posterior(curve, found.measured.pixel is not None, cuff)
+        compatible, draws = self.compatible(posterior)
         try:
             check_support(measured, draws)
             twin = simulate_twin(self.learnt, got, measured, verdict, errors, compatible=compatible)
@@ -195,12 +204,13 @@ class TwinBuilder:
             if abs(twin.readings[name] - value) > CUFF_ERROR
         )
         twin = twin._replace(warnings=(*twin.warnings, *beyond))
-        return found._replace(twin=twin, draws=draws)
+        opened = OpenDirections.of_draws(self.learnt.task, posterior.theta[0], OPEN_DIRECTIONS)
+        return found._replace(twin=twin, draws=draws, posterior=posterior, open_directions=opened)
 
-    def compatible(
+    def posterior(
         self, curve: VolumeCurve, scaled: bool, cuff: Mapping[str, float] = NOTHING
-    ) -> tuple[Compatible, Predicted]:
-        """Return who could have been measured so: draws of the posterior, and their simulations.
+    ) -> Posterior:
+        """Return patients who could have been measured so, as draws.
 
         Args:
             curve: The calibrated volume curve.
@@ -216,11 +226,20 @@ class TwinBuilder:
         several = [curve._replace(period=float(x)) for x in period.clip(low, high)]
         beside = {name: np.repeat(value, PERIODS) for name, value in beside.items()}
         found = learnt.posterior(as_curves(learnt.task, several, beside), draws=DRAWS // PERIODS)
-        joined = found._replace(theta=found.theta.reshape(1, -1, found.theta.shape[-1]))
-        predicted = joined.simulate(waveforms=learnt.task.channels, phases=learnt.task.samples)
-        values = {**joined.parameters(), **predicted.readings}
+        theta = found.theta.reshape(1, -1, found.theta.shape[-1])
+        return found._replace(theta=theta, success=found.success.all(keepdims=True))
+
+    def compatible(self, posterior: Posterior) -> tuple[Compatible, Predicted]:
+        """Summarise and simulate the draws of one patient's posterior.
+
+        Args:
+            posterior: What `posterior` returned.
+        """
+        task = self.learnt.task
+        predicted = posterior.simulate(waveforms=task.channels, phases=task.samples)
+        values = {**posterior.parameters(), **predicted.readings}
         values = {name: x[0].astype(float) for name, x in values.items()}
-        draws = joined.theta.shape[1]
+        draws = posterior.theta.shape[1]
         return summarise(values, self.before, int(predicted.success.sum()), draws), predicted
 
     def verdicts(

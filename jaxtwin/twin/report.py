@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from jaxtwin.imaging.calibration import VolumeCurve
+from jaxtwin.inference.information import OpenDirections, trade_offs
+from jaxtwin.methods.posterior import Posterior
 from jaxtwin.twin.echo import EchoTwin
 from jaxtwin.twin.twin import describe, summary
 
@@ -43,7 +45,28 @@ def describe_echo_twin(found: EchoTwin) -> dict[str, Any]:
         }
     if found.twin is None:
         return told | {"note": "Research use only."}
+    if found.posterior is not None and found.open_directions is not None:
+        told |= _left_open(found.posterior, found.open_directions)
     return describe(found.twin) | told
+
+
+def _left_open(posterior: Posterior, opened: OpenDirections) -> dict[str, Any]:
+    """Describe the directions that a measurement leaves open, and pairs that it cannot separate."""
+    draws = {name: x[0] for name, x in posterior.parameters().items()}
+    return {
+        "open_directions": [
+            {
+                "spread": float(spread),
+                "unit": "standard deviation of the prior",
+                "along": dict(zip(opened.names, direction.tolist(), strict=True)),
+            }
+            for spread, direction in zip(opened.spread, opened.directions, strict=True)
+        ],
+        "trade_offs": [
+            {"parameters": list(pair), "rank_correlation": r}
+            for pair, r in trade_offs(draws).items()
+        ],
+    }
 
 
 def summary_of_echo(found: EchoTwin) -> str:
@@ -60,6 +83,9 @@ def summary_of_echo(found: EchoTwin) -> str:
     lines += [f"given {name:12}{value:7.3g} mmHg" for name, value in found.cuff.items()]
     if found.twin is not None:
         lines.append(summary(found.twin))
+    if found.open_directions is not None:
+        lines += ["", "What the recording leaves open, in standard deviations of the prior:"]
+        lines.append(str(found.open_directions))
     return "\n".join(lines)
 
 

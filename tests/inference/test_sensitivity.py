@@ -11,11 +11,13 @@ from SALib.sample import sobol as sampling
 
 import jaxtwin as jt
 from jaxtwin.inference import (
+    OpenDirections,
     PriorCoordinates,
     expected_information,
     fisher_information,
     open_directions,
     sobol_indices,
+    trade_offs,
 )
 from tests.systems import LeakyParameters, Windkessel, pressure, windkessel_exact
 
@@ -72,7 +74,30 @@ def test_open_directions_name_what_is_left():
     found = open_directions(TASK, THETA[0])
     assert found.spread[0] > found.spread[1] > 0
     np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(2), atol=1e-6)
-    assert "of the prior's along" in str(found) and "R" in str(found)
+    assert " along " in str(found) and "R" in str(found)
+
+
+def test_open_directions_of_draws_are_those_of_their_covariance():
+    coordinates = PriorCoordinates.of(TASK)
+    random = np.random.default_rng(0)
+    axes = np.array([[0.6, 0.8], [0.8, -0.6]])
+    z = random.normal(size=(20_000, 2)) * [0.9, 0.1] @ axes
+    theta = jax.vmap(coordinates.theta, (0, None))(jnp.asarray(z), jnp.array([2.0]))
+    found = OpenDirections.of_draws(TASK, np.asarray(theta))
+    np.testing.assert_allclose(found.spread, [0.9, 0.1], rtol=0.03)
+    np.testing.assert_allclose(np.abs(found.directions), np.abs(axes), atol=0.01)
+    assert OpenDirections.of_draws(TASK, np.asarray(theta), 1).directions.shape == (1, 2)
+
+
+def test_trade_offs_are_pairs_with_a_strong_rank_correlation():
+    a, b = np.random.default_rng(0).normal(size=(2, 5_000))
+    draws = {"a": a, "same": np.exp(a), "less": -a + b, "none": b, "known": np.ones(5_000)}
+    found = trade_offs(draws)
+    assert next(iter(found)) == ("a", "same") and found["a", "same"] == pytest.approx(1)
+    # Of normal variables with correlation ρ = −√½, Spearman's is 6/π asin(ρ/2).
+    expected = -6 / np.pi * np.arcsin(np.sqrt(0.5) / 2)
+    assert found["a", "less"] == pytest.approx(expected, abs=0.03)
+    assert ("a", "none") not in found and not any("known" in pair for pair in found)
 
 
 def test_errors():
