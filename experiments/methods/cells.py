@@ -23,7 +23,8 @@ from jaxtwin.commands.emulator import CHANNELS, obtain_emulator
 from jaxtwin.commands.run import Run, origin
 from jaxtwin.commands.tables import write_table
 from jaxtwin.methods.base import AbstractMethod
-from jaxtwin.methods.scores import resimulate, score_curves
+from jaxtwin.methods.posterior import AbstractDistribution
+from jaxtwin.methods.scores import resimulate, score_curves, score_posterior
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 
@@ -61,6 +62,8 @@ def fill_cell(
         estimate = learnt.estimate(test)
     seconds = time.monotonic() - began
     scores = score_curves(task, estimate, patients.test)
+    if isinstance(learnt.answer, AbstractDistribution):
+        scores |= score_posterior(learnt, test, patients.test, seed=cell.seed)
     write_table(folder / "scores.csv", scores)
     curves: dict[str, Any] = {}
     if estimate.recording is not None:

@@ -100,6 +100,11 @@ METHODS = {
         lambda config, _: jt.LeastSquares(starts=config.starts),
         incomplete=True,
     ),
+    "posterior": Compared(
+        "neural posterior",
+        lambda config, _: jt.NeuralPosterior(config.posterior_training, patients=config.bank),
+        once=True,
+    ),
     "pinn": Compared("PINN", lambda config, _: jt.PINN(steps=config.pinn_steps)),
     "pinn_plain": Compared(
         "PINN, plain residuals",

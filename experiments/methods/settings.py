@@ -4,6 +4,7 @@ import dataclasses
 
 from experiments.methods.compared import MEASURED, METHODS
 from jaxtwin.commands.settings import TINY_EMULATOR, EmulatorConfig, EmulatorFlags, RunConfig
+from jaxtwin.inference.settings import POSTERIOR_TRAINING
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
@@ -23,6 +24,8 @@ class Config(RunConfig):
         training: Training of P-SSL and of the supervised network.
         simulator_training: Training of SSL through the simulator, whose steps take longer.
         shared_training: Training of the shared Neural ODE.
+        posterior_training: Training of the neural posterior.
+        bank: Number of simulated patients that it learns from.
         pinn_steps: Number of optimiser steps of each patient's PINN.
         ode_steps: Number of optimiser steps of each patient's Neural ODE.
         starts: Number of starting points of the fit through the simulator.
@@ -42,6 +45,8 @@ class Config(RunConfig):
     shared_training: TrainingConfig = dataclasses.replace(
         CURVE_TRAINING, steps=2_000, batch_size=32, learning_rate=1e-2, evaluate_every=250
     )
+    posterior_training: TrainingConfig = POSTERIOR_TRAINING
+    bank: int = 65_536
     pinn_steps: int = 12_000
     ode_steps: int = 1_000
     starts: int = 4
@@ -81,6 +86,8 @@ PRESETS = {
         training=_brief(20),
         simulator_training=_brief(4),
         shared_training=_brief(4),
+        posterior_training=_brief(20),
+        bank=2_048,
         pinn_steps=20,
         ode_steps=10,
         starts=2,

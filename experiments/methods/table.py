@@ -46,7 +46,11 @@ COLUMNS = {
     "P_lv_resimulated": "P_lv re-simulated",
     "P_ao_resimulated": "P_ao re-simulated",
     "theta": "θ [% of the box]",
+    "log_score": "log score [nat]",
+    "held90": "90% intervals hold [%]",
+    "width90": "their width [% of the prior's]",
 }
+PERCENT = ("theta", "held90", "width90")
 
 
 # Errors that are also compared with those of one method, patient by patient.
@@ -91,7 +95,7 @@ def _row(cells: Sequence[Cell], beside: Sequence[Cell], folder: Path) -> dict[st
         if name not in tables[0]:
             row |= {name: None, f"{name}_low": None, f"{name}_high": None}
             continue
-        scale = 100 if name == "theta" else 1
+        scale = 100 if name in PERCENT else 1
         values = [scale * table[name] for table in tables]
         mean, low, high = mean_over_seeds(values, same_patients=False)
         row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
@@ -152,8 +156,10 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         "errors (curves), with 95% bootstrap intervals over seeds and their patients. Patients "
         "without an estimate are excluded and count as failures, as do patients whose volume "
         f"curve (re-simulated, if the method estimates parameters) is more than {LOST:g} mL from "
-        "the truth. θ: over the parameters that are not known. Steps: training steps on the "
-        "cohort. Seconds: median over seeds of the time for training and all patients of a seed, "
-        "including compilation but not the emulator, which is trained once."
+        "the truth. θ, intervals and widths: over the parameters that are not known. Log score: "
+        "logarithm of posterior over prior density at the true parameters. Steps: training steps, "
+        "of the posterior on its own simulations, of the others on the cohort. Seconds: median "
+        "over seeds of the time for training and all patients of a seed, including compilation but "
+        "not the emulator, which is trained once."
     )
     return "\n".join(lines)

@@ -4,14 +4,15 @@ import warnings
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.methods.base import Estimate
-from jaxtwin.methods.tasks import CurveTask
+from jaxtwin.methods.base import Estimate, Learnt
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.physics.base import kind_of
 from jaxtwin.physics.record import record
 from jaxtwin.physics.solution import RESULTS
@@ -105,6 +106,45 @@ def score_curves(task: CurveTask, estimate: Estimate, truth: Cohort[Any]) -> Sco
             rms(getattr(again.recording.waveforms, channel), channel)
         )
     return scores
+
+
+def score_posterior(
+    learnt: Learnt[CurveTask, Curves],
+    measurements: Curves,
+    truth: Cohort[Any],
+    *,
+    draws: int = 1_000,
+    seed: int = 0,
+) -> Scores:
+    """Compute by what distributions are compared; NaN of a patient without one.
+
+    Args:
+        learnt: What a method with distributions learnt.
+        measurements: Measurements of some patients.
+        truth: The patients, of the task's box.
+        draws: Number of draws per patient.
+        seed: Seed of the draws.
+
+    Returns:
+        log_score, posterior over prior density at the true parameters [nats], unless the method has
+        no density; and over the parameters that are not known, held90, the share within their
+        central 90% intervals, and width90, the mean width of these relative to 90% of the box.
+
+    Raises:
+        ValueError: If the method gives no distribution, or the measurements do not belong to the
+            task.
+    """
+    task, theta = learnt.task, np.asarray(truth.theta)
+    posterior = learnt.posterior(measurements, draws=draws, seed=seed)
+    unknown = [i for i, name in enumerate(task.box.names) if name not in task.known]
+    units = np.asarray(jax.vmap(jax.vmap(task.box.to_unit))(jnp.asarray(posterior.theta)))
+    low, high = np.quantile(units[..., unknown], (0.05, 0.95), axis=1)
+    true = np.asarray(jax.vmap(task.box.to_unit)(jnp.asarray(theta)))[:, unknown]
+    held = ((low <= true) & (true <= high)).mean(axis=1)
+    found = {"held90": held, "width90": (high - low).mean(axis=1) / 0.9}
+    if posterior.r_hat is None:  # Markov chains have no density.
+        found["log_score"] = learnt.log_density(measurements, theta)
+    return {name: np.where(posterior.success, x, np.nan) for name, x in found.items()}
 
 
 def resimulate(task: CurveTask, estimate: Estimate) -> Cohort[Any]:

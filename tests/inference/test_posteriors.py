@@ -22,7 +22,10 @@ from jaxtwin.inference import (
 from jaxtwin.inference.density import curvature
 from jaxtwin.inference.distribution import FlowDistribution
 from jaxtwin.inference.laplace import hessian_like
+from jaxtwin.methods.base import Learnt
 from jaxtwin.methods.each_patient import Patient
+from jaxtwin.methods.posterior import AbstractDistribution, Posterior
+from jaxtwin.methods.scores import score_posterior
 from jaxtwin.parameters import NormalPrior
 from jaxtwin.training.progress import silent
 from tests.systems import LeakyParameters, Windkessel, pressure
@@ -64,6 +67,23 @@ def quadrature(values, period, noise=NOISE, n=200):
         share = np.prod((narrow[1] - narrow[0]) / (high - low))
         low, high = narrow
     return found, evidence
+
+
+class Prior(AbstractDistribution):
+    """The prior of every patient, as if nothing had been measured."""
+
+    def sample(self, measurements, draws, seed):
+        n = len(measurements.values)
+        theta = np.random.default_rng(seed).permutation(BOX.sample(n * draws, seed=seed))
+        theta = theta.reshape(n, draws, 3)
+        theta[..., 0] = measurements.known
+        return Posterior(TASK.system, BOX, theta, np.ones(n, bool))
+
+    def log_density(self, measurements, theta):
+        return np.zeros(len(theta))
+
+    def __call__(self, measurements):
+        raise NotImplementedError
 
 
 @pytest.fixture(scope="module")
@@ -378,3 +398,22 @@ def test_observations_are_distributed_as_measurements():
     row = np.asarray(observe(scaled, exact, keys[0]))
     assert abs(np.sqrt(np.mean(row**2)) - 1) < 1e-5
     np.testing.assert_allclose(row, curves.values[0], atol=0.25)
+
+
+def test_the_prior_as_a_posterior_scores_nothing():
+    some = patients(400)
+    curves = TASK.measure(some, 0)
+    told = Learnt(jt.LeastSquares(), TASK, Prior())
+    scores = score_posterior(told, curves, some)
+    np.testing.assert_array_equal(scores["log_score"], 0)
+    # Of two unknown parameters, each of 400 patients.
+    assert scores["held90"].mean() == pytest.approx(0.9, abs=0.035)
+    assert scores["width90"].mean() == pytest.approx(1, abs=0.02)
+    with pytest.raises(ValueError, match="LeastSquares gives one estimate"):
+        score_posterior(jt.LeastSquares().learn(TASK), curves, some)
+
+
+def test_a_flow_scores_more_than_the_prior(flow, seen):
+    some, curves = seen
+    scores = score_posterior(flow, curves, some)
+    assert scores["log_score"].mean() > 3 and scores["width90"].mean() < 0.3
