@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CUFF_ERROR = 5.0  # [mmHg]
 VOLUME_ERROR = 5.0  # [mL], of EDV and ESV
 ATRIAL_ERROR = 3.0  # [mmHg], as of an estimate by E/e'
+DOPPLER_ERROR = 0.1  # of an envelope's root mean square; the area of the valve is not known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,10 @@ def measurements(system: str, task: "CurveTask") -> "dict[str, CurveTask]":
     volumes = tuple(Channel(name, 0.2, noise=VOLUME_ERROR) for name in ("EDV", "ESV"))
     cuff = tuple(Channel(name, 1.0, noise=CUFF_ERROR) for name in ("systolic", "diastolic"))
     atrium = (Channel("P_la_mean", 1.0, noise=ATRIAL_ERROR),)
+    ejection, filling = (
+        (Channel(name, 0.02, samples=40, noise=DOPPLER_ERROR, unknown_scale=True),)
+        for name in ("q_a", "q_m")
+    )
     # With noise far above any volume, the curve says nothing.
     hidden = (*task.hidden, "P_la")
     blind = dataclasses.replace(task, hidden=hidden, noise=1e6, beside=volumes)
@@ -76,6 +81,8 @@ def measurements(system: str, task: "CurveTask") -> "dict[str, CurveTask]":
             curve, unknown_scale=True, noise=curve.noise / 100, resolution=0.002
         ),
         "… and a second view": view,
+        "… and Doppler of the ejection": dataclasses.replace(curve, beside=ejection),
+        "… and Doppler of the filling": dataclasses.replace(curve, beside=filling),
         "… and an atrial pressure": dataclasses.replace(curve, beside=atrium),
         "… and a cuff": dataclasses.replace(curve, beside=cuff),
         "… a cuff and an atrial pressure": dataclasses.replace(curve, beside=(*cuff, *atrium)),

@@ -10,7 +10,7 @@ import pytest
 import jaxtwin as jt
 
 FOLDER = Path(__file__).parent.parent / "docs" / "tutorials"
-NAMES = ("first_twin", "your_own_model", "trial")
+NAMES = ("first_twin", "how_sure", "your_own_model", "trial")
 # Readers are shown warnings, here each is an error. ipykernel has one of its own.
 STRICT = """
 import warnings
@@ -57,7 +57,7 @@ def test_a_tutorial_uses_public_names_alone(name):
     assert len(used) > 10
     for first, second in used:
         found = getattr(jt, first)
-        if first in ("data", "methods", "models", "plotting", "treatments"):
+        if first in ("data", "inference", "methods", "models", "plotting", "treatments"):
             assert hasattr(found, second), f"jt.{first}.{second}"
 
 

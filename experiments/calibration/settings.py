@@ -8,7 +8,7 @@ from jaxtwin.commands.settings import RunConfig
 from jaxtwin.inference.settings import POSTERIOR_TRAINING, VARIATIONAL_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
-Method = Literal["importance", "variational", "laplace", "nuts"]
+Method = Literal["importance", "variational", "variational_importance", "laplace", "nuts"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,8 @@ class Config(RunConfig):
         unknown_period: Whether to measure curves of unknown period, too.
         missing: Share of the samples that are missing in a further case, at the middle noise and
             known period; 0 leaves it out.
-        methods: Other methods, at the middle noise and known period.
+        methods: Other methods, at the middle noise and known period. Those named importance
+            reweight what was learnt before by the simulator.
         patients: Number of unseen patients.
         weighed: Number of these that importance sampling sees.
         chained: Number of these that the slower methods see (laplace, nuts).
@@ -41,7 +42,13 @@ class Config(RunConfig):
     noises: tuple[float, ...] = (0.5, 3.0, 6.0)
     unknown_period: bool = True
     missing: float = 0.3
-    methods: tuple[Method, ...] = ("importance", "variational", "laplace", "nuts")
+    methods: tuple[Method, ...] = (
+        "importance",
+        "variational",
+        "variational_importance",
+        "laplace",
+        "nuts",
+    )
     patients: int = 4_000
     weighed: int = 1_000
     chained: int = 20
@@ -74,6 +81,16 @@ class Config(RunConfig):
                 f"--patients {self.patients} --weighed {self.weighed} --chained {self.chained} "
                 f"--draws {self.draws} --simulated {self.simulated}: expected at least 10 of each, "
                 "and no more simulated than drawn, or weighed or chained than patients"
+            )
+
+        named = list(self.methods)
+        if (
+            "variational_importance" in named
+            and "variational" not in named[: named.index("variational_importance")]
+        ):
+            raise ValueError(
+                f"--methods {' '.join(named)}: variational_importance reweights what variational "
+                "learnt, which has to come before"
             )
 
     def check_inputs(self) -> None:

@@ -104,19 +104,34 @@ def cases(config: Config) -> list[Case]:
     return found + [main._replace(method=method) for method in config.methods]
 
 
+def neural(config: Config) -> NeuralPosterior:
+    """Return the method that learns flows from its own simulations."""
+    return NeuralPosterior(config=config.training, patients=config.bank)
+
+
+def variational(config: Config, task: CurveTask) -> VariationalPSSL:
+    """Return the method that learns flows from curves alone, through the simulator."""
+    forward = Simulator(task.system, task.box, task.channels, task.samples)
+    return VariationalPSSL(forward, config=config.variational)
+
+
 def learn(
-    case: Case, config: Config, folder: Path, flow: Callable[[], Learnt[CurveTask, Curves]]
+    case: Case,
+    config: Config,
+    folder: Path,
+    before: Callable[[str], Learnt[CurveTask, Curves]],
 ) -> Learnt[CurveTask, Curves]:
-    """Learn one case; `flow` gives what was learnt in the main one."""
+    """Learn one case; `before` gives what another method learnt of the same measurement."""
     task, seed = case.task(), config.seed
     training = validation = None
     if case.method == "flow":
-        method: Any = NeuralPosterior(config=config.training, patients=config.bank)
+        method: Any = neural(config)
     elif case.method == "importance":
-        method = ImportanceSampling(flow(), config.proposals)
+        method = ImportanceSampling(before("flow"), config.proposals)
+    elif case.method == "variational_importance":
+        method = ImportanceSampling(before("variational"), config.proposals)
     elif case.method == "variational":
-        forward = Simulator(task.system, task.box, task.channels, task.samples)
-        method = VariationalPSSL(forward, config=config.variational)
+        method = variational(config, task)
         cohort = draw(sum(config.cohort), seed + 2)
         curves = task.measure(cohort, seed + 2)
         training, validation = (
@@ -125,7 +140,7 @@ def learn(
     elif case.method == "laplace":
         method = Laplace()
     else:
-        method = NUTS(flow(), chains=config.chains, warmup=config.warmup)
+        method = NUTS(before("flow"), chains=config.chains, warmup=config.warmup)
     return method.learn(task, training, validation, seed=seed, folder=folder, resume=True)
 
 
@@ -135,16 +150,17 @@ def fill_case(
     folder: Path,
     test: Cohort[Any],
     before: dict[str, np.ndarray],
-    flow: Callable[[], Learnt[CurveTask, Curves]],
+    others: Callable[[str], Learnt[CurveTask, Curves]],
 ) -> None:
     """Learn a case, draw the posteriors of unseen patients, and write what was found."""
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    learnt = learn(case, config, folder, flow)
+    learnt = learn(case, config, folder, others)
     learning = time.monotonic() - began
-    if case.method == "flow":
+    if case.method in ("flow", "variational"):
         save_learnt(folder / "learnt", learnt)
-    few = {"importance": config.weighed, "laplace": config.chained, "nuts": config.chained}
+    few = dict.fromkeys(("importance", "variational_importance"), config.weighed)
+    few |= {"laplace": config.chained, "nuts": config.chained}
     patients = test.take(slice(few.get(case.method)))
     curves = case.task().measure(patients, config.seed + 1)
     draws = config.chain_draws if case.method == "nuts" else config.draws
@@ -333,13 +349,14 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     every, main = cases(config), main_case(config)
     place = run.folder / "cells"
 
-    def flow() -> Learnt[CurveTask, Curves]:
-        method = NeuralPosterior(config=config.training, patients=config.bank)
-        return load_learnt(place / main.name / "learnt", method, main.task())
+    def others(name: str) -> Learnt[CurveTask, Curves]:
+        case, task = main._replace(method=name), main.task()
+        method = neural(config) if name == "flow" else variational(config, task)
+        return load_learnt(place / case.name / "learnt", method, task)
 
     for case in progress_bar(every, desc="cases", unit="case"):
         if not (place / case.name / "result.json").exists():
-            fill_case(case, config, place / case.name, test, before, flow)
+            fill_case(case, config, place / case.name, test, before, others)
     results = {
         case.name: json.loads((place / case.name / "result.json").read_text()) for case in every
     }

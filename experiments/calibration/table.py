@@ -12,6 +12,7 @@ METHODS = {
     "flow": "neural posterior",
     "importance": "neural posterior, reweighted",
     "variational": "P-SSL with a posterior",
+    "variational_importance": "P-SSL with a posterior, reweighted",
     "laplace": "Laplace approximation",
     "nuts": "NUTS",
 }
