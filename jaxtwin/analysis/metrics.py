@@ -42,6 +42,52 @@ def mean_with_interval(
     return Interval(float(values.mean()), float(found.low), float(found.high))
 
 
+def mean_over_draws(
+    values: Float[np.ndarray, "patient draw"], *, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Compute the mean over patients whose numbers are uncertain, with a bootstrap interval.
+
+    Each resample takes patients with replacement, and for each of them one of its draws. The
+    interval thus contains the sampling of patients and what is not known of each. If each patient's
+    draws are equal, it is that of `mean_with_interval`.
+
+    Args:
+        values: Draws of each patient's number. NaN (no answer) is left out; patients have the same
+            weight however many of their draws are left.
+        level: Coverage of the interval.
+        seed: Seed for the resampling.
+    """
+    usable = np.isfinite(values)
+    values, usable = values[usable.any(axis=1)], usable[usable.any(axis=1)]
+    counts = usable.sum(axis=1)
+    # The usable draws of each patient first.
+    sorted_values = np.take_along_axis(values, np.argsort(~usable, axis=1, kind="stable"), axis=1)
+    each = np.sum(values, axis=1, where=usable) / counts
+    mean = float(each.mean()) if len(each) else float("nan")
+    if not len(values) or np.ptp(values[usable]) == 0:
+        return Interval(mean, mean, mean)
+    if len(values) == 1:  # SciPy resamples at least two.
+        low, high = np.quantile(values[usable], [(1 - level) / 2, (1 + level) / 2])
+        return Interval(mean, float(low), float(high))
+    random = np.random.default_rng([seed, 1])
+
+    def drawn_mean(patients: np.ndarray, axis: int) -> np.ndarray:
+        patients = patients.astype(int)
+        draws = (random.random(patients.shape) * counts[patients]).astype(int)
+        return sorted_values[patients, draws].mean(axis=axis)
+
+    found = stats.bootstrap(
+        (np.arange(len(values)),),
+        drawn_mean,
+        n_resamples=2_000,
+        confidence_level=level,
+        method="percentile",
+        vectorized=True,
+        rng=seed,
+    ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high))
+
+
 def mean_over_seeds(
     values: Sequence[Float[np.ndarray, " patient"]],
     *,

@@ -29,7 +29,13 @@ from jaxtwin.models.therapies import (
     Vasodilator,
 )
 from jaxtwin.physics.solution import Event
+from jaxtwin.treatments.dosing import ChosenDose, DoseChoice, choose_dose
 from jaxtwin.treatments.optimise import Optimum, optimise_intervention
+from jaxtwin.treatments.posterior_trials import (
+    PatientEffects,
+    PosteriorTrial,
+    run_posterior_trial,
+)
 from jaxtwin.treatments.results import Effect, Trial
 from jaxtwin.treatments.treat import Outcome, treat
 from jaxtwin.treatments.trials import run_trial, trial_endpoints
@@ -39,8 +45,10 @@ __all__ = [
     "AbstractSpeedLaw",
     "AorticRepair",
     "BelowSuction",
+    "ChosenDose",
     "Combination",
     "Dose",
+    "DoseChoice",
     "DoseResponse",
     "Drug",
     "Effect",
@@ -52,6 +60,8 @@ __all__ = [
     "Nothing",
     "Optimum",
     "Outcome",
+    "PatientEffects",
+    "PosteriorTrial",
     "Pump",
     "PumpParameters",
     "RateControl",
@@ -59,9 +69,11 @@ __all__ = [
     "Trial",
     "Vasodilator",
     "change",
+    "choose_dose",
     "combine",
     "ef_level",
     "optimise_intervention",
+    "run_posterior_trial",
     "run_trial",
     "suction_speed",
     "treat",

@@ -46,6 +46,8 @@ class Effect(NamedTuple):
         difference: Mean of the differences within patients, with its bootstrap interval.
         standardised: Mean difference divided by the standard deviation of the differences; NaN if
             all differences are equal.
+        failed_draws: Share of the other patients' draws that were left out for the same reasons, in
+            a trial of posteriors; see `PosteriorTrial`.
     """
 
     arm: str
@@ -57,6 +59,7 @@ class Effect(NamedTuple):
     treated: float
     difference: Interval
     standardised: float
+    failed_draws: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Trial:
         groups = {"all": np.ones(len(before), bool)}
         if by is not None:
             known = self.success[self.arms.index(control)]
-            level = self._levels(control, by)
+            level = subgroups(by, self.arm(control), len(self.cohort))
             groups |= {str(name): known & (level == name) for name in sorted(set(level[known]))}
         found = []
         for arm in self.arms:
@@ -166,21 +169,6 @@ class Trial:
                 counts[name] = int(np.sum(outside & self.success[i]))
             table[arm] = counts
         return table
-
-    def _levels(self, control: str, by: Any) -> np.ndarray:
-        """Return the subgroup of each patient."""
-        if not callable(by):
-            raise ValueError(
-                f"by={by!r}: expected a function from the control arm's endpoints to the name of "
-                "each patient's subgroup, such as jaxtwin.treatments.ef_level"
-            )
-        level = np.asarray(by(self.arm(control)))
-        if level.shape != (len(self.cohort),):
-            raise ValueError(
-                f"`by` gives shape {level.shape}: expected one name for each of the "
-                f"{len(self.cohort)} patients"
-            )
-        return level
 
     def to_dataset(self) -> "xarray.Dataset":
         """Return an xarray Dataset with the dimensions arm and patient, failures included.
@@ -251,3 +239,24 @@ class Trial:
         else:
             raise ValueError(f"{path}: expected a name that ends in .csv or .parquet")
         partial.replace(path)
+
+
+def subgroups(
+    by: Any, endpoints: Mapping[str, Float[np.ndarray, " patient"]], patients: int
+) -> np.ndarray:
+    """Return the subgroup of each patient, given the endpoints of the control arm.
+
+    Raises:
+        ValueError: If `by` is not a function, or does not return a subgroup for each patient.
+    """
+    if not callable(by):
+        raise ValueError(
+            f"by={by!r}: expected a function from the control arm's endpoints to the name of "
+            "each patient's subgroup, such as jaxtwin.treatments.ef_level"
+        )
+    level = np.asarray(by(endpoints))
+    if level.shape != (patients,):
+        raise ValueError(
+            f"`by` gives shape {level.shape}: expected one name for each of the {patients} patients"
+        )
+    return level

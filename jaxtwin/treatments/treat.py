@@ -91,6 +91,8 @@ def warn_of_bounds(
     after: Mapping[str, Any],
     *,
     wider: Mapping[str, tuple[float, float]] | None = None,
+    rows: str = "patients",
+    stacklevel: int = 3,
 ) -> None:
     """Warn about parameters that an intervention moves beyond their declared bounds.
 
@@ -99,6 +101,8 @@ def warn_of_bounds(
         before: All parameters without the intervention, [*patient] on every leaf.
         after: Parameters with the intervention, by name, [*patient].
         wider: Bounds that replace the declared ones if they are wider, such as those of a box.
+        rows: What there is one value of each, for the message.
+        stacklevel: Level of the caller whom the warning is for, as in `warnings.warn`.
     """
     found = []
     for name, spec in type(before).specs().items():
@@ -113,12 +117,12 @@ def warn_of_bounds(
         if len(beyond):
             furthest = beyond[np.argmax(np.abs(beyond - (low + high) / 2))]
             found.append(
-                f"{name} of {len(beyond)} of {len(values)} patients, reaching {furthest:.4g} "
+                f"{name} of {len(beyond)} of {len(values)} {rows}, reaching {furthest:.4g} "
                 f"{spec.unit} for declared bounds of {low:g} to {high:g}"
             )
     if found:
         warnings.warn(
             f"{where} takes parameters beyond their bounds: {'; '.join(found)}. Choose a smaller "
             "dose, or declare wider bounds if the model holds there",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )

@@ -11,13 +11,14 @@ that arm's differences.
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Bool, Float
 
 from jaxtwin.cohorts.batching import Progress, map_patients
 from jaxtwin.cohorts.cohort import Cohort
@@ -71,37 +72,90 @@ def run_trial(
     if not isinstance(cohort, Cohort):
         raise ValueError(
             f"run_trial got {type(cohort).__name__}: expected a cohort first, such as "
-            "simulate_cohort(system, box, theta)"
+            "simulate_cohort(system, box, theta); posteriors are for run_posterior_trial"
         )
     if len(cohort) < 2:
         raise ValueError(f"a cohort of {len(cohort)}: expected at least two patients")
-    systems = _treated_systems(cohort, arms)
+    theta = np.asarray(cohort.theta, np.float32)
+    found = simulate_arms(
+        cohort.system,
+        cohort.box,
+        theta,
+        arms,
+        endpoints,
+        safety=safety,
+        steps=steps,
+        folder=folder,
+        mesh=mesh,
+        progress=progress,
+    )
+    return Trial(cohort, tuple(arms), *found)
+
+
+class Arms(NamedTuple):
+    """Results of all arms; see `Trial`."""
+
+    endpoints: dict[str, Reading]
+    values: dict[str, Float[np.ndarray, "arm patient"]]
+    success: Bool[np.ndarray, "arm patient"]
+    safety: dict[str, Event]
+
+
+def simulate_arms(
+    system: AbstractRecordedSystem,
+    box: Box,
+    theta: Float[np.ndarray, "patient free"],
+    arms: Mapping[str, AbstractIntervention],
+    endpoints: Mapping[str, Reading] | None,
+    *,
+    safety: Mapping[str, Event] | None,
+    steps: int | None,
+    folder: str | Path | None,
+    mesh: Mesh | None,
+    progress: Callable[[str], Progress] | None,
+    rows: str = "patients",
+) -> Arms:
+    """Simulate every row of θ in every arm.
+
+    Args:
+        system: The untreated patients' system.
+        box: The free parameters.
+        theta: The free parameters, in float32.
+        arms: Interventions by name.
+        endpoints: Endpoints by name; by default the readings of the systems of all arms.
+        safety: Safety events by name; see `run_trial`.
+        steps: Number of solver steps; see `run_trial`.
+        folder: Folder for finished arms; see `run_trial`.
+        mesh: Devices to use, see `map_patients`.
+        progress: Function from the name of an arm to a wrapper of its chunks.
+        rows: What the rows are, for warnings.
+    """
+    systems = _treated_systems(system, box, theta[0], arms)
     declared = _readings(systems)
     endpoints = declared if endpoints is None else _checked(endpoints)
     if not endpoints:
         raise ValueError(
-            f"{type(cohort.system).__name__} has no readings: add them to the class, or pass "
+            f"{type(system).__name__} has no readings: add them to the class, or pass "
             '`endpoints`, such as {"largest": Reading("mL", lambda beat: beat.maximum.V)}'
         )
     if safety is None:
-        events = {n: e for system in systems.values() for n, e in system.safety().items()}
+        events = {n: e for treated in systems.values() for n, e in treated.safety().items()}
         safety = {name: event for name, event in events.items() if event.reading in endpoints}
     unknown = [event.reading for event in safety.values() if event.reading not in endpoints]
     if unknown:
         raise ValueError(f"safety events of {unknown}: the endpoints are {', '.join(endpoints)}")
     if steps is None:
-        steps = max(system.steps for system in systems.values())
-    theta = np.asarray(cohort.theta, np.float32)
-    cohort.box.check(theta)
-    before = jax.vmap(cohort.box.complete)(jnp.asarray(theta))
-    sides = {spec.name: spec.bounds for spec in cohort.box.specs if spec.bounds is not None}
+        steps = max(treated.steps for treated in systems.values())
+    box.check(theta)
+    before = jax.vmap(box.complete)(jnp.asarray(theta))
+    sides = {spec.name: spec.bounds for spec in box.specs if spec.bounds is not None}
     columns, successes = [], []
     for name, intervention in arms.items():
         intervention = _as_arrays(intervention)
         # Readings of another arm's system only are not requested from this one.
         own = systems[name].readings() if endpoints is declared else endpoints
         of = {endpoint: own[endpoint].function for endpoint in endpoints if endpoint in own}
-        function = eqx.Partial(treat_patient, cohort.system, cohort.box, intervention, of, steps)
+        function = eqx.Partial(treat_patient, system, box, intervention, of, steps)
         compute = functools.partial(
             map_patients,
             function,
@@ -114,8 +168,8 @@ def run_trial(
         else:
             try:
                 mark = fingerprint(
-                    cohort.system,
-                    cohort.box,
+                    system,
+                    box,
                     steps=steps,
                     theta=theta,
                     intervention=intervention,
@@ -128,7 +182,7 @@ def run_trial(
                 ) from error
             outcome = kept(Path(folder), mark, compute)
         what = f"arm {name!r} ({_title(intervention)})"
-        warn_of_bounds(what, before, outcome.parameters, wider=sides)
+        warn_of_bounds(what, before, outcome.parameters, wider=sides, rows=rows, stacklevel=4)
         columns.append(
             {
                 endpoint: np.where(outcome.success, outcome.readings[endpoint], np.nan)
@@ -139,7 +193,7 @@ def run_trial(
         )
         successes.append(outcome.success)
     values = {name: np.stack([arm[name] for arm in columns]) for name in endpoints}
-    return Trial(cohort, tuple(arms), dict(endpoints), values, np.stack(successes), dict(safety))
+    return Arms(dict(endpoints), values, np.stack(successes), dict(safety))
 
 
 def trial_endpoints(
@@ -152,7 +206,7 @@ def trial_endpoints(
     Raises:
         ValueError: If there are no arms, or an arm is not an intervention.
     """
-    return _readings(_treated_systems(cohort, arms))
+    return _readings(_treated_systems(cohort.system, cohort.box, cohort.theta[0], arms))
 
 
 def treat_patient(
@@ -168,7 +222,9 @@ def treat_patient(
     return treat(system, box.complete(theta), intervention, endpoints=endpoints, steps=steps)
 
 
-def _treated_systems(cohort: Cohort[Any], arms: Any) -> dict[str, AbstractRecordedSystem]:
+def _treated_systems(
+    system: AbstractRecordedSystem, box: Box, theta: Any, arms: Any
+) -> dict[str, AbstractRecordedSystem]:
     """Return the system of each arm, with shapes in place of its arrays."""
     if not isinstance(arms, Mapping):
         raise ValueError(
@@ -179,9 +235,9 @@ def _treated_systems(cohort: Cohort[Any], arms: Any) -> dict[str, AbstractRecord
         raise ValueError("no arms: expected at least one intervention, and the control")
     for name, intervention in arms.items():
         check_intervention(intervention, f"arm {name!r}")
-    p = cohort.box.complete(jnp.asarray(cohort.theta[0], jnp.float32))
+    p = box.complete(jnp.asarray(theta, jnp.float32))
     return {
-        name: eqx.filter_eval_shape(apply, _as_arrays(intervention), cohort.system, p)[0]
+        name: eqx.filter_eval_shape(apply, _as_arrays(intervention), system, p)[0]
         for name, intervention in arms.items()
     }
 
