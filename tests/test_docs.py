@@ -47,6 +47,8 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     if page == "how_sure":
         told = namespace["told"]
         assert dict(zip(told.names, told.bits, strict=True))["S_I"] > 1.5
+        assert namespace["effect"].difference.high < 0 and namespace["effect"].failed == 0
+        assert namespace["choice"].safe is not None
 
 
 # Cohorts small enough for a test; nothing else is changed.
