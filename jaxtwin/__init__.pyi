@@ -54,8 +54,6 @@ from .physics.solution import Recording as Recording
 from .physics.solution import Solution as Solution
 from .physics.solve import simulate as simulate
 from .training.settings import TrainingConfig as TrainingConfig
-from .treatments.dosing import choose_dose as choose_dose
-from .treatments.posterior_trials import run_posterior_trial as run_posterior_trial
 from .treatments.results import Trial as Trial
 from .treatments.trials import run_trial as run_trial
 from .twin.build import build_twin as build_twin
