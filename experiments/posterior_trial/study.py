@@ -181,9 +181,11 @@ def summarise_doses(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Summarise the true consequences of each way of choosing.
 
     What is lost is the output below the true optimum, over patients for whom the chosen speed is
-    safe in truth: an unsafe one is no match for a safe one.
+    safe in truth: an unsafe one is no match for a safe one. Ways that give no dose to the difficult
+    patients are fairly compared on the patients to whom every way gives one, the shared ones.
     """
     found = {}
+    shared = [row for row in rows if all(row["chosen"].values())]
     for name in rows[0]["chosen"]:
         given = [(row["chosen"][name], row["best"]) for row in rows if row["chosen"][name]]
         safe = [(dose, best) for dose, best in given if dose["safe"]]
@@ -196,6 +198,8 @@ def summarise_doses(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             ),
             "given": len(given),
             "unsafe": len(given) - len(safe),
+            "shared": len(shared),
+            "unsafe_of_shared": sum(not row["chosen"][name]["safe"] for row in shared),
             "lost": float(np.mean(lost)) if lost else None,
             "lost_percent": 100 * float(np.mean([(b - d[AIM]) / b for d, b in safe]))
             if safe

@@ -38,6 +38,7 @@ def markdown(
         ]
         lines.append(f"| {' | '.join(cells)} |")
     of_twins = ", ".join(f"{name} {count}" for name, count in events["twins"].items())
+    shared = next(iter(doses.values()))["shared"]
     lines += [
         "",
         "Means over patients, with 95% intervals; that of the posteriors contains patients and "
@@ -47,8 +48,8 @@ def markdown(
         f"posteriors {events['posterior']:.1f}, {of_twins}.",
         "",
         "| pump speed chosen | no dose (of these, treatable) | chosen | unsafe in truth [%] "
-        "| output lost where safe [L/min] | [%] |",
-        "|---" * 6 + "|",
+        f"| of the {shared} to whom all give one | output lost where safe [L/min] | [%] |",
+        "|---" * 7 + "|",
     ]
     for name, row in doses.items():
         unsafe = f"{100 * row['unsafe'] / row['given']:.0f}" if row["given"] else "–"
@@ -57,6 +58,7 @@ def markdown(
             f"{row['no_dose']} ({row['no_dose_though_treatable']})",
             str(row["given"]),
             f"{unsafe} ({row['unsafe']})",
+            str(row["unsafe_of_shared"]),
             _shown(row["lost"], ".2f"),
             _shown(row["lost_percent"], ".1f"),
         ]
