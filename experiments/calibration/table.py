@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxtwin.inference.calibration import c2st
 from jaxtwin.models.left_heart import SEVEN
 
 METHODS = {
@@ -58,11 +59,12 @@ def _row(
         "drawing_seconds": told["seconds"]["drawing"],
         "median_off": None,
         "width_off_percent": None,
+        "c2st": None,
     }
     same = not case["missing"] and case["known"] and case["method"] != REFERENCE
     if reference and same and told["case"]["noise"] == _noise(reference[0]):
-        off, width = distance(folder / "draws.npz", place / reference[0] / "draws.npz")
-        row |= {"median_off": off, "width_off_percent": width}
+        off, width, told_apart = distance(folder / "draws.npz", place / reference[0] / "draws.npz")
+        row |= {"median_off": off, "width_off_percent": width, "c2st": told_apart}
     return row
 
 
@@ -70,7 +72,7 @@ def _noise(name: str) -> float:
     return float(name.split("-noise")[1].split("-")[0])
 
 
-def distance(own: Path, other: Path) -> tuple[float, float]:
+def distance(own: Path, other: Path) -> tuple[float, float, float]:
     """Return how far marginals are from the reference's, the worst of all parameters.
 
     Args:
@@ -78,8 +80,9 @@ def distance(own: Path, other: Path) -> tuple[float, float]:
         other: Draws of the reference, of the same patients.
 
     Returns:
-        The mean distance of the medians in standard deviations of the reference, and the mean
-        difference of the widths of central 90% intervals in percent of the reference's.
+        The mean distance of the medians in standard deviations of the reference, the mean
+        difference of the widths of central 90% intervals in percent of the reference's, and the
+        mean accuracy of a classifier that tells their draws apart, see `c2st`.
     """
     with np.load(own) as a, np.load(other) as b:
         good = a["success"] & b["success"]
@@ -89,8 +92,12 @@ def distance(own: Path, other: Path) -> tuple[float, float]:
     quantiles = [np.quantile(x[..., free], (0.05, 0.5, 0.95), axis=1) for x in (mine, theirs)]
     off = np.abs(quantiles[0][1] - quantiles[1][1]) / spread[:, free]
     widths = [q[2] - q[0] for q in quantiles]
-    return float(off.mean(axis=0).max()), float(
-        100 * np.abs(widths[0] / widths[1] - 1).mean(axis=0).max()
+    n = min(mine.shape[1], theirs.shape[1])
+    apart = [c2st(a[:n, free], b[:n, free]) for a, b in zip(mine, theirs, strict=True)]
+    return (
+        float(off.mean(axis=0).max()),
+        float(100 * np.abs(widths[0] / widths[1] - 1).mean(axis=0).max()),
+        float(np.mean(apart)),
     )
 
 
@@ -99,8 +106,8 @@ def markdown(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
     lines = [
         "| method | noise [mL] | period | missing | 90% intervals hold | farthest | smallest "
         "rank-test p | TARP p | log score [nat] | width of θ [% of the prior's] | median off NUTS "
-        "[SD] | width off NUTS | learning [s] | draws [s] | patients |",
-        "|---" * 15 + "|",
+        "[SD] | width off NUTS | C2ST against NUTS | learning [s] | draws [s] | patients |",
+        "|---" * 16 + "|",
     ]
     for row in rows:
         cells = [
@@ -116,6 +123,7 @@ def markdown(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
             f"{row['width_percent']:.1f}",
             _shown(row["median_off"], ".2f"),
             _shown(row["width_off_percent"], ".0f", "%"),
+            _shown(row["c2st"], ".2f"),
             f"{row['learning_seconds']:.0f}",
             f"{row['drawing_seconds']:.0f}",
             f"{row['patients']}"

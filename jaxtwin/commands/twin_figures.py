@@ -145,27 +145,29 @@ def draw_bands(loop: Axes, pressure: Axes, found: EchoTwin) -> None:
 
 
 def draw_corner(found: EchoTwin) -> Figure:
-    """Draw the posterior of each parameter, and of each pair, over the parameters' box.
+    """Draw the posterior of each parameter and each pair, without those that were measured.
 
     Lines are the twin's own parameters; dashed ones contain the central 90% of the posterior.
     """
     posterior, twin = found.posterior, found.twin
     assert posterior is not None and twin is not None
-    box = posterior.box
-    logarithmic = [spec.name in box.logarithmic for spec in box.specs]
+    box, theta = posterior.box, posterior.theta[0]
+    # A measured period takes as few values as its error was drawn.
+    shown = [k for k in range(len(box.names)) if len(np.unique(theta[:, k])) > len(theta) // 10]
+    specs = [box.specs[k] for k in shown]
+    logarithmic = [spec.name in box.logarithmic for spec in specs]
 
     def scaled(values: Any) -> np.ndarray:
-        values = np.asarray(values, float)
+        values = np.asarray(values, float)[..., shown]
         return np.where(logarithmic, np.log10(np.maximum(values, 1e-12)), values)
 
     labels = [
         f"{'log₁₀ ' * log}{spec.name}\n[{spec.unit}]"
-        for spec, log in zip(box.specs, logarithmic, strict=True)
+        for spec, log in zip(specs, logarithmic, strict=True)
     ]
-    draws = scaled(posterior.theta[0])
     figure = Figure(figsize=(1.5 * len(labels), 1.5 * len(labels)))
     corner.corner(
-        draws,
+        scaled(theta),
         fig=figure,
         labels=labels,
         quantiles=(0.05, 0.95),
@@ -173,12 +175,13 @@ def draw_corner(found: EchoTwin) -> Figure:
         truth_color="C3",
         color="C0",
         levels=(0.5, 0.9),
+        smooth=1.2,
         plot_datapoints=False,
         max_n_ticks=3,
         label_kwargs={"fontsize": "small"},
     )
     figure.suptitle(
-        "Patients who could have been measured so: shares of 50% and 90%\n"
+        "Patients who could have been measured so: regions that hold 50% and 90%\n"
         "(red: the twin; dashed: central 90%)",
         fontsize="medium",
     )

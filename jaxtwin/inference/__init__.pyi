@@ -1,5 +1,6 @@
 from .calibration import Calibration as Calibration
 from .calibration import Tarp as Tarp
+from .calibration import c2st as c2st
 from .calibration import calibrate as calibrate
 from .calibration import crps as crps
 from .calibration import ranks as ranks

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import KFold, cross_val_score
 
 SAME = 1e-6
 """Relative difference up to which a draw and a truth are equal: the rounding of float32."""
@@ -166,3 +168,34 @@ def tarp(
     level = np.concatenate([[0.0], LEVELS, [1.0]])
     coverage = np.array([(share <= one).mean() for one in level])
     return Tarp(level, coverage, float(stats.kstest(share, "uniform").pvalue))
+
+
+def c2st(
+    first: Float[np.ndarray, "draw number"],
+    second: Float[np.ndarray, "other number"],
+    *,
+    seed: int = 0,
+) -> float:
+    """Return how well a classifier tells draws of two distributions apart (C2ST).
+
+    It is the accuracy of a random forest on draws that it has not seen, in five folds: 0.5 if the
+    distributions are the same, 1 if they do not overlap (Lopez-Paz and Oquab, "Revisiting
+    classifier two-sample tests", ICLR 2017).
+
+    Args:
+        first: Draws of one distribution.
+        second: As many draws of the other.
+        seed: Seed of forest and folds.
+
+    Raises:
+        ValueError: If there are fewer than ten draws, or not as many of each.
+    """
+    if len(first) < 10 or len(first) != len(second):
+        raise ValueError(
+            f"{len(first)} and {len(second)} draws: expected at least ten, and as many of each"
+        )
+    values = np.concatenate([first, second])
+    label = np.arange(len(values)) >= len(first)
+    folds = KFold(5, shuffle=True, random_state=seed)
+    forest = RandomForestClassifier(random_state=seed)
+    return float(cross_val_score(forest, values, label, cv=folds).mean())

@@ -22,6 +22,7 @@ from jaxtwin.inference.density import curvature
 from jaxtwin.inference.observing import TaskObservation, exact_rows, noise_of
 from jaxtwin.methods.each_patient import Patient
 from jaxtwin.methods.tasks import CurveTask
+from jaxtwin.parameters import Box
 
 
 class ExpectedInformation(NamedTuple):
@@ -48,10 +49,11 @@ class OpenDirections(NamedTuple):
     """Directions in which a measurement leaves one patient's parameters open.
 
     Attributes:
-        names: Names of the unknown parameters.
+        names: Names of the parameters.
         spread: Standard deviation of the posterior along each direction, as a share of the prior's,
             the most open first.
-        directions: Unit vectors in the prior's coordinates z, one per row.
+        directions: Unit vectors in the prior's coordinates, one per row: of `open_directions` in z,
+            of `of_draws` in parameters divided by their standard deviations.
     """
 
     names: tuple[str, ...]
@@ -60,23 +62,28 @@ class OpenDirections(NamedTuple):
 
     @classmethod
     def of_draws(
-        cls, task: CurveTask, theta: Float[np.ndarray, "draw free"], count: int | None = None
+        cls,
+        box: Box,
+        theta: Float[np.ndarray, "draw free"],
+        before: Float[np.ndarray, "prior_draw free"],
+        count: int | None = None,
     ) -> "OpenDirections":
         """Return the principal axes of a posterior's draws.
 
         Unlike the Fisher information, they contain all that the posterior knows of errors and of
-        nonlinearity.
+        nonlinearity. Each parameter is divided by its own standard deviation before anything was
+        measured, along logarithmic sides of the box in the logarithm.
 
         Args:
-            task: The task.
+            box: The free parameters.
             theta: Draws of one patient's parameters.
+            before: Draws of the prior.
             count: Number of directions; by default all.
         """
-        coordinates = PriorCoordinates.of(task)
-        z = np.asarray(jax.vmap(coordinates.coordinates)(jnp.asarray(theta)), float)
-        variance, axes = np.linalg.eigh(np.cov(z, rowvar=False))
+        own, prior = (np.asarray(box.to_unit(jnp.asarray(x)), float) for x in (theta, before))
+        variance, axes = np.linalg.eigh(np.cov(own / prior.std(axis=0), rowvar=False))
         order = np.argsort(-variance)[:count]
-        return cls(coordinates.names, np.sqrt(variance[order].clip(0)), axes.T[order])
+        return cls(box.names, np.sqrt(variance[order].clip(0)), axes.T[order])
 
     def __str__(self) -> str:
         """Describe the directions and their spread, the most open first, as sums of parameters."""

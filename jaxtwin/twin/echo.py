@@ -204,7 +204,11 @@ class TwinBuilder:
             if abs(twin.readings[name] - value) > CUFF_ERROR
         )
         twin = twin._replace(warnings=(*twin.warnings, *beyond))
-        opened = OpenDirections.of_draws(self.learnt.task, posterior.theta[0], OPEN_DIRECTIONS)
+        names = self.learnt.task.box.names
+        before = np.stack([self.before[name] for name in names], axis=-1)
+        opened = OpenDirections.of_draws(
+            self.learnt.task.box, posterior.theta[0], before, OPEN_DIRECTIONS
+        )
         return found._replace(twin=twin, draws=draws, posterior=posterior, open_directions=opened)
 
     def posterior(

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from jaxtwin.analysis.information import information_bits
-from jaxtwin.inference import calibrate, crps, ranks, tarp
+from jaxtwin.inference import c2st, calibrate, crps, ranks, tarp
 
 RANDOM = np.random.default_rng(0)
 TRUTH = RANDOM.normal(size=2_000)
@@ -77,6 +78,17 @@ def test_information_of_a_number_with_few_values():
     before = RANDOM.integers(8, size=8_192).astype(float)
     assert information_bits(RANDOM.integers(8, size=2_000).astype(float), before) < 0.1
     assert abs(information_bits(np.full(2_000, 3.0), before) - 3) < 0.15
+
+
+def test_a_classifier_tells_distributions_apart():
+    random = np.random.default_rng(0)
+    first, same = random.normal(size=(2, 400, 2))
+    assert c2st(first, same) == pytest.approx(0.5, abs=0.06)
+    # Of two normal distributions at a distance d, the best classifier is right in Φ(d/2).
+    assert c2st(first, same + np.array([2.0, 0.0])) == pytest.approx(norm.cdf(1.0), abs=0.06)
+    assert c2st(first, same + 10) == pytest.approx(1, abs=0.01)
+    with pytest.raises(ValueError, match="5 and 400 draws: expected at least ten"):
+        c2st(first[:5], same)
 
 
 def test_errors():

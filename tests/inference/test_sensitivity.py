@@ -78,15 +78,16 @@ def test_open_directions_name_what_is_left():
 
 
 def test_open_directions_of_draws_are_those_of_their_covariance():
-    coordinates = PriorCoordinates.of(TASK)
     random = np.random.default_rng(0)
-    axes = np.array([[0.6, 0.8], [0.8, -0.6]])
-    z = random.normal(size=(20_000, 2)) * [0.9, 0.1] @ axes
-    theta = jax.vmap(coordinates.theta, (0, None))(jnp.asarray(z), jnp.array([2.0]))
-    found = OpenDirections.of_draws(TASK, np.asarray(theta))
-    np.testing.assert_allclose(found.spread, [0.9, 0.1], rtol=0.03)
+    axes = np.array([[0.6, 0.8, 0.0], [0.8, -0.6, 0.0], [0.0, 0.0, 1.0]])
+    units = random.normal(size=(20_000, 3)) * [0.5, 0.1, 0.01] @ axes / np.sqrt(12)
+    theta = BOX.from_unit(jnp.asarray(0.5 + 0.2 * units))
+    before = BOX.sample(2**14, seed=0)  # Uniform in the box, as is its standard deviation √(1/12).
+    found = OpenDirections.of_draws(BOX, np.asarray(theta), np.asarray(before))
+    np.testing.assert_allclose(found.spread, [0.1, 0.02, 0.002], rtol=0.03)
     np.testing.assert_allclose(np.abs(found.directions), np.abs(axes), atol=0.01)
-    assert OpenDirections.of_draws(TASK, np.asarray(theta), 1).directions.shape == (1, 2)
+    few = OpenDirections.of_draws(BOX, np.asarray(theta), np.asarray(before), 1)
+    assert few.directions.shape == (1, 3) and few.names == BOX.names
 
 
 def test_trade_offs_are_pairs_with_a_strong_rank_correlation():
