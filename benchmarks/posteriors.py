@@ -36,10 +36,10 @@ def draw(width: float, shift: float, patients: int, draws: int) -> tuple[np.ndar
 
 def compare(theta: np.ndarray, truth: np.ndarray) -> tuple[float, float, float, float]:
     """Return differences of ranks and of TARP's coverage, and both accuracies of C2ST."""
-    import torch
-    from sbi.diagnostics.sbc import _run_sbc
-    from sbi.diagnostics.tarp import _run_tarp
-    from sbi.utils.metrics import c2st as other_c2st
+    import torch  # pyright: ignore[reportMissingImports]
+    from sbi.diagnostics.sbc import _run_sbc  # pyright: ignore[reportMissingImports]
+    from sbi.diagnostics.tarp import _run_tarp  # pyright: ignore[reportMissingImports]
+    from sbi.utils.metrics import c2st as other_c2st  # pyright: ignore[reportMissingImports]
 
     draws, true = torch.as_tensor(theta.swapaxes(0, 1).copy()), torch.as_tensor(truth)
     own = np.stack([ranks(theta[..., k], truth[:, k]) for k in range(DIMENSIONS)], axis=1)
@@ -66,7 +66,7 @@ def compare(theta: np.ndarray, truth: np.ndarray) -> tuple[float, float, float, 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patients", type=int, default=500)
     parser.add_argument("--draws", type=int, default=200)
     arguments = parser.parse_args()
