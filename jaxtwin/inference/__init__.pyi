@@ -19,6 +19,8 @@ from .model_check import Checked as Checked
 from .model_check import ModelCheck as ModelCheck
 from .neural import NeuralPosterior as NeuralPosterior
 from .nuts import NUTS as NUTS
+from .profile import Profile as Profile
+from .profile import profile_likelihood as profile_likelihood
 from .sensitivity import SobolIndices as SobolIndices
 from .sensitivity import sobol_indices as sobol_indices
 from .variational import VariationalPSSL as VariationalPSSL
