@@ -97,8 +97,8 @@ def profile_likelihood(
     if task.count(checked) != 1 or name not in unknown or len(unknown) < 2 or points < 3:
         raise ValueError(
             f"the profile of {name} at {points} values for {task.count(checked)} patients: "
-            f"expected one patient, one of at least two unknown parameters, {', '.join(unknown)}, and at "
-            "least three values"
+            "expected one patient, one of at least two unknown parameters, "
+            f"{', '.join(unknown)}, and at least three values"
         )
     column = task.box.names.index(name)
     unit = np.tile(0.5 * np.ones(len(task.box.names), np.float32), (points, 1))
