@@ -13,6 +13,7 @@ from .measured import Curves as Curves
 from .neural_ode import ConditionedNeuralODE as ConditionedNeuralODE
 from .neural_ode import NeuralODE as NeuralODE
 from .pinn import PINN as PINN
+from .pressure_template import PressureTemplate as PressureTemplate
 from .prior import BoxMiddle as BoxMiddle
 from .pssl_clips import PSSL as PSSL
 from .pssl_clips import load_pssl as load_pssl
