@@ -122,13 +122,13 @@ def fill_cell(
 
 
 def fill_median(place: Path, learning: Laboratory, groups: Mapping[str, Group]) -> None:
-    """Write the median of the patients to learn from as everybody's estimate."""
+    """Write the median of the patients to learn from, at rest or not, as everybody's estimate."""
     rest, stress = (true_numbers(part) for part in learning)
-    middle = {name: float(np.median([*rest[name], *stress[name]])) for name in rest}
     ratio = float(np.median(stress["E_max"] / rest["E_max"]))
     tables = []
     for group, part in groups.items():
-        values = {name: np.full(len(x), middle[name]) for name, x in part.truth.items()}
+        like = stress if group == "stress" else rest
+        values = {name: np.full(len(x), np.median(like[name])) for name, x in part.truth.items()}
         tables.append(rows_of(group, part.truth, Answer(values, {}, {})))
     true = {"reserve": groups["stress"].truth["E_max"] / groups["rest"].truth["E_max"]}
     same = {"reserve": np.full(len(true["reserve"]), ratio)}
@@ -191,7 +191,8 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     bare = cells / "without-curve.csv"
     if not bare.exists():
         print("posterior without a curve", flush=True)
-        fill_without_curve(bare, (learning, selecting), groups["rest"], config, prior)
+        at_rest = NormalPrior.of(NINE, np.asarray(learning.rest.theta))
+        fill_without_curve(bare, (learning, selecting), groups["rest"], config, at_rest)
     tables = {key: read_table(place) for key, place in places.items()}
     scores = summarise(tables)
     silico = {
