@@ -1,6 +1,7 @@
 """Figure of `experiments.pressures`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,7 +43,8 @@ def draw_agreement(tables: Mapping[tuple[str, str], Mapping[str, np.ndarray]]) -
             for key, (label, colour, marker) in GROUPS.items():
                 true, got = shown(method, *key)
                 got = got.clip(low, high)  # Estimates beyond the frame are on its border.
-                ax.plot(true, got, marker, color=colour, ms=4, alpha=0.7, label=label)
+                look: dict[str, Any] = {"color": colour, "ms": 4, "alpha": 0.7, "clip_on": False}
+                ax.plot(true, got, marker, label=label, **look)
             if number == SHOWN[0]:
                 ax.set_title(title, fontsize="medium")
             ax.set_xlabel(f"true {NUMBERS[number]}", fontsize="small")
