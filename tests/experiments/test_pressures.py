@@ -42,7 +42,8 @@ def test_dobutamine_raises_contractility_and_rate_within_the_box(laboratory):
     others = [k for k in range(len(NINE.names)) if k not in (E_MAX, T_C)]
     np.testing.assert_array_equal(rest[:, others], stress[:, others])
     EF = [part.read(["EF"])["EF"] for part in laboratory]
-    assert (EF[1] > EF[0] - 0.1).mean() > 0.9  # It is a stronger heart.
+    # A stronger heart empties better, though a fast one has less time to fill.
+    assert np.median(EF[1] - EF[0]) > 0
 
 
 def test_measurements_are_the_tasks_for_any_circuit(laboratory):
