@@ -3,6 +3,7 @@ from .diseases import DISEASES as DISEASES
 from .diseases import HEALTHY as HEALTHY
 from .diseases import Disease as Disease
 from .diseases import Patients as Patients
+from .diseases import beyond_health as beyond_health
 from .diseases import draw_diseased as draw_diseased
 from .population import Marginal as Marginal
 from .population import Population as Population

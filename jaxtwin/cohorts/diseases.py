@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from jaxtwin.cohorts.cohort import Cohort, Limits, check_limits, join, warn_of_failures
 from jaxtwin.cohorts.simulate import check_box, check_whole, simulate_cohort
@@ -89,6 +90,35 @@ DISEASES = (
     ),
 )
 """Groups of the default cohort: 60% healthy and 10% for each of four diseases."""
+
+
+def beyond_health(
+    disease: Disease,
+    box: Box,
+    theta: Float[np.ndarray, "*patients free"],
+    *,
+    health: Disease = HEALTHY,
+) -> Bool[np.ndarray, "*patients"]:
+    """Return where the parameter that defines a disease lies beyond its healthy range.
+
+    Args:
+        disease: The disease, with a marker.
+        box: The free parameters.
+        theta: Their values.
+        health: Health, with the range of the marker.
+
+    Raises:
+        ValueError: If the disease has no marker, or the marker is not free in the box.
+    """
+    if disease.marker is None or disease.marker[0] not in box.names:
+        raise ValueError(
+            f"{disease.name} with the marker {disease.marker}: expected a parameter of the box, "
+            f"{', '.join(box.names)}, and 1 if it rises or -1 if it falls"
+        )
+    name, sign = disease.marker
+    low, high = health.ranges[name]
+    values = theta[..., box.names.index(name)]
+    return values > high if sign > 0 else values < low
 
 
 class Patients(NamedTuple):

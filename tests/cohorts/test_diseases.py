@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from jaxtwin.cohorts.diseases import DISEASES, HEALTHY, draw_diseased
+from jaxtwin.cohorts.diseases import DISEASES, HEALTHY, beyond_health, draw_diseased
 from jaxtwin.models.ejection import ejection_fraction
-from jaxtwin.models.left_heart import EIGHT, LeftHeart
+from jaxtwin.models.left_heart import EIGHT, LeftHeart, LeftHeartParameters
+from jaxtwin.parameters import Box
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,23 @@ def test_impossible_cohorts_are_refused():
     nobody = HEALTHY._replace(share=1.0, ranges={**HEALTHY.ranges, "V_0": (0.0, 1.0)})
     with pytest.raises(ValueError, match=r"healthy: only \d+ of \d+ draws"):
         draw_diseased(LeftHeart(), EIGHT, 4, seed=0, diseases=(nobody,))
+
+
+def test_beyond_health_is_on_the_side_of_the_disease():
+    box = Box.of(LeftHeartParameters, ("E_max", "R_m"))
+    theta = np.array([[[2.0, 0.012], [1.7, 0.013]], [[3.4, 0.005], [1.8, 0.1]]])
+    by_name = {disease.name: disease for disease in DISEASES}
+    narrow = beyond_health(by_name["mitral stenosis"], box, theta)
+    np.testing.assert_array_equal(narrow, [[False, True], [False, True]])
+    weak = beyond_health(by_name["reduced contractility"], box, theta)
+    np.testing.assert_array_equal(weak, [[False, True], [False, False]])
+    for disease in (HEALTHY, by_name["hypertension"]):
+        with pytest.raises(ValueError, match="expected a parameter of the box, E_max, R_m"):
+            beyond_health(disease, box, theta)
+
+
+def test_ill_is_who_is_beyond_health(patients):
+    """In the default cohort, a diagnosis and its parameter say the same."""
+    for disease in DISEASES[1:]:
+        beyond = beyond_health(disease, EIGHT, np.asarray(patients.cohort.theta))
+        np.testing.assert_array_equal(beyond, of(patients, disease.name))
