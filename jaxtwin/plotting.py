@@ -8,6 +8,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from scipy import stats
 
+from jaxtwin.analysis.reliability import Reliability
 from jaxtwin.parameters import ParameterSpec
 
 Series = Float[np.ndarray, " n"]
@@ -384,6 +385,56 @@ def rank_histogram(ax: Axes, ranks: Series, *, bins: int = 20) -> None:
     ax.axhspan(low / expected, high / expected, color="0.85", lw=0)
     ax.stairs(counts / expected, edges, fill=True, color="C0", alpha=0.7)
     ax.set(xlim=(0, 1), ylim=(0, 2))
+
+
+def reliability_diagram(ax: Axes, diagrams: Mapping[str, Reliability]) -> None:
+    """Draw the observed share of an event against its predicted probability, by name.
+
+    Bars are the intervals of the shares; calibrated probabilities are on the grey diagonal.
+    """
+    ax.plot([0, 1], [0, 1], color="0.7", lw=1)
+    for i, (name, one) in enumerate(diagrams.items()):
+        bars = np.stack([one.observed - one.low, one.high - one.observed])
+        ax.errorbar(
+            one.predicted,
+            one.observed,
+            np.maximum(bars, 0),
+            marker="os^D"[i % 4],
+            color=f"C{i}",
+            ms=4,
+            lw=1.2,
+            elinewidth=0.8,
+            label=name,
+        )
+    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+
+
+def reliability_counts(ax: Axes, diagrams: Mapping[str, Reliability]) -> None:
+    """Draw the number of patients in each bin of `reliability_diagram`, on a logarithmic axis."""
+    for i, one in enumerate(diagrams.values()):
+        ax.stairs(one.patients, one.edges, color=f"C{i}", lw=1.2)
+    ax.set(yscale="log", ylim=(0.7, None))
+
+
+def decision_curves(
+    ax: Axes,
+    thresholds: Series,
+    lines: Mapping[str, Series],
+    references: Mapping[str, Series],
+) -> None:
+    """Draw net benefit relative to the prevalence over threshold probabilities.
+
+    Args:
+        ax: Axes to draw on.
+        thresholds: Threshold probabilities.
+        lines: Net benefit of each strategy, by name.
+        references: The same of strategies that look at nobody, drawn dashed in grey.
+    """
+    for i, (name, line) in enumerate(references.items()):
+        ax.plot(thresholds, line, color=("0.4", "0.7")[i % 2], ls="--", lw=1.2, label=name)
+    for i, (name, line) in enumerate(lines.items()):
+        ax.plot(thresholds, line, color=f"C{i}", lw=1.2, label=name)
+    ax.set(xlim=(0, thresholds[-1]), ylim=(-0.1, 1.02))
 
 
 def shares(

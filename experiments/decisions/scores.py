@@ -1,0 +1,195 @@
+"""Scores of `experiments.decisions`: areas, reliability, costs and net benefit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from experiments.decisions.cells import MARKED, Answers, Case
+from jaxtwin.analysis.decisions import (
+    cheapest_threshold,
+    decision_costs,
+    net_benefit,
+    treatment_threshold,
+)
+from jaxtwin.analysis.detection import auroc
+from jaxtwin.analysis.metrics import mean_over_seeds
+from jaxtwin.analysis.reliability import Reliability, reliability, shift_prevalence
+
+SCORES = {
+    "twin": "twin of P-SSL, its parameter",
+    "median": "posterior, median of the parameter",
+    "chance": "posterior, probability",
+    "informed": "posterior with the clinic as prior, probability",
+}
+PROBABILITIES = {
+    "own": "posterior, patients of its prior",
+    "chance": "posterior, the clinic's patients",
+    "shifted": "the same, corrected for prevalence",
+    "informed": "posterior with the clinic as prior",
+}
+STRATEGIES = {
+    "none": "treat nobody",
+    "all": "treat all",
+    "limit": "twin beyond the healthy limit",
+    "threshold": "twin beyond the best threshold",
+    "chance": "posterior",
+    "chance_threshold": "posterior, best threshold",
+    "shifted": "posterior, corrected for prevalence",
+    "informed": "posterior with the clinic as prior",
+}
+BESIDE = "threshold"
+"""Strategy with which the costs of the others are compared, patient by patient."""
+THRESHOLDS = np.linspace(0.01, 0.6, 60)
+
+
+class Seen:
+    """One disease in one case and seed: what is said of patients who have a posterior.
+
+    Attributes:
+        ill: Which unseen patients are ill.
+        tested: Unseen patients: scores and probabilities by name.
+        chosen: The same of the patients that thresholds are chosen on.
+        chosen_ill: Which of these are ill.
+        without: Number of unseen patients without a posterior.
+    """
+
+    def __init__(self, case: Case, answers: Answers, disease: int):
+        self.limit = case.limit[disease]
+        said = {name: getattr(answers, name)[disease] for name in SCORES}
+        said["shifted"] = shift_prevalence(
+            said["chance"], case.before[disease], MARKED[disease].share
+        )
+        if np.isnan(said["informed"]).all():
+            del said["informed"]
+        known = np.all([np.isfinite(values) for values in said.values()], axis=0)
+        first = np.arange(len(known)) < case.validation
+        ill = case.beyond[disease]
+        self.ill, self.chosen_ill = ill[known & ~first], ill[known & first]
+        self.tested = {name: values[known & ~first] for name, values in said.items()}
+        self.chosen = {name: values[known & first] for name, values in said.items()}
+        self.without = int(np.sum(~known & ~first))
+
+    def treated(self, k: float) -> dict[str, Bool[np.ndarray, " patient"]]:
+        """Return whom each strategy treats, if a missed patient costs k false alarms."""
+        said, n = self.tested, len(self.ill)
+        found = {
+            "none": np.zeros(n, bool),
+            "all": np.ones(n, bool),
+            "limit": said["twin"] > self.limit,
+            "threshold": said["twin"] > self._best("twin", k),
+            "chance": said["chance"] > treatment_threshold(k),
+            "chance_threshold": said["chance"] > self._best("chance", k),
+            "shifted": said["shifted"] > treatment_threshold(k),
+        }
+        if "informed" in said:
+            found["informed"] = said["informed"] > treatment_threshold(k)
+        return found
+
+    def _best(self, name: str, k: float) -> float:
+        return cheapest_threshold(self.chosen[name], self.chosen_ill, k)
+
+
+def areas(cases: Mapping[str, Case]) -> list[dict[str, Any]]:
+    """Return areas under the receiver operating characteristic, against everyone else."""
+    rows = []
+    for name, case in cases.items():
+        for i, disease in enumerate(MARKED):
+            seen = [Seen(case, answers, i) for answers in case.answers]
+            for score in SCORES:
+                if score not in seen[0].tested:
+                    continue
+                area = auroc(np.stack([s.tested[score] for s in seen]), seen[0].ill)
+                rows.append(
+                    {"case": name, "disease": disease.name, "score": score}
+                    | {"AUROC": area.mean, "low": area.low, "high": area.high}
+                    | {"ill": int(seen[0].ill.sum()), "patients": len(seen[0].ill)}
+                    | {"without": seen[0].without, "seeds": len(seen)}
+                )
+    return rows
+
+
+def reliabilities(case: Case, disease: int) -> dict[str, list[Reliability]]:
+    """Return the reliability of every kind of probability, one for each seed."""
+    seen = [Seen(case, answers, disease) for answers in case.answers]
+    found = {"own": [reliability(a.own[disease], case.own_beyond[disease]) for a in case.answers]}
+    for name in ("chance", "shifted", "informed"):
+        if name in seen[0].tested:
+            found[name] = [reliability(s.tested[name], s.ill) for s in seen]
+    return found
+
+
+def reliability_rows(cases: Mapping[str, Case]) -> list[dict[str, Any]]:
+    """Return the summaries of all reliability diagrams, means over seeds."""
+    rows = []
+    for name, case in cases.items():
+        for i, disease in enumerate(MARKED):
+            without = Seen(case, case.answers[0], i).without
+            for kind, found in reliabilities(case, i).items():
+                row = {"case": name, "disease": disease.name, "probability": kind}
+                row["patients"] = int(found[0].patients.sum())
+                row["without"] = found[0].without if kind == "own" else without
+                for field in ("share", "mean", "brier", "brier_of_share", "calibration_error"):
+                    row[field] = float(np.mean([getattr(one, field) for one in found]))
+                inside = [(one.low <= one.predicted) & (one.predicted <= one.high) for one in found]
+                bins = [one.patients > 0 for one in found]
+                row["bins_within"] = float(
+                    np.mean([x[b].sum() for x, b in zip(inside, bins, strict=True)])
+                )
+                row["bins"] = float(np.mean([b.sum() for b in bins]))
+                rows.append(row)
+    return rows
+
+
+def cost_rows(cases: Mapping[str, Case], costs: tuple[float, ...]) -> list[dict[str, Any]]:
+    """Return the mean cost of every strategy, in false alarms per patient."""
+    rows = []
+    for name, case in cases.items():
+        for i, disease in enumerate(MARKED):
+            seen = [Seen(case, answers, i) for answers in case.answers]
+            for k in costs:
+                treated = [s.treated(k) for s in seen]
+                cost = {
+                    strategy: [
+                        decision_costs(t[strategy], s.ill, k)
+                        for t, s in zip(treated, seen, strict=True)
+                    ]
+                    for strategy in treated[0]
+                }
+                for strategy, values in cost.items():
+                    mean = mean_over_seeds(values, same_patients=True, resamples=500)
+                    less = mean_over_seeds(
+                        [a - b for a, b in zip(values, cost[BESIDE], strict=True)],
+                        same_patients=True,
+                        resamples=500,
+                    )
+                    row = {"case": name, "disease": disease.name, "k": k, "strategy": strategy}
+                    row |= {"cost": mean.mean, "low": mean.low, "high": mean.high}
+                    row |= {"less": less.mean, "less_low": less.low, "less_high": less.high}
+                    row["missed"] = float(
+                        np.mean(
+                            [
+                                (~t[strategy])[s.ill].mean()
+                                for t, s in zip(treated, seen, strict=True)
+                            ]
+                        )
+                    )
+                    row["alarms"] = float(
+                        np.mean(
+                            [t[strategy][~s.ill].mean() for t, s in zip(treated, seen, strict=True)]
+                        )
+                    )
+                    rows.append(row)
+    return rows
+
+
+def benefits(case: Case, disease: int) -> dict[str, Float[np.ndarray, " threshold"]]:
+    """Return net benefit over thresholds by strategy, relative to the prevalence, first seed."""
+    seen = Seen(case, case.answers[0], disease)
+    treated = [seen.treated((1 - t) / t) for t in THRESHOLDS]
+    return {
+        name: net_benefit(np.stack([one[name] for one in treated], axis=1), seen.ill, THRESHOLDS)
+        / seen.ill.mean()
+        for name in treated[0]
+    }
