@@ -1,6 +1,7 @@
 """Comparison tables of the README, from saved results.
 
     python -m experiments.report [--table-ef RUN] [--methods RUN] [--detection RUN] [--models RUN]
+        [--decisions RUN]
 
 Copies the results of finished runs to `benchmarks/results/`: their summaries, the predictions for
 every clip, and the commits and machine. Then regenerates the README's tables from that folder.
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import tyro
 
+from experiments.decisions.scores import STRATEGIES
+from experiments.detection.curves import EXACT
 from experiments.detection.scores import EVERYONE, TITLES
 
 ROOT = Path(__file__).parents[1]
@@ -33,12 +36,14 @@ class Config:
         methods: Finished run of experiments.methods to copy.
         detection: Finished run of experiments.detection to copy.
         models: Finished run of experiments.models to copy.
+        decisions: Finished run of experiments.decisions to copy.
     """
 
     table_ef: Path | None = None
     methods: Path | None = None
     detection: Path | None = None
     models: Path | None = None
+    decisions: Path | None = None
 
 
 def keep(name: str, run: Path, results: Path = RESULTS) -> None:
@@ -164,6 +169,22 @@ def disease_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     return lines
 
 
+def decision_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the costs of decisions on curves of unknown start, one row per disease and cost."""
+    costs = {
+        (row["disease"], float(row["k"]), row["strategy"]): float(row["cost"])
+        for row in rows
+        if row["case"] == EXACT[1]
+    }
+    strategies = [name for name in STRATEGIES if any(key[2] == name for key in costs)]
+    columns = " | ".join(STRATEGIES[name] for name in strategies)
+    lines = [f"| disease | k | {columns} |", "|---" * (2 + len(strategies)) + "|"]
+    for disease, k in dict.fromkeys(key[:2] for key in costs):
+        cells = [f"{costs[disease, k, name]:.3f}" for name in strategies]
+        lines.append(f"| {disease} | {k:g} | {' | '.join(cells)} |")
+    return lines
+
+
 def model_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the table of models, with P-SSL, the fit and the middle of the box side by side."""
     lines = [
@@ -188,6 +209,7 @@ TABLES: dict[str, Callable[[Sequence[Mapping[str, str]]], list[str]]] = {
     "methods": curve_table,
     "detection": disease_table,
     "models": model_table,
+    "decisions": decision_table,
 }
 
 

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from experiments.decisions.settings import Config
 from experiments.detection.cohort import make_diseased_phantoms
 from experiments.detection.curves import CurveVariant, curve_task
-from jaxtwin.analysis.reliability import event_probability
+from experiments.detection.posteriors import beyond_probabilities
+from experiments.detection.scores import MARKED
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.diseases import DISEASES, Disease, beyond_health, draw_diseased
 from jaxtwin.cohorts.simulate import simulate_cohort
@@ -20,17 +21,12 @@ from jaxtwin.data.echonet import read_echonet, read_theta
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.inference.neural import NeuralPosterior
 from jaxtwin.inference.observing import AbstractObservation, observe
-from jaxtwin.methods.base import Learnt
 from jaxtwin.methods.pssl_curves import CurvePSSL
-from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.methods.tasks import CurveTask
 from jaxtwin.parameters import Box
 from jaxtwin.twin.echo import TwinBuilder, as_curves, estimate, periods
 from jaxtwin.twin.measurements import ClipMeasurements
 
-MARKED = tuple(disease for disease in DISEASES if disease.marker is not None)
-"""Diseases that a parameter defines."""
-TOGETHER = 500
-"""Number of patients whose draws are made together."""
 PRIOR = 2**14
 """Number of patients that stand for a prior."""
 # Seeds of patients that nobody else draws.
@@ -116,29 +112,6 @@ def markers(box: Box, theta: Float[np.ndarray, "patient free"]) -> Table:
     return np.stack(found)
 
 
-def chances(
-    learnt: Learnt[CurveTask, Curves], curves: Curves, draws: int, seed: int
-) -> tuple[Table, Table]:
-    """Return medians of the parameters and probabilities that they are beyond health.
-
-    Both are NaN for a patient without a posterior.
-    """
-    box, medians, found = learnt.task.box, [], []
-    for start in range(0, len(curves.values), TOGETHER):
-        part = curves.take(slice(start, start + TOGETHER))
-        posterior = learnt.posterior(part, draws=draws, seed=seed + start)
-        good = posterior.success
-        middle = np.where(good[:, None], np.median(posterior.theta, axis=1), np.nan)
-        medians.append(markers(box, middle))
-        found.append(
-            [
-                event_probability(beyond_health(disease, box, posterior.theta), good)
-                for disease in MARKED
-            ]
-        )
-    return np.concatenate(medians, axis=1), np.concatenate(found, axis=1)
-
-
 def fill_cell(
     run: Run,
     variant: CurveVariant,
@@ -182,10 +155,19 @@ def fill_cell(
             )
         ]
         (median, chance), (_, informed) = (
-            chances(learnt, seen, config.draws, seed) for learnt in posteriors
+            beyond_probabilities(learnt, seen, draws=config.draws, seed=seed)
+            for learnt in posteriors
         )
-        _, of_own = chances(posteriors[0], task.measure(own, config.seed + 1), config.draws, seed)
-        found = Answers(markers(task.box, np.asarray(theta)), median, chance, informed, of_own)
+        _, of_own = beyond_probabilities(
+            posteriors[0], task.measure(own, config.seed + 1), draws=config.draws, seed=seed
+        )
+        found = Answers(
+            markers(task.box, np.asarray(theta)),
+            markers(task.box, median),
+            chance,
+            informed,
+            of_own,
+        )
         _keep(kept, found)
         Run(folder).json("result", origin())
     return _load(kept)
@@ -276,11 +258,11 @@ def _say(
     curves = measured.take(found).curves(builder.calibrations[0], True)
     theta = estimate(builder.learnt, curves).theta
     assert theta is not None
-    median, chance = chances(
-        builder.posteriors[0], as_curves(task, curves), config.draws, config.seed
+    median, chance = beyond_probabilities(
+        builder.posteriors[0], as_curves(task, curves), draws=config.draws, seed=config.seed
     )
     tables = []
-    for some in (markers(task.box, np.asarray(theta)), median, chance):
+    for some in (markers(task.box, np.asarray(theta)), markers(task.box, median), chance):
         table = np.full((len(MARKED), len(found)), np.nan)
         table[:, found] = some
         tables.append(table)

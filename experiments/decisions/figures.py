@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from experiments.decisions.cells import MARKED, Case
+from experiments.decisions.cells import Case
 from experiments.decisions.scores import (
     PROBABILITIES,
     STRATEGIES,
@@ -12,6 +12,7 @@ from experiments.decisions.scores import (
     benefits,
     reliabilities,
 )
+from experiments.detection.scores import MARKED
 from jaxtwin import plotting
 from jaxtwin.commands.run import Run
 

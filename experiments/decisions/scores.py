@@ -1,12 +1,13 @@
 """Scores of `experiments.decisions`: areas, reliability, costs and net benefit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from experiments.decisions.cells import MARKED, Answers, Case
+from experiments.decisions.cells import Answers, Case
+from experiments.detection.scores import MARKED
 from jaxtwin.analysis.decisions import (
     cheapest_threshold,
     decision_costs,
@@ -41,6 +42,7 @@ STRATEGIES = {
 }
 BESIDE = "threshold"
 """Strategy with which the costs of the others are compared, patient by patient."""
+RESAMPLES = 500
 THRESHOLDS = np.linspace(0.01, 0.6, 60)
 
 
@@ -127,60 +129,51 @@ def reliability_rows(cases: Mapping[str, Case]) -> list[dict[str, Any]]:
         for i, disease in enumerate(MARKED):
             without = Seen(case, case.answers[0], i).without
             for kind, found in reliabilities(case, i).items():
-                row = {"case": name, "disease": disease.name, "probability": kind}
+                row: dict[str, Any] = {"case": name, "disease": disease.name, "probability": kind}
                 row["patients"] = int(found[0].patients.sum())
                 row["without"] = found[0].without if kind == "own" else without
                 for field in ("share", "mean", "brier", "brier_of_share", "calibration_error"):
                     row[field] = float(np.mean([getattr(one, field) for one in found]))
-                inside = [(one.low <= one.predicted) & (one.predicted <= one.high) for one in found]
-                bins = [one.patients > 0 for one in found]
-                row["bins_within"] = float(
-                    np.mean([x[b].sum() for x, b in zip(inside, bins, strict=True)])
-                )
-                row["bins"] = float(np.mean([b.sum() for b in bins]))
+                row["bins_within"] = float(np.mean([_held(one) for one in found]))
+                row["bins"] = float(np.mean([np.sum(one.patients > 0) for one in found]))
                 rows.append(row)
     return rows
 
 
-def cost_rows(cases: Mapping[str, Case], costs: tuple[float, ...]) -> list[dict[str, Any]]:
+def _held(found: Reliability) -> int:
+    """Return the number of bins in whose interval the mean probability lies."""
+    # Comparisons with the NaN of an empty bin are false.
+    return int(np.sum((found.low <= found.predicted) & (found.predicted <= found.high)))
+
+
+def cost_rows(cases: Mapping[str, Case], costs: Sequence[float]) -> list[dict[str, Any]]:
     """Return the mean cost of every strategy, in false alarms per patient."""
     rows = []
     for name, case in cases.items():
         for i, disease in enumerate(MARKED):
             seen = [Seen(case, answers, i) for answers in case.answers]
+            ill = seen[0].ill
             for k in costs:
-                treated = [s.treated(k) for s in seen]
+                each = [one.treated(k) for one in seen]
+                treated = {strategy: [one[strategy] for one in each] for strategy in each[0]}
                 cost = {
-                    strategy: [
-                        decision_costs(t[strategy], s.ill, k)
-                        for t, s in zip(treated, seen, strict=True)
-                    ]
-                    for strategy in treated[0]
+                    strategy: [decision_costs(who, ill, k) for who in decided]
+                    for strategy, decided in treated.items()
                 }
-                for strategy, values in cost.items():
-                    mean = mean_over_seeds(values, same_patients=True, resamples=500)
-                    less = mean_over_seeds(
-                        [a - b for a, b in zip(values, cost[BESIDE], strict=True)],
-                        same_patients=True,
-                        resamples=500,
+                for strategy, decided in treated.items():
+                    beside = zip(cost[strategy], cost[BESIDE], strict=True)
+                    mean, less = (
+                        mean_over_seeds(values, same_patients=True, resamples=RESAMPLES)
+                        for values in (cost[strategy], [a - b for a, b in beside])
                     )
-                    row = {"case": name, "disease": disease.name, "k": k, "strategy": strategy}
-                    row |= {"cost": mean.mean, "low": mean.low, "high": mean.high}
-                    row |= {"less": less.mean, "less_low": less.low, "less_high": less.high}
-                    row["missed"] = float(
-                        np.mean(
-                            [
-                                (~t[strategy])[s.ill].mean()
-                                for t, s in zip(treated, seen, strict=True)
-                            ]
-                        )
+                    who = np.mean(decided, axis=0)
+                    rows.append(
+                        {"case": name, "disease": disease.name, "k": k, "strategy": strategy}
+                        | {"cost": mean.mean, "low": mean.low, "high": mean.high}
+                        | {"less": less.mean, "less_low": less.low, "less_high": less.high}
+                        | {"missed": float(1 - who[ill].mean())}
+                        | {"alarms": float(who[~ill].mean())}
                     )
-                    row["alarms"] = float(
-                        np.mean(
-                            [t[strategy][~s.ill].mean() for t, s in zip(treated, seen, strict=True)]
-                        )
-                    )
-                    rows.append(row)
     return rows
 
 

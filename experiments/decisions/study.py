@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.decisions.cells import MARKED, Case, of_clips, of_curves
+from experiments.decisions.cells import Case, of_clips, of_curves
 from experiments.decisions.figures import draw_figures
 from experiments.decisions.scores import areas, cost_rows, reliabilities, reliability_rows
 from experiments.decisions.settings import Config
 from experiments.decisions.table import markdown
 from experiments.detection.curves import EXACT
+from experiments.detection.scores import MARKED
 from jaxtwin.analysis.reliability import Reliability
 from jaxtwin.commands.emulator import obtain_emulator
 from jaxtwin.commands.run import Run

@@ -15,6 +15,7 @@ from experiments.detection.curves import (
     segmented_curves,
 )
 from experiments.detection.figures import draw_figures
+from experiments.detection.posteriors import ask, fill_posterior_cell
 from experiments.detection.scores import Answers, recovery, score
 from experiments.detection.settings import Config
 from experiments.detection.table import write_scores
@@ -31,6 +32,7 @@ from jaxtwin.methods.pssl_clips import PSSL
 from jaxtwin.methods.saving import save_learnt
 from jaxtwin.methods.tasks import Curves
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
+from jaxtwin.twin.echo import measured_beside
 
 Variant = Literal["volumes", "vitals"]
 VARIANTS: dict[Variant, tuple[VitalName, ...]] = {
@@ -162,12 +164,30 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
             variant: exact_curves(curve_task(variant, config.noise), truth, seed=config.seed)
             for variant in EXACT
         }
+        builder = None
         if config.run is not None:
-            curves["segmented curve"] = segmented_curves(run, cache.records, config)
+            curves["segmented curve"], builder = segmented_curves(run, cache.records, config)
         for variant, measured in curves.items():
             learnt[variant] = [
                 fill_curve_cell(run, cache.records, measured, emulator, variant, seed, config)
                 for seed in range(config.seed, config.seed + config.seeds)
+            ]
+        for variant in EXACT:
+            learnt[f"{variant}, posterior"] = [
+                fill_posterior_cell(run, cache.records, curves[variant], variant, seed, config)
+                for seed in range(config.seed, config.seed + config.seeds)
+            ]
+        # Posteriors of a run with the paper's seven parameters know nothing of hypertension.
+        if builder is not None and set(EIGHT.names) <= set(builder.learnt.task.box.names):
+            learnt["segmented curve, posterior"] = [
+                ask(
+                    builder.posteriors[0],
+                    curves["segmented curve"]._replace(
+                        beside=measured_beside(builder.learnt.task, {}, len(cache.records))
+                    ),
+                    len(cache.records),
+                    config.seed,
+                )
             ]
     rows = score(seen, learnt, truth)
     table = write_scores(run, rows, seen)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from experiments.detection.scores import Answers
 from experiments.detection.settings import Config
@@ -18,6 +19,7 @@ from jaxtwin.methods.pssl_curves import CurvePSSL
 from jaxtwin.methods.saving import save_learnt
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
+from jaxtwin.twin.echo import TwinBuilder
 
 CurveVariant = Literal["exact curve", "exact curve, turned", "segmented curve"]
 
@@ -43,10 +45,12 @@ def exact_curves(task: CurveTask, truth: np.ndarray, *, seed: int) -> Curves:
     return task.measure(simulate_cohort(task.system, task.box, truth, phases=PHASES), seed)
 
 
-def segmented_curves(run: Run, records: Sequence[Record], config: Config) -> Curves:
+def segmented_curves(
+    run: Run, records: Sequence[Record], config: Config
+) -> tuple[Curves, TwinBuilder]:
     """Measure the volume curve and the period of every clip, NaN where none is found.
 
-    What is measured is kept in the run's folder.
+    What is measured is kept in the run's folder. Returns the networks that measured it, too.
     """
     assert config.run is not None
     builder, measured = measure_phantoms(config.run, run, records)
@@ -54,7 +58,26 @@ def segmented_curves(run: Run, records: Sequence[Record], config: Config) -> Cur
     found = measured.found(True, (0.0, np.inf))
     curves = measured.take(found).curves(builder.calibrations[0], True)
     values[found] = [curve.volume for curve in curves]
-    return Curves(values, measured.period.astype(np.float32)[:, None])
+    return Curves(values, measured.period.astype(np.float32)[:, None]), builder
+
+
+def usable_curves(task: CurveTask, curves: Curves) -> Bool[np.ndarray, " clip"]:
+    """Return which clips have a curve of a plausible period."""
+    column, period = task.box.names.index("T_c"), np.asarray(curves.known)[:, 0]
+    inside = (period >= task.box.low[column]) & (period <= task.box.high[column])
+    return np.isfinite(np.asarray(curves.values)).all(axis=1) & inside
+
+
+def everyone(
+    table: Float[np.ndarray, "found value"], usable: Bool[np.ndarray, " clip"]
+) -> Float[np.ndarray, "clip value"]:
+    """Return values of all clips from those of usable ones.
+
+    The others get the median, with which they are neither ill nor healthy.
+    """
+    filled = np.tile(np.median(table, axis=0), (len(usable), 1))
+    filled[usable] = table
+    return filled
 
 
 def fill_curve_cell(
@@ -68,14 +91,10 @@ def fill_curve_cell(
 ) -> Answers:
     """Train one encoder of curves and return its estimates of every clip.
 
-    A clip without a curve of a plausible period gets the median of the others' parameters, with
-    which it is neither ill nor healthy.
+    See `everyone` for a clip without a curve of a plausible period.
     """
-    task, known = curve_task(variant, config.noise), np.asarray(curves.known)
-    column = task.box.names.index("T_c")
-    period = known[:, 0]
-    usable = np.isfinite(np.asarray(curves.values)).all(axis=1)
-    usable &= (period >= task.box.low[column]) & (period <= task.box.high[column])
+    task = curve_task(variant, config.noise)
+    usable = usable_curves(task, curves)
     if lost := int((~usable).sum()):
         print(
             f"{variant}, seed {seed}: {lost} of {len(records)} clips have no curve of a plausible "
@@ -96,11 +115,6 @@ def fill_curve_cell(
     got = learnt.estimate(curves.take(usable))
     assert got.theta is not None
 
-    def all_clips(table: np.ndarray) -> np.ndarray:
-        filled = np.tile(np.median(table, axis=0), (len(records), 1))
-        filled[usable] = table
-        return filled
-
     Run(folder).json(
         "result",
         {
@@ -114,5 +128,8 @@ def fill_curve_cell(
     volumes = np.stack([got.readings[name] for name in VOLUMES], axis=1)
     n = len(records)
     return Answers(
-        all_clips(np.asarray(got.theta)), np.zeros((n, 0)), all_clips(volumes), np.zeros((n, 0))
+        everyone(np.asarray(got.theta), usable),
+        np.zeros((n, 0)),
+        everyone(volumes, usable),
+        np.zeros((n, 0)),
     )

@@ -28,7 +28,11 @@ def draw_figures(
 ) -> None:
     """Draw AUROCs by source, the parameters each disease changes, and mitral stenosis loops."""
     run.figure("detection", draw_areas(rows, seen))
-    tables = {TITLES[f"twin {name}"]: cells[0].theta for name, cells in learnt.items()}
+    tables = {
+        TITLES[f"twin {name}"]: cells[0].theta
+        for name, cells in learnt.items()
+        if cells[0].chance is None
+    }
     if truth is not None:
         tables[TITLES["truth"]] = truth
     run.figure("parameters", draw_moves(seen, tables))
@@ -40,7 +44,9 @@ def draw_areas(rows: Sequence[Mapping[str, Any]], seen: Seen) -> Figure:
     """Draw AUROCs with one panel per disease and one row per source."""
     cells = areas_shown(rows, seen.healthy)
     names = list(dict.fromkeys(row["source"] for row in rows))
-    figure = Figure(figsize=(3 + 3.2 * len(seen.diseases), 5.5), layout="constrained")
+    figure = Figure(
+        figsize=(3 + 3.2 * len(seen.diseases), 1 + 0.4 * len(names)), layout="constrained"
+    )
     axes = figure.subplots(1, len(seen.diseases), sharey=True, squeeze=False)[0]
     nothing = Interval(np.nan, np.nan, np.nan)
     for ax, disease in zip(axes, seen.diseases, strict=True):

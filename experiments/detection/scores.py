@@ -21,7 +21,9 @@ from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.data.vitals import Vitals
 from jaxtwin.models.left_heart import EIGHT, LeftHeart
 
-MARKERS = {disease.name: disease.marker for disease in DISEASES if disease.marker is not None}
+MARKED = tuple(disease for disease in DISEASES if disease.marker is not None)
+"""Diseases that a parameter defines."""
+MARKERS = {disease.name: disease.marker for disease in MARKED}
 MEASURED_MARKERS = {"reduced contractility": ("EF", -1), "hypertension": ("systolic", 1)}
 # Number of principal components of features and curves used to find outliers and groups.
 COMPONENTS = 8
@@ -39,6 +41,9 @@ TITLES = {
     "twin exact curve": "twin from the exact curve with noise; period",
     "twin exact curve, turned": "twin from it, its start unknown; period",
     "twin segmented curve": "twin from the curve and period of the segmented clip",
+    "twin exact curve, posterior": "posterior from the exact curve with noise; period",
+    "twin exact curve, turned, posterior": "posterior from it, its start unknown; period",
+    "twin segmented curve, posterior": "posterior from the curve and period of the segmented clip",
     "curve": "true volume curve",
     "truth": "true parameters",
 }
@@ -81,12 +86,15 @@ class Answers(NamedTuple):
         features: The features of an encoder of clips; none of one of curves.
         volumes: EDV and ESV [mL] and EF [%], emulated at θ.
         vitals: The vital signs used by the model, emulated at θ.
+        chance: For a posterior, the probability that the parameter that a disease changes is
+            beyond its healthy range, by disease.
     """
 
     theta: Float[np.ndarray, "clip free"]
     features: Float[np.ndarray, "clip feature"]
     volumes: Float[np.ndarray, "clip 3"]
     vitals: Float[np.ndarray, "clip vital"]
+    chance: Mapping[str, Float[np.ndarray, " clip"]] | None = None
 
 
 class Source(NamedTuple):
@@ -96,11 +104,28 @@ class Source(NamedTuple):
         values: One table per seed.
         columns: Names of the tables' columns.
         whole: The complete values, if `values` are only their principal components.
+        chances: Probability that the parameter of a disease is beyond health, by disease, for each
+            seed.
     """
 
     values: list[Float[np.ndarray, "clip value"]]
     columns: tuple[str, ...]
     whole: list[Float[np.ndarray, "clip whole"]] | None = None
+    chances: list[Mapping[str, Float[np.ndarray, " clip"]]] | None = None
+
+    def of_parameter(self, disease: str) -> list[Float[np.ndarray, " clip"]] | None:
+        """Return each seed's score by the parameter that the disease changes, or None.
+
+        It is the parameter, with the sign of its change, or the probability that it is beyond
+        health, if the source has one.
+        """
+        if self.chances is not None and disease in self.chances[0]:
+            return [one[disease] for one in self.chances]
+        marker = self.marker(disease)
+        if marker is None:
+            return None
+        column, sign = self.columns.index(marker[0]), marker[1]
+        return [sign * values[:, column] for values in self.values]
 
     def marker(self, disease: str) -> tuple[str, int] | None:
         """Return the column that the disease changes and the sign of the change, or None."""
@@ -137,7 +162,8 @@ def sources(
         found[f"features {variant}"] = Source([_components(w, seen) for w in whole], (), whole)
     for variant, cells in learnt.items():
         theta = [one.theta.astype(float) for one in cells]
-        found[f"twin {variant}"] = Source(theta, EIGHT.names)
+        chances = [one.chance for one in cells if one.chance is not None] or None
+        found[f"twin {variant}"] = Source(theta, EIGHT.names, chances=chances)
     if truth is not None:
         curve = simulate_cohort(LeftHeart(), EIGHT, truth).recording.waveforms.V_lv
         period = truth[:, EIGHT.names.index("T_c"), None]
@@ -195,11 +221,9 @@ def score(
         groups = [memberships(v, v[training]) for v in source.values]
         told = _told(source, seen)
         for disease in seen.diseases:
-            marker = source.marker(disease)
-            if marker is not None:
-                column, sign = source.columns.index(marker[0]), marker[1]
-                own = np.stack([sign * v[seen.tested, column] for v in source.values])
-                found[name, disease, "its parameter"] = own
+            own = source.of_parameter(disease)
+            if own is not None:
+                found[name, disease, "its parameter"] = np.stack([v[seen.tested] for v in own])
             found[name, disease, "outlier"] = outlier
             named = _named(groups, seen, disease)
             if named is not None:

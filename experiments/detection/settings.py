@@ -14,6 +14,7 @@ from jaxtwin.commands.settings import (
     RunConfig,
 )
 from jaxtwin.encoders.names import EncoderName
+from jaxtwin.inference.settings import CLIP_POSTERIOR_TRAINING
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.training.settings import TrainingConfig
 
@@ -44,6 +45,8 @@ class Config(RunConfig):
         run: Folder of a training run of `jaxtwin train`: twins are then also learnt from the
             volume curves that its networks find in phantom clips.
         curve_training: Training of the encoders of curves.
+        posterior_training: Training of the posteriors from curves.
+        bank: Number of simulated patients that a posterior learns from.
     """
 
     data: Path | None = None
@@ -58,6 +61,8 @@ class Config(RunConfig):
     noise: float = 6.0
     run: Path | None = None
     curve_training: TrainingConfig = CURVE_TRAINING
+    posterior_training: TrainingConfig = CLIP_POSTERIOR_TRAINING
+    bank: int = 32_768
 
     def check_inputs(self) -> None:
         """Raise a ValueError if there is no training run."""
@@ -106,6 +111,10 @@ PRESETS = {
         clips=ClipConfig(counts=(48, 8, 40)),
         training=TrainingConfig(steps=8, batch_size=8, weight_decay=1e-2, evaluate_every=4),
         curve_training=TrainingConfig(steps=40, batch_size=32, evaluate_every=20),
+        posterior_training=TrainingConfig(
+            steps=40, batch_size=128, learning_rate=1e-2, evaluate_every=20
+        ),
+        bank=1_024,
     ),
     "default": Config(),
     "full": Config(

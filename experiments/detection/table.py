@@ -38,7 +38,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], seen: Seen) -> str:
         "",
         f"AUROC on {n} unseen clips with 95% bootstrap intervals over patients and seeds; 0.5 is "
         "chance. *Its parameter*: the value that the disease changes, if there is one: the "
-        "circuit's parameter, EF, or the cuff's systolic pressure. *Outlier*: distance from the "
+        "circuit's parameter, EF, or the cuff's systolic pressure; of a posterior, the probability "
+        "that the parameter is beyond its healthy range. *Outlier*: distance from the "
         "bulk, for the ill against the healthy. *Group*: a cluster found without labels, matched "
         "to the disease by other patients' diagnoses. *Told*: a classifier trained on other "
         "patients' diagnoses; the last column is its area minus that of EF on the same patients. "
