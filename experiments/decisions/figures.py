@@ -14,7 +14,9 @@ from experiments.decisions.scores import (
 )
 from experiments.detection.scores import MARKED
 from jaxtwin import plotting
+from jaxtwin.cohorts.diseases import HEALTHY, Disease
 from jaxtwin.commands.run import Run
+from jaxtwin.models.left_heart import EIGHT
 
 REFERENCES = ("none", "all")
 DRAWN = ("limit", "threshold", "chance", "shifted", "informed")
@@ -36,15 +38,22 @@ def draw_reliability(case: Case) -> Figure:
         found = {PROBABILITIES[k]: each[0] for k, each in reliabilities(case, i).items()}
         plotting.reliability_diagram(top, found)
         plotting.reliability_counts(bottom, found)
-        marker = MARKED[i].marker
-        assert marker is not None
-        top.set_title(f"{MARKED[i].name}\n({marker[0]} beyond health)", fontsize="medium")
+        top.set_title(f"{MARKED[i].name}\n{_beyond(MARKED[i])}", fontsize="medium")
     grid[0, 0].set_ylabel("share of patients beyond health")
     grid[1, 0].set_ylabel("patients")
     for ax in grid[1]:
         ax.set_xlabel("predicted probability")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def _beyond(disease: Disease) -> str:
+    """Return what is beyond health, such as R_m > 0.012 mmHg·s/mL."""
+    assert disease.marker is not None
+    name, sign = disease.marker
+    spec = EIGHT.specs[EIGHT.names.index(name)]
+    limit = HEALTHY.ranges[name][1 if sign > 0 else 0]
+    return f"${spec.symbol}$ {'>' if sign > 0 else '<'} {limit:g} {spec.unit}"
 
 
 def draw_benefits(case: Case) -> Figure:

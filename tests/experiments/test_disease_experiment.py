@@ -8,7 +8,7 @@ import pytest
 
 from experiments.detection import scores
 from experiments.detection.cohort import describe_cohort, make_diseased_phantoms, read_diagnoses
-from experiments.detection.scores import EVERYONE, Answers, Seen, recovery, score
+from experiments.detection.scores import EVERYONE, Answers, Seen, Source, recovery, score
 from experiments.detection.settings import LEAST_TRAINING, Config
 from experiments.detection.table import markdown
 from jaxtwin.analysis.detection import MOST_GROUPS
@@ -106,6 +106,18 @@ def test_a_disease_is_found_where_it_shows_and_nowhere_else(rows):
         )
         assert row[f"less_{beside}"] == pytest.approx(difference)
         assert row[f"less_{beside}_low"] > 0.2
+
+
+def test_a_posterior_is_scored_by_its_probability(seen):
+    """Its values rank nobody, its probability everybody."""
+    theta = np.tile(EIGHT.sample(1, seed=0), (600, 1))
+    chance = np.where(seen.diagnosis == "mitral stenosis", 0.9, 0.2)
+    source = Source([theta], EIGHT.names, chances=[{"mitral stenosis": chance}])
+    (found,) = source.of_parameter("mitral stenosis")
+    np.testing.assert_array_equal(found, chance)
+    (weak,) = source.of_parameter("reduced contractility")
+    np.testing.assert_array_equal(weak, -theta[:, EIGHT.names.index("E_max")])
+    assert source.of_parameter("gout") is None
 
 
 def test_only_labelled_test_clips_are_scored_and_counted(rows, seen):
@@ -224,13 +236,18 @@ def test_phantoms_and_the_same_clips_as_if_they_were_real(tmp_path, run_in_one):
         R_m = truth[record.name]["R_m"]
         assert (R_m > 0.03) == (diagnoses[record.name] == "mitral stenosis")
     results = json.loads((tmp_path / "a" / "results.json").read_text())
-    curves = {"exact curve", "exact curve, turned"}
+    exact = ("exact curve", "exact curve, turned")
+    curves = {f"{name}{kind}" for name in exact for kind in ("", ", posterior")}
     assert set(results["recovery"]) == {"volumes", "vitals"} | curves
     made = {"detection.csv", "detection.md", "detection.png", "parameters.png", "loops.png"}
     assert made <= {path.name for path in (tmp_path / "a").iterdir()}
     table = read_table(tmp_path / "a" / "detection.csv")
     ceiling = table["AUROC"][(table["source"] == "truth") & (table["score"] == "its parameter")]
     assert np.all(ceiling == 1)  # Ranges of health and disease do not meet.
+    told = table["source"] == "twin exact curve, posterior"
+    assert set(table["disease"][told & (table["score"] == "its parameter")]) == {
+        d.name for d in DISEASES[1:]
+    }
 
     code, said = run_in_one(
         "detection", *sizes, "--learn-from", "curves", f"--out={tmp_path / 'by_curves'}"

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
+from experiments.decisions.scores import STRATEGIES
 from experiments.models.studies import STUDIES
 from experiments.models.table import markdown, table
-from experiments.report import README, RESULTS, keep, model_table, rewritten
+from experiments.report import README, RESULTS, decision_table, keep, model_table, rewritten
 from jaxtwin.commands.tables import write_table
 
 CLIPS = {
@@ -94,6 +95,22 @@ def test_models_are_told_side_by_side(tmp_path):
         lines = model_table(list(csv.DictReader(file)))
     assert lines[2:] == ["| lung | q [L/s]: 0.01 / 0.01 | P_alv [cmH₂O]: 0.01 / 0.01 | 2 / 25 |"]
     assert "| lung | the middle of the box | q [L/s]: 0.01 | P_alv" in markdown(results)
+
+
+def test_decisions_are_told_for_curves_of_unknown_start(tmp_path):
+    names, cases = ["none", "threshold", "shifted"], ["exact curve", "exact curve, turned"]
+    rows = [
+        {"case": case, "disease": "gout", "k": k, "strategy": name, "cost": k * i / 100}
+        for case in cases
+        for k in (1.0, 5.0)
+        for i, name in enumerate(names)
+    ]
+    write_table(tmp_path / "decisions.csv", {key: [row[key] for row in rows] for key in rows[0]})
+    with (tmp_path / "decisions.csv").open(newline="") as file:
+        lines = decision_table(list(csv.DictReader(file)))
+    assert lines[0] == f"| disease | k | {' | '.join(STRATEGIES[name] for name in names)} |"
+    assert lines[2] == "| gout | 1 | 0.000 | 0.010 | 0.020 |"
+    assert lines[3] == "| gout | 5 | 0.000 | 0.050 | 0.100 |" and len(lines) == 4
 
 
 def test_every_model_has_a_study_with_labels():
