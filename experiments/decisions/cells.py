@@ -214,7 +214,8 @@ def of_clips(run: Run, config: Config) -> Case:
     """Return the case of phantom clips, whose curves, twins and posteriors a training run has.
 
     Raises:
-        ValueError: If the run's twins lack a parameter that a disease changes.
+        ValueError: If the run's twins lack a parameter that a disease changes, or no clip has a
+            curve.
     """
     assert config.run is not None
     folder = run.folder / "phantom"
@@ -255,6 +256,8 @@ def _say(
     """Return the twin's parameter, median and probability of every clip; NaN without a curve."""
     task = builder.learnt.task
     found = measured.found(True, periods(task))
+    if not found.any():
+        raise ValueError(f"none of {len(found)} clips has a curve: train the networks for longer")
     curves = measured.take(found).curves(builder.calibrations[0], True)
     theta = estimate(builder.learnt, curves).theta
     assert theta is not None

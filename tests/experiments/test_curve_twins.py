@@ -1,5 +1,6 @@
 """Twins learnt from volume curves: training, twins of recordings, strangers."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks import inputs
+from experiments.decisions.cells import of_clips
+from experiments.decisions.settings import PRESETS
+from jaxtwin.commands.run import Run
 from jaxtwin.commands.twin import load_run
 from jaxtwin.twin.echo import TwinBuilder
 from jaxtwin.twin.signs import LEAST, SIGNS
@@ -117,6 +121,17 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
         itertools.product(inputs.SEEN, inputs.TARGETS)
     )
     assert all(np.isfinite(row["scores"][0]["EF_error"]) for row in rows)
+
+    # Probabilities of disease, in clips of a clinic.
+    small = dataclasses.replace(PRESETS["tiny"], run=trained)
+    case = of_clips(Run(tmp_path / "decisions"), small)
+    (said,) = case.answers
+    assert (case.beyond.sum(axis=1) == 10).all() and case.own_beyond.shape == (4, 6)
+    found = np.isfinite(said.twin).all(axis=0)
+    assert found.any() and np.isnan(said.informed).all()
+    for table in (said.median, said.chance):
+        np.testing.assert_array_equal(np.isfinite(table).all(axis=0), found)
+    assert ((said.chance[:, found] > 0) & (said.chance[:, found] < 1)).all()
 
     # Its network alone.
     seen = tmp_path / "segmentation"
