@@ -387,25 +387,35 @@ def rank_histogram(ax: Axes, ranks: Series, *, bins: int = 20) -> None:
     ax.set(xlim=(0, 1), ylim=(0, 2))
 
 
-def reliability_diagram(ax: Axes, diagrams: Mapping[str, Reliability]) -> None:
+def reliability_diagram(ax: Axes, diagrams: Mapping[str, Reliability], *, fewest: int = 10) -> None:
     """Draw the observed share of an event against its predicted probability, by name.
 
     Bars are the intervals of the shares; calibrated probabilities are on the grey diagonal.
+
+    Args:
+        ax: Axes to draw on.
+        diagrams: Reliability diagrams, by name.
+        fewest: Number of patients below which a bin is drawn pale, and not joined to the others.
     """
     ax.plot([0, 1], [0, 1], color="0.7", lw=1)
     for i, (name, one) in enumerate(diagrams.items()):
-        bars = np.stack([one.observed - one.low, one.high - one.observed])
-        ax.errorbar(
-            one.predicted,
-            one.observed,
-            np.maximum(bars, 0),
-            marker="os^D"[i % 4],
-            color=f"C{i}",
-            ms=4,
-            lw=1.2,
-            elinewidth=0.8,
-            label=name,
-        )
+        bars = np.maximum([one.observed - one.low, one.high - one.observed], 0)
+        for some, alpha, line in (
+            (one.patients >= fewest, 1.0, 1.2),
+            (one.patients < fewest, 0.25, 0),
+        ):
+            ax.errorbar(
+                one.predicted[some],
+                one.observed[some],
+                bars[:, some],
+                marker="os^D"[i % 4],
+                color=f"C{i}",
+                alpha=alpha,
+                ms=4,
+                lw=line,
+                elinewidth=0.8,
+                label=name if line else None,
+            )
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 

@@ -19,7 +19,8 @@ from jaxtwin.commands.run import Run
 from jaxtwin.models.left_heart import EIGHT
 
 REFERENCES = ("none", "all")
-DRAWN = ("limit", "threshold", "chance", "shifted", "informed")
+# In this order, posteriors have the colours that they have in the reliability diagrams.
+DRAWN = ("limit", "chance", "shifted", "informed", "threshold")
 
 
 def draw_figures(run: Run, cases: Mapping[str, Case]) -> None:
