@@ -62,7 +62,7 @@ def _reliability(rows: Rows) -> list[str]:
 
 def _costs(rows: Rows) -> list[str]:
     lines = [
-        "| seen in | disease | k | strategy | cost | less than with the twin's best threshold "
+        "| seen in | disease | k | strategy | cost | less that of the twin's best threshold "
         "| missed [%] | false alarms [%] |",
         "|---" * 8 + "|",
     ]
