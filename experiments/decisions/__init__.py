@@ -14,6 +14,6 @@ limit or beyond the best threshold on patients with diagnoses, and treating all 
 curves after Vickers and Elkin, 2006.
 
 With --run DIR, the same is measured on phantom clips of such a clinic, from the curves, the twins
-and the posteriors of that training run. The default preset takes a quarter of an hour on two CPU
-cores, the tiny one a minute.
+and the posteriors of that training run. The default preset takes about half an hour on two CPU
+cores, the tiny one a minute or two.
 """
