@@ -103,7 +103,10 @@ def profile_likelihood(
     column = task.box.names.index(name)
     unit = np.tile(0.5 * np.ones(len(task.box.names), np.float32), (points, 1))
     unit[:, column] = np.linspace(0, 1, points)
-    values = np.asarray(task.box.from_unit(jnp.asarray(unit)))[:, column]
+    # The ends of the box, rounded to float32, may lie outside.
+    low, high = np.float32(task.box.low[column]), np.float32(task.box.high[column])
+    low, high = np.nextafter(low, high), np.nextafter(high, low)
+    values = np.asarray(task.box.from_unit(jnp.asarray(unit)))[:, column].clip(low, high)
     held = dataclasses.replace(task, known=(*task.known, name))
     repeated = checked.take(np.zeros(points, int))
     known = np.concatenate([np.asarray(repeated.known), values[:, None]], axis=1)

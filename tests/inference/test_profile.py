@@ -1,5 +1,8 @@
 """Profile likelihood of a Windkessel, against its closed form on a fine grid."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -50,6 +53,15 @@ def test_a_profile_is_that_of_the_closed_form(curves, name):
     inside = fine[exact(one, fine, name) <= stats.chi2.ppf(0.9, 1)]
     step = found.values[1] - found.values[0]
     assert abs(low - inside.min()) < step / 2 and abs(high - inside.max()) < step / 2
+
+
+def test_ends_of_the_box_that_are_rounded_are_inside(curves):
+    narrow = jt.Box.of(LeakyParameters, BOX.names, {"R": (1e-1 + 1e-9, 2.7 - 1e-9)})
+    task = dataclasses.replace(TASK, box=narrow)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = profile_likelihood(task, curves.take(slice(1)), "R", points=5, starts=2)
+    assert narrow.low[1] <= found.values[0] and found.values[-1] <= narrow.high[1]
 
 
 def test_errors(curves):
