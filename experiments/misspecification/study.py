@@ -132,11 +132,14 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     (run.folder / "misspecification.md").write_text(table)
     run.written.append(run.folder / "misspecification.md")
     print(table)
-    clips = {} if config.run is None else refuse_the_least_certain(config.run)
-    if clips:
-        write_table(run.folder / "clips.csv", clips.pop("clips"))
+    clips: dict[str, Any] = {}
+    if config.run is not None:
+        clips = refuse_the_least_certain(config.run)
+        if clips:
+            write_table(run.folder / "clips.csv", clips.pop("clips"))
+            run.written.append(run.folder / "clips.csv")
         (run.folder / "clips.md").write_text(clip_table(clips))
-        run.written += [run.folder / "clips.csv", run.folder / "clips.md"]
+        run.written.append(run.folder / "clips.md")
         print(clip_table(clips))
     return {
         "detection": results,

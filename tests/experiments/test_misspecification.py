@@ -53,6 +53,7 @@ def test_refusing_the_least_certain_removes_their_errors():
         "smaller_percent": 50.0,
         "smaller_percent_at_best": 50.0,
     }
+    assert "too few to tell" in clip_table({})
     assert "lowers the error by 50% (95% interval 1 to 60)" in clip_table(told)
 
 
