@@ -64,6 +64,8 @@ class ModelCheck(NamedTuple):
         unseen: Whitened features of the others.
         width: Median distance of two patients' whitened features.
         numbers: Largest and smallest value, and numbers beside the curve, of patients of the prior.
+        alike: Kernel between any two of the unseen patients, which every group is compared with.
+        near: Mean kernel between each of them and the known ones.
     """
 
     learnt: Learnt[CurveTask, Curves]
@@ -75,6 +77,8 @@ class ModelCheck(NamedTuple):
     unseen: Float[np.ndarray, "unseen kept"]
     width: float
     numbers: Float[np.ndarray, "prior number"]
+    alike: Float[np.ndarray, "unseen unseen"]
+    near: Float[np.ndarray, " unseen"]
 
     @classmethod
     def fit(
@@ -125,8 +129,14 @@ class ModelCheck(NamedTuple):
             features[half:],
             float(np.median(pdist(features[: min(half, 1_000)]))),
             _numbers(task, task.check(task.measure(_draw(task, prior, seed + 1), seed + 1))),
+            np.zeros((0, 0)),
+            np.zeros(0),
         )
-        return check._replace(discrepancies=np.sort(check.discrepancy(unseen)))
+        return check._replace(
+            discrepancies=np.sort(check.discrepancy(unseen)),
+            alike=check._kernel(check.unseen, check.unseen),
+            near=check._near(check.unseen),
+        )
 
     def __call__(self, measurements: Curves) -> Checked:
         """Check measurements of some patients.
@@ -197,7 +207,7 @@ class ModelCheck(NamedTuple):
             )
         # The part of MMD² that is the same for all groups is left out.
         random = np.random.default_rng(seed)
-        within, near = self._kernel(self.unseen, self.unseen), self._near(self.unseen)
+        within, near = self.alike, self.near
         own = np.empty(RESAMPLES)
         for i in range(RESAMPLES):
             chosen = random.choice(len(self.unseen), n, replace=False)
