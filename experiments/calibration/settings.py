@@ -31,12 +31,13 @@ class Config(RunConfig):
         cohort: Number of patients whose curves P-SSL learns from, for training and validation.
         training: Training of the flows.
         variational: Training of P-SSL with a posterior.
+        clip_variational: Training of P-SSL with a posterior on clips.
         proposals: Number of proposals per patient of importance sampling.
         chains: Number of chains of each patient.
         warmup: Number of steps by which each chain adapts.
         chain_draws: Number of draws per patient of the chains.
         run: Folder of a training run of `jaxtwin train`, on whose unseen phantom clips the
-            posteriors of twins are measured, too.
+            posteriors of twins are measured, too, beside P-SSL's from the curves of other clips.
     """
 
     noises: tuple[float, ...] = (0.5, 3.0, 6.0)
@@ -58,6 +59,14 @@ class Config(RunConfig):
     cohort: tuple[int, int] = (4_000, 400)
     training: TrainingConfig = POSTERIOR_TRAINING
     variational: TrainingConfig = VARIATIONAL_TRAINING
+    clip_variational: TrainingConfig = TrainingConfig(
+        steps=1_500,
+        batch_size=64,
+        learning_rate=5e-3,
+        weight_decay=1e-2,
+        evaluate_every=100,
+        patience=5,
+    )
     proposals: int = 4_000
     chains: int = 16
     warmup: int = 100
@@ -116,6 +125,7 @@ PRESETS = {
         bank=2_048,
         cohort=(64, 16),
         training=TrainingConfig(steps=400, batch_size=128, learning_rate=1e-2, evaluate_every=100),
+        clip_variational=TrainingConfig(steps=20, batch_size=8, evaluate_every=10),
         proposals=2_000,
     ),
     "default": Config(),

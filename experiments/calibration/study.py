@@ -8,17 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.calibration.clips import clip_table, on_clips
 from experiments.calibration.figures import draw_calibration, draw_ranks
 from experiments.calibration.settings import Config
 from experiments.calibration.table import markdown, summarise
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import simulate_cohort
-from jaxtwin.commands.curve_scores import score_posteriors
-from jaxtwin.commands.emulator import BOXES, CHANNELS, PHASES
+from jaxtwin.commands.emulator import CHANNELS
 from jaxtwin.commands.run import Run, origin
 from jaxtwin.commands.tables import write_table
-from jaxtwin.commands.twin import load_run
-from jaxtwin.data.echonet import read_echonet, read_theta
 from jaxtwin.forward.simulator import Simulator
 from jaxtwin.inference.calibration import Calibration, calibrate, ranks, tarp
 from jaxtwin.inference.importance import ImportanceSampling
@@ -31,11 +29,7 @@ from jaxtwin.methods.posterior import Posterior
 from jaxtwin.methods.saving import load_learnt, save_learnt
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
-from jaxtwin.parameters import Box
 from jaxtwin.training.progress import progress_bar
-from jaxtwin.twin.echo import TwinBuilder
-from jaxtwin.twin.measurements import ClipMeasurements
-from jaxtwin.twin.phantoms import Phantoms, with_truth
 
 SAMPLES = 60
 RESOLUTION = 0.5
@@ -268,73 +262,6 @@ def measure(
     return found, placed, joint.p
 
 
-def unseen_clips(trained: Path) -> tuple[TwinBuilder, Phantoms, Box]:
-    """Return what makes twins, the unseen phantom clips of a training run, and their box.
-
-    Raises:
-        ValueError: If the folder holds no finished run on volume curves.
-    """
-    builder, place = load_run(trained), trained / "measured_test.npz"
-    if not isinstance(builder, TwinBuilder) or not place.exists():
-        raise ValueError(
-            f"{trained} holds no finished run that learnt from volume curves: give the output "
-            "folder of `jaxtwin train` with --run"
-        )
-    phantom, truth = read_echonet(trained / "phantom"), read_theta(trained / "phantom")
-    records = phantom.split("TEST")
-    with np.load(place, allow_pickle=False) as file:
-        names, *rest = (file[name] for name in ClipMeasurements._fields)
-    task = builder.learnt.task
-    drawn = BOXES["nine" if task.box == BOXES["nine"] else "seven"]
-    measured = ClipMeasurements(names.tolist(), *rest)
-    test = with_truth(measured, records, truth, task.system, drawn, PHASES)
-    return builder, test, drawn
-
-
-def on_clips(trained: Path) -> dict[str, dict[str, Calibration]]:
-    """Measure the posteriors of twins on the unseen phantom clips of a training run.
-
-    Returns:
-        The calibration of each parameter and reading, where the size of a pixel is known, and
-        where it is inferred.
-
-    Raises:
-        ValueError: If the folder holds no finished run on volume curves.
-    """
-    builder, test, drawn = unseen_clips(trained)
-    return {
-        title: score_posteriors(builder, test, drawn, scaled=scaled)
-        for title, scaled in (("pixel size known", True), ("pixel size inferred", False))
-    }
-
-
-def clip_table(found: dict[str, dict[str, Calibration]]) -> str:
-    """Return the calibration on clips as Markdown, one row per parameter and reading."""
-    if not all(found.values()):
-        return "Fewer than ten unseen clips of the training run have a beat: too few to tell."
-    columns = [f"{title}: held [%] | p | width [%]" for title in found]
-    lines = [
-        f"| unseen phantom clips | {' | '.join(columns)} |",
-        "|---" * (1 + 3 * len(found)) + "|",
-    ]
-    for name in next(iter(found.values())):
-        cells = [
-            f"{100 * one[name].coverage90:.1f} | {one[name].rank_test_p:.2g} | "
-            f"{100 * one[name].narrowing90:.0f}"
-            if name in one
-            else "– | – | –"
-            for one in found.values()
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    clips = [next(iter(one.values())).patients for one in found.values()]
-    lines += [
-        "",
-        f"Of {' and '.join(map(str, clips))} clips with a beat: share of the truths within central "
-        "90% intervals, rank test, and mean width of the intervals relative to the prior's.",
-    ]
-    return "\n".join(lines)
-
-
 def prior_draws(seed: int) -> dict[str, np.ndarray]:
     """Return parameters, readings and hidden waveforms of patients of the prior, by name."""
     cohort = draw(PRIOR, seed + 3)
@@ -367,7 +294,7 @@ def experiment(config: Config, run: Run) -> dict[str, Any]:
     draw_calibration(run, results)
     draw_ranks(run, place / main.name)
     print(markdown(results, rows))
-    clips = on_clips(config.run) if config.run is not None else {}
+    clips = on_clips(config, run.folder / "clips") if config.run is not None else {}
     if clips:
         (run.folder / "clips.md").write_text(clip_table(clips))
         run.written.append(run.folder / "clips.md")

@@ -232,9 +232,7 @@ def of_clips(run: Run, config: Config) -> Case:
         )
     theta = np.array([[truth[r.name][name] for name in names] for r in records])
     own_truth = read_theta(config.run / "phantom")
-    with np.load(config.run / "measured_test.npz", allow_pickle=False) as file:
-        clips, *rest = (file[name] for name in ClipMeasurements._fields)
-    own = ClipMeasurements(clips.tolist(), *rest)
+    own = ClipMeasurements.load(config.run / "measured_test.npz")
     own_theta = np.array([[own_truth[name][x] for x in names] for name in own.names])
     twin, median, chance = _say(builder, measured, config)
     _, _, of_own = _say(builder, own, config)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from experiments.calibration.study import unseen_clips
+from experiments.calibration.clips import phantom_clips
 from jaxtwin.commands.curve_scores import rank
 from jaxtwin.twin.echo import as_curves, estimate, periods
 
@@ -35,7 +35,7 @@ def refuse_the_least_certain(trained: Path, seed: int = 0) -> dict[str, Any]:
     Raises:
         ValueError: If the folder holds no finished run on volume curves.
     """
-    builder, test, _ = unseen_clips(trained)
+    builder, test, _ = phantom_clips(trained, "test")
     task = builder.learnt.task
     clips = test.take(test.measured.found(True, periods(task)))
     if len(clips.theta) < 2 * FIFTHS:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import simulate_patient
 from jaxtwin.inference.distribution import FlowDistribution, estimate_at, flow_of
+from jaxtwin.inference.observing import TaskObservation
 from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session, check_counts
 from jaxtwin.methods.posterior import AbstractDistribution, Posterior
 from jaxtwin.methods.tasks import Curves, CurveTask
@@ -182,7 +183,6 @@ def log_likelihood(task: CurveTask, row: Float[Array, " entry"]) -> Float[Array,
         row, [free + k * entries for k in range((len(row) - free) // entries)]
     )
     simulation = simulate_patient(task.system, task.box, task.samples, task.system.steps, theta)
-    weight = 1 / jnp.maximum(noise, task.resolutions)
-    error = task.errors(simulation.recording, values, weight, *phases)
-    found = -0.5 * jnp.sum(error**2)
+    told = (jnp.zeros(0), values, noise, *phases)
+    found = TaskObservation().log_likelihood(task, simulation.recording, *told)
     return jnp.where(simulation.success & jnp.isfinite(found), found, -jnp.inf)

@@ -1,4 +1,4 @@
-"""Simulated measurements inside jit: what would be measured in a patient, with fresh noise."""
+"""What would be measured in a patient, inside jit: fresh measurements, and their likelihood."""
 
 import abc
 from typing import Any
@@ -13,6 +13,7 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.methods.interpolation import filled, ratio
 from jaxtwin.methods.measured import Channel
 from jaxtwin.methods.tasks import CurveTask
+from jaxtwin.physics.solution import Recording
 
 
 class AbstractObservation(eqx.Module):
@@ -40,7 +41,32 @@ class AbstractObservation(eqx.Module):
         """
 
 
-class TaskObservation(AbstractObservation):
+class AbstractLikelihood(eqx.Module):
+    """Density of a measurement, given a patient's recording."""
+
+    @abc.abstractmethod
+    def log_likelihood(
+        self,
+        task: CurveTask,
+        recording: Recording[Any],
+        known: Float[Array, " known"],
+        values: Float[Array, " entry"],
+        noise: Float[Array, " entry"],
+        phases: Float[Array, " entry"] | None = None,
+    ) -> Float[Array, ""]:
+        """Return the log-density of one patient's row, up to a constant [nats].
+
+        Args:
+            task: The task.
+            recording: The patient's recording without errors, with the task's channels.
+            known: Values of the known parameters, as measured.
+            values: The measured row, see `CurveTask.rows`.
+            noise: Standard deviation of each number; infinite where it is missing.
+            phases: Phases of the samples; by default those of the channels.
+        """
+
+
+class TaskObservation(AbstractObservation, AbstractLikelihood):
     """Patients of the task's prior, measured with the task's noise and gaps."""
 
     def patients(self, task: CurveTask, n: int, *, seed: int) -> Float[np.ndarray, "patient free"]:
@@ -52,6 +78,20 @@ class TaskObservation(AbstractObservation):
     def __call__(self, task: Any, exact: Any, known: Any, key: Any) -> tuple[Any, Any]:
         """See `observe`; known parameters are exact."""
         return observe(task, exact, key), known
+
+    def log_likelihood(
+        self,
+        task: Any,
+        recording: Any,
+        known: Any,
+        values: Any,
+        noise: Any,
+        phases: Any = None,
+    ) -> Float[Array, ""]:
+        """Return that of normal, independent errors; known parameters are exact."""
+        del known
+        weight = 1 / jnp.maximum(noise, task.resolutions)
+        return -0.5 * jnp.sum(task.errors(recording, values, weight, phases) ** 2)
 
 
 def noise_of(channel: Channel) -> float:

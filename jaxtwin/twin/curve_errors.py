@@ -8,12 +8,17 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.imaging.calibration import CurveCalibration, Ridge, fit_ridge, turned
-from jaxtwin.inference.observing import AbstractObservation, observe
+from jaxtwin.inference.observing import AbstractLikelihood, AbstractObservation, observe
 from jaxtwin.methods.interpolation import comparable
 from jaxtwin.methods.tasks import CurveTask
 
+SIZES = 16
+"""Number of sizes of a clip's errors of which the likelihood is the mean."""
+SMALLEST_AXIS = 0.02
+"""Smallest principal axis of the errors that counts, relative to the largest."""
 
-class ClipObservation(AbstractObservation):
+
+class ClipObservation(AbstractObservation, AbstractLikelihood):
     """Simulated patients of a cohort, measured as clips are: with the segmentation's errors.
 
     A calibrated curve, its shape and its EDV, is regressed on the true ones. So what a calibration
@@ -81,16 +86,10 @@ class ClipObservation(AbstractObservation):
         """Return a calibrated curve, what is measured beside it, and the measured period."""
         first, second, third, fourth = jax.random.split(key, 4)
         row = observe(task, exact, first)
-        n = task.samples
-        curve, T_c = jnp.maximum(exact[:n], 1e-3), known[0]
-        EDV = jnp.max(curve)
-        shape = jnp.log(jnp.maximum(comparable(curve) / EDV, 1e-3))
-        features = jnp.concatenate([shape, jnp.log(EDV)[None], jnp.log(T_c)[None]])
-        fit = jax.tree.map(jnp.asarray, self.regression)
+        n, T_c = task.samples, known[0]
         normal = jax.random.normal(second, self.root.shape[:1], row.dtype)
         size = jax.random.choice(third, jnp.asarray(self.sizes))
-        found = (features - fit.mean) / fit.spread @ fit.weights + fit.level
-        found = found + size * normal @ jnp.asarray(self.root)
+        found = self._expected(exact[:n], T_c) + size * normal @ jnp.asarray(self.root)
         shape, EDV = found[:-1], jnp.exp(found[-1])
         volume = EDV * jnp.exp(shape - jnp.max(shape))
         low, high = task.box.low, task.box.high
@@ -98,3 +97,50 @@ class ClipObservation(AbstractObservation):
         off = jax.random.choice(fourth, jnp.asarray(self.period))
         T_c = (T_c * (1 + off)).clip(low[column], high[column])
         return jnp.concatenate([volume, row[n:]]), known.at[0].set(T_c)
+
+    def log_likelihood(
+        self,
+        task: CurveTask,
+        recording: Any,
+        known: Any,
+        values: Any,
+        noise: Any,
+        phases: Any = None,
+    ) -> Float[Array, ""]:
+        """Return that of the errors of clips; the period is as measured.
+
+        Only differences of volume curves in the directions in which the errors of clips vary count.
+        """
+        n = task.samples
+        weight = jnp.where(jnp.arange(len(noise)) < n, 0, 1 / jnp.maximum(noise, task.resolutions))
+        beside = -0.5 * jnp.sum(task.errors(recording, values, weight, phases) ** 2)
+        got = self._expected(getattr(recording.waveforms, task.channel), known[0])
+        off = _unscaled(jnp.concatenate([jnp.log(values[:n]), jnp.log(jnp.max(values[:n]))[None]]))
+        directions, spread = self._axes
+        distance = jnp.sum((directions @ (off - _unscaled(got)) / spread) ** 2)
+        sizes = np.quantile(self.sizes, (np.arange(SIZES) + 0.5) / SIZES)
+        each = -0.5 * distance / sizes**2 - len(spread) * np.log(sizes)
+        return beside + jax.nn.logsumexp(each) - np.log(SIZES)
+
+    def _expected(self, curve: Float[Array, " sample"], T_c: Any) -> Float[Array, " output"]:
+        """Return the calibrated shape and logarithm of EDV that a true curve has on average."""
+        curve = jnp.maximum(curve, 1e-3)
+        EDV = jnp.max(curve)
+        shape = jnp.log(jnp.maximum(comparable(curve) / EDV, 1e-3))
+        features = jnp.concatenate([shape, jnp.log(EDV)[None], jnp.log(T_c)[None]])
+        fit = jax.tree.map(jnp.asarray, self.regression)
+        return (features - fit.mean) / fit.spread @ fit.weights + fit.level
+
+    @property
+    def _axes(self) -> tuple[Float[np.ndarray, "axis output"], Float[np.ndarray, " axis"]]:
+        """Principal axes of the errors, and their standard deviations."""
+        root = np.asarray(self.root, float)
+        root[:, :-1] -= root[:, :-1].mean(axis=1, keepdims=True)
+        _, spread, directions = np.linalg.svd(root, full_matrices=False)
+        kept = spread > SMALLEST_AXIS * spread[0]
+        return directions[kept].astype(np.float32), spread[kept].astype(np.float32)
+
+
+def _unscaled(found: Float[Array, " output"]) -> Float[Array, " output"]:
+    """Return a shape, up to a factor, and the logarithm of EDV; the mean of the former is 0."""
+    return found.at[:-1].add(-jnp.mean(found[:-1]))

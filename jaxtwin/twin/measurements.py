@@ -54,6 +54,13 @@ class ClipMeasurements(NamedTuple):
     period: Float[np.ndarray, " clip"]
     period_error: Float[np.ndarray, " clip"]
 
+    @classmethod
+    def load(cls, path: Path) -> "ClipMeasurements":
+        """Load what `keep_measurements` kept."""
+        with np.load(path, allow_pickle=False) as file:
+            names, *rest = (file[name] for name in cls._fields)
+        return cls(names.tolist(), *rest)
+
     def take(self, index: Bool[np.ndarray, " clip"]) -> "ClipMeasurements":
         """Select clips."""
         names = [name for name, kept in zip(self.names, index, strict=True) if kept]
@@ -160,8 +167,7 @@ def keep_measurements(
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, allow_pickle=False, **found._asdict())
         partial.replace(path)
-    with np.load(path, allow_pickle=False) as file:
-        names, *rest = (file[name] for name in ClipMeasurements._fields)
-    if names.tolist() != [record.name for record in records]:
+    found = ClipMeasurements.load(path)
+    if found.names != [record.name for record in records]:
         raise ValueError(f"{path} was made from other clips: choose another --out")
-    return ClipMeasurements(names.tolist(), *rest)
+    return found
