@@ -23,8 +23,6 @@ from jaxtwin.twin.echo import TwinBuilder, as_curves, periods
 from jaxtwin.twin.measurements import ClipMeasurements
 from jaxtwin.twin.phantoms import Phantoms, with_truth
 
-FEWEST = 10
-"""Smallest number of phantom clips that P-SSL learns a posterior from."""
 SELECTING = 5
 """One in so many curves selects the step of the training."""
 SCALES = {"pixel size known": True, "pixel size inferred": False}
@@ -55,7 +53,7 @@ def phantom_clips(trained: Path, name: str) -> tuple[TwinBuilder, Phantoms, Box]
     return builder, with_truth(measured, records, truth, task.system, drawn, PHASES), drawn
 
 
-def learn_pssl(config: Config, folder: Path, scaled: bool) -> Learnt[CurveTask, Curves] | None:
+def learn_pssl(config: Config, folder: Path, scaled: bool) -> Learnt[CurveTask, Curves]:
     """Learn posteriors from clips' curves alone, through the emulator of a training run.
 
     No parameters are shown. The run's phantoms that the segmentation did not learn from are seen;
@@ -66,18 +64,13 @@ def learn_pssl(config: Config, folder: Path, scaled: bool) -> Learnt[CurveTask, 
         config: Settings, with the training run.
         folder: Folder for checkpoints.
         scaled: Whether the size of a pixel is known.
-
-    Returns:
-        What was learnt, or None if too few clips have a curve.
     """
     assert config.run is not None
     builder, clips, drawn = phantom_clips(config.run, "phantoms")
     encoder = builder.learnt.method
     assert isinstance(encoder, CurvePSSL)
     task, seed = builder.learnt.task, config.seed
-    clips = clips.take(clips.measured.found(scaled, periods(task)))
-    if len(clips.theta) < FEWEST:
-        return None
+    clips = clips.take(clips.measured.found(True, periods(task)))  # As the calibrations.
     calibration = builder.calibrations[0 if scaled else 1]
     before = np.stack([builder.before[name] for name in task.box.names], axis=-1)
     observation = ClipObservation.fit(
@@ -125,9 +118,8 @@ def on_clips(config: Config, folder: Path) -> dict[str, dict[str, Calibration]]:
     }
     for title, scaled in SCALES.items():
         learnt = learn_pssl(config, folder / title.replace(" ", "_"), scaled)
-        if learnt is not None:
-            other = dataclasses.replace(builder, posteriors=(learnt, learnt))
-            found[f"P-SSL, {title}"] = score_posteriors(other, test, drawn, scaled=scaled)
+        other = dataclasses.replace(builder, posteriors=(learnt, learnt))
+        found[f"P-SSL, {title}"] = score_posteriors(other, test, drawn, scaled=scaled)
     return found
 
 

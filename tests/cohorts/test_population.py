@@ -129,6 +129,7 @@ def test_sampling_without_replacement_has_the_weights_as_its_odds():
     assert (drawn == 0).any(axis=1).all()
 
 
+@pytest.mark.slow
 def test_the_echo_laboratory_is_in_reach_of_the_nine_parameter_box():
     # Small, as tests are; the experiment `population` measures it with as many as a study has.
     cohort = draw_population(LeftHeart(), NINE, ECHO_LABORATORY, 200, seed=0, phases=40)

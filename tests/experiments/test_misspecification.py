@@ -18,6 +18,7 @@ def usual():
     return usual_volumes(1_024)
 
 
+@pytest.mark.slow
 def test_patients_of_every_kind_are_usual_for_the_left_heart(usual):
     for name, source in SOURCES.items():
         patients = measure(source, CASE, usual, 20, 0)

@@ -115,6 +115,7 @@ def distance(posterior, curves):
     )
 
 
+@pytest.mark.slow
 def test_markov_chains_agree_with_quadrature(flow, seen):
     curves = seen[1].take(slice(4))
     for method in (NUTS(chains=4, warmup=60), NUTS(flow, chains=4, warmup=60)):
