@@ -10,10 +10,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float
 
+from jaxtwin.devices import fetch, spread
 from jaxtwin.parameters import Box, Theta
 
 Progress = Callable[[Iterable], Iterable]
@@ -95,7 +95,8 @@ def map_patients(
         rows = theta[start : start + together]
         # Every chunk has the same shape, so that the function compiles once.
         padded = np.concatenate([rows, np.repeat(rows[-1:], together - len(rows), axis=0)])
-        results = _fetch(_map_chunk(function, _spread(padded, mesh), mesh))
+        rows_there = padded if mesh is None else spread(padded, mesh)
+        results = fetch(_map_chunk(function, rows_there, mesh))
         return jax.tree.map(lambda leaf: leaf[: len(rows)], results)
 
     if mesh is not None:
@@ -155,25 +156,10 @@ def _map_chunk(function: Callable[[Theta], Any], theta, mesh: Mesh | None):
         return jax.vmap(function)(theta)
     over_all = PartitionSpec(mesh.axis_names)
     # Without shard_map each beat would wait for the slowest patient of all devices.
-    spread = jax.shard_map(
+    over_devices = jax.shard_map(
         jax.vmap(function), mesh=mesh, in_specs=over_all, out_specs=over_all, check_vma=False
     )
-    return spread(theta)
-
-
-def _spread(rows: np.ndarray, mesh: Mesh | None):
-    """Distribute rows over all devices of a mesh, which may belong to several processes."""
-    if mesh is None:
-        return rows
-    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
-
-
-def _fetch(results: Any) -> Any:
-    """Return the results as NumPy arrays, including those of other processes."""
-    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(results)):
-        return jax.tree.map(np.asarray, results)
-    return multihost_utils.process_allgather(results, tiled=True)
+    return over_devices(theta)
 
 
 class _InOrder:

@@ -1,7 +1,6 @@
 """Cohorts too large for memory, simulated block by block into a Zarr group on disk."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from jax.sharding import Mesh
 from jaxtwin.cohorts.batching import Progress
 from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import check_box, check_phases, check_whole, simulate_cohort
+from jaxtwin.devices import on_first_host
 from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
@@ -76,8 +76,8 @@ def simulate_into(
     n = theta.shape[0]
     starts = range(0, n, block)
     description = _describe(system, box, phases, steps) | {"patients": n, "block": block}
-    group = _on_first_host(lambda: _prepare(Path(path), description))
-    todo = _on_first_host(
+    group = on_first_host(lambda: _prepare(Path(path), description))
+    todo = on_first_host(
         lambda: [_is_open(group, theta, start, min(start + block, n)) for start in starts]
     )
     if jax.process_count() > 1:
@@ -87,7 +87,7 @@ def simulate_into(
         cohort = simulate_cohort(
             system, box, rows, phases=phases, steps=steps, chunk=chunk, mesh=mesh
         )
-        _on_first_host(functools.partial(_write, group, start, cohort))
+        on_first_host(functools.partial(_write, group, start, cohort))
         del cohort
 
 
@@ -165,27 +165,6 @@ def _result(group: Any, rows: slice) -> RESULTS | None:
     if "result" not in group or group["result"].attrs["sentences"] != _SENTENCES:
         return None
     return jax.tree.map(lambda _: group["result"][rows].astype(np.int32), RESULTS.successful)
-
-
-def _on_first_host(action: Callable[[], Any]) -> Any:
-    """Run an action on the first host only, and return its result, or None on other hosts.
-
-    The other hosts wait, and raise if the first one failed.
-    """
-    if jax.process_count() == 1:
-        return action()
-    given, error = None, None
-    if jax.process_index() == 0:
-        try:
-            given = action()
-        except Exception as caught:
-            error = caught
-    failed = bool(multihost_utils.broadcast_one_to_all(np.array(error is not None)))
-    if error is not None:
-        raise error
-    if failed:
-        raise RuntimeError("the first host failed; see its own error")
-    return given
 
 
 def _identity(system: AbstractRecordedSystem, box: Box, steps: int) -> dict[str, Any]:

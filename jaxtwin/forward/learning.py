@@ -12,10 +12,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.cohort import Cohort, warn_of_failures
 from jaxtwin.cohorts.simulate import check_box, check_phases, simulate_cohort
+from jaxtwin.devices import on_first_host
 from jaxtwin.forward.emulator import (
     Emulator,
     EmulatorError,
@@ -73,6 +75,7 @@ def train_emulator(
     folder: Path,
     seed: int,
     resume: bool,
+    mesh: Mesh | None = None,
 ) -> Fitted[Emulator]:
     """Learn the simulator from simulated patients; see `training.fit` for the arguments."""
     values = emulator.targets(training)
@@ -122,6 +125,7 @@ def train_emulator(
         | {"simulations": hashlib.sha256(training.theta.tobytes()).hexdigest()[:16]},
         seed=seed,
         resume=resume,
+        mesh=mesh,
     )
     trained = dataclasses.replace(emulator, network=fitted.model)
     return fitted.with_model(trained)
@@ -139,6 +143,7 @@ def learn_emulator(
     unseen: int = 4_096,
     training: TrainingConfig = EMULATOR_TRAINING,
     seed: int = 0,
+    mesh: Mesh | None = None,
 ) -> tuple[Emulator, dict[str, float]]:
     """Simulate the box, train an emulator and measure it on unseen points.
 
@@ -157,6 +162,8 @@ def learn_emulator(
         unseen: Number of simulated patients for measuring the error.
         training: Training settings.
         seed: Seed for all random draws.
+        mesh: Devices over which simulations and batches are spread, see
+            `jaxtwin.training.loop.fit`.
 
     Returns:
         The emulator, and its errors as in `emulator_error`, with the number of all simulations
@@ -200,6 +207,7 @@ def learn_emulator(
             box.sample(n, seed=3 * seed + k),
             phases=phases,
             steps=steps,
+            mesh=mesh,
             progress=functools.partial(progress_bar, desc=f"simulating {part}", unit="chunk"),
         )
         for k, (part, n) in enumerate(
@@ -220,7 +228,7 @@ def learn_emulator(
         system, box, channels, phases, steps=steps, key=jax.random.key(seed)
     )
     fitted = train_emulator(
-        untrained, learnt, held, training, folder=folder, seed=seed, resume=True
+        untrained, learnt, held, training, folder=folder, seed=seed, resume=True, mesh=mesh
     )
     error, errors = emulator_error(fitted.model, new)
     emulator = dataclasses.replace(fitted.model, error=error)
@@ -231,7 +239,11 @@ def learn_emulator(
         "training_seconds": fitted.seconds,
     }
     save_emulator(place, emulator, learnt=settings)
-    partial = table.with_suffix(".partial")
-    partial.write_text(json.dumps(errors, indent=1))
-    partial.replace(table)
+
+    def write() -> None:
+        partial = table.with_suffix(".partial")
+        partial.write_text(json.dumps(errors, indent=1))
+        partial.replace(table)
+
+    on_first_host(write)
     return emulator, errors

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from jaxtwin.data.simpson import CAVITY, NOT_CAVITY, UNKNOWN
@@ -66,6 +67,7 @@ def train_segmentation(
     folder: Path | None,
     seed: int,
     resume: bool,
+    mesh: Mesh | None = None,
 ) -> Fitted[SegmentationNetwork]:
     """Train the network on augmented frames; see `training.fit` for the arguments."""
 
@@ -106,6 +108,7 @@ def train_segmentation(
         },
         seed=seed,
         resume=resume,
+        mesh=mesh,
         optimiser=muon_optimiser,
     )
 

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from jaxtwin.encoders.base import convolve2d, he_kernel, layer_norm
@@ -83,6 +84,7 @@ def train_orientation(
     folder: Path | None,
     seed: int,
     resume: bool,
+    mesh: Mesh | None = None,
 ) -> Fitted[OrientationNetwork]:
     """Train the network on turned and mirrored pictures; see `training.fit` for the arguments.
 
@@ -94,6 +96,7 @@ def train_orientation(
         folder: Folder for checkpoints and log.
         seed: Seed for order, augmentation and orientations.
         resume: Whether to continue from a saved state.
+        mesh: Devices over which batches are spread.
     """
     training, validation = _small(training), _small(validation)
 
@@ -139,6 +142,7 @@ def train_orientation(
         description={"pictures": digest},
         seed=seed,
         resume=resume,
+        mesh=mesh,
         optimiser=muon_optimiser,
     )
 

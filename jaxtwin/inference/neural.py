@@ -145,6 +145,7 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
             },
             seed=session.seed,
             resume=session.resume,
+            mesh=session.mesh,
             progress_bar=session.progress,
         )
         return trained(self, task, fitted.model, fitted)

@@ -32,6 +32,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
 from jaxtwin.cohorts.simulate import check_whole
@@ -231,6 +232,7 @@ class Session(NamedTuple):
     folder: Path | None
     progress: ProgressBar
     resume: bool
+    mesh: Mesh | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -387,6 +389,7 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
         folder: str | Path | None = None,
         progress: ProgressBar = progress_bar,
         resume: bool = False,
+        mesh: Mesh | None = None,
     ) -> Learnt[Task, Measurements]:
         """Learn a task.
 
@@ -400,6 +403,8 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
                 written.
             progress: Function that makes progress bars, like `tqdm.tqdm`; `silent` shows none.
             resume: Whether to continue from a checkpoint in the folder, if there is one.
+            mesh: Devices over which the batches of a training are spread; by default only JAX's
+                default device. See `jaxtwin.training.loop.fit`.
 
         Raises:
             ValueError: If measurements are missing, do not belong to the task, or lack labels.
@@ -436,7 +441,7 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
             validation = task.check(validation, labels=labels, sees=self.sees)
         if resume and folder is None:
             raise ValueError("resume=True without a folder: pass the folder to resume from")
-        session = Session(seed, None if folder is None else Path(folder), progress, resume)
+        session = Session(seed, None if folder is None else Path(folder), progress, resume, mesh)
         # `prepare` accepts None here if `sees.cohort` is False.
         learnt = self.prepare(task, cast(Any, training), cast(Any, validation), session)
         if not isinstance(learnt, Learnt):

@@ -129,6 +129,7 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
             },
             seed=session.seed,
             resume=session.resume,
+            mesh=session.mesh,
             progress_bar=session.progress,
         )
         knowledge = eqx.tree_at(lambda k: k.encoder, knowledge, fitted.model)

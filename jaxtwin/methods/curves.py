@@ -189,5 +189,6 @@ def learn_from_curves(
         },
         seed=seed,
         resume=session.resume,
+        mesh=session.mesh,
         progress_bar=session.progress,
     )

@@ -1,5 +1,6 @@
 """Saving of models and training states: arrays with Orbax, their description as JSON."""
 
+import functools
 import hashlib
 import json
 import shutil
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from jaxtwin.devices import on_first_host
 
 T = TypeVar("T")
 Tree = TypeVar("Tree")
@@ -79,8 +82,16 @@ def _with_orbax(work: Callable[[ocp.Checkpointer], T]) -> T:
         (np.ndarray, _Settled()),
         (jax.Array, ocp.type_handlers.ArrayHandler()),  # Unused; Orbax warns if it is missing.
     )
+    # Every process for itself: by default Orbax waits for the others.
+    this = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=str(this)
+    )
+    handler = ocp.PyTreeCheckpointHandler(
+        type_handler_registry=registry, multiprocessing_options=alone
+    )
     with (
-        ocp.Checkpointer(ocp.PyTreeCheckpointHandler(type_handler_registry=registry)) as orbax,
+        ocp.Checkpointer(handler, multiprocessing_options=alone) as orbax,
         ThreadPoolExecutor(1) as thread,
     ):
         return thread.submit(work, orbax).result()
@@ -88,6 +99,8 @@ def _with_orbax(work: Callable[[ocp.Checkpointer], T]) -> T:
 
 def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
     """Write a pytree's arrays and their description atomically.
+
+    Of several processes (`jax.distributed.initialize`) all call this, and the first one writes.
 
     Args:
         folder: Folder of the checkpoint. An existing one is replaced once the new one is complete.
@@ -98,7 +111,10 @@ def save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
         OSError: If the checkpoint cannot be written, for example because the disk is full; an
             existing checkpoint is kept.
     """
-    folder = folder.resolve()
+    on_first_host(functools.partial(_save, folder.resolve(), tree, config))
+
+
+def _save(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -1,6 +1,7 @@
 """The training loop: optimiser, validation, early stopping, checkpoints and resuming."""
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,8 +12,10 @@ import equinox as eqx
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxtwin.devices import everywhere, here, on_first_host, spread
 from jaxtwin.identity import differences
 from jaxtwin.training import checkpoint
 from jaxtwin.training.progress import ProgressBar, progress_bar
@@ -130,6 +133,7 @@ def fit(
     description: Mapping[str, Any],
     seed: int,
     resume: bool,
+    mesh: Mesh | None = None,
     optimiser: Callable[[TrainingConfig], optax.GradientTransformation] = optimiser,
     progress_bar: ProgressBar = progress_bar,
 ) -> Fitted[Model]:
@@ -153,13 +157,19 @@ def fit(
             neither is written.
         description: Everything the result depends on; saved with the state.
         seed: Seed for the keys given to `loss`.
-        resume: Whether to continue from a saved state, if there is one.
+        resume: Whether to continue from a saved state, if there is one. It may have been saved
+            with another number of devices.
+        mesh: Devices, each of which has a copy of the model and computes a part of every batch; by
+            default only JAX's default device. The mesh may span several processes
+            (`jax.distributed.initialize`), with a common folder: all of them call this with the
+            same arguments, and all get the whole result.
         optimiser: Function from the settings to the optimiser.
         progress_bar: Function that creates the progress bar.
 
     Raises:
         CheckpointError: If the state to resume from is damaged or has another description.
         FloatingPointError: If the loss is not finite.
+        ValueError: If the number of devices does not divide a batch.
     """
     optim = optimiser(config)
     params, static = eqx.partition(model, eqx.is_inexact_array)
@@ -178,31 +188,43 @@ def fit(
             raise checkpoint.CheckpointError(_difference(place, kept["description"], description))
         state, progress = checkpoint.load(place, state), kept["progress"]
     if log is not None:
-        log.keep(stage, progress["step"])
+        on_first_host(functools.partial(log.keep, stage, progress["step"]))
+    if mesh is not None:
+        state = everywhere(state, mesh)
 
     @eqx.filter_jit
-    def update(params, optimiser_state, batch, key):
+    def update(params, optimiser_state, batch, step):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+
         def objective(params):
             return loss(cast(Model, eqx.combine(params, static)), batch, key)
 
         value, gradient = jax.value_and_grad(objective)(params)
         change, optimiser_state = optim.update(gradient, optimiser_state, params)
-        return optax.apply_updates(params, change), optimiser_state, value
+        found = optax.apply_updates(params, change), optimiser_state, value
+        if mesh is None:
+            return found
+        return jax.lax.with_sharding_constraint(found, NamedSharding(mesh, PartitionSpec()))
+
+    def given(batch: Batch) -> Batch:
+        return batch if mesh is None else _spread(batch, mesh)
+
+    def own(tree: Any) -> Any:
+        return tree if mesh is None else here(tree)
 
     def finished() -> bool:
         waited = progress["step"] - progress["best_step"]
         return progress["step"] >= config.steps or waited >= config.patience * config.evaluate_every
 
-    key = jax.random.key(seed)
     start, before = time.monotonic(), progress["seconds"]
     feed = iter(()) if finished() else batches(progress["step"])
     losses, paces = [], []
     stretch = start
     with progress_bar(total=config.steps, initial=progress["step"], desc=stage, unit="step") as bar:
         while not finished():
-            step_key = jax.random.fold_in(key, progress["step"])
+            step = np.asarray(progress["step"], np.uint32)
             state["params"], state["optimiser"], value = update(
-                state["params"], state["optimiser"], next(feed), step_key
+                state["params"], state["optimiser"], given(next(feed)), step
             )
             losses.append(value)
             progress["step"] += 1
@@ -212,7 +234,7 @@ def fit(
             train_loss = float(np.mean(jax.device_get(losses)))
             paces.append((time.monotonic() - stretch) / len(losses))
             losses.clear()
-            scores = validate(cast(Model, eqx.combine(state["params"], static)))
+            scores = validate(cast(Model, eqx.combine(own(state["params"]), static)))
             if not np.isfinite(train_loss) or not np.isfinite(scores["loss"]):
                 raise FloatingPointError(
                     f"{stage}: the loss is {train_loss} in training and {scores['loss']} in "
@@ -225,19 +247,36 @@ def fit(
                 state["best"] = state["params"]
             progress["seconds"] = before + time.monotonic() - start
             if log is not None and place is not None:
+                values = {"train_loss": train_loss, **scores}
                 # The log comes first, so that a run killed in between repeats a line, not loses it.
-                log.write(stage, progress["step"], train_loss=train_loss, **scores)
-                checkpoint.save(place, state, {"description": description, "progress": progress})
+                on_first_host(functools.partial(log.write, stage, progress["step"], **values))
+                told = {"description": description, "progress": progress}
+                checkpoint.save(place, own(state), told)
             bar.set_postfix(train=f"{train_loss:.3g}", validation=f"{scores['loss']:.3g}")
             stretch = time.monotonic()
     return Fitted(
-        cast(Model, eqx.combine(state["best"], static)),
+        cast(Model, eqx.combine(own(state["best"]), static)),
         progress["best_step"],
         progress["step"],
         progress["best"],
         progress["seconds"],
         float(np.median(paces[1:] or paces or [np.nan])),
     )
+
+
+def _spread(batch: Batch, mesh: Mesh) -> Batch:
+    """Distribute the rows of a batch over devices.
+
+    Raises:
+        ValueError: If the number of devices does not divide theirs.
+    """
+    n = len(jax.tree.leaves(batch)[0])
+    if n % mesh.size:
+        raise ValueError(
+            f"a batch of {n} on {mesh.size} devices: expected a multiple of {mesh.size}; choose "
+            "another batch_size"
+        )
+    return jax.tree.map(lambda rows: spread(rows, mesh), batch)
 
 
 def _difference(place: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> str:

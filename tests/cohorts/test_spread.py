@@ -1,11 +1,5 @@
 """Cohorts on many devices and many hosts agree with those on one device."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
@@ -14,9 +8,8 @@ from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.treatments import Nothing, Pump
 from jaxtwin.treatments.trials import run_trial
+from tests.processes import hosts, run
 from tests.spread_cohort import arrays
-
-SCRIPT = Path(__file__).parents[1] / "spread_cohort.py"
 
 
 @pytest.fixture(scope="module")
@@ -24,40 +17,6 @@ def alone():
     theta = SEVEN.sample(44, seed=2)
     with jax.enable_x64(False):  # As in the other processes.
         return arrays(simulate_cohort(LeftHeart(), SEVEN, theta, phases=8, chunk=2))
-
-
-def run(folder, *each, devices):
-    """One process for each list of arguments; what each of them got."""
-    cache = jax.config.jax_compilation_cache_dir
-    common = ["--devices", str(devices), "--out", str(folder), "--cache", cache]
-    environment = {name: v for name, v in os.environ.items() if name != "XLA_FLAGS"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), *common, *arguments],
-            env=environment | {"JAX_PLATFORMS": "cpu"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for arguments in each
-    ]
-    try:
-        for process in processes:
-            said, _ = process.communicate(timeout=1800)
-            assert process.returncode == 0, said[-3000:]
-    finally:
-        for process in processes:
-            process.kill()
-    return [list(np.load(folder / f"{i}.npz").values()) for i in range(len(each))]
-
-
-def free_port():
-    """Below those that the system hands out itself, which may be taken before ours is used."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise OSError("no free port between 20,000 and 32,000")
 
 
 def assert_same(found, expected):
@@ -91,16 +50,14 @@ def assert_same_trial(path, trial):
 
 @pytest.mark.slow
 def test_eight_devices(tmp_path, alone, trial):
-    (found,) = run(tmp_path, [], devices=8)
+    (found,) = run("spread_cohort", tmp_path, [], devices=8)
     assert_same(found, alone)
     assert_same_trial(tmp_path / "trial-0.npz", trial)
 
 
 @pytest.mark.slow
 def test_two_hosts(tmp_path, alone, trial):
-    address = f"127.0.0.1:{free_port()}"
-    hosts = [["--processes", "2", "--process", str(i), "--address", address] for i in range(2)]
-    for found in run(tmp_path, *hosts, devices=2):
+    for found in run("spread_cohort", tmp_path, *hosts(2), devices=2):
         assert_same(found, alone)
     for i in range(2):
         assert_same_trial(tmp_path / f"trial-{i}.npz", trial)

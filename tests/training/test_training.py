@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxtwin.training import checkpoint
@@ -100,6 +101,12 @@ def assert_same(folder, fitted, other_folder, other):
 def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
     return folder, train(folder)
+
+
+def test_a_mesh_changes_nothing(unbroken, tmp_path):
+    folder, fitted = unbroken
+    spread = train(tmp_path, mesh=Mesh(np.array(jax.devices()), ("batch",)))
+    assert_same(folder, fitted, tmp_path, spread)
 
 
 def test_least_squares_in_closed_form(tmp_path):

@@ -1,0 +1,68 @@
+"""Arrays on the devices of a mesh, which may belong to several processes.
+
+Every process calls these functions with the same arguments, in the same order.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+def spread(rows: Any, mesh: Mesh) -> jax.Array:
+    """Distribute an array's first axis over all devices of a mesh.
+
+    Args:
+        rows: The whole array, in every process.
+        mesh: The devices, along all axes of the mesh. Their number divides that of the rows.
+    """
+    rows = np.asarray(rows)
+    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+
+
+def everywhere(tree: Any, mesh: Mesh) -> Any:
+    """Put a copy of every array of a tree on each device of a mesh."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+
+    def copied(leaf: Any) -> jax.Array:
+        leaf = np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+    return jax.tree.map(copied, tree)
+
+
+def here(tree: Any) -> Any:
+    """Return a tree whose arrays, copies of which are everywhere, are on one device only."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def fetch(tree: Any) -> Any:
+    """Return a tree's arrays as NumPy arrays, including the parts of other processes."""
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
+        return jax.tree.map(np.asarray, tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def on_first_host(action: Callable[[], Any]) -> Any:
+    """Run an action in the first process only, and return its result, or None in the others.
+
+    The others wait, and raise if the first one failed.
+    """
+    if jax.process_count() == 1:
+        return action()
+    given, error = None, None
+    if jax.process_index() == 0:
+        try:
+            given = action()
+        except Exception as caught:
+            error = caught
+    failed = bool(multihost_utils.broadcast_one_to_all(np.array(error is not None)))
+    if error is not None:
+        raise error
+    if failed:
+        raise RuntimeError("the first host failed; see its own error")
+    return given
