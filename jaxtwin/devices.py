@@ -12,6 +12,21 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
+def first_devices(number: int) -> Mesh | None:
+    """Return a mesh of the first devices of this machine; None for one, JAX's default device.
+
+    Raises:
+        ValueError: If there are not so many.
+    """
+    there = jax.local_devices()
+    if not 1 <= number <= len(there):
+        raise ValueError(
+            f"{number} devices: expected 1 to {len(there)}, the number that JAX finds "
+            f"({there[0].platform})"
+        )
+    return None if number == 1 else Mesh(np.array(there[:number]), ("batch",))
+
+
 def spread(rows: Any, mesh: Mesh) -> jax.Array:
     """Distribute an array's first axis over all devices of a mesh.
 

@@ -179,6 +179,7 @@ def test_slips_end_in_one_line(tmp_path, one_line):
     assert "holds no run of pssl" in one_line("train", "--out", str(tmp_path / "mine"))
     data = str(tmp_path / "no")
     assert f"no folder {data}" in one_line("train", "--data", data, "--out", out)
+    assert "99 devices: expected 1 to" in one_line("train", "--devices", "99", "--out", out)
     assert "--simulations -5: expected at least 1" in one_line(
         "train", "--simulations", "-5", "--out", out
     )

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from jax.sharding import Mesh
+
 from jaxtwin.commands.settings import EmulatorConfig
 from jaxtwin.forward.emulator import Emulator
 from jaxtwin.forward.learning import learn_emulator
@@ -17,7 +19,13 @@ BOXES = {"nine": NINE, "seven": SEVEN, "three": THREE}
 
 
 def obtain_emulator(
-    folder: Path, box: Box, config: EmulatorConfig, *, seed: int, phases: int = PHASES
+    folder: Path,
+    box: Box,
+    config: EmulatorConfig,
+    *,
+    seed: int,
+    phases: int = PHASES,
+    mesh: Mesh | None = None,
 ) -> tuple[Emulator, dict[str, float]]:
     """Load the emulator in a run's folder, or train it first; see `learn_emulator`."""
     return learn_emulator(
@@ -30,4 +38,5 @@ def obtain_emulator(
         unseen=config.unseen,
         training=config.training,
         seed=seed,
+        mesh=mesh,
     )

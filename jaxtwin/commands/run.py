@@ -123,8 +123,8 @@ def open_run(name: str, config: OutputConfig) -> Run:
     settings = {"experiment": name} | json.loads(
         json.dumps(dataclasses.asdict(config), default=str)
     )
-    for passing in ("out", "resume"):
-        del settings[passing]
+    for passing in ("out", "resume", "devices"):
+        settings.pop(passing, None)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file: choose a folder")
     if _made(folder):

@@ -144,6 +144,8 @@ class PSSLConfig(RunConfig):
         encoder: Encoder of clips that learns from two volumes: the default (tubelet) or the
             paper's (conv3d).
         training: Its training.
+        devices: Number of this machine's devices over which simulations and batches are spread; it
+            divides every batch size.
     """
 
     learn_from: Literal["curve", "volumes"] = "curve"
@@ -160,11 +162,16 @@ class PSSLConfig(RunConfig):
     posterior_patients: int = 8_192
     encoder: EncoderName = "tubelet"
     training: TrainingConfig = CLIP_TRAINING
+    devices: int = 1
 
     def check_inputs(self) -> None:
-        """Raise a ValueError if there is no data set."""
+        """Raise a ValueError if there is no data set, or not so many devices."""
         if self.data is not None and not self.data.is_dir():
             raise ValueError(f"--data: no folder {self.data}")
+        if self.devices != 1:
+            from jaxtwin.devices import first_devices
+
+            first_devices(self.devices)
 
 
 PSSL_PRESETS = {

@@ -32,6 +32,7 @@ from jaxtwin.data.base import UnreadableClipError
 from jaxtwin.data.echonet import EchoNet, Record, read_echonet, read_theta
 from jaxtwin.data.phantom.cohort import make_phantoms
 from jaxtwin.data.recording import read_recording
+from jaxtwin.devices import first_devices
 from jaxtwin.imaging.calibration import CurveCalibration
 from jaxtwin.imaging.examples import label_source, read_examples, read_pictures
 from jaxtwin.imaging.learning import joined, train_segmentation
@@ -104,6 +105,7 @@ def learn_networks(
         folder=folder,
         seed=config.seed,
         resume=config.resume,
+        mesh=first_devices(config.devices),
     )
     pictures, others = (read_pictures(part) for part in (teaching, dataset.split("VAL")))
     orientation = train_orientation(
@@ -114,6 +116,7 @@ def learn_networks(
         folder=folder,
         seed=config.seed,
         resume=config.resume,
+        mesh=first_devices(config.devices),
     )
     told = {"segmentation": found.validation, "orientation": orientation.validation}
     return Segmenter(found.model, found.validation["dice"]), orientation.model, told
@@ -182,7 +185,13 @@ def learn_posteriors(
         print(f"learning the {name.replace('_', ' ')}")
         method = NeuralPosterior(config=config.posterior, observation=observation)
         found.append(
-            method.learn(task, seed=seed, folder=folder / f"{name}_state", resume=config.resume)
+            method.learn(
+                task,
+                seed=seed,
+                folder=folder / f"{name}_state",
+                resume=config.resume,
+                mesh=first_devices(config.devices),
+            )
         )
     some = patients.take(slice(BEFORE))
     before = dict(zip(task.box.names, np.asarray(some.theta).T, strict=True))
@@ -204,7 +213,8 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
     box = BOXES[config.twin]
     of_clinic = config.twin == "nine"
     task = curve_task(box, clinic_prior(box, seed) if of_clinic else None, CUFF)
-    emulator, emulator_errors = obtain_emulator(folder, box, config.emulator, seed=seed)
+    mesh = first_devices(config.devices)
+    emulator, emulator_errors = obtain_emulator(folder, box, config.emulator, seed=seed, mesh=mesh)
     drawn = BOXES["nine" if of_clinic else "seven"]
     make_phantoms(
         folder / "phantom",
@@ -276,6 +286,7 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
         seed=seed,
         folder=folder,
         resume=config.resume,
+        mesh=mesh,
     )
     misfit = estimate(learnt, curves).misfit
     assert misfit is not None

@@ -23,6 +23,7 @@ from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import read_echonet, read_theta
 from jaxtwin.data.phantom.cohort import make_phantoms
 from jaxtwin.data.recording import read_clip
+from jaxtwin.devices import first_devices
 from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clips import VOLUMES, Clips, ClipTask
 from jaxtwin.methods.pssl_clips import PSSL
@@ -101,12 +102,12 @@ def train_volumes(config: PSSLConfig, run: Run) -> dict[str, Any]:
     Raises:
         ValueError: If there are too few clips.
     """
-    began = time.monotonic()
+    began, mesh = time.monotonic(), first_devices(config.devices)
     # Check the flags first, because the work may take hours.
     if config.data is not None:
         check_splits(read_echonet(config.data))
     emulator, emulator_errors = obtain_emulator(
-        run.folder, BOXES[config.twin], config.emulator, seed=config.seed
+        run.folder, BOXES[config.twin], config.emulator, seed=config.seed, mesh=mesh
     )
     data = config.data or run.folder / "phantom"
     if config.data is None:
@@ -136,7 +137,13 @@ def train_volumes(config: PSSLConfig, run: Run) -> dict[str, Any]:
         weights_seed=config.seed + 1,
     )
     learnt = method.learn(
-        task, training, validation, seed=config.seed, folder=run.folder, resume=config.resume
+        task,
+        training,
+        validation,
+        seed=config.seed,
+        folder=run.folder,
+        resume=config.resume,
+        mesh=mesh,
     )
     save_learnt(run.folder / "encoder", learnt)
     found, scores = score(learnt, test, training)
