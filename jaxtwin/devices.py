@@ -22,9 +22,18 @@ def first_devices(number: int) -> Mesh | None:
     if not 1 <= number <= len(there):
         raise ValueError(
             f"{number} devices: expected 1 to {len(there)}, the number that JAX finds "
-            f"({there[0].platform})"
+            f"({there[0].platform}; on a CPU it is as many as JAX_NUM_CPU_DEVICES says)"
         )
     return None if number == 1 else Mesh(np.array(there[:number]), ("batch",))
+
+
+def check_mesh(mesh: Any) -> None:
+    """Raise a ValueError if this is neither a mesh of devices nor None."""
+    if not (mesh is None or isinstance(mesh, Mesh)):
+        raise ValueError(
+            f"mesh={mesh!r}: expected a jax.sharding.Mesh, such as "
+            'jax.make_mesh((jax.device_count(),), ("batch",)), or None for one device'
+        )
 
 
 def spread(rows: Any, mesh: Mesh) -> jax.Array:

@@ -83,7 +83,7 @@ def main() -> None:
         checkpoint.save = save_and_die
     devices = np.array(jax.devices())
     assert len(devices) == arguments.devices * arguments.processes
-    mesh = None if len(devices) == 1 else Mesh(devices.reshape(2, -1), ("a", "b"))
+    mesh = None if len(devices) == 1 else jax.make_mesh((2, len(devices) // 2), ("a", "b"))
     train(arguments.out / "run", mesh)
     if mesh is not None:
         odd = jt.TrainingConfig(steps=1, batch_size=mesh.size + 1)

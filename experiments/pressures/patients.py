@@ -171,4 +171,5 @@ of 82 mL."""
 
 def without_curve(task: CurveTask) -> CurveTask:
     """Return the task in which EF may be measured beside the cuff."""
-    return dataclasses.replace(task, beside=(*CUFF, EJECTION))
+    # Any share says that a curve with gaps, here without a sample, has been learnt from.
+    return dataclasses.replace(task, beside=(*CUFF, EJECTION), missing=0.5)

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float
 
-from jaxtwin.devices import fetch, spread
+from jaxtwin.devices import check_mesh, fetch, spread
 from jaxtwin.parameters import Box, Theta
 
 Progress = Callable[[Iterable], Iterable]
@@ -82,6 +82,7 @@ def map_patients(
         chunk = default_chunk(theta.dtype)
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: expected at least one patient")
+    check_mesh(mesh)
     together = chunk * (1 if mesh is None else mesh.size)
     # JAX's context managers only affect the caller's thread.
     x64 = jnp.result_type(float) == jnp.float64

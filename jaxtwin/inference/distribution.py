@@ -105,9 +105,8 @@ class FlowDistribution(AbstractDistribution[Curves]):
     ) -> Float[np.ndarray, " patient"]:
         """See `AbstractDistribution`."""
         shown = self._shown(measurements)
-        return np.asarray(
-            _log_density(self.flow, self.coordinates, shown, theta.astype(np.float32))
-        )
+        found = _log_density(self.flow, self.coordinates, shown, theta.astype(np.float32))
+        return np.where(self.task.usable(measurements), np.asarray(found), np.nan)
 
     def features(self, measurements: Curves) -> Float[np.ndarray, "patient summary"]:
         """Return the flow's summary of each patient's measurement."""
@@ -122,7 +121,7 @@ class FlowDistribution(AbstractDistribution[Curves]):
         return estimate_at(self.task, theta)
 
     def _shown(self, measurements: Curves) -> Float[np.ndarray, "patient input"]:
-        check_noise(self.task, measurements)
+        check_as_learnt(self.task, measurements)
         return shown_table(self.task, measurements)
 
 
@@ -152,11 +151,19 @@ def flow_of(learnt: Any, task: CurveTask) -> FlowDistribution:
     return learnt.answer
 
 
-def check_noise(task: CurveTask, measurements: Curves) -> None:
-    """Raise a ValueError if samples have another noise than the task, for which a flow learnt."""
+def check_as_learnt(task: CurveTask, measurements: Curves) -> None:
+    """Raise a ValueError if samples have gaps or noise for which the task's flow has not learnt."""
+    usable = task.usable(measurements)
     beside = measurements.beside or {}
     parts = [measurements, *(beside[channel.name] for channel in task.beside)]
     for channel, part in zip(task.measured_channels, parts, strict=True):
+        gaps = ~np.isfinite(part.values).all(axis=1) & usable
+        if gaps.any() and not channel.missing:
+            raise ValueError(
+                f"{int(gaps.sum())} of {len(gaps)} patients lack samples of {channel.name}; the "
+                "posterior has learnt from complete ones: its widths would be wrong. Learn a task "
+                "with the share that is missing, such as missing=0.3, or use NUTS or Laplace"
+            )
         if part.noise is None:
             continue
         noise = np.asarray(part.noise)[np.isfinite(part.values)]

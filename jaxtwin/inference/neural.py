@@ -81,6 +81,11 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
 
     def __check_init__(self) -> None:
         check_counts(self, "patients", "width", "layers")
+        if not isinstance(self.observation, AbstractObservation):
+            raise ValueError(
+                f"observation={self.observation!r}: expected an AbstractObservation, such as "
+                "TaskObservation()"
+            )
 
     def prepare(
         self,

@@ -74,6 +74,11 @@ class VariationalPSSL(AbstractTrainedMethod[CurveTask, Curves]):
 
     def __check_init__(self) -> None:
         check_counts(self, "draws", "width", "layers")
+        if not isinstance(self.likelihood, AbstractLikelihood):
+            raise ValueError(
+                f"likelihood={self.likelihood!r}: expected an AbstractLikelihood, such as "
+                "TaskObservation()"
+            )
 
     def prepare(
         self, task: CurveTask, training: Curves, validation: Curves, session: Session

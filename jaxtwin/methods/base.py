@@ -36,6 +36,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
 from jaxtwin.cohorts.simulate import check_whole
+from jaxtwin.devices import check_mesh
 from jaxtwin.forward.base import AbstractForward
 from jaxtwin.identity import differences, fingerprint
 from jaxtwin.methods.posterior import AbstractDistribution, Posterior
@@ -319,13 +320,23 @@ class Learnt(Generic[Task, Measurements]):
 
         Args:
             measurements: Measurements of some patients.
-            theta: Parameters of each patient, in the order of the box.
+            theta: Parameters of each patient, in the order of the box. Those that are known are
+                taken from the measurements.
+
+        Returns:
+            One number per patient, NaN if nothing was measured.
 
         Raises:
             ValueError: If the method gives no density, the measurements do not belong to the task,
-                or a θ is outside the box.
+                or θ is not one row per patient or outside the box.
         """
         distribution, checked = self._distribution(measurements)
+        shape, n = np.shape(theta), self.task.count(checked)
+        if shape != (n, len(self.task.box.names)):
+            raise ValueError(
+                f"θ of shape {shape} for {n} patients: expected one row per patient, "
+                f"({n}, {len(self.task.box.names)})"
+            )
         self.task.box.check(theta)
         return distribution.log_density(checked, np.asarray(theta))
 
@@ -439,6 +450,7 @@ class AbstractMethod(eqx.Module, Generic[Task, Measurements]):
             labels = self.sees.labels
             training = task.check(training, labels=labels, sees=self.sees)
             validation = task.check(validation, labels=labels, sees=self.sees)
+        check_mesh(mesh)
         if resume and folder is None:
             raise ValueError("resume=True without a folder: pass the folder to resume from")
         session = Session(seed, None if folder is None else Path(folder), progress, resume, mesh)

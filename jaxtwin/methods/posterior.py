@@ -69,8 +69,8 @@ class Posterior(NamedTuple):
 
     def simulate(
         self,
-        readings: Sequence[str] = (),
-        waveforms: Sequence[str] = (),
+        readings: str | Sequence[str] = (),
+        waveforms: str | Sequence[str] = (),
         *,
         phases: int = 80,
         draws: int | None = None,
@@ -91,8 +91,11 @@ class Posterior(NamedTuple):
         check_whole(draws=some)
         if some > drawn:
             raise ValueError(f"{some} draws to simulate, and the posterior has {drawn}")
-        names = tuple(readings) or tuple(self.system.readings())
-        function = eqx.Partial(_simulated, self.system, self.box, names, tuple(waveforms), phases)
+        readings, waveforms = (
+            (names,) if isinstance(names, str) else tuple(names) for names in (readings, waveforms)
+        )
+        names = readings or tuple(self.system.readings())
+        function = eqx.Partial(_simulated, self.system, self.box, names, waveforms, phases)
         theta = self.theta[:, :some]
         numbers, curves, success = map_patients(
             function, theta.reshape(-1, theta.shape[-1]).astype(np.float32)

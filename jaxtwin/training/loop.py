@@ -171,6 +171,9 @@ def fit(
         FloatingPointError: If the loss is not finite.
         ValueError: If the number of devices does not divide a batch.
     """
+    if mesh is not None:
+        # Whatever the types of its axes: the compiler decides where intermediate results are.
+        mesh = Mesh(mesh.devices, mesh.axis_names)
     optim = optimiser(config)
     params, static = eqx.partition(model, eqx.is_inexact_array)
     state = {"params": params, "best": params, "optimiser": optim.init(params)}

@@ -119,7 +119,11 @@ def choose_dose(
         UserWarning: If a chosen dose moves a parameter out of its bounds.
     """
     theta = _draws(posterior)
-    columns = [np.atleast_1d(np.asarray(grid, np.float32)) for grid in grids]
+    columns = [np.asarray(grid, np.float32) for grid in grids]
+    if any(grid.ndim != 1 for grid in columns):
+        raise ValueError(
+            f"grids={grids!r}: expected one grid for each dose, such as [np.linspace(0, 60, 4)]"
+        )
     if not columns or any(not grid.size or not np.isfinite(grid).all() for grid in columns):
         raise ValueError("grids: expected at least one grid, each of at least one finite dose")
     if any(not low < high for low, high in within.values()):

@@ -418,3 +418,34 @@ def test_a_flow_scores_more_than_the_prior(flow, seen):
     some, curves = seen
     scores = score_posterior(flow, curves, some)
     assert scores["log_score"].mean() > 3 and scores["width90"].mean() < 0.3
+
+
+def test_gaps_that_were_not_learnt_are_refused(flow, seen):
+    _, curves = seen
+    values = np.array(curves.values)
+    values[2, :6] = np.nan
+    with pytest.raises(ValueError, match="1 of 8 patients lack samples of P; the posterior has"):
+        flow.posterior(curves._replace(values=values), draws=10)
+
+
+def test_a_density_of_nothing_measured_is_nan(flow, seen):
+    some, curves = seen
+    values = np.array(curves.values)
+    values[2] = np.nan
+    with pytest.warns(UserWarning):
+        found = flow.log_density(curves._replace(values=values), np.asarray(some.theta))
+    np.testing.assert_array_equal(np.isnan(found), np.arange(8) == 2)
+    with pytest.raises(ValueError, match=r"θ of shape \(3, 3\) for 8 patients"):
+        flow.log_density(curves, np.asarray(some.theta)[:3])
+
+
+def test_wrong_kinds_of_arguments_are_named(as_a_user, flow, seen):
+    simulator = jt.Simulator(TASK.system, BOX, ("P",), 24)
+    with pytest.raises(ValueError, match="likelihood='normal': expected an AbstractLikelihood"):
+        VariationalPSSL(simulator, "normal")
+    with pytest.raises(ValueError, match="observation=None: expected an AbstractObservation"):
+        jt.NeuralPosterior(observation=None)
+    with pytest.raises(ValueError, match="mesh=4: expected a jax.sharding.Mesh"):
+        jt.NeuralPosterior().learn(TASK, mesh=4)
+    posterior = flow.posterior(seen[1], draws=4)
+    assert posterior.simulate(waveforms="P", phases=24).waveforms.keys() == {"P"}

@@ -147,6 +147,8 @@ def test_bounds_and_slips_are_named(as_a_user):
         choose(posterior._replace(theta=posterior.theta + 100))
     with pytest.raises(ValueError, match="at least one grid"):
         choose(posterior, grids=[])
+    with pytest.raises(ValueError, match="expected one grid for each dose"):
+        choose(posterior, grids=[0.0, 0.1])
     with pytest.raises(ValueError, match="at least one finite dose"):
         choose(posterior, grids=[[0.1, np.nan]])
     with pytest.raises(ValueError, match="expected low < high"):
