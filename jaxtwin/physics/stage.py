@@ -277,13 +277,48 @@ def slopes_of(
     @functools.partial(jax.jit, inline=True)
     def traced(arrays: Any, y: Scalars) -> tuple[Scalars, list[Scalars]]:
         value, pushforward = jax.linearize(lambda y: f(eqx.combine(arrays, fixed), y), y)
+        linear = jax.make_jaxpr(pushforward)(y)
         columns = []
         for j in range(len(y)):
-            unit = [jnp.ones_like(v) if i == j else jnp.zeros_like(v) for i, v in enumerate(y)]
-            columns.append(pushforward(unit))
+            unit = [jnp.ones_like(v) if i == j else None for i, v in enumerate(y)]
+            column = _evaluate_sparsely(linear, unit)
+            columns.append(
+                [jnp.zeros_like(v) if d is None else d for d, v in zip(column, value, strict=True)]
+            )
         return value, columns
 
     return lambda arguments, y: traced(eqx.filter(arguments, arrays_are), y)
+
+
+def _evaluate_sparsely(linear: Any, inputs: list[Any]) -> list[Any]:
+    """Evaluate a linear program whose inputs are mostly 0 (None), without computing with zeros.
+
+    XLA keeps the multiplication of a number by 0, because the number might be infinite.
+    """
+    known: dict[Var, Any] = dict(zip(linear.jaxpr.invars, inputs, strict=True))
+    known |= dict(zip(linear.jaxpr.constvars, linear.consts, strict=True))
+
+    def of(atom: Any) -> Any:
+        return known.get(atom) if isinstance(atom, Var) else atom.val
+
+    for equation in linear.jaxpr.eqns:
+        given, name = [of(atom) for atom in equation.invars], equation.primitive.name
+        there = [value is not None for value in given]
+        if not any(there) or (name == "mul" and not all(there)) or (name == "div" and not there[0]):
+            found: Any = [None] * len(equation.outvars)
+        elif name in ("add", "add_any") and not all(there):
+            found = [given[there.index(True)]]
+        elif name == "sub" and not there[1]:
+            found = [given[0]]
+        else:
+            full = [
+                jnp.zeros(atom.aval.shape, atom.aval.dtype) if value is None else value
+                for atom, value in zip(equation.invars, given, strict=True)
+            ]
+            found = equation.primitive.bind(*full, **equation.params)
+            found = found if equation.primitive.multiple_results else [found]
+        known.update(zip(equation.outvars, found, strict=True))
+    return [of(atom) for atom in linear.jaxpr.outvars]
 
 
 def _stop_gradient(tree):
