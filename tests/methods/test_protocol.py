@@ -122,7 +122,7 @@ def test_every_method_learns_alike(name, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     method = METHODS[name]()
     assert list(inspect.signature(method.learn).parameters)[3:] == [
-        "seed", "folder", "progress", "resume",
+        "seed", "folder", "progress", "resume", "mesh",
     ]  # fmt: skip
     _, curves = measured(8)
     learnt = method.learn(TASK, curves, curves, progress=silent)
