@@ -445,7 +445,7 @@ def test_wrong_kinds_of_arguments_are_named(as_a_user, flow, seen):
         VariationalPSSL(simulator, "normal")
     with pytest.raises(ValueError, match="observation=None: expected an AbstractObservation"):
         jt.NeuralPosterior(observation=None)
-    with pytest.raises(ValueError, match="mesh=4: expected a jax.sharding.Mesh"):
+    with pytest.raises(ValueError, match="mesh=4: expected a"):
         jt.NeuralPosterior().learn(TASK, mesh=4)
     posterior = flow.posterior(seen[1], draws=4)
     assert posterior.simulate(waveforms="P", phases=24).waveforms.keys() == {"P"}
