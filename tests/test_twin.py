@@ -109,7 +109,8 @@ def test_a_loaded_twin_is_simulated_further(twin, tmp_path):
     for new, old in zip(
         jax.tree.leaves(again.outputs), jax.tree.leaves(twin.solution.outputs), strict=True
     ):
-        np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-3)
+        # A valve's flow carries the rounding of the pressures, divided by its small resistance.
+        np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-4 * np.abs(old).max())
 
 
 def test_a_twin_is_loaded_in_its_own_precision(twin, tmp_path):
