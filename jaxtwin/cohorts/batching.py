@@ -100,8 +100,9 @@ def map_patients(
         results = fetch(_map_chunk(function, rows_there, mesh))
         return jax.tree.map(lambda leaf: leaf[: len(rows)], results)
 
-    if mesh is not None:
-        threads = 1  # All processes must run the chunks in the same order.
+    starts = range(0, len(theta), together)
+    if mesh is not None or len(starts) == 1:
+        threads = 1  # All processes of a mesh must run the chunks in the same order.
     elif jax.default_backend() == "cpu":
         # XLA runs a loop of small operations on one core.
         cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
@@ -113,7 +114,7 @@ def map_patients(
         threads = max(1, threads - waits)
     else:
         threads = 2  # One computes while the other copies.
-    parts = list(progress(_InOrder(run, range(0, len(theta), together), threads)))
+    parts = list(progress(_InOrder(run, starts, threads)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
@@ -173,6 +174,9 @@ class _InOrder:
         return len(self.starts)
 
     def __iter__(self) -> Iterator[Any]:
+        if len(self.starts) == 1:
+            yield self.run(self.starts[0])
+            return
         with ThreadPoolExecutor(self.threads) as pool:
             pending: collections.deque[Future] = collections.deque()
             for start in self.starts:

@@ -12,6 +12,8 @@ from jaxtwin.physics.beat import BeatMap, prepend
 from jaxtwin.physics.coarse import coarse_orbit, comparison
 from jaxtwin.physics.fixed_point import CoarseOrbit, FixedPoint, inverse
 from jaxtwin.physics.iteration import AbstractIteration
+from jaxtwin.physics.kernel import as_one_function
+from jaxtwin.physics.stage import stop_gradient
 
 
 class Settled(NamedTuple):
@@ -80,7 +82,7 @@ class DirectAdjoint(AbstractAdjoint):
             lambda y, _: (beat(y).end, None), beats.initial_state(), length=self.beats
         )
         last = beat(y0, record=True)
-        coarse = jax.lax.stop_gradient(coarse_orbit(beats, y0, method.max_beats))
+        coarse = coarse_orbit(stop_gradient(beats), stop_gradient(y0), method.max_beats)
         errors = jax.lax.stop_gradient(comparison(beats, coarse.start, coarse.later)(last))
         residual = last.residual()
         return Settled(
@@ -185,7 +187,9 @@ def _settled_jvp(primals, tangents):
     before = jax.tree.map(lambda leaf: leaf[:-1], states)
     still = jax.tree.map(jnp.zeros_like, y)
     direct = prepend(still, jax.lax.scan(body, still, ((before, xs), d_xs))[1])
-    _, jacobian, columns = beat_steps.sensitivities(y, record=True)
+    _, jacobian, columns = as_one_function(
+        lambda steps, y: steps.sensitivities(y, record=True), beat_steps, y
+    )
     matrix, weights = FixedPoint.linearised(beats, y, jacobian)
     # None if the conserved quantities do not depend on the differentiated inputs.
     right = end(direct) if d_conserved is None else end(direct) + weights.T @ d_conserved

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool
 
 from jaxtwin.parameters import AbstractParameters, Scalar
 from jaxtwin.physics.channels import MissingChannelError, by_name
+from jaxtwin.physics.kernel import compiled
 from jaxtwin.physics.solution import Event, Outputs, Reading, Recording, Solution, State
 
 if TYPE_CHECKING:
@@ -301,18 +302,35 @@ def read(
     names = [names] if isinstance(names, str | Reading) else names
     recording = beat.recording() if isinstance(beat, Solution) else beat
 
-    def one(name: str | Reading) -> Any:
-        try:
-            return jnp.asarray(reading(system, name).function(recording))
-        except MissingChannelError as error:
-            shown = name if isinstance(name, str) else "the given reading"
-            raise MissingChannelError(
-                f"{shown} is read off {error.channel}, and only "
-                f"{', '.join(recording.waveforms.channel_names)} are recorded: add that channel",
-                error.channel,
-            ) from None
+    names = tuple(names)
+    own = tuple(name for name in names if isinstance(name, str))
+    found: dict[Any, Any] = {}
+    # Functions of NumPy arrays may be of NumPy.
+    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(recording)):
+        found |= zip(own, _own_readings(system, own, recording), strict=True)
+    return {
+        name: found[name] if name in found else _reading(system, name, recording) for name in names
+    }
 
-    return {name: one(name) for name in names}
+
+@compiled
+def _own_readings(
+    system: AbstractRecordedSystem, names: tuple[str, ...], recording: Recording[Any]
+) -> list[Any]:
+    """Compute readings of the system itself, compiled as a whole."""
+    return [_reading(system, name, recording) for name in names]
+
+
+def _reading(system: AbstractRecordedSystem, name: str | Reading, recording: Recording[Any]) -> Any:
+    try:
+        return jnp.asarray(reading(system, name).function(recording))
+    except MissingChannelError as error:
+        shown = name if isinstance(name, str) else "the given reading"
+        raise MissingChannelError(
+            f"{shown} is read off {error.channel}, and only "
+            f"{', '.join(recording.waveforms.channel_names)} are recorded: add that channel",
+            error.channel,
+        ) from None
 
 
 def readable_names(system: AbstractRecordedSystem, make: Callable[[], Recording[Any]]) -> list[str]:

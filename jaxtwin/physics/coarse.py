@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from jaxtwin.physics.beat import Beat, BeatMap
 from jaxtwin.physics.fixed_point import NEUTRAL, CoarseOrbit, FixedPoint, inverse
 from jaxtwin.physics.iteration import AndersonIteration
+from jaxtwin.physics.kernel import as_one_function
 
 COARSENING = 6
 """Factor by which the coarser grid has fewer steps."""
@@ -41,7 +42,9 @@ def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
     def linearised(start) -> tuple[CoarseOrbit, Float[Array, " state"], Bool[Array, ""]]:
         """Return the beat from a start, the next start, and whether that is far from this one."""
         y = unravel(start)
-        later, jacobian, _ = steps.sensitivities(y, record=False)
+        later, jacobian, _ = as_one_function(
+            lambda steps, y: steps.sensitivities(y, record=False), steps, y
+        )
         newton = inverse(FixedPoint.linearised(coarse, y, jacobian).matrix)
         tiny = jnp.finfo(newton.dtype).tiny
         sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(later)]) + tiny

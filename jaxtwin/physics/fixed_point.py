@@ -46,14 +46,18 @@ def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     thread per core.
     """
     n = len(matrix)
-    table = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1)
-    for k in range(n):
-        best = k + jnp.argmax(jnp.abs(table[k:, k]))
+    numbers = jnp.arange(n)
+
+    def eliminated(k, table):
+        best = jnp.argmax(jnp.where(numbers >= k, jnp.abs(table[:, k]), -1))
         upper, lower = table[k], table[best]
         row = lower / lower[k]
-        table = table.at[best].set(upper)
-        table = (table - jnp.outer(table[:, k], row)).at[k].set(row)
-    return table[:, n:]
+        table = jnp.where((numbers == best)[:, None], upper[None], table)
+        less = table - table[:, k, None] * row[None]
+        return jnp.where((numbers == k)[:, None], row[None], less)
+
+    table = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1)
+    return jax.lax.fori_loop(0, n, eliminated, table)[:, n:]
 
 
 class CoarseOrbit(NamedTuple):

@@ -1,6 +1,7 @@
 """Iterations that find the periodic beat."""
 
 import abc
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxtwin.physics.beat import Beat, Steps
 from jaxtwin.physics.fixed_point import CoarseOrbit
+from jaxtwin.physics.kernel import as_one_function
 
 
 class AbstractIteration(eqx.Module):
@@ -71,8 +73,10 @@ class AbstractIteration(eqx.Module):
                 following, carried, beat, compared, beat.residual(), tolerance, loop.number + 1
             )
 
+        # Traced once for its shapes and for the loop.
+        @functools.partial(jax.jit, inline=True)
         def run(start):
-            beat = steps(start, record=record)
+            beat = as_one_function(lambda steps, y: steps(y, record=record), steps, start)
             return beat, None if compare is None else compare(beat)
 
         shapes = jax.eval_shape(run, y0)

@@ -14,6 +14,7 @@ from jaxtwin.physics.base import AbstractPeriodicSystem, check_patient
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.fixed_point import NEUTRAL
 from jaxtwin.physics.iteration import AbstractIteration, NewtonIteration
+from jaxtwin.physics.kernel import compiled
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
 from jaxtwin.physics.stage import unsolved
@@ -97,7 +98,7 @@ def periodic_orbit(
     return eqx.error_if(orbit, ~orbit.success, message)
 
 
-@eqx.filter_jit
+@compiled
 def _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy) -> Solution:
     """Compute `periodic_orbit`, compiled once for each structure of the arguments."""
     beats = BeatMap(system, p, solver, steps)
@@ -106,9 +107,9 @@ def _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy) -> Solu
     result = first_of(
         (~jnp.isfinite(found.residual), RESULTS.diverged),
         (found.left > unsolved(found.left.dtype), RESULTS.step_not_solved),
+        (found.coarse.amplification > NEUTRAL, RESULTS.undetermined),
         (~found.repeats, RESULTS.max_beats_reached),
         (found.coarse.unstable, RESULTS.unstable),
-        (found.coarse.amplification > NEUTRAL, RESULTS.undetermined),
         (~(stats.error <= accuracy), RESULTS.inaccurate),
     )
     beats = held(found.repeats, beats)

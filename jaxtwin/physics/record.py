@@ -16,10 +16,11 @@ from jaxtwin.physics.base import (
 )
 from jaxtwin.physics.beat import Beat, BeatMap
 from jaxtwin.physics.coarse import COARSENING, comparison
+from jaxtwin.physics.kernel import as_one_function
 from jaxtwin.physics.periodic import periodic_orbit
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
-from jaxtwin.physics.stage import unsolved
+from jaxtwin.physics.stage import stop_gradient, unsolved
 
 
 def record(
@@ -53,7 +54,7 @@ def record(
     course = BeatMap(system, p, SDIRK2(), system.steps if steps is None else steps)
     run = _run(course)
     coarse = course.coarser(COARSENING)
-    rough = coarse.steps()(coarse.initial_state(), record=True)
+    rough = _alone(stop_gradient(coarse), stop_gradient(coarse.initial_state()))
     error = comparison(course, rough.start, rough.later)(run)
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(run.states)]).all()
     residual = jnp.where(finite, 0.0, jnp.nan).astype(course.times().dtype)
@@ -68,7 +69,11 @@ def record(
 
 @eqx.filter_custom_jvp
 def _run(course: BeatMap) -> Beat:
-    return course.steps()(course.initial_state(), record=True)
+    return _alone(course, course.initial_state())
+
+
+def _alone(course: BeatMap, start: Any) -> Beat:
+    return as_one_function(lambda steps, y: steps(y, record=True), course.steps(), start)
 
 
 @_run.def_jvp

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxtwin.physics.kernel import compiled
+
 State = TypeVar("State")
 """A small named tuple of scalars, one entry per state variable."""
 Outputs = TypeVar("Outputs")
@@ -188,6 +190,12 @@ class Solution(eqx.Module, Generic[State, Outputs]):
             raise ValueError(
                 f"{phases} phases of a solution with {steps} steps: expected a divisor of {steps}"
             )
+        return self._recording(phases)
+
+    @compiled
+    def _recording(self, phases: int) -> Recording[Outputs]:
+        """Compute `recording`, compiled as a whole."""
+        steps = self.times.shape[-1] - 1
         if self.equidistant:
             waveforms = jax.tree.map(lambda leaf: leaf[..., : -1 : steps // phases], self.outputs)
         else:

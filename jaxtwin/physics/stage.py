@@ -156,9 +156,9 @@ class Stage(NamedTuple):
             iterations: Number of iterations if f is piecewise linear.
             most: Largest number of iterations if it is not.
         """
-        held = _stop_gradient((self.arguments, self.weight, self.known))
+        held = stop_gradient((self.arguments, self.weight, self.known))
         fixed = Stage(self.f, self.slopes, *held)
-        y = _stop_gradient(y)
+        y = stop_gradient(y)
         if of.piecewise_linear:
             lu = []
             for _ in range(iterations):
@@ -167,11 +167,11 @@ class Stage(NamedTuple):
                 y = [v + s for v, s in zip(y, substitute(lu, defect), strict=True)]
             left = jnp.zeros_like(y[0])
         else:
-            y, left = _stop_gradient(_damped_newton(fixed, y, of.depends, most))
+            y, left = stop_gradient(_damped_newton(fixed, y, of.depends, most))
             # There is no solution if f is not even finite at the start.
             y = [jnp.where(jnp.isnan(left), jnp.nan, v) for v in y]
             lu = factorise(fixed.linearised(y, of.depends)[1])
-        lu, y = _stop_gradient((lu, y))
+        lu, y = stop_gradient((lu, y))
         rates = self.f(self.arguments, y)
         right = [k + self.weight * r for k, r in zip(self.known, rates, strict=True)]
         solved = substitute(lu, right)
@@ -321,7 +321,7 @@ def _evaluate_sparsely(linear: Any, inputs: list[Any]) -> list[Any]:
     return [of(atom) for atom in linear.jaxpr.outvars]
 
 
-def _stop_gradient(tree):
+def stop_gradient(tree):
     """Return the tree with its arrays held constant under differentiation."""
     return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
 

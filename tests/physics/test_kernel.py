@@ -1,0 +1,98 @@
+"""One patient's loops as one function: the same numbers, for every function that may be given."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxtwin import periodic_orbit
+from jaxtwin.models.left_heart import LeftHeart
+from jaxtwin.physics.kernel import FEW, as_one_function
+
+HEART = LeftHeart()
+
+
+def decay(rate, unused, y):
+    """A loop that reads one of its parameters, and one of its elements."""
+    powers = jnp.array([1.0, 2.0, 3.0])
+
+    def step(y, power):
+        return y * (1 - rate[0] * power / 10), y
+
+    return jax.lax.scan(step, y, powers)
+
+
+def inputs(n):
+    return jnp.tile(jnp.linspace(0.1, 0.5, n)[:, None], 2), jnp.arange(3), jnp.arange(1.0, n + 1)
+
+
+def calls(program):
+    """Return how often a compiled program calls a function that was kept as one."""
+    return len(re.findall(r" call\(.*to_apply=%from_vector", program.compile().as_text()))
+
+
+def test_one_patient_has_one_function():
+    rate, unused, y = inputs(1)
+    whole = jax.jit(lambda *args: as_one_function(decay, *args))
+    assert calls(whole.lower(rate[0], unused, y[0])) == 1
+    found = whole(rate[0], unused, y[0])
+    for a, b in zip(found, decay(rate[0], unused, y[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-15)
+
+
+@pytest.mark.parametrize("n", [1, 3, FEW, FEW + 1])
+def test_a_batch_has_the_same_numbers(n):
+    rate, unused, y = inputs(n)
+    found = jax.vmap(lambda r, y: as_one_function(decay, r, unused, y))(rate, y)
+    expected = jax.vmap(lambda r, y: decay(r, unused, y))(rate, y)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-15)
+
+
+def test_values_closed_over_may_be_mapped_and_nested():
+    rate, unused, y = inputs(4)
+
+    def of(r, y):
+        return as_one_function(lambda y: decay(r, unused, y), y)[0]
+
+    found = jax.jit(jax.vmap(jax.vmap(of, (None, 0)), (0, None)))(rate, y)
+    np.testing.assert_allclose(found, [[decay(r, unused, v)[0] for v in y] for r in rate])
+
+
+def test_what_is_known_when_a_program_is_traced():
+    rate, unused, y = inputs(1)
+    found = jax.jit(lambda: as_one_function(decay, rate[0], unused, y[0]))()
+    np.testing.assert_allclose(found[0], decay(rate[0], unused, y[0])[0], rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "library",
+    [
+        lambda y: jnp.linalg.solve(jnp.eye(2) * y, jnp.ones(2))[0],
+        lambda y: jnp.sort(jnp.stack([y, 2 * y]))[0],
+        lambda y: jnp.fft.fft(jnp.stack([y, y])).real[0],
+        lambda y: jnp.zeros(3).at[jnp.array([0, 0])].add(y)[0],
+        lambda y: jax.pure_callback(lambda y: y, jax.ShapeDtypeStruct((), y.dtype), y),
+    ],
+    ids=["factorisation", "sort", "Fourier transform", "scatter", "callback"],
+)
+def test_what_xla_does_not_compile_itself_runs_as_usual(library):
+    def repeated(y):
+        return jax.lax.fori_loop(0, 3, lambda _, y: library(y) + 1, y)
+
+    program = jax.jit(lambda y: as_one_function(repeated, y))
+    assert calls(program.lower(jnp.array(2.0))) == 0
+    np.testing.assert_allclose(program(jnp.array(2.0)), repeated(jnp.array(2.0)))
+
+
+def test_the_loops_of_an_orbit():
+    """Coarse beats, their Jacobian and the beats on the full grid."""
+    p = jax.tree.map(jnp.asarray, HEART.parameters())
+    orbit = jax.jit(lambda p: periodic_orbit(HEART, p, throw=False).outputs.V_lv)
+    assert calls(orbit.lower(p)) == 3
+    at_once = jax.jit(jax.vmap(orbit))(jax.tree.map(lambda x: jnp.repeat(x, FEW + 1), p))
+    np.testing.assert_allclose(at_once, jnp.tile(orbit(p), (FEW + 1, 1)), atol=1e-9)
+    # Outside of any program too, where it is compiled quickly.
+    np.testing.assert_allclose(periodic_orbit(HEART, p).outputs.V_lv, orbit(p), atol=1e-9)
