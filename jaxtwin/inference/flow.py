@@ -102,16 +102,23 @@ class PosteriorFlow(eqx.Module):
         # Not `flowjax.flows.coupling_flow`, whose permutations cannot be built in `eval_shape`.
         bijections = []
         for i, key in enumerate(jax.random.split(third, layers)):
-            layer = Coupling(
-                key,
-                transformer=RationalQuadraticSpline(knots=KNOTS, interval=INTERVAL),
-                untransformed_dim=size // 2,
-                dim=size,
-                cond_dim=summaries,
-                nn_width=layer_width,
-                nn_depth=2,
-                nn_activation=jax.nn.silu,
+            # The constructor keeps an array, which must not be one of `eval_shape`. The network,
+            # whose weights take seconds to draw, is made after it.
+            with jax.ensure_compile_time_eval():
+                layer = Coupling(
+                    jax.random.key(0),
+                    transformer=RationalQuadraticSpline(knots=KNOTS, interval=INTERVAL),
+                    untransformed_dim=size // 2,
+                    dim=size,
+                    cond_dim=summaries,
+                    nn_width=1,
+                    nn_depth=0,
+                )
+            network = layer.conditioner
+            network = eqx.nn.MLP(
+                network.in_size, network.out_size, layer_width, 2, jax.nn.silu, key=key
             )
+            layer = eqx.tree_at(lambda layer: layer.conditioner, layer, network)
             bijections += [layer, Roll((size,), max(size // 2 - i % 2, 1))]
         flow = Invert(Chain(bijections))
         there = np.isfinite(shown).any(axis=0)

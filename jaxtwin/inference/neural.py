@@ -158,9 +158,7 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
     def untrained(self, task: CurveTask) -> PosteriorFlow:
         """Build the flow; see `AbstractTrainedMethod`."""
         blank = np.zeros((1, shown_size(task)), np.float32)
-        # The flow's constructor keeps an array, which must not be one of a trace.
-        with jax.ensure_compile_time_eval():
-            return self._flow(task, blank, jax.random.key(0))
+        return self._flow(task, blank, jax.random.key(0))
 
     def ready(self, task: CurveTask, knowledge: PosteriorFlow) -> FlowDistribution:
         """Return the distribution; see `AbstractTrainedMethod`."""

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
@@ -16,6 +15,7 @@ from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clip_training import ClipKnowledge
 from jaxtwin.methods.clips import Clips, ClipTask
 from jaxtwin.physics.base import read, readable_names
+from jaxtwin.physics.kernel import compiled
 from jaxtwin.physics.record import record
 from jaxtwin.twin.twin import Twin
 
@@ -156,7 +156,7 @@ def simulate_twin(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _simulated(system: Any, p: Any) -> tuple[Any, dict[str, Any]]:
     """Return a patient's beat and all its readings; compiled once for all twins of a system."""
     solution = record(system, p)
