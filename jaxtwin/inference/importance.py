@@ -6,6 +6,7 @@ the measurement.
 """
 
 import dataclasses
+import warnings
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -36,7 +37,7 @@ class ImportanceSampling(AbstractMethod[CurveTask, Curves]):
 
     Attributes:
         flow: What a method learnt whose answer is a flow, such as `NeuralPosterior`.
-        proposals: Number of draws of the flow for each patient.
+        proposals: Number of draws of the flow for each patient, more than are asked for.
     """
 
     sees: ClassVar = Sees(
@@ -101,6 +102,12 @@ class WeightedProposals(AbstractDistribution[Curves]):
 
     def sample(self, measurements: Curves, draws: int, seed: int) -> Posterior:
         """See `AbstractDistribution`."""
+        if draws > self.proposals:
+            warnings.warn(
+                f"{draws} draws of {self.proposals} weighted proposals repeat each other: make the "
+                f"method with proposals={8 * draws} or so, or take fewer draws",
+                stacklevel=2,
+            )
         found = []
         for start in range(0, self.task.count(measurements), TOGETHER):
             some = measurements.take(slice(start, start + TOGETHER))

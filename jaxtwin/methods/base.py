@@ -349,7 +349,10 @@ class Learnt(Generic[Task, Measurements]):
                 f"{type(self.method).__name__} gives one estimate for each patient and no "
                 "distribution: use NeuralPosterior, VariationalPSSL, NUTS or Laplace"
             )
-        return self.answer, self.task.check(measurements, sees=self.method.sees)
+        checked = self.task.check(measurements, sees=self.method.sees)
+        if not self.task.count(checked):
+            raise ValueError("measurements of no patient: expected those of at least one")
+        return self.answer, checked
 
     def _check(self, found: Any, patients: int) -> None:
         """Check the shapes of what a method gave, and that its θ lie in the box."""

@@ -449,3 +449,11 @@ def test_wrong_kinds_of_arguments_are_named(as_a_user, flow, seen):
         jt.NeuralPosterior().learn(TASK, mesh=4)
     posterior = flow.posterior(seen[1], draws=4)
     assert posterior.simulate(waveforms="P", phases=24).waveforms.keys() == {"P"}
+
+
+def test_no_patient_and_more_draws_than_proposals(flow, seen):
+    _, curves = seen
+    with pytest.raises(ValueError, match="measurements of no patient"):
+        flow.posterior(curves.take(slice(0, 0)))
+    with pytest.warns(UserWarning, match="90 draws of 60 weighted proposals repeat"):
+        ImportanceSampling(flow, 60).learn(TASK).posterior(curves.take(slice(0, 2)), draws=90)
