@@ -161,6 +161,14 @@ def test_flags_start_from_the_preset():
     assert [path.name for path in config.clips] == ["a.avi", "b.dcm"] and config.period == 0.8
 
 
+def test_devices_divide_every_batch(monkeypatch):
+    monkeypatch.setattr("jaxtwin.devices.first_devices", lambda number: None)
+    for preset in PSSL_PRESETS:
+        parse(["train", "--preset", preset, "--devices", "2"]).check_inputs()
+    with pytest.raises(ValueError, match=r"--devices 3 and --emulator\.batch-size 128"):
+        parse(["train", "--preset", "tiny", "--devices", "3"]).check_inputs()
+
+
 def test_slips_end_in_one_line(tmp_path, one_line):
     out = str(tmp_path / "out")
     (tmp_path / "unfinished").mkdir()

@@ -165,13 +165,27 @@ class PSSLConfig(RunConfig):
     devices: int = 1
 
     def check_inputs(self) -> None:
-        """Raise a ValueError if there is no data set, or not so many devices."""
+        """Raise a ValueError if there is no data set, or devices that do not divide the batches."""
         if self.data is not None and not self.data.is_dir():
             raise ValueError(f"--data: no folder {self.data}")
         if self.devices != 1:
             from jaxtwin.devices import first_devices
 
             first_devices(self.devices)
+            trainings = {"emulator": self.emulator.training} | {
+                name: getattr(self, name)
+                for name in (
+                    ("segmentation", "orientation", "curve", "posterior")
+                    if self.learn_from == "curve"
+                    else ("training",)
+                )
+            }
+            for name, training in trainings.items():
+                if training.batch_size % self.devices:
+                    raise ValueError(
+                        f"--devices {self.devices} and --{name}.batch-size {training.batch_size}: "
+                        "expected a number of devices that divides every batch"
+                    )
 
 
 PSSL_PRESETS = {
