@@ -1,6 +1,7 @@
 """Settings of `experiments.calibration`."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -75,10 +76,11 @@ class Config(RunConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.noises or min(self.noises) <= 0 or not 0 <= self.missing < 1:
+        positive = all(0 < noise < math.inf for noise in self.noises)
+        if not (self.noises and positive and 0 <= self.missing < 1):
             raise ValueError(
                 f"--noises {' '.join(map(str, self.noises))} --missing {self.missing}: expected "
-                "positive noises, and a share of at least 0 and less than 1"
+                "positive and finite noises, and a share of at least 0 and less than 1"
             )
         counts = (self.patients, self.draws, self.simulated)
         if (

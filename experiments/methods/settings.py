@@ -1,6 +1,7 @@
 """Settings of `experiments.methods`."""
 
 import dataclasses
+import math
 
 from experiments.methods.compared import MEASURED, METHODS
 from jaxtwin.commands.settings import TINY_EMULATOR, EmulatorConfig, EmulatorFlags, RunConfig
@@ -67,8 +68,9 @@ class Config(RunConfig):
             if name not in MEASURED or name == "complete":
                 names = ", ".join(tuple(MEASURED)[1:])
                 raise ValueError(f"--incomplete {name}: expected names out of {names}")
-        if min(self.noises) < 0:
-            raise ValueError(f"--noises {min(self.noises)}: expected 0 or more")
+        for noise in self.noises:
+            if not 0 <= noise < math.inf:
+                raise ValueError(f"--noises {noise}: expected 0 or more, and finite")
 
 
 def _brief(steps: int) -> TrainingConfig:
