@@ -44,8 +44,8 @@ def as_one_function(f: Callable[..., Any], *args: Any) -> Any:
     compute, and each is compiled on its own. Under vmap f runs as usual, but patient by patient in
     a batch of up to `FEW`. The result has no derivatives in reverse mode.
 
-    A function with operations for which XLA calls a library, such as a factorisation, runs as
-    usual, and so does any function on an accelerator.
+    A function with operations for which XLA calls a library, such as a factorisation, or with
+    inputs that are no floating-point numbers runs as usual, and so does any on an accelerator.
 
     Args:
         f: Function of pytrees that returns arrays.
@@ -65,7 +65,10 @@ def as_one_function(f: Callable[..., Any], *args: Any) -> Any:
         found = jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(*leaves)
         return jax.tree.unflatten(jax.tree.structure(shapes), found)
 
-    if not _is_compiled(traced.jaxpr):
+    leaves = jax.tree.leaves(inputs)
+    # One vector cannot hold whole numbers or keys beside them without loss.
+    floats = leaves and all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+    if not (floats and _is_compiled(traced.jaxpr)):
         return of(inputs)
 
     @jax.custom_batching.custom_vmap
@@ -107,12 +110,15 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     compute and a thousand times as long to compile.
     """
     optimised = eqx.filter_jit(function)
-    filter_jit: Any = eqx.filter_jit  # Its type leaves out what it hands on to `jax.jit`.
-    quick = filter_jit(function, compiler_options=_QUICKLY)
+
+    @functools.cache
+    def quick() -> Callable[..., Any]:
+        filter_jit: Any = eqx.filter_jit  # Its type leaves out what it hands on to `jax.jit`.
+        return filter_jit(function, compiler_options=_quick_options())
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        return (quick if _computed_now(args) and _compiles_quickly() else optimised)(*args)
+        return (quick() if _computed_now(args) and _quick_options() else optimised)(*args)
 
     return call
 
@@ -125,15 +131,19 @@ def _computed_now(args: Any) -> bool:
 
 
 @functools.cache
-def _compiles_quickly() -> bool:
-    """Return whether this backend is a CPU, and its compiler has the options."""
+def _quick_options() -> dict[str, Any]:
+    """Return those of the options that this compiler has (JAX 0.12 has one); none but on a CPU."""
     if jax.default_backend() != "cpu":
-        return False
-    try:
-        jax.jit(lambda: 0, compiler_options=_QUICKLY)()
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
+        return {}
+    found = {}
+    for name, value in _QUICKLY.items():
+        try:
+            jax.jit(lambda: 0, compiler_options={name: value})()
+            found[name] = value
+        except jax.errors.JaxRuntimeError as error:
+            if "No such compile option" not in str(error):
+                raise
+    return found
 
 
 def _is_compiled(jaxpr: Jaxpr) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from jaxtwin import periodic_orbit
 from jaxtwin.models.left_heart import LeftHeart
+from jaxtwin.physics import kernel
 from jaxtwin.physics.kernel import FEW, as_one_function
 
 HEART = LeftHeart()
@@ -25,7 +26,7 @@ def decay(rate, unused, y):
 
 
 def inputs(n):
-    return jnp.tile(jnp.linspace(0.1, 0.5, n)[:, None], 2), jnp.arange(3), jnp.arange(1.0, n + 1)
+    return jnp.tile(jnp.linspace(0.1, 0.5, n)[:, None], 2), jnp.arange(3.0), jnp.arange(1.0, n + 1)
 
 
 def calls(program):
@@ -85,6 +86,23 @@ def test_what_xla_does_not_compile_itself_runs_as_usual(library):
     program = jax.jit(lambda y: as_one_function(repeated, y))
     assert calls(program.lower(jnp.array(2.0))) == 0
     np.testing.assert_allclose(program(jnp.array(2.0)), repeated(jnp.array(2.0)))
+
+
+def test_whole_numbers_and_keys_are_not_rounded():
+    large, key = jnp.int32(2**24 + 1), jax.random.key(0)
+    program = jax.jit(lambda *args: as_one_function(lambda n, key, y: (n, key, 2 * y), *args))
+    found = program(large, key, jnp.float32(1.5))
+    assert found[0] == large and jnp.all(found[1] == key) and found[2] == 3
+    assert as_one_function(lambda: jnp.ones(2)).sum() == 2
+
+
+def test_a_compiler_without_one_of_the_quick_options(monkeypatch):
+    assert kernel._quick_options()["xla_backend_optimization_level"] == 0
+    monkeypatch.setattr(kernel, "_QUICKLY", {"xla_no_such_option": True})
+    kernel._quick_options.cache_clear()
+    assert kernel._quick_options() == {}
+    assert kernel.compiled(lambda x: 2 * x)(jnp.array(1.5)) == 3
+    kernel._quick_options.cache_clear()
 
 
 def test_the_loops_of_an_orbit():
