@@ -160,10 +160,6 @@ def _settled_jvp(primals, tangents):
     states = jax.tree.map(differentiated_once, settled.states)
     y = jax.tree.map(lambda leaf: leaf[0], states)
 
-    def end(tree):
-        """Return the last state as a vector."""
-        return jnp.stack([leaf[-1] for leaf in jax.tree.leaves(tree)])
-
     def departure(beats):
         """Return the conserved quantities of the initial state minus those of y."""
         return beats.conserved(beats.initial_state()) - beats.conserved(y)
@@ -177,27 +173,35 @@ def _settled_jvp(primals, tangents):
     _, (d_constants, d_xs) = eqx.filter_jvp(inputs, (beats,), (d_beats,))
     _, d_conserved = eqx.filter_jvp(departure, (beats,), (d_beats,))
 
-    # Reverse mode stores the states and recomputes each step: otherwise it would have to read
-    # sixty times as much memory.
-    @eqx.filter_checkpoint
-    def body(d_y, x):
-        _, (d_y, _) = eqx.filter_jvp(step, (constants, *x[0]), (d_constants, d_y, x[1]))
-        return d_y, d_y
-
     before = jax.tree.map(lambda leaf: leaf[:-1], states)
+
+    def pushed(given, d_y, d_given):
+        """Return the tangents after each step, from the tangent at the start."""
+        constants, before, xs = given
+        d_constants, d_xs = d_given
+
+        # Reverse mode stores the states and recomputes each step: otherwise it would have to read
+        # sixty times as much memory.
+        @eqx.filter_checkpoint
+        def body(d_y, x):
+            _, (d_y, _) = eqx.filter_jvp(step, (constants, *x[0]), (d_constants, d_y, x[1]))
+            return d_y, d_y
+
+        return jax.lax.scan(body, d_y, ((before, xs), d_xs))
+
+    def pushed_end(*args):
+        return pushed(*args)[0]
+
+    given, d_given = (constants, before, xs), (d_constants, d_xs)
     still = jax.tree.map(jnp.zeros_like, y)
-    direct = prepend(still, jax.lax.scan(body, still, ((before, xs), d_xs))[1])
-    _, jacobian, columns = as_one_function(
-        lambda steps, y: steps.sensitivities(y, record=True), beat_steps, y
-    )
+    direct = as_one_function(pushed_end, given, still, d_given)
+    jacobian = as_one_function(lambda steps, y: steps.jacobian(y)[1], beat_steps, y)
     matrix, weights = FixedPoint.linearised(beats, y, jacobian)
+    right = jnp.stack(jax.tree.leaves(direct))
     # None if the conserved quantities do not depend on the differentiated inputs.
-    right = end(direct) if d_conserved is None else end(direct) + weights.T @ d_conserved
-    d_y = inverse(matrix) @ right
-    d_states = jax.tree.map(
-        lambda d, *column: d + sum(w * c for w, c in zip(d_y, column, strict=True)),
-        direct,
-        *columns,
-    )
+    right = right if d_conserved is None else right + weights.T @ d_conserved
+    d_y = jax.tree.unflatten(jax.tree.structure(y), list(inverse(matrix) @ right))
+    # Twice through the beat costs less than storing the columns of its Jacobian after each step.
+    d_states = prepend(d_y, as_one_function(lambda *args: pushed(*args)[1], given, d_y, d_given))
     nothing: Settled = jax.tree.map(lambda _: None, settled)
     return settled, nothing._replace(states=masked(d_states))

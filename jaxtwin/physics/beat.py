@@ -76,10 +76,8 @@ class Steps(NamedTuple):
         change = jax.tree.map(lambda a, b, s: (b - a) / (s + tiny), y0, y1, size)
         return Beat(y1, change, y0, later, left)
 
-    def sensitivities(
-        self, y0, *, record: bool
-    ) -> tuple[Any, Float[Array, "state state"], list[Any]]:
-        """The states after each step from y0, the Jacobian, and its columns if they are recorded.
+    def jacobian(self, y0) -> tuple[Any, Float[Array, "state state"]]:
+        """The states after each step from y0, and the Jacobian of the last one.
 
         The columns are carried as scalars like the state. As a separate axis (`jax.jacfwd`), they
         would be the innermost axis under vmap, which makes every operation five times slower.
@@ -96,13 +94,10 @@ class Steps(NamedTuple):
         def body(carry, x):
             y, columns = carry
             y, push = jax.linearize(lambda y: self.step(self.constants, y, x)[0], y)
-            columns = [push(column) for column in columns]
-            return (y, columns), (y, columns if record else [])
+            return (y, [push(column) for column in columns]), y
 
-        (_, last), (states, later) = jax.lax.scan(body, (y0, units), self.xs)
-        jacobian = jnp.stack([jnp.stack(jax.tree.leaves(column)) for column in last], axis=1)
-        columns = [prepend(a, b) for a, b in zip(units, later, strict=False)]
-        return states, jacobian, columns
+        (_, columns), states = jax.lax.scan(body, (y0, units), self.xs)
+        return states, jnp.stack([jnp.stack(jax.tree.leaves(c)) for c in columns], axis=1)
 
 
 class BeatMap(eqx.Module):

@@ -42,9 +42,7 @@ def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
     def linearised(start) -> tuple[CoarseOrbit, Float[Array, " state"], Bool[Array, ""]]:
         """Return the beat from a start, the next start, and whether that is far from this one."""
         y = unravel(start)
-        later, jacobian, _ = as_one_function(
-            lambda steps, y: steps.sensitivities(y, record=False), steps, y
-        )
+        later, jacobian = as_one_function(lambda steps, y: steps.jacobian(y), steps, y)
         newton = inverse(FixedPoint.linearised(coarse, y, jacobian).matrix)
         tiny = jnp.finfo(newton.dtype).tiny
         sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(later)]) + tiny

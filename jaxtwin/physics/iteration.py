@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxtwin.physics.beat import Beat, Steps
-from jaxtwin.physics.fixed_point import CoarseOrbit
+from jaxtwin.physics.fixed_point import CoarseOrbit, inverse
 from jaxtwin.physics.kernel import as_one_function
 
 
@@ -124,33 +124,50 @@ class BeatIteration(AbstractIteration):
 
 
 class AndersonIteration(AbstractIteration):
-    """Extrapolate from the last two beats: Anderson's method of depth one.
+    """Extrapolate from the last few beats: Anderson's method.
 
     Anderson, "Iterative procedures for nonlinear integral equations", Journal of the ACM
-    12(4), 1965. A heart settles along one slow direction, the shift of blood between arteries and
-    veins, whose rate can be determined from two beats: over the left heart's box, the slowest
-    patient needs 8 beats instead of 14. The weights add up to one, so conserved quantities do not
-    change if they are linear in the state; otherwise use `BeatIteration`.
+    12(4), 1965. A heart settles along a few slow directions, the shift of blood between the
+    arteries and veins of each circulation, whose rates can be determined from the last beats. So
+    its depth is one for up to four states, then (n − 1)/2 of n, at most four: a deeper one follows
+    the kinks of valves. Over their boxes, the slowest patient needs 7 beats on the left heart's
+    coarse grid and 13 on that of four chambers, where with depth one it needs 32. The weights add
+    up to one, so conserved quantities do not change if they are linear in the state; otherwise use
+    `BeatIteration`.
     """
 
     tolerance: float = 3e-5
     max_beats: int = 40
 
     def init(self, y0: Any, coarse: CoarseOrbit | None) -> tuple[Any, Any]:
-        """Return the initial state."""
-        return y0, (jnp.array(True), y0, y0)
+        """Return the initial state, and no differences between beats."""
+        n = len(jax.tree.leaves(y0))
+        none = jnp.zeros((min(4, max(1, (n - 1) // 2)), n), jax.tree.leaves(y0)[0].dtype)
+        return y0, (jnp.array(True), none[0], none[0], none, none)
 
     def next_start(self, start: Any, beat: Beat, carried: Any) -> tuple[Any, Any]:
-        """Return the combination of both ends that would change least if the map were affine."""
-        is_first, last_end, last_change = carried
-        f, last_f = (jnp.stack(jax.tree.leaves(tree)) for tree in (beat.change, last_change))
-        difference = f - last_f
-        square = jnp.maximum(jnp.sum(difference**2), jnp.finfo(f.dtype).tiny)
+        """Return the combination of the ends that would change least if the map were affine."""
+        is_first, last_end, last_f, ends, changes = carried
+        end, unravel = jax.flatten_util.ravel_pytree(beat.end)
+        f = jnp.stack(jax.tree.leaves(beat.change))
+
+        def following(table, row):
+            moved = jnp.concatenate([row[None], table[:-1]])
+            return jnp.where(is_first, table, moved)
+
+        ends, changes = following(ends, end - last_end), following(changes, f - last_f)
+        # As long as there are fewer differences, the others are 0, and so are their weights.
+        tiny = jnp.finfo(f.dtype).tiny
+        lengths = jnp.sqrt(jnp.sum(changes**2, axis=1)) + tiny**0.5
+        units = changes / lengths[:, None]
+        gram = jnp.sum(units[:, None, :] * units[None, :, :], axis=-1)
+        n = len(gram)
+        known = jnp.diagonal(gram) > 0.5
+        gram = gram + jnp.diag(jnp.where(known, 1e-6, 1.0))
+        weights = inverse(gram) @ (units @ f) / lengths
         # A rate of 0.83 per beat gives -5. Beyond that is noise, or other modes are still present.
-        weight = jnp.clip(jnp.sum(f * difference) / square, -5.0, 0.5)
-        weight = jnp.where(is_first, 0.0, weight)
-        following = jax.tree.map(lambda a, b: a - weight * (a - b), beat.end, last_end)
-        return following, (jnp.array(False), beat.end, beat.change)
+        weights = jnp.clip(weights, -5.0, 0.5 if n == 1 else 5.0)
+        return unravel(end - weights @ ends), (jnp.array(False), end, f, ends, changes)
 
 
 class NewtonIteration(AbstractIteration):

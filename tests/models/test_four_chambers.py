@@ -10,6 +10,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.models.elastance import cosine_activation
 from jaxtwin.models.four_chambers import (
     BOTH_SIDES,
     HEALTHY_LUNGS,
@@ -305,3 +306,24 @@ def test_a_pump_and_other_interventions(beat):
     (volume,) = system.conserved(system.initial_state(p), p)
     np.testing.assert_allclose(volume, 2600.0)
     np.testing.assert_allclose([p.E_max, p.R_s, p.R_m], [1.2, 0.96, 0.005])
+
+
+def test_the_activation_is_that_of_the_paper():
+    """Half cosines of the C library, and their slopes."""
+    T, start, contraction, relaxation = 0.8, 0.1, 0.27, 0.13
+    t = np.linspace(0.0, 2 * T, 801)
+    s = (t - start) % T
+    up = 0.5 * (1 - np.cos(np.pi * s / contraction))
+    down = 0.5 * (1 + np.cos(np.pi * (s - contraction) / relaxation))
+    during = np.where(s < contraction, up, down)
+    expected = np.where(s < contraction + relaxation, during, 0.0)
+
+    def activation(t):
+        return cosine_activation(t, T, start, contraction, relaxation)
+
+    np.testing.assert_allclose(jax.vmap(activation)(t), expected, atol=1e-15)
+    inside = (s > 1e-6) & (np.abs(s - contraction) > 1e-6)
+    rates = [np.pi / contraction * np.sin(np.pi * s / contraction)]
+    rates.append(-np.pi / relaxation * np.sin(np.pi * (s - contraction) / relaxation))
+    slope = np.where(s < contraction, *rates) * (s < contraction + relaxation) / 2
+    np.testing.assert_allclose(jax.vmap(jax.grad(activation))(t)[inside], slope[inside], atol=1e-12)

@@ -10,7 +10,7 @@ import pytest
 from jaxtwin import periodic_orbit
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.physics import kernel
-from jaxtwin.physics.kernel import FEW, as_one_function
+from jaxtwin.physics.kernel import as_one_function
 
 HEART = LeftHeart()
 
@@ -43,13 +43,49 @@ def test_one_patient_has_one_function():
         np.testing.assert_allclose(a, b, rtol=1e-15)
 
 
-@pytest.mark.parametrize("n", [1, 3, FEW, FEW + 1])
+@pytest.mark.parametrize("n", [1, 3, 64, 65, 200])
 def test_a_batch_has_the_same_numbers(n):
     rate, unused, y = inputs(n)
     found = jax.vmap(lambda r, y: as_one_function(decay, r, unused, y))(rate, y)
     expected = jax.vmap(lambda r, y: decay(r, unused, y))(rate, y)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-15)
+
+
+def pushed(rate, y, d_y):
+    """The tangent of `decay`, linear in its last argument."""
+    return jax.jvp(lambda y: decay(rate, None, y), (y,), (d_y,))[1]
+
+
+@pytest.mark.parametrize("n", [1, 3, 200])
+def test_a_linear_function_is_transposed_as_one_function(n):
+    """In either order with vmap, for all patients or none."""
+    rate, _, y = inputs(n)
+
+    def back(linear, r, y):
+        return jax.linear_transpose(lambda d: linear(r, y, d), y)((y, jnp.full(3, y)))[0]
+
+    def one(r, y, d_y):
+        return as_one_function(pushed, r, y, d_y)
+
+    expected = jax.vmap(lambda r, y: back(pushed, r, y))(rate, y)
+    patients = jax.jit(jax.vmap(lambda r, y: back(one, r, y)))
+    np.testing.assert_allclose(patients(rate, y), expected, rtol=1e-14)
+    assert calls(patients.lower(rate, y)) == 1
+    whole = jax.linear_transpose(lambda d: jax.vmap(one)(rate, y, d), y)
+    found = whole((y, jnp.tile(y[:, None], 3)))[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+def test_it_is_differentiated_like_the_function_itself():
+    rate, unused, y = inputs(1)
+
+    def end(y):
+        return as_one_function(decay, rate[0], unused, y)[0]
+
+    expected = jax.jacfwd(lambda y: decay(rate[0], unused, y)[0])(y[0])
+    np.testing.assert_allclose(jax.grad(end)(y[0]), expected, rtol=1e-14)
+    np.testing.assert_allclose(jax.jacfwd(end)(y[0]), expected, rtol=1e-14)
 
 
 def test_values_closed_over_may_be_mapped_and_nested():
@@ -110,7 +146,7 @@ def test_the_loops_of_an_orbit():
     p = jax.tree.map(jnp.asarray, HEART.parameters())
     orbit = jax.jit(lambda p: periodic_orbit(HEART, p, throw=False).outputs.V_lv)
     assert calls(orbit.lower(p)) == 3
-    at_once = jax.jit(jax.vmap(orbit))(jax.tree.map(lambda x: jnp.repeat(x, FEW + 1), p))
-    np.testing.assert_allclose(at_once, jnp.tile(orbit(p), (FEW + 1, 1)), atol=1e-9)
+    at_once = jax.jit(jax.vmap(orbit))(jax.tree.map(lambda x: jnp.repeat(x, 70), p))
+    np.testing.assert_allclose(at_once, jnp.tile(orbit(p), (70, 1)), atol=1e-9)
     # Outside of any program too, where it is compiled quickly.
     np.testing.assert_allclose(periodic_orbit(HEART, p).outputs.V_lv, orbit(p), atol=1e-9)
