@@ -3,6 +3,7 @@
 Every process calls these functions with the same arguments, in the same order.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,39 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+def join_processes() -> None:
+    """Join the processes of this run by `jax.distributed.initialize`, before anything is computed.
+
+    JAX finds them itself under SLURM, Open MPI and on Cloud TPUs. Elsewhere the variables
+    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID
+    say where they are.
+
+    Raises:
+        ValueError: If only one of the two numbers is given, or JAX finds no processes.
+    """
+    numbers = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    told = {name: os.environ[name] for name in numbers if name in os.environ}
+    try:
+        if not told:
+            jax.distributed.initialize()
+            return
+        processes, process = (int(told[name]) for name in numbers)
+        jax.distributed.initialize(
+            num_processes=processes, process_id=process, cluster_detection_method="deactivate"
+        )
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"--distributed found no other processes ({error}; {told or 'no variables'}): run it "
+            "with srun or mpirun, or set JAX_COORDINATOR_ADDRESS (host:port of the first process), "
+            "JAX_NUM_PROCESSES and JAX_PROCESS_ID (0, 1, ...)"
+        ) from error
+
+
+def all_devices() -> Mesh:
+    """Return a mesh of the devices of all processes."""
+    return jax.make_mesh((jax.device_count(),), ("batch",))
 
 
 def first_devices(number: int) -> Mesh | None:
@@ -69,6 +103,13 @@ def fetch(tree: Any) -> Any:
     if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree)):
         return jax.tree.map(np.asarray, tree)
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def from_first_host(array: np.ndarray) -> np.ndarray:
+    """Return the first process's array in every process; all have one of this shape and dtype."""
+    if jax.process_count() == 1:
+        return array
+    return np.asarray(multihost_utils.broadcast_one_to_all(array))
 
 
 def on_first_host(action: Callable[[], Any]) -> Any:

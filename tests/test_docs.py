@@ -18,6 +18,7 @@ PAGES = (
     "concepts",
     "results",
     "how_sure",
+    "scale",
     "add_a_model",
     "add_a_measurement",
     "add_a_method",

@@ -1,11 +1,16 @@
 """Means over patients and seeds, with bootstrap intervals."""
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
+
+MANY = 100_000
+"""Number of patients beyond which intervals of means are normal ones."""
 
 
 class Interval(NamedTuple):
@@ -21,6 +26,9 @@ def mean_with_interval(
 ) -> Interval:
     """Compute the mean over patients and its percentile bootstrap interval.
 
+    Beyond `MANY` patients it is the normal interval: that of the bootstrap differs from it by less
+    than its own noise, and takes minutes.
+
     Args:
         values: One number per patient, averaged over seeds if there are several, because only
             patients are resampled. NaN (no answer) is left out.
@@ -31,10 +39,16 @@ def mean_with_interval(
     if len(values) < 2 or np.ptp(values) == 0:
         mean = float(values.mean()) if len(values) else float("nan")
         return Interval(mean, mean, mean)
+    if len(values) > MANY:
+        mean, spread = np.mean(values, dtype=float), np.std(values, ddof=1, dtype=float)
+        half = NormalDist().inv_cdf((1 + level) / 2) * spread / math.sqrt(len(values))
+        return Interval(float(mean), float(mean - half), float(mean + half))
     found = stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=2_000,
+        # Resampling all at once would take 2,000 times the memory of the values.
+        batch=max(1, 4_000_000 // len(values)),
         confidence_level=level,
         method="percentile",
         rng=seed,

@@ -20,7 +20,9 @@ from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
 from jaxtwin.physics.solution import RESULTS, Recording
 
 FORMAT = "jaxtwin cohort 2"
-_NOT_SIMULATED = -1
+
+NOT_SIMULATED = -1
+"""Value of `success` where a patient is not simulated yet."""
 
 
 def simulate_into(
@@ -63,26 +65,12 @@ def simulate_into(
     """
     check_box(system, box)
     check_whole(block=block)
-    theta = theta if hasattr(theta, "shape") else np.asarray(theta)
-    if len(theta.shape) != 2 or not theta.shape[0]:
-        raise ValueError(
-            f"θ of shape {tuple(theta.shape)}: expected one row per patient, at least one"
-        )
+    theta = check_table(theta, box)
     steps = check_phases(system, phases, steps)
-    if theta.shape[1] != len(box.names):
-        raise ValueError(
-            f"θ with {theta.shape[1]} columns: expected one for each of {', '.join(box.names)}"
-        )
     n = theta.shape[0]
-    starts = range(0, n, block)
     description = _describe(system, box, phases, steps) | {"patients": n, "block": block}
     group = on_first_host(lambda: _prepare(Path(path), description))
-    todo = on_first_host(
-        lambda: [_is_open(group, theta, start, min(start + block, n)) for start in starts]
-    )
-    if jax.process_count() > 1:
-        todo = multihost_utils.broadcast_one_to_all(np.array(todo or [False] * len(starts)))
-    for start in progress([start for start, is_open in zip(starts, todo, strict=True) if is_open]):
+    for start in progress(unfinished(group, theta, block)):
         rows = np.asarray(theta[start : start + block])
         cohort = simulate_cohort(
             system, box, rows, phases=phases, steps=steps, chunk=chunk, mesh=mesh
@@ -127,7 +115,7 @@ def read_cohort(
             "was simulated with"
         )
     success = group["success"][rows]
-    missing = int(np.sum(success == _NOT_SIMULATED))
+    missing = int(np.sum(success == NOT_SIMULATED))
     if missing:
         raise ValueError(
             f"{missing} of {success.size} patients in {path} are not simulated yet: call "
@@ -181,12 +169,38 @@ def _describe(system: AbstractRecordedSystem, box: Box, phases: int, steps: int)
     }
 
 
-def _prepare(path: Path, description: dict[str, Any]) -> Any:
-    """Open the group and check it against the description; create it if it does not exist."""
-    n, block = description["patients"], description["block"]
+def check_table(theta: Any, box: Box) -> Any:
+    """Return θ with a shape and slices, unread where it lies on disk.
+
+    Raises:
+        ValueError: If it is not a table with one row per patient and a column per free parameter.
+    """
+    theta = theta if hasattr(theta, "shape") else np.asarray(theta)
+    if len(theta.shape) != 2 or not theta.shape[0]:
+        raise ValueError(
+            f"θ of shape {tuple(theta.shape)}: expected one row per patient, at least one"
+        )
+    if theta.shape[1] != len(box.names):
+        raise ValueError(
+            f"θ with {theta.shape[1]} columns: expected one for each of {', '.join(box.names)}"
+        )
+    return theta
+
+
+def open_group(path: Path, description: dict[str, Any], what: str) -> Any:
+    """Open a Zarr group and check it against its description; create it if it does not exist.
+
+    Args:
+        path: Folder of the group.
+        description: Its attributes.
+        what: What such groups contain, for error messages.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
     empty = not path.exists() or not any(path.iterdir())
     if not empty and not (path / "zarr.json").exists():
-        raise ValueError(f"{path} is not empty and contains no cohort: choose another folder")
+        raise ValueError(f"{path} is not empty and contains no {what}: choose another folder")
     group: Any = zarr.open_group(path, mode="a", attributes=description if empty else None)
     differing = differences(dict(group.attrs), description)
     if differing:
@@ -194,6 +208,35 @@ def _prepare(path: Path, description: dict[str, Any]) -> Any:
             f"{path} holds something else: {'; '.join(differing)}. Go on with the same arguments, "
             "or choose another folder"
         )
+    return group
+
+
+def unfinished(group: Any, theta: Any, block: int) -> list[int]:
+    """Return where the blocks begin that are still to be simulated, in every process.
+
+    Args:
+        group: Group with the arrays theta, [patient, free], and success, [..., patient]; read by
+            the first process only.
+        theta: Parameters, one row per patient.
+        block: Number of patients of a block.
+
+    Raises:
+        ValueError: If a finished block has other parameters.
+    """
+    n = theta.shape[0]
+    starts = range(0, n, block)
+    todo = on_first_host(
+        lambda: [_is_open(group, theta, start, min(start + block, n)) for start in starts]
+    )
+    if jax.process_count() > 1:
+        todo = multihost_utils.broadcast_one_to_all(np.array(todo or [False] * len(starts)))
+    return [start for start, is_open in zip(starts, todo, strict=True) if is_open]
+
+
+def _prepare(path: Path, description: dict[str, Any]) -> Any:
+    """Open the group, with its arrays."""
+    n, block = description["patients"], description["block"]
+    group = open_group(path, description, "cohort")
 
     def array(name: str, fill: float | int, *axes: int, dtype: str = "float32") -> None:
         if name not in group:
@@ -211,13 +254,13 @@ def _prepare(path: Path, description: dict[str, Any]) -> Any:
     array("error", np.nan)
     array("result", 0, dtype="int8")
     group["result"].attrs["sentences"] = _SENTENCES
-    array("success", _NOT_SIMULATED, dtype="int8")
+    array("success", NOT_SIMULATED, dtype="int8")
     return group
 
 
 def _is_open(group: Any, theta: Any, start: int, stop: int) -> bool:
     """Return whether a block is still to be simulated; raise if it has other parameters."""
-    if np.any(group["success"][start:stop] == _NOT_SIMULATED):
+    if np.any(group["success"][..., start:stop] == NOT_SIMULATED):
         return True
     if not np.array_equal(group["theta"][start:stop], np.asarray(theta[start:stop], np.float32)):
         raise ValueError(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jaxtwin.commands.settings import OutputConfig, RunConfig
+from jaxtwin.commands.settings import OutputConfig, RunConfig, TrialConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,10 +33,12 @@ class Run:
     Attributes:
         folder: Folder for all files of the run.
         written: Files to list for the user at the end, in the order written.
+        leads: Whether this process is the one that writes.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, leads: bool = True):
         self.folder = folder
+        self.leads = leads
         self.written: list[Path] = []
 
     def figure(self, name: str, figure: "Figure") -> None:
@@ -105,6 +107,12 @@ def _made(folder: Path) -> bool:
     return folder.exists() and bool({path.name for path in folder.iterdir()} - _NOTES)
 
 
+def folder_of(name: str, config: OutputConfig) -> Path:
+    """Return the folder of a run."""
+    preset = f"-{config.preset}" if isinstance(config, RunConfig) else ""
+    return config.out or Path("runs") / f"{name}{preset}"
+
+
 def open_run(name: str, config: OutputConfig) -> Run:
     """Create the run's folder, or check that it holds the run to resume.
 
@@ -116,14 +124,13 @@ def open_run(name: str, config: OutputConfig) -> Run:
         ValueError: If the folder holds something else, there is no run to resume, or an input of
             the run is missing.
     """
-    preset = f"-{config.preset}" if isinstance(config, RunConfig) else ""
-    folder = config.out or Path("runs") / f"{name}{preset}"
+    folder = folder_of(name, config)
     note = folder / "config.json"
     # Converted through JSON, so that it compares equal to what is read back.
     settings = {"experiment": name} | json.loads(
         json.dumps(dataclasses.asdict(config), default=str)
     )
-    for passing in ("out", "resume", "devices"):
+    for passing in ("out", "resume", "devices", "distributed"):
         settings.pop(passing, None)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file: choose a folder")
@@ -192,6 +199,15 @@ def mistakes(status: int, folder: Callable[[], Path | None] = lambda: None):
         sys.exit(status)
 
 
+def _open_together(name: str, config: OutputConfig) -> Run:
+    """Join the other processes; the first of them opens the run's folder."""
+    from jaxtwin.devices import join_processes, on_first_host
+
+    join_processes()
+    run = on_first_host(lambda: open_run(name, config))
+    return run or Run(folder_of(name, config), leads=False)
+
+
 def execute(
     name: str,
     config: Config,
@@ -209,8 +225,14 @@ def execute(
     """
     run: Run | None = None
     with mistakes(status, lambda: None if run is None else run.folder):
-        run = open_run(name, config)
-        run.json("results", work(config, run))
+        if isinstance(config, TrialConfig) and config.distributed:
+            run = _open_together(name, config)
+        else:
+            run = open_run(name, config)
+        results = work(config, run)
+        if not run.leads:
+            return
+        run.json("results", results)
     print("\nwritten:")
     for path in dict.fromkeys(run.written):
         print(f"  {path}")

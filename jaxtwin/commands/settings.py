@@ -275,9 +275,25 @@ class TrialConfig(SeededConfig):
 
     Attributes:
         patients: Maximum number of patients, which takes precedence over the file.
+        stream: Write the endpoints of every patient to a Zarr group in the folder, block by block,
+            instead of holding them and the patients' waveforms in memory. There is no patients.csv.
+        devices: Number of this machine's devices over which patients are spread.
+        distributed: Use all devices of all processes of this run, each of which has the same flags;
+            jax.distributed finds them (SLURM, Open MPI, JAX_COORDINATOR_ADDRESS).
     """
 
     patients: int | None = None
+    stream: bool = False
+    devices: int = 1
+    distributed: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.distributed and self.devices != 1:
+            raise ValueError(
+                f"--distributed and --devices {self.devices}: expected one of them, as "
+                "--distributed uses all devices"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.simulate import simulate_cohort
+from jaxtwin.devices import fetch, spread
 from jaxtwin.inference.coordinates import PriorCoordinates
 from jaxtwin.inference.flow import PosteriorFlow
 from jaxtwin.methods.base import Estimate
@@ -72,30 +74,34 @@ class FlowDistribution(AbstractDistribution[Curves]):
     coordinates: PriorCoordinates
     flow: PosteriorFlow
 
-    def sample(self, measurements: Curves, draws: int, seed: int) -> Posterior:
+    def sample(self, measurements: Curves, draws: int, seed: int, mesh: Mesh | None) -> Posterior:
         """See `AbstractDistribution`."""
-        theta, _ = self.propose(measurements, draws, seed)
+        theta, _ = self.propose(measurements, draws, seed, mesh)
         success = np.asarray(np.isfinite(theta).all(axis=(1, 2)))
         return Posterior(self.task.system, self.task.box, theta, success)
 
     def propose(
-        self, measurements: Curves, draws: int, seed: int
+        self, measurements: Curves, draws: int, seed: int, mesh: Mesh | None = None
     ) -> tuple[Float[np.ndarray, "patient draw free"], Float[np.ndarray, "patient draw"]]:
         """Return draws, and the logarithm of prior density over this density at each [nats]."""
         shown = self._shown(measurements)
         known = np.asarray(measurements.known, np.float32)
         key = jax.random.key(seed)
-        n, together = len(shown), min(TOGETHER, len(shown))
+        devices = 1 if mesh is None else mesh.size
+        n = len(shown)
+        together = devices * min(TOGETHER, -(-n // devices))
 
         def some(start: int) -> tuple[np.ndarray, np.ndarray]:
             # Every call has the same shape, so that it compiles once.
             place = np.arange(start, start + together).clip(max=n - 1)
-            theta, ratio = _sample(
-                self.flow, self.coordinates, shown[place], known[place], key, place, draws
-            )
-            return np.asarray(theta)[: n - start], np.asarray(ratio)[: n - start]
+            rows: tuple[Any, Any, Any] = (shown[place], known[place], place)
+            if mesh is not None:
+                rows = (spread(rows[0], mesh), spread(rows[1], mesh), spread(rows[2], mesh))
+            theta, ratio = fetch(_sample(self.flow, self.coordinates, *rows, key, draws, mesh))
+            return theta[: n - start], ratio[: n - start]
 
-        with ThreadPoolExecutor(2) as pool:
+        # All processes of a mesh must run the parts in the same order.
+        with ThreadPoolExecutor(2 if mesh is None else 1) as pool:
             parts = list(pool.map(some, range(0, n, together)))
         theta, ratio = (np.concatenate(part) for part in zip(*parts, strict=True))
         return theta, ratio
@@ -191,16 +197,23 @@ def _sample(
     coordinates: PriorCoordinates,
     shown: Any,
     known: Any,
-    key: Any,
     place: Any,
+    key: Any,
     draws: int,
+    mesh: Mesh | None,
 ) -> tuple[Float[Array, "patient draw free"], Float[Array, "patient draw"]]:
     def one(shown, known, place):
         z, density = flow.sample(shown, jax.random.fold_in(key, place), draws)
         prior = -0.5 * jnp.sum(z**2 + np.log(2 * np.pi), axis=-1)
         return jax.vmap(coordinates.theta, (0, None))(z, known), prior - density
 
-    return jax.vmap(one)(shown, known, place)
+    some = jax.vmap(one)
+    if mesh is not None:
+        over_all = PartitionSpec(mesh.axis_names)
+        some = jax.shard_map(
+            some, mesh=mesh, in_specs=over_all, out_specs=over_all, check_vma=False
+        )
+    return some(shown, known, place)
 
 
 @eqx.filter_jit

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.batching import map_patients
@@ -86,7 +87,7 @@ class WeightedProposals(AbstractDistribution[Curves]):
     session: Session
 
     def weigh(
-        self, measurements: Curves, seed: int
+        self, measurements: Curves, seed: int, mesh: Mesh | None = None
     ) -> tuple[Float[np.ndarray, "patient proposal free"], Float[np.ndarray, "patient proposal"]]:
         """Return proposals, and the logarithms of their weights.
 
@@ -96,11 +97,12 @@ class WeightedProposals(AbstractDistribution[Curves]):
         Args:
             measurements: Checked measurements.
             seed: Seed of the random numbers.
+            mesh: Devices to use, see `map_patients`.
         """
-        theta, ratio = self.flow.propose(measurements, self.proposals, seed)
-        return theta, log_likelihoods(self.task, measurements, theta) + ratio
+        theta, ratio = self.flow.propose(measurements, self.proposals, seed, mesh)
+        return theta, log_likelihoods(self.task, measurements, theta, mesh) + ratio
 
-    def sample(self, measurements: Curves, draws: int, seed: int) -> Posterior:
+    def sample(self, measurements: Curves, draws: int, seed: int, mesh: Mesh | None) -> Posterior:
         """See `AbstractDistribution`."""
         if draws > self.proposals:
             warnings.warn(
@@ -111,7 +113,7 @@ class WeightedProposals(AbstractDistribution[Curves]):
         found = []
         for start in range(0, self.task.count(measurements), TOGETHER):
             some = measurements.take(slice(start, start + TOGETHER))
-            found.append(self._sample(some, draws, seed + start))
+            found.append(self._sample(some, draws, seed + start, mesh))
         theta, effective = (np.concatenate(part) for part in zip(*found, strict=True))
         return Posterior(
             self.task.system,
@@ -121,8 +123,10 @@ class WeightedProposals(AbstractDistribution[Curves]):
             effective=np.repeat(effective[:, None], theta.shape[-1], axis=1),
         )
 
-    def _sample(self, measurements: Curves, draws: int, seed: int) -> tuple[Any, Any]:
-        theta, weight = self.weigh(measurements, seed)
+    def _sample(
+        self, measurements: Curves, draws: int, seed: int, mesh: Mesh | None
+    ) -> tuple[Any, Any]:
+        theta, weight = self.weigh(measurements, seed, mesh)
         weight = np.exp(weight - np.max(weight, axis=1, keepdims=True, initial=-np.inf))
         weight = np.where(np.isfinite(weight), weight, 0.0)
         weight = np.minimum(weight, weight.mean(1, keepdims=True) * np.sqrt(weight.shape[1]))
@@ -154,13 +158,16 @@ class WeightedProposals(AbstractDistribution[Curves]):
 
     def __call__(self, measurements: Curves) -> Estimate:
         """Return the estimate at the mean of each patient's draws."""
-        found = self.sample(measurements, 1_000, self.session.seed)
+        found = self.sample(measurements, 1_000, self.session.seed, None)
         estimate = estimate_at(self.task, found.theta.mean(axis=1))
         return estimate._replace(success=estimate.success & found.success)
 
 
 def log_likelihoods(
-    task: CurveTask, measurements: Curves, theta: Float[np.ndarray, "patient draw free"]
+    task: CurveTask,
+    measurements: Curves,
+    theta: Float[np.ndarray, "patient draw free"],
+    mesh: Mesh | None = None,
 ) -> Float[np.ndarray, "patient draw"]:
     """Return the log-likelihood of every draw, up to a constant; −∞ if its simulation fails.
 
@@ -168,13 +175,16 @@ def log_likelihoods(
         task: The task.
         measurements: Checked measurements.
         theta: Draws of the free parameters for each patient.
+        mesh: Devices to use, see `map_patients`.
     """
     rows = task.rows(measurements)
     phases = () if rows.phases is None else (np.asarray(rows.phases),)
     measured = np.concatenate([np.asarray(rows.values), np.asarray(rows.noise), *phases], 1)
     repeated = np.repeat(measured[:, None], theta.shape[1], axis=1)
     table = np.concatenate([theta, repeated], axis=-1).astype(np.float32)
-    found = map_patients(eqx.Partial(log_likelihood, task), table.reshape(-1, table.shape[-1]))
+    found = map_patients(
+        eqx.Partial(log_likelihood, task), table.reshape(-1, table.shape[-1]), mesh=mesh
+    )
     return found.reshape(theta.shape[:2])
 
 

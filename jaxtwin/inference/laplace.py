@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxtwin.inference.coordinates import PriorCoordinates
@@ -95,8 +96,9 @@ class NormalDistribution(AbstractDistribution[Curves]):
             progress=self.session.progress,
         )
 
-    def sample(self, measurements: Curves, draws: int, seed: int) -> Posterior:
-        """See `AbstractDistribution`."""
+    def sample(self, measurements: Curves, draws: int, seed: int, mesh: Mesh | None) -> Posterior:
+        """See `AbstractDistribution`. Lineax does not trace on a mesh: every process fits all."""
+        del mesh
         mode, root = self.fit(measurements)
         normal = np.random.default_rng(seed).normal(size=(len(mode), draws, mode.shape[1]))
         z = mode[:, None] + np.einsum("pij,pdj->pdi", root, normal)

@@ -171,7 +171,7 @@ class ModelCheck(NamedTuple):
         found = []
         for start in range(0, len(measurements.values), TOGETHER):
             some = measurements.take(slice(start, start + TOGETHER))
-            theta = self._flow.sample(some, self.draws, start).theta
+            theta = self._flow.sample(some, self.draws, start, None).theta
             found.append(-2 * log_likelihoods(self.learnt.task, some, theta).max(axis=1))
         return np.concatenate(found)
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from blackjax.diagnostics import effective_sample_size, potential_scale_reduction
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.batching import map_patients
@@ -28,7 +29,7 @@ from jaxtwin.methods.base import (
     Session,
     check_counts,
 )
-from jaxtwin.methods.each_patient import Patient, each_patient, patient_of, patient_rows
+from jaxtwin.methods.each_patient import Patient, each_patient, patient_of, patient_rows, share
 from jaxtwin.methods.posterior import AbstractDistribution, Posterior
 from jaxtwin.methods.tasks import Curves, CurveTask
 
@@ -136,7 +137,7 @@ class MarkovChains(AbstractDistribution[Curves]):
     session: Session
     flow: PosteriorFlow | None
 
-    def sample(self, measurements: Curves, draws: int, seed: int) -> Posterior:
+    def sample(self, measurements: Curves, draws: int, seed: int, mesh: Mesh | None) -> Posterior:
         """See `AbstractDistribution`."""
         method, task = self.method, self.task
         coordinates = PriorCoordinates.of(task)
@@ -165,7 +166,8 @@ class MarkovChains(AbstractDistribution[Curves]):
         theta, r_hat, effective = map_patients(
             run,
             rows.astype(np.float32),
-            chunk=min(16, -(-n // 2)),
+            chunk=min(16, share(n, mesh)),
+            mesh=mesh,
             progress=lambda chunks: self.session.progress(chunks, desc="NUTS", unit="chunk"),
         )
         success = np.isfinite(theta).all(axis=(1, 2)) & (r_hat < LARGEST_R_HAT).all(axis=1)
@@ -193,7 +195,7 @@ class MarkovChains(AbstractDistribution[Curves]):
 
     def __call__(self, measurements: Curves) -> Estimate:
         """Return the estimate at the mean of each patient's draws."""
-        found = self.sample(measurements, 1_000, self.session.seed)
+        found = self.sample(measurements, 1_000, self.session.seed, None)
         estimate = estimate_at(self.task, found.theta.mean(axis=1))
         return estimate._replace(success=estimate.success & found.success)
 

@@ -292,7 +292,12 @@ class Learnt(Generic[Task, Measurements]):
         return self.task.judge(checked, found) if self.fits else found
 
     def posterior(
-        self, measurements: Measurements, *, draws: int = 1_000, seed: int = 0
+        self,
+        measurements: Measurements,
+        *,
+        draws: int = 1_000,
+        seed: int = 0,
+        mesh: Mesh | None = None,
     ) -> Posterior:
         """Draw from the distribution of each patient's parameters, given the measurements.
 
@@ -300,6 +305,9 @@ class Learnt(Generic[Task, Measurements]):
             measurements: Measurements of some patients.
             draws: Number of draws per patient.
             seed: Seed of the random numbers.
+            mesh: Devices over which patients are spread; by default only JAX's default device. The
+                mesh may span several processes (`jax.distributed.initialize`): all of them call
+                this with the same arguments, and all get all draws.
 
         Raises:
             ValueError: If the method gives no distribution, or the measurements do not belong to
@@ -307,7 +315,8 @@ class Learnt(Generic[Task, Measurements]):
         """
         distribution, checked = self._distribution(measurements)
         check_whole(draws=draws)
-        found = distribution.sample(checked, draws, seed)
+        check_mesh(mesh)
+        found = distribution.sample(checked, draws, seed, mesh)
         return found._replace(success=found.success & self.task.usable(checked))
 
     def log_density(

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.batching import map_patients
@@ -56,15 +57,18 @@ def each_patient(
         The results as NumPy arrays, [patient, ...] on every leaf.
     """
     told, rows = patient_rows(task, curves, seed=seed)
-    chunk = min(
-        chunk, -(-len(rows) // 2)
-    )  # At least two chunks, so that few patients also use two cores.
+    chunk = min(chunk, share(len(rows), None))
     return map_patients(
         eqx.Partial(_one, function, told),
         rows,
         chunk=chunk,
         progress=lambda chunks: progress(chunks, desc="fitting", unit="chunk"),
     )
+
+
+def share(patients: int, mesh: Mesh | None) -> int:
+    """Return the number of patients of each device, or of each of two cores without a mesh."""
+    return -(-patients // (2 if mesh is None else mesh.size))
 
 
 class Told(NamedTuple):

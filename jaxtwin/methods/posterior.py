@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
 from jaxtwin.cohorts.batching import map_patients
@@ -74,6 +75,7 @@ class Posterior(NamedTuple):
         *,
         phases: int = 80,
         draws: int | None = None,
+        mesh: Mesh | None = None,
     ) -> Predicted:
         """Simulate draws.
 
@@ -82,6 +84,7 @@ class Posterior(NamedTuple):
             waveforms: Names of the outputs to return as waveforms.
             phases: Number of phases of the waveforms; a divisor of the system's steps.
             draws: Number of draws of each patient to simulate, the first ones; by default all.
+            mesh: Devices to use, see `map_patients`.
 
         Raises:
             ValueError: If the system has no such reading or output, or there are fewer draws.
@@ -98,7 +101,7 @@ class Posterior(NamedTuple):
         function = eqx.Partial(_simulated, self.system, self.box, names, waveforms, phases)
         theta = self.theta[:, :some]
         numbers, curves, success = map_patients(
-            function, theta.reshape(-1, theta.shape[-1]).astype(np.float32)
+            function, theta.reshape(-1, theta.shape[-1]).astype(np.float32), mesh=mesh
         )
 
         def shaped(leaf: np.ndarray) -> np.ndarray:
@@ -129,13 +132,16 @@ class AbstractDistribution(abc.ABC, Generic[Measurements]):
     """What a method that gives distributions has learnt; see `Learnt.posterior`."""
 
     @abc.abstractmethod
-    def sample(self, measurements: Measurements, draws: int, seed: int) -> Posterior:
+    def sample(
+        self, measurements: Measurements, draws: int, seed: int, mesh: Mesh | None
+    ) -> Posterior:
         """Draw from each patient's posterior.
 
         Args:
             measurements: Checked measurements.
             draws: Number of draws per patient.
             seed: Seed of the random numbers.
+            mesh: Devices to use, see `map_patients`. Draws do not depend on it but for rounding.
         """
 
     @abc.abstractmethod

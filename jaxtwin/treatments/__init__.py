@@ -37,6 +37,7 @@ from jaxtwin.treatments.posterior_trials import (
     run_posterior_trial,
 )
 from jaxtwin.treatments.results import Effect, Trial
+from jaxtwin.treatments.store import StoredTrial, open_trial, run_trial_into
 from jaxtwin.treatments.treat import Outcome, treat
 from jaxtwin.treatments.trials import run_trial, trial_endpoints
 
@@ -66,15 +67,18 @@ __all__ = [
     "PumpParameters",
     "RateControl",
     "Settings",
+    "StoredTrial",
     "Trial",
     "Vasodilator",
     "change",
     "choose_dose",
     "combine",
     "ef_level",
+    "open_trial",
     "optimise_intervention",
     "run_posterior_trial",
     "run_trial",
+    "run_trial_into",
     "suction_speed",
     "treat",
     "trial_endpoints",

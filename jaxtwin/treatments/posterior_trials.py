@@ -24,7 +24,7 @@ from jaxtwin.methods.posterior import Posterior
 from jaxtwin.models.intervention import AbstractIntervention
 from jaxtwin.physics.solution import Event, Reading
 from jaxtwin.treatments.results import Effect, subgroups
-from jaxtwin.treatments.trials import simulate_arms
+from jaxtwin.treatments.trials import plan_trial, simulate_arms
 
 
 class PatientEffects(NamedTuple):
@@ -230,19 +230,9 @@ def run_posterior_trial(
     if not known.any():
         raise ValueError(f"none of the {patients} patients has a posterior (`success` is False)")
     posterior = posterior._replace(theta=posterior.theta[:, :some])
-    found = simulate_arms(
-        posterior.system,
-        posterior.box,
-        np.asarray(posterior.theta[known].reshape(-1, free), np.float32),
-        arms,
-        endpoints,
-        safety=safety,
-        steps=steps,
-        folder=folder,
-        mesh=mesh,
-        progress=progress,
-        rows="draws",
-    )
+    theta = np.asarray(posterior.theta[known].reshape(-1, free), np.float32)
+    plan = plan_trial(posterior.system, posterior.box, theta[0], arms, endpoints, safety, steps)
+    found = simulate_arms(plan, theta, folder=folder, mesh=mesh, progress=progress, rows="draws")
 
     def shaped(flat: np.ndarray, missing: float | bool) -> np.ndarray:
         full = np.full((len(flat), patients, some), missing, flat.dtype)
@@ -251,7 +241,7 @@ def run_posterior_trial(
 
     values = {name: shaped(flat, np.nan) for name, flat in found.values.items()}
     success = shaped(found.success, False)
-    return PosteriorTrial(posterior, tuple(arms), found.endpoints, values, success, found.safety)
+    return PosteriorTrial(posterior, tuple(arms), plan.endpoints, values, success, plan.safety)
 
 
 def _mean(values: Float[np.ndarray, "patient draw"]) -> Float[np.ndarray, " patient"]:

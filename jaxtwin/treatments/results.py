@@ -125,50 +125,16 @@ class Trial:
             ValueError: If there is no such arm or endpoint, or `by` does not return a subgroup for
                 each patient.
         """
-        if not isinstance(endpoint, str) or endpoint not in self.values:
-            raise ValueError(f"no endpoint {endpoint!r}: there are {', '.join(self.values)}")
-        before = self.arm(control)[endpoint]
-        groups = {"all": np.ones(len(before), bool)}
-        if by is not None:
-            known = self.success[self.arms.index(control)]
-            level = subgroups(by, self.arm(control), len(self.cohort))
-            groups |= {str(name): known & (level == name) for name in sorted(set(level[known]))}
-        found = []
-        for arm in self.arms:
-            if arm == control:
-                continue
-            after = self.arm(arm)[endpoint]
-            for name, inside in groups.items():
-                a, b = before[inside], after[inside]
-                both = np.isfinite(a) & np.isfinite(b)
-                change = (b - a)[both]
-                spread = np.std(change, ddof=1) if len(change) > 1 else 0.0
-                found.append(
-                    Effect(
-                        arm,
-                        endpoint,
-                        name,
-                        int(inside.sum()),
-                        int((~both).sum()),
-                        float(np.mean(a[both])) if both.any() else np.nan,
-                        float(np.mean(b[both])) if both.any() else np.nan,
-                        mean_with_interval(change, seed=seed),
-                        float(np.mean(change) / spread) if spread > 0 else np.nan,
-                    )
-                )
-        return found
+        return paired_effects(
+            self.arms, self.arm, self._succeeded, endpoint, control=control, by=by, seed=seed
+        )
 
     def events(self) -> dict[str, dict[str, int]]:
         """Count the patients with each safety event, by arm, and the "failed" ones without data."""
-        table = {}
-        for i, arm in enumerate(self.arms):
-            counts = {"failed": int((~self.success[i]).sum())}
-            for name, event in self.safety.items():
-                values = self.values[event.reading][i]
-                outside = (values < event.low) | (values > event.high)
-                counts[name] = int(np.sum(outside & self.success[i]))
-            table[arm] = counts
-        return table
+        return count_events(self.arms, self.arm, self._succeeded, self.safety)
+
+    def _succeeded(self, arm: str) -> Bool[np.ndarray, " patient"]:
+        return self.success[self.arms.index(arm)]
 
     def to_dataset(self) -> "xarray.Dataset":
         """Return an xarray Dataset with the dimensions arm and patient, failures included.
@@ -239,6 +205,75 @@ class Trial:
         else:
             raise ValueError(f"{path}: expected a name that ends in .csv or .parquet")
         partial.replace(path)
+
+
+OfArm = Callable[[str], Mapping[str, Float[np.ndarray, " patient"]]]
+"""Function from an arm to the endpoints of its patients, by name."""
+Succeeded = Callable[[str], Bool[np.ndarray, " patient"]]
+"""Function from an arm to whether the simulation of each patient can be used."""
+
+
+def paired_effects(
+    arms: Sequence[str],
+    of_arm: OfArm,
+    succeeded: Succeeded,
+    endpoint: str,
+    *,
+    control: str,
+    by: Callable[[Mapping[str, np.ndarray]], Sequence[str]] | None,
+    seed: int,
+) -> list[Effect]:
+    """Compute `Trial.effects`, with two arms at a time in memory."""
+    endpoints = of_arm(control)
+    if not isinstance(endpoint, str) or endpoint not in endpoints:
+        raise ValueError(f"no endpoint {endpoint!r}: there are {', '.join(endpoints)}")
+    before = endpoints[endpoint]
+    groups = {"all": np.ones(len(before), bool)}
+    if by is not None:
+        known = succeeded(control)
+        level = subgroups(by, endpoints, len(before))
+        groups |= {str(name): known & (level == name) for name in sorted(set(level[known]))}
+    found = []
+    for arm in arms:
+        if arm == control:
+            continue
+        after = of_arm(arm)[endpoint]
+        for name, inside in groups.items():
+            a, b = before[inside], after[inside]
+            both = np.isfinite(a) & np.isfinite(b)
+            change = (b - a)[both]
+            spread = np.std(change, ddof=1) if len(change) > 1 else 0.0
+            found.append(
+                Effect(
+                    arm,
+                    endpoint,
+                    name,
+                    int(inside.sum()),
+                    int((~both).sum()),
+                    float(np.mean(a[both])) if both.any() else np.nan,
+                    float(np.mean(b[both])) if both.any() else np.nan,
+                    mean_with_interval(change, seed=seed),
+                    float(np.mean(change) / spread) if spread > 0 else np.nan,
+                )
+            )
+    return found
+
+
+def count_events(
+    arms: Sequence[str], of_arm: OfArm, succeeded: Succeeded, safety: Mapping[str, Event]
+) -> dict[str, dict[str, int]]:
+    """Compute `Trial.events`."""
+    table = {}
+    for arm in arms:
+        usable = succeeded(arm)
+        endpoints = of_arm(arm)
+        counts = {"failed": int((~usable).sum())}
+        for name, event in safety.items():
+            values = endpoints[event.reading]
+            outside = (values < event.low) | (values > event.high)
+            counts[name] = int(np.sum(outside & usable))
+        table[arm] = counts
+    return table
 
 
 def subgroups(

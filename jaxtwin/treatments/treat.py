@@ -93,8 +93,8 @@ def warn_of_bounds(
     wider: Mapping[str, tuple[float, float]] | None = None,
     rows: str = "patients",
     stacklevel: int = 3,
-) -> None:
-    """Warn about parameters that an intervention moves beyond their declared bounds.
+) -> bool:
+    """Warn about parameters that an intervention moves beyond their declared bounds, if any.
 
     Args:
         where: Source of the change in the message, such as "arm 'drug' (Inotrope)".
@@ -126,3 +126,4 @@ def warn_of_bounds(
             "dose, or declare wider bounds if the model holds there",
             stacklevel=stacklevel,
         )
+    return bool(found)

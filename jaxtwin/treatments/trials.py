@@ -77,62 +77,65 @@ def run_trial(
     if len(cohort) < 2:
         raise ValueError(f"a cohort of {len(cohort)}: expected at least two patients")
     theta = np.asarray(cohort.theta, np.float32)
-    found = simulate_arms(
-        cohort.system,
-        cohort.box,
-        theta,
-        arms,
-        endpoints,
-        safety=safety,
-        steps=steps,
-        folder=folder,
-        mesh=mesh,
-        progress=progress,
-    )
-    return Trial(cohort, tuple(arms), *found)
+    plan = plan_trial(cohort.system, cohort.box, theta[0], arms, endpoints, safety, steps)
+    values, success = simulate_arms(plan, theta, folder=folder, mesh=mesh, progress=progress)
+    return Trial(cohort, tuple(arms), plan.endpoints, values, success, plan.safety)
+
+
+class Plan(NamedTuple):
+    """What is simulated in a trial.
+
+    Attributes:
+        system: The untreated patients' system.
+        box: The free parameters.
+        arms: Interventions by name, with arrays in place of numbers.
+        functions: Functions of the endpoints that each arm's system has, by arm and endpoint.
+        endpoints: Endpoints by name.
+        declared: Whether the endpoints are the readings that the systems declare.
+        safety: Safety events by name.
+        steps: Number of solver steps in every arm.
+    """
+
+    system: AbstractRecordedSystem
+    box: Box
+    arms: dict[str, AbstractIntervention]
+    functions: dict[str, dict[str, Callable[[Any], Any]]]
+    endpoints: dict[str, Reading]
+    declared: bool
+    safety: dict[str, Event]
+    steps: int
 
 
 class Arms(NamedTuple):
     """Results of all arms; see `Trial`."""
 
-    endpoints: dict[str, Reading]
     values: dict[str, Float[np.ndarray, "arm patient"]]
     success: Bool[np.ndarray, "arm patient"]
-    safety: dict[str, Event]
 
 
-def simulate_arms(
+def plan_trial(
     system: AbstractRecordedSystem,
     box: Box,
-    theta: Float[np.ndarray, "patient free"],
+    theta: Float[np.ndarray, " free"],
     arms: Mapping[str, AbstractIntervention],
     endpoints: Mapping[str, Reading] | None,
-    *,
     safety: Mapping[str, Event] | None,
     steps: int | None,
-    folder: str | Path | None,
-    mesh: Mesh | None,
-    progress: Callable[[str], Progress] | None,
-    rows: str = "patients",
-) -> Arms:
-    """Simulate every row of θ in every arm.
+) -> Plan:
+    """Check the arms and endpoints of a trial, and fill in what depends on the systems of all arms.
 
     Args:
         system: The untreated patients' system.
         box: The free parameters.
-        theta: The free parameters, in float32.
+        theta: The free parameters of any patient.
         arms: Interventions by name.
         endpoints: Endpoints by name; by default the readings of the systems of all arms.
         safety: Safety events by name; see `run_trial`.
         steps: Number of solver steps; see `run_trial`.
-        folder: Folder for finished arms; see `run_trial`.
-        mesh: Devices to use, see `map_patients`.
-        progress: Function from the name of an arm to a wrapper of its chunks.
-        rows: What the rows are, for warnings.
     """
-    systems = _treated_systems(system, box, theta[0], arms)
-    declared = _readings(systems)
-    endpoints = declared if endpoints is None else _checked(endpoints)
+    systems = _treated_systems(system, box, theta, arms)
+    declared = endpoints is None
+    endpoints = _readings(systems) if endpoints is None else _checked(endpoints)
     if not endpoints:
         raise ValueError(
             f"{type(system).__name__} has no readings: add them to the class, or pass "
@@ -146,20 +149,52 @@ def simulate_arms(
         raise ValueError(f"safety events of {unknown}: the endpoints are {', '.join(endpoints)}")
     if steps is None:
         steps = max(treated.steps for treated in systems.values())
+    functions = {}
+    for name, treated in systems.items():
+        # Readings of another arm's system only are not requested from this one.
+        own = treated.readings() if declared else endpoints
+        functions[name] = {n: own[n].function for n in endpoints if n in own}
+    numbers = {name: _as_arrays(intervention) for name, intervention in arms.items()}
+    return Plan(system, box, numbers, functions, dict(endpoints), declared, dict(safety), steps)
+
+
+def simulate_arms(
+    plan: Plan,
+    theta: Float[np.ndarray, "patient free"],
+    *,
+    folder: str | Path | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Callable[[str], Progress] | None = None,
+    rows: str = "patients",
+    warned: set[str] | None = None,
+) -> Arms:
+    """Simulate every row of θ in every arm.
+
+    Args:
+        plan: The trial.
+        theta: The free parameters, in float32.
+        folder: Folder for finished arms; see `run_trial`.
+        chunk: Number of patients simulated together, see `map_patients`.
+        mesh: Devices to use, see `map_patients`.
+        progress: Function from the name of an arm to a wrapper of its chunks.
+        rows: What the rows are, for warnings.
+        warned: Arms of whose bounds no warning is given; those with a warning are added.
+    """
+    warned = set() if warned is None else warned
+    system, box, steps = plan.system, plan.box, plan.steps
     box.check(theta)
     before = jax.vmap(box.complete)(jnp.asarray(theta))
     sides = {spec.name: spec.bounds for spec in box.specs if spec.bounds is not None}
     columns, successes = [], []
-    for name, intervention in arms.items():
-        intervention = _as_arrays(intervention)
-        # Readings of another arm's system only are not requested from this one.
-        own = systems[name].readings() if endpoints is declared else endpoints
-        of = {endpoint: own[endpoint].function for endpoint in endpoints if endpoint in own}
+    for name, intervention in plan.arms.items():
+        of = plan.functions[name]
         function = eqx.Partial(treat_patient, system, box, intervention, of, steps)
         compute = functools.partial(
             map_patients,
             function,
             theta,
+            chunk=chunk,
             mesh=mesh,
             progress=iter if progress is None else progress(name),
         )
@@ -173,7 +208,7 @@ def simulate_arms(
                     steps=steps,
                     theta=theta,
                     intervention=intervention,
-                    endpoints=list(of) if endpoints is declared else of,
+                    endpoints=list(of) if plan.declared else of,
                 )
             except ValueError as error:
                 raise ValueError(
@@ -182,18 +217,22 @@ def simulate_arms(
                 ) from error
             outcome = kept(Path(folder), mark, compute)
         what = f"arm {name!r} ({_title(intervention)})"
-        warn_of_bounds(what, before, outcome.parameters, wider=sides, rows=rows, stacklevel=4)
+        after = outcome.parameters
+        if name not in warned and warn_of_bounds(
+            what, before, after, wider=sides, rows=rows, stacklevel=4
+        ):
+            warned.add(name)
         columns.append(
             {
                 endpoint: np.where(outcome.success, outcome.readings[endpoint], np.nan)
                 if endpoint in of
                 else np.where(outcome.success, theta.dtype.type(reading.absent), np.nan)
-                for endpoint, reading in endpoints.items()
+                for endpoint, reading in plan.endpoints.items()
             }
         )
         successes.append(outcome.success)
-    values = {name: np.stack([arm[name] for arm in columns]) for name in endpoints}
-    return Arms(dict(endpoints), values, np.stack(successes), dict(safety))
+    values = {name: np.stack([arm[name] for arm in columns]) for name in plan.endpoints}
+    return Arms(values, np.stack(successes))
 
 
 def trial_endpoints(

@@ -1,8 +1,11 @@
 """Intervals cover the mean as often as they say."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from jaxtwin.analysis import metrics
 from jaxtwin.analysis.metrics import mean_over_seeds, mean_with_interval
 
 
@@ -18,6 +21,27 @@ def test_intervals():
     few = mean_with_interval(random.normal(size=25))
     many = mean_with_interval(random.normal(size=2_500))
     assert 5 < (few.high - few.low) / (many.high - many.low) < 20
+
+
+def test_intervals_of_very_many_are_those_of_the_bootstrap(monkeypatch):
+    """Within the bootstrap's own noise, 3% of an interval's half; the mean is the same."""
+    values = np.random.default_rng(3).exponential(size=5_000)
+    bootstrap = mean_with_interval(values, seed=1)
+    monkeypatch.setattr(metrics, "MANY", 4_999)
+    normal = mean_with_interval(values, seed=1)
+    half = (normal.high - normal.low) / 2
+    assert normal.mean == bootstrap.mean and half > 0.02
+    np.testing.assert_allclose(normal, bootstrap, rtol=0, atol=0.12 * half)
+
+
+def test_resampling_takes_little_memory():
+    """All 2,000 resamples of 20,000 at once would take 320 MB and more."""
+    values = np.random.default_rng(3).normal(size=20_000)
+    tracemalloc.start()
+    mean_with_interval(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 150e6
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxtwin.cohorts.cohort import Cohort
-from jaxtwin.cohorts.draw import draw_cohort, draw_splits
+from jaxtwin.cohorts.draw import draw_cohort, draw_splits, draw_theta
 from jaxtwin.cohorts.simulate import simulate_cohort
 from jaxtwin.forward.learning import learn_emulator
 from jaxtwin.models.ventricle import CLINICAL
@@ -125,3 +125,19 @@ def test_failed_simulations_are_not_left_out_in_silence(tmp_path):
 def test_slips_are_named_before_anything_is_simulated(draw, message, as_a_user):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+@pytest.mark.parametrize("block", [4, 64])
+def test_patients_are_drawn_without_their_recordings(block):
+    cohort = draw_cohort(Tank(), LEAKING, 9, seed=2, limits=HALF)
+    theta, accepted = draw_theta(Tank(), LEAKING, 9, seed=2, limits=HALF, block=block)
+    np.testing.assert_array_equal(theta, cohort.theta)
+    assert theta.dtype == np.float32 and 0.3 < accepted < 1
+    with pytest.raises(ValueError, match=r"only 0 of 72 points of the box are within"):
+        draw_theta(Tank(), LEAKING, 9, seed=2, limits={"EDV": (1.0, 2.0)}, block=block)
+
+
+def test_failures_of_drawn_points_are_said():
+    box = Box.of(TankParameters, ("T", "k", "V_d"))  # k < 0 grows without end.
+    with pytest.warns(UserWarning, match=r"simulations \(\d+\.\d%\) failed and are left out"):
+        draw_theta(Tank(), box, 1, seed=2, limits={"EDV": (0.0, 500.0)})

@@ -72,7 +72,7 @@ def quadrature(values, period, noise=NOISE, n=200):
 class Prior(AbstractDistribution):
     """The prior of every patient, as if nothing had been measured."""
 
-    def sample(self, measurements, draws, seed):
+    def sample(self, measurements, draws, seed, mesh):
         n = len(measurements.values)
         theta = np.random.default_rng(seed).permutation(BOX.sample(n * draws, seed=seed))
         theta = theta.reshape(n, draws, 3)
