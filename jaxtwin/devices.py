@@ -1,16 +1,20 @@
-"""Arrays on the devices of a mesh, which may belong to several processes.
+"""Arrays on the devices of a mesh, which may belong to several processes, or hosts.
 
 Every process calls these functions with the same arguments, in the same order.
 """
 
 import os
+import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
+
+T = TypeVar("T")
 
 
 def join_processes() -> None:
@@ -70,16 +74,52 @@ def check_mesh(mesh: Any) -> None:
         )
 
 
+def check_rows(number: int, mesh: Mesh) -> None:
+    """Raise a ValueError if the devices of a mesh cannot share this number of rows equally."""
+    if number % mesh.size:
+        raise ValueError(
+            f"a batch of {number} on {mesh.size} devices: expected a multiple of {mesh.size}; "
+            "choose another batch_size"
+        )
+
+
 def spread(rows: Any, mesh: Mesh) -> jax.Array:
     """Distribute an array's first axis over all devices of a mesh.
 
     Args:
-        rows: The whole array, in every process.
+        rows: The whole array, in every process, or what `joined` returned.
         mesh: The devices, along all axes of the mesh. Their number divides that of the rows.
     """
+    if isinstance(rows, jax.Array) and not rows.is_fully_addressable:
+        return rows
     rows = np.asarray(rows)
-    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+    return jax.make_array_from_callback(rows.shape, _by_rows(mesh), lambda index: rows[index])
+
+
+def own_rows(number: int, mesh: Mesh) -> Int[np.ndarray, " own"]:
+    """Return which rows of an array of this length are on devices of this process, in order."""
+    check_rows(number, mesh)
+    places = _by_rows(mesh).addressable_devices_indices_map((number,)).values()
+    return np.unique(np.concatenate([np.arange(number)[place] for place in places]))
+
+
+def joined(rows: Any, number: int, mesh: Mesh) -> jax.Array:
+    """Return the array over all devices of which each process has its `own_rows`.
+
+    Args:
+        rows: The rows of this process, in order.
+        number: Number of rows of all processes.
+        mesh: The devices.
+    """
+    rows = np.asarray(rows)
+    shape = (number, *rows.shape[1:])
+    # Whatever the types of its axes: the batches of several hosts are like those of one.
+    mesh = Mesh(mesh.devices, mesh.axis_names)
+    return jax.make_array_from_process_local_data(_by_rows(mesh), rows, shape)
+
+
+def _by_rows(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def everywhere(tree: Any, mesh: Mesh) -> Any:
@@ -131,3 +171,33 @@ def on_first_host(action: Callable[[], Any]) -> Any:
     if failed:
         raise RuntimeError("the first host failed; see its own error")
     return given
+
+
+def on_every_host(action: Callable[[], T]) -> T:
+    """Run an action in every process and return its result there, when all have finished.
+
+    If it fails in one of them, it raises there, and a RuntimeError that names the host in the
+    others.
+    """
+    if jax.process_count() == 1:
+        return action()
+    given, error = None, None
+    try:
+        given = action()
+    except Exception as caught:
+        error = caught
+    failed = multihost_utils.process_allgather(np.array(error is not None))
+    if error is not None:
+        raise error
+    if failed.any():
+        raise RuntimeError(f"host {int(np.argmax(failed))} failed; see its own error")
+    return cast(T, given)
+
+
+def check_same_everywhere(text: str, otherwise: str) -> None:
+    """Raise a ValueError that says `otherwise` if processes have different texts."""
+    if jax.process_count() == 1:
+        return
+    found = multihost_utils.process_allgather(np.array(zlib.crc32(text.encode()), np.uint32))
+    if other := np.flatnonzero(found != found[0]).tolist():
+        raise ValueError(f"host {other[0]} differs from host 0: {otherwise}")

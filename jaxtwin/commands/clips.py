@@ -22,9 +22,7 @@ def decode(records: Sequence[Record], format: ClipFormat, folder: Path) -> ClipC
         records,
         format,
         folder,
-        progress=lambda clips: progress_bar(
-            clips, total=len(records), desc="decoding", unit="clip"
-        ),
+        progress=lambda clips: progress_bar(clips, desc="decoding", unit="clip"),
     )
 
 

@@ -1,14 +1,18 @@
 """Batches of clips, loaded with Grain."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, cast
 
 import grain
+import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float32, Int, UInt8
 
 from jaxtwin.data.base import window
 from jaxtwin.data.cache import ClipCache
+from jaxtwin.data.echonet import Record
+from jaxtwin.devices import joined, own_rows
 
 # More epochs than any run needs. Grain's own infinite repetition overflows for batches of one.
 ENDLESS = 2**31
@@ -17,6 +21,8 @@ ENDLESS = 2**31
 class Batch(NamedTuple):
     """Clips and their measurements: the encoder's input and its training signal.
 
+    NumPy arrays, or arrays over the devices of several processes.
+
     Attributes:
         clip: Brightness, 0 to 255.
         edv: End-diastolic volume [mL].
@@ -24,10 +30,10 @@ class Batch(NamedTuple):
         vitals: The fields of `Vitals` [s, mmHg, mmHg]; NaN if not measured.
     """
 
-    clip: UInt8[np.ndarray, "*batch frames size size"]
-    edv: Float32[np.ndarray, "*batch"]
-    esv: Float32[np.ndarray, "*batch"]
-    vitals: Float32[np.ndarray, "*batch vital"]
+    clip: UInt8[np.ndarray | jax.Array, "*batch frames size size"]
+    edv: Float32[np.ndarray | jax.Array, "*batch"]
+    esv: Float32[np.ndarray | jax.Array, "*batch"]
+    vitals: Float32[np.ndarray | jax.Array, "*batch vital"]
 
 
 def batches(
@@ -36,6 +42,7 @@ def batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
+    mesh: Mesh | None = None,
 ) -> Iterator[Batch]:
     """Yield training batches indefinitely, with every clip once per epoch in random order.
 
@@ -48,31 +55,45 @@ def batches(
         batch_size: Number of clips per batch; all batches are full.
         seed: Seed for the order and the windows, 0 to 2^32 - 1.
         start_step: The first batch's k.
+        mesh: Devices to train on. If they belong to several processes, each process reads only the
+            rows that its own devices compute, and the batches are arrays over the mesh.
 
     Raises:
-        ValueError: If there is no clip to draw from.
+        ValueError: If there is no clip to draw from, or the processes' devices cannot share a
+            batch equally.
     """
     if len(indices) == 0:
         raise ValueError("no clips to train on: choose a split that is not empty")
     length = cache.format.frames
 
     def draw(index: int, random: np.random.Generator) -> Batch:
-        latest = max(len(cache.clip(index)) - length, 0)
-        return _example(cache, index, int(random.integers(latest + 1)))
+        clip = cache.clip(index)
+        latest = max(len(clip) - length, 0)
+        start = int(random.integers(latest + 1))
+        return _example(cache.records[index], window(clip, cache.format, start))
 
-    dataset = (
+    examples = (
         grain.MapDataset.source(indices.tolist())
         .seed(seed)
         .shuffle()
         .repeat(ENDLESS)
         .random_map(draw)
-        .batch(batch_size)
     )
+    shared = mesh if mesh is not None and mesh.is_multi_process else None
+    rows = np.arange(batch_size) if shared is None else own_rows(batch_size, shared)
+
+    def read(step: int) -> Batch:
+        some = [examples[step * batch_size + row] for row in rows.tolist()]
+        return _stack(cast(list[Batch], some))  # Grain's types allow that an example is left out.
+
+    dataset = grain.MapDataset.range(len(examples) // batch_size).map(read)
     # Two threads read ahead from disk while the accelerator computes. More would only use memory:
     # copying a batch is faster than a training step on it.
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    iterator = iter(dataset[start_step:].to_iter_dataset(ahead))
-    return _closing(iterator)
+    found = _closing(iter(dataset[start_step:].to_iter_dataset(ahead)))
+    if shared is None:
+        return found
+    return (Batch(*(joined(values, batch_size, shared) for values in batch)) for batch in found)
 
 
 def ordered_batches(
@@ -85,14 +106,19 @@ def ordered_batches(
     """
     for first in range(0, len(indices), batch_size):
         some = indices[first : first + batch_size].tolist()
-        examples = [_example(cache, index, 0) for index in some]
-        yield Batch(*(np.stack(values) for values in zip(*examples, strict=True)))
+        examples = [
+            _example(cache.records[index], window(cache.clip(index), cache.format, 0))
+            for index in some
+        ]
+        yield _stack(examples)
 
 
-def _example(cache: ClipCache, index: int, start: int) -> Batch:
+def _stack(examples: Sequence[Batch]) -> Batch:
+    return Batch(*(np.stack(values) for values in zip(*examples, strict=True)))
+
+
+def _example(record: Record, clip: UInt8[np.ndarray, "frames size size"]) -> Batch:
     """Return one clip's window and measurements, without a batch axis."""
-    record = cache.records[index]
-    clip = window(cache.clip(index), cache.format, start)
     edv, esv, vitals = (
         np.asarray(value, np.float32) for value in (record.edv, record.esv, record.vitals)
     )

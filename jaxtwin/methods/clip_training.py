@@ -118,7 +118,9 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
         fitted = fit(
             knowledge.encoder,
             objective,
-            lambda step: training.shuffled(self.config.batch_size, session.seed, step),
+            lambda step: training.shuffled(
+                self.config.batch_size, session.seed, step, session.mesh
+            ),
             validate,
             self.config,
             stage="encoder",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int, UInt8
 
 from jaxtwin.cohorts.simulate import check_box
@@ -79,9 +80,7 @@ class Clips:
             Record(str(i), Path(), nan, nan, nan, format.rate, format.frames, "TEST", values)
             for i, values in enumerate(beside)
         )
-        offsets = np.arange(len(clips) + 1) * format.frames
-        frames = clips.reshape(-1, *expected[1:])
-        return cls(ClipCache(records, (), format, frames, offsets), np.arange(len(clips)))
+        return cls(ClipCache(records, (), format, list(clips)), np.arange(len(clips)))
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -112,9 +111,11 @@ class Clips:
         """Iterate over batches for evaluation: every clip once, in order, from its first frame."""
         return ordered_batches(self.cache, self.indices, batch_size)
 
-    def shuffled(self, batch_size: int, seed: int, start_step: int) -> Iterator[Batch]:
+    def shuffled(
+        self, batch_size: int, seed: int, start_step: int, mesh: Mesh | None = None
+    ) -> Iterator[Batch]:
         """Iterate over endless batches for training; see `jaxtwin.data.loading.batches`."""
-        return batches(self.cache, self.indices, batch_size, seed, start_step)
+        return batches(self.cache, self.indices, batch_size, seed, start_step, mesh)
 
     def digest(self) -> str:
         """Return a short digest of the clips' names and the numbers measured on them."""

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxtwin.devices import everywhere, here, on_first_host, spread
+from jaxtwin.devices import check_rows, everywhere, here, on_first_host, spread
 from jaxtwin.identity import differences
 from jaxtwin.training import checkpoint
 from jaxtwin.training.progress import ProgressBar, progress_bar
@@ -273,12 +273,7 @@ def _spread(batch: Batch, mesh: Mesh) -> Batch:
     Raises:
         ValueError: If the number of devices does not divide theirs.
     """
-    n = len(jax.tree.leaves(batch)[0])
-    if n % mesh.size:
-        raise ValueError(
-            f"a batch of {n} on {mesh.size} devices: expected a multiple of {mesh.size}; choose "
-            "another batch_size"
-        )
+    check_rows(len(jax.tree.leaves(batch)[0]), mesh)
     return jax.tree.map(lambda rows: spread(rows, mesh), batch)
 
 

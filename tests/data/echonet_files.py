@@ -1,11 +1,30 @@
-"""Tables of tracings in the layouts of EchoNet-Dynamic and EchoNet-Pediatric."""
+"""Clips, and tables of tracings, in the layouts of EchoNet-Dynamic and EchoNet-Pediatric."""
 
 import csv
+from fractions import Fraction
 
+import av
 import numpy as np
 
 DYNAMIC = ("FileName", "X1", "Y1", "X2", "Y2", "Frame")
 PEDIATRIC = ("FileName", "X", "Y", "Frame")
+FILE_LIST = ("FileName", "EF", "ESV", "EDV", "FPS", "NumberOfFrames", "Split")
+
+
+def write_clips(folder, clips):
+    """Write clips to train on, of 20 or more frames, whose brightness is 10 times their number."""
+    (folder / "Videos").mkdir(parents=True)
+    rows = []
+    for i in range(clips):
+        frames = np.full((20 + i, 32, 32), 10 * i, np.uint8)
+        with av.open(str(folder / "Videos" / f"c{i}.avi"), "w") as container:
+            stream = container.add_stream("mjpeg", rate=Fraction(40))
+            stream.height, stream.width, stream.pix_fmt = 32, 32, "yuvj420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "gray")))
+            container.mux(stream.encode())
+        rows.append([f"c{i}", 60, 40 + 0.4 * i, 100 + i, 40, len(frames), "TRAIN"])
+    write_rows(folder / "FileList.csv", FILE_LIST, rows)
 
 
 def half_ellipse(base, apex, width, discs=20):

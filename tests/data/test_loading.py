@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 
+from jaxtwin.data import cache as cache_module
 from jaxtwin.data.base import ClipFormat
 from jaxtwin.data.cache import ClipCache
 from jaxtwin.data.echonet import Record
@@ -65,6 +66,13 @@ def cache(written, tmp_path_factory):
     return ClipCache.build(written, FORMAT, tmp_path_factory.mktemp("cache"))
 
 
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def files(folder):
     return sorted(path.name for path in folder.rglob("*"))
 
@@ -82,13 +90,14 @@ def test_every_clip_is_cached_over_its_whole_length(cache):
         assert np.abs(clip[:, 8, 8].astype(int) - expected).max() <= 3
 
 
-def test_a_second_build_opens_the_first_ones_cache(records, tmp_path):
-    def forbidden(clips):
+def test_a_second_build_opens_the_first_ones_cache_and_no_video(records, tmp_path, monkeypatch):
+    def forbidden(*given):
         raise AssertionError("decoded again")
 
     first = ClipCache.build(records, FORMAT, tmp_path / "cache")
+    monkeypatch.setattr(av, "open", forbidden)
     again = ClipCache.build(records, FORMAT, tmp_path / "cache", progress=forbidden)
-    np.testing.assert_array_equal(first.frames, again.frames)
+    assert_same(first.clips, again.clips)
     longer = ClipFormat(frames=16, rate=FORMAT.rate, size=FORMAT.size)
     again = ClipCache.build(records, longer, tmp_path / "cache", progress=forbidden)
     assert again.format.frames == 16
@@ -113,16 +122,17 @@ def test_a_stale_cache_is_replaced(records, tmp_path, change):
     new_files = files(tmp_path / "cache")
     assert len(new_files) == 2 and not set(new_files) & set(old_files)
     if change != "time":
-        assert old.frames.shape != new.frames.shape or (old.frames[0] != new.frames[0]).any()
+        assert not np.array_equal(np.concatenate(old.clips), np.concatenate(new.clips))
 
 
 def test_a_damaged_cache_is_built_again(records, tmp_path):
-    first = np.array(ClipCache.build(records, FORMAT, tmp_path / "cache").frames)
+    built = ClipCache.build(records, FORMAT, tmp_path / "cache")
+    first = [np.array(clip) for clip in built.clips]
     for suffix in ("npy", "json"):
         (path,) = (tmp_path / "cache").glob(f"*.{suffix}")
         path.write_bytes(path.read_bytes()[:100])
         again = ClipCache.build(records, FORMAT, tmp_path / "cache")
-        np.testing.assert_array_equal(again.frames, first)
+        assert_same(again.clips, first)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +211,67 @@ def test_an_interrupted_build_leaves_nothing_broken(records, tmp_path):
     assert int(stale.clip(0)[0, 8, 8]) <= 3, "who still reads the old cache keeps it"
 
 
+def decoded(records, folder, monkeypatch):
+    """Build a cache; return it and the names of the clips that were decoded for it."""
+    names = []
+
+    def counting(record, format):
+        names.append(record.name)
+        return decode(record, format)
+
+    decode = cache_module._decode
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module, "_decode", counting)
+        return ClipCache.build(records, FORMAT, folder), sorted(names)
+
+
+def test_a_shard_that_is_missing_is_decoded_alone(records, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "SHARD", 10)
+    records[13].path.unlink()
+    first, names = decoded(records, tmp_path / "cache", monkeypatch)
+    assert len(names) == CLIPS and len(files(tmp_path / "cache")) == 2 * 3
+    assert [clip.name for clip in first.skipped] == ["c13"]
+    assert_same(first.clips, [clip for i, clip in enumerate(cache.clips) if i != 13])
+    (path,) = (tmp_path / "cache").glob("*-00001.json")
+    path.unlink()
+    again, names = decoded(records, tmp_path / "cache", monkeypatch)
+    assert names == [f"c{i}" for i in range(10, 20)]
+    assert again.skipped == first.skipped
+    assert_same(again.clips, first.clips)
+
+
+def test_an_interrupted_build_goes_on(records, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "SHARD", 5)
+
+    def interrupt(clips):
+        assert len(clips) == CLIPS
+        yield from itertools.islice(clips, 12)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ClipCache.build(records, FORMAT, tmp_path / "cache", progress=interrupt)
+    again, names = decoded(records, tmp_path / "cache", monkeypatch)
+    assert names == sorted(f"c{i}" for i in range(10, CLIPS))
+    assert_same(again.clips, cache.clips)
+
+
+def test_clips_occupy_memory_only_while_they_are_used(cache):
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("no /proc to see what is mapped")
+
+    def mapped():
+        gc.collect()
+        return sum("/clips-" in line and ".npy" in line for line in maps.read_text().splitlines())
+
+    before, clip = mapped(), cache.clip(0)
+    assert mapped() == before + 1
+    del clip
+    for _ in ordered_batches(cache, np.arange(CLIPS), 7):
+        pass
+    assert mapped() == before
+
+
 # --- batches ----------------------------------------------------------------------------------
 
 
@@ -208,13 +279,6 @@ def take(iterator, count):
     taken = list(itertools.islice(iterator, count))
     iterator.close()
     return taken
-
-
-def assert_same(first, second):
-    assert len(first) == len(second)
-    for one, other in zip(first, second, strict=True):
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a, b)
 
 
 def test_a_batch_holds_clips_and_their_own_volumes(cache):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxtwin.data import video
 from jaxtwin.data.base import (
     ClipFormat,
     EchoVideo,
@@ -152,6 +153,15 @@ def test_a_clip_shown_otherwise_than_turned_is_refused(tmp_path, matrix):
     write_video(path, screen(), 30, "libx264", "yuv420p", display_matrix(*matrix))
     with pytest.raises(UnreadableClipError, match=r"mirror.mp4: .*display matrix: expected a turn"):
         read_recording(path)
+
+
+def test_the_display_matrix_is_looked_at_once(tmp_path, monkeypatch):
+    """PyAV loses memory each time."""
+    calls = []
+    monkeypatch.setattr(video, "_quarter_turns", lambda frame: calls.append(frame) or 0)
+    write_video(tmp_path / "clip.avi", flat_frames(60))
+    assert len(read_recording(tmp_path / "clip.avi").frames) == 60
+    assert len(calls) == 1
 
 
 def test_a_turn_is_found_beside_side_data_that_pyav_does_not_know(tmp_path):

@@ -77,7 +77,7 @@ def cache(emulator):
         for i, (edv, esv, *vitals) in enumerate(np.array(numbers, float).T.tolist())
     )  # fmt: skip
     clip = np.random.default_rng(0).integers(0, 255, (8, 32, 32)).astype(np.uint8)
-    return ClipCache(records, (), FORMAT, np.tile(clip, (48, 1, 1)), np.arange(49) * 8)
+    return ClipCache(records, (), FORMAT, [clip] * 48)
 
 
 def learn(emulator, cache, vitals):

@@ -66,7 +66,7 @@ def clips_of(ESV):
         Record(str(i), Path(), 100.0, esv, 0.0, 16.0, 32, "TRAIN" if i < 3 else "TEST")
         for i, esv in enumerate(ESV)
     )
-    return ClipCache(records, (), ClipFormat(), np.zeros((0, 112, 112), np.uint8), np.zeros(7, int))
+    return ClipCache(records, (), ClipFormat(), [np.zeros((0, 112, 112), np.uint8)] * len(records))
 
 
 def test_a_clip_methods_row_and_its_difference(tmp_path):

@@ -77,8 +77,7 @@ def cache(emulator, tmp_path_factory):
         )
         for i in range(16)
     )  # fmt: skip
-    frames = np.concatenate(clips).astype(np.uint8)
-    return ClipCache(records, (), FORMAT, frames, np.arange(17) * 10)
+    return ClipCache(records, (), FORMAT, [clip.astype(np.uint8) for clip in clips])
 
 
 @pytest.fixture(scope="module")
