@@ -46,7 +46,9 @@ from jaxtwin.methods.pinn import PINN
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.training.precision import computing_in
 from jaxtwin.training.progress import silent
+from jaxtwin.training.settings import Precision
 
 PATIENTS = (1, 20, 1_000)
 DEPTHS = (2, 4, 8)
@@ -168,7 +170,9 @@ def per_patient(method: PINN | NeuralODE, n: int) -> Callable[[], Any]:
     return lambda: estimate(measured)[:3]
 
 
-def encoder_step(name: EncoderName, batch: int = 16) -> Callable[[], Any]:
+def encoder_step(
+    name: EncoderName, batch: int = 16, precision: Precision = "float32"
+) -> Callable[[], Any]:
     """Return a function to time: a training step of an encoder with AdamW on a batch of noise."""
     format = ClipFormat()
     encoder = create_encoder(name, format, 3, key=jax.random.key(0))
@@ -179,7 +183,11 @@ def encoder_step(name: EncoderName, batch: int = 16) -> Callable[[], Any]:
 
     @eqx.filter_jit
     def step(encoder, state):
-        gradient = eqx.filter_grad(lambda e: jnp.mean(jax.vmap(e)(clips) ** 2))(encoder)
+        def loss(encoder):
+            encoder = computing_in(precision, encoder, lambda encoder: encoder.head)
+            return jnp.mean(jax.vmap(encoder)(clips) ** 2)
+
+        gradient = eqx.filter_grad(loss)(encoder)
         change, state = optim.update(gradient, state, eqx.filter(encoder, eqx.is_inexact_array))
         return eqx.apply_updates(encoder, change), state
 

@@ -15,7 +15,7 @@ from jaxtwin.forward.settings import EMULATOR_TRAINING
 from jaxtwin.imaging.settings import ORIENTATION_TRAINING, SEGMENTATION_TRAINING
 from jaxtwin.inference.settings import CLIP_POSTERIOR_TRAINING
 from jaxtwin.methods.settings import CLIP_TRAINING, CURVE_TRAINING
-from jaxtwin.training.settings import TrainingConfig
+from jaxtwin.training.settings import Precision, TrainingConfig
 
 Preset = Literal["tiny", "default", "full"]
 
@@ -146,6 +146,9 @@ class PSSLConfig(RunConfig):
         training: Its training.
         devices: Number of this machine's devices over which simulations and batches are spread; it
             divides every batch size.
+        precision: In what the networks that look at clips and pictures compute while they are
+            trained. bfloat16 is faster on GPUs that have it (NVIDIA's since Ampere), and slower
+            elsewhere. Parameters, losses and what is learnt remain float32.
     """
 
     learn_from: Literal["curve", "volumes"] = "curve"
@@ -163,6 +166,7 @@ class PSSLConfig(RunConfig):
     encoder: EncoderName = "tubelet"
     training: TrainingConfig = CLIP_TRAINING
     devices: int = 1
+    precision: Precision = "float32"
 
     def check_inputs(self) -> None:
         """Raise a ValueError if there is no data set, or devices that do not divide the batches."""

@@ -106,6 +106,7 @@ def learn_networks(
         seed=config.seed,
         resume=config.resume,
         mesh=first_devices(config.devices),
+        precision=config.precision,
     )
     pictures, others = (read_pictures(part) for part in (teaching, dataset.split("VAL")))
     orientation = train_orientation(
@@ -117,6 +118,7 @@ def learn_networks(
         seed=config.seed,
         resume=config.resume,
         mesh=first_devices(config.devices),
+        precision=config.precision,
     )
     told = {"segmentation": found.validation, "orientation": orientation.validation}
     return Segmenter(found.model, found.validation["dice"]), orientation.model, told

@@ -135,6 +135,7 @@ def train_volumes(config: PSSLConfig, run: Run) -> dict[str, Any]:
         encoder=config.encoder,
         config=config.training,
         weights_seed=config.seed + 1,
+        precision=config.precision,
     )
     learnt = method.learn(
         task,

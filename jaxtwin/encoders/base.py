@@ -60,7 +60,9 @@ def he_kernel(shape: tuple[int, ...], key: PRNGKeyArray) -> Float[Array, "..."]:
 def layer_norm(
     x: Float[Array, "*place channel"], scale: Float[Array, " channel"]
 ) -> Float[Array, "*place channel"]:
-    """Apply layer normalisation over the channels."""
+    """Apply layer normalisation over the channels, in float32 at least."""
+    given, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
     x = x - jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(x**2, axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(variance + 1e-5) * scale.reshape((1,) * (x.ndim - 1) + (-1,))
+    x = x * jax.lax.rsqrt(variance + 1e-5) * scale.reshape((1,) * (x.ndim - 1) + (-1,))
+    return x.astype(given)

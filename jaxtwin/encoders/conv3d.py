@@ -224,13 +224,14 @@ class Conv3DEncoder(AbstractEncoder):
 
     def features(self, clip: Clip) -> Float[Array, " feature"]:
         """Return the mean over time and space of the last layer."""
-        if jax.default_backend() == "cpu":
+        in_float32 = self.convolutions[0].weight.dtype == jnp.float32
+        if jax.default_backend() == "cpu" and in_float32:
             return self.features_by_products(clip)
         return self.features_by_convolutions(clip)
 
     def features_by_convolutions(self, clip: Clip) -> Float[Array, " feature"]:
         """Return the features, computed with 3D convolutions; fast on a GPU."""
-        x = normalise(clip)[None]
+        x = normalise(clip)[None].astype(self.convolutions[0].weight.dtype)
         for layer, norm in zip(self.convolutions, self.norms, strict=True):
             x = self.pool(jax.nn.relu(norm(layer(x))))
         return x.mean(axis=(1, 2, 3))

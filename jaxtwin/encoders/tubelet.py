@@ -75,7 +75,7 @@ class TubeletEncoder(AbstractEncoder):
         x = x.reshape(frames, size // 2, 2, size // 2, 2).mean(axis=(2, 4))
         side = size // 8
         x = x.reshape(frames // 2, 2, side, 4, side, 4).transpose(0, 2, 4, 1, 3, 5)
-        x = x.reshape(frames // 2, side, side, 32)
+        x = x.reshape(frames // 2, side, side, 32).astype(self.patch.weight.dtype)
         x = jax.nn.silu(jax.vmap(jax.vmap(jax.vmap(self.patch)))(x))
         x = jax.nn.silu(convolve2d(layer_norm(x, self.scales[0]), self.kernels[0], 2))
         x = x + jax.nn.silu(convolve2d(layer_norm(x, self.scales[1]), self.kernels[1], 1))

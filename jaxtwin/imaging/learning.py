@@ -17,6 +17,8 @@ from jaxtwin.imaging.augmentation import augment
 from jaxtwin.imaging.network import LABELS, SegmentationNetwork
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
 from jaxtwin.training.muon import muon_optimiser
+from jaxtwin.training.precision import check_precision, computing_in
+from jaxtwin.training.settings import Precision
 
 _TOGETHER = 16
 """Number of frames that are labelled together outside training."""
@@ -68,8 +70,13 @@ def train_segmentation(
     seed: int,
     resume: bool,
     mesh: Mesh | None = None,
+    precision: Precision = "float32",
 ) -> Fitted[SegmentationNetwork]:
-    """Train the network on augmented frames; see `training.fit` for the arguments."""
+    """Train the network on augmented frames; see `training.fit` for the arguments.
+
+    All but the last layer computes in the given precision.
+    """
+    check_precision(precision)
 
     def loss(
         network: SegmentationNetwork,
@@ -78,6 +85,7 @@ def train_segmentation(
         ],
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
+        network = computing_in(precision, network, lambda network: (network.head, network.offset))
         keys = jax.random.split(key, len(batch[0]))
         frames, labels = jax.vmap(lambda x, y, key: augment(x, y, key=key))(*batch, keys)
         return jnp.mean(jax.vmap(segmentation_loss)(jax.vmap(network)(frames), labels))
@@ -101,6 +109,7 @@ def train_segmentation(
         folder=folder,
         description={
             "widths": network.widths,
+            "precision": precision,
             "examples": [
                 hashlib.sha256(part.labels.tobytes()).hexdigest()[:16]
                 for part in (training, validation)

@@ -80,6 +80,7 @@ class SegmentationNetwork(eqx.Module):
             frames: Brightness of the frame and its context; height and width are multiples of 16.
         """
         x = _fold(jnp.moveaxis(_standardised(frames), 0, -1))
+        x = x.astype(self.down[0].kernels[0].dtype)
         kept = []
         for k, block in enumerate(self.down):
             x = block(x if k == 0 else _halved(x))

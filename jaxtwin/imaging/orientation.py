@@ -20,6 +20,8 @@ from jaxtwin.encoders.base import convolve2d, he_kernel, layer_norm
 from jaxtwin.imaging.augmentation import augment
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
 from jaxtwin.training.muon import muon_optimiser
+from jaxtwin.training.precision import check_precision, computing_in
+from jaxtwin.training.settings import Precision
 
 MIRRORED = 4
 WAYS = 8  # four quarter turns, each mirrored or not; 0 is upright
@@ -60,7 +62,7 @@ class OrientationNetwork(eqx.Module):
         return (self._logits(x) + self._logits(x[:, :, ::-1])[EXCHANGED]) / 2
 
     def _logits(self, x: Float[Array, "picture height width"]) -> Float[Array, " way"]:
-        x = jnp.moveaxis(x, 0, -1)
+        x = jnp.moveaxis(x, 0, -1).astype(self.kernels[0].dtype)
         for kernel, scale in zip(self.kernels, self.scales, strict=True):
             x = jax.nn.gelu(layer_norm(convolve2d(x[None], kernel, 2)[0], scale))
         return self.head(x.ravel())
@@ -85,6 +87,7 @@ def train_orientation(
     seed: int,
     resume: bool,
     mesh: Mesh | None = None,
+    precision: Precision = "float32",
 ) -> Fitted[OrientationNetwork]:
     """Train the network on turned and mirrored pictures; see `training.fit` for the arguments.
 
@@ -97,10 +100,14 @@ def train_orientation(
         seed: Seed for order, augmentation and orientations.
         resume: Whether to continue from a saved state.
         mesh: Devices over which batches are spread.
+        precision: In what the convolutions compute.
     """
+    check_precision(precision)
     training, validation = _small(training), _small(validation)
 
     def loss(network: OrientationNetwork, batch: Array, key: PRNGKeyArray) -> Float[Array, ""]:
+        network = computing_in(precision, network, lambda network: network.head)
+
         def one(pictures: Array, key: PRNGKeyArray) -> Float[Array, ""]:
             first, second = jax.random.split(key)
             blank = jnp.zeros(pictures.shape[1:], jnp.uint8)
@@ -139,7 +146,7 @@ def train_orientation(
         config,
         stage="orientation",
         folder=folder,
-        description={"pictures": digest},
+        description={"pictures": digest, "precision": precision},
         seed=seed,
         resume=resume,
         mesh=mesh,

@@ -24,7 +24,8 @@ from jaxtwin.parameters import Theta
 from jaxtwin.physics.channels import Channels
 from jaxtwin.physics.solution import Recording
 from jaxtwin.training.loop import fit
-from jaxtwin.training.settings import TrainingConfig
+from jaxtwin.training.precision import check_precision, computing_in
+from jaxtwin.training.settings import Precision, TrainingConfig
 
 # Largest random shift of training clips [pixels], which imitates movement of the probe.
 LARGEST_SHIFT = 6
@@ -64,11 +65,14 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
             number of raw numbers, and the keyword arguments `beside` and `key`.
         config: Settings of the training.
         weights_seed: Seed for the encoder's initial weights; by default that of `learn`.
+        precision: In what the encoder computes the features while it is trained; its head, the
+            forward model and the loss compute in float32. What was learnt computes in float32.
     """
 
     encoder: eqx.AbstractVar[EncoderName | Callable[..., AbstractEncoder]]
     config: eqx.AbstractVar[TrainingConfig]
     weights_seed: eqx.AbstractVar[int | None]
+    precision: eqx.AbstractVar[Precision]
 
     @abc.abstractmethod
     def size(self, task: ClipTask) -> int:
@@ -88,12 +92,14 @@ class AbstractClipMethod(AbstractTrainedMethod[ClipTask, Clips]):
         self, task: ClipTask, training: Clips, validation: Clips, session: Session
     ) -> Learnt[ClipTask, Clips]:
         """Train the encoder and select it on the validation clips; see `AbstractMethod`."""
+        check_precision(self.precision)
         weights = session.seed if self.weights_seed is None else self.weights_seed
         start = self._create(task, jax.random.key(weights))
         knowledge = _with_scales(start, task, training, validation)
         true = [validation.measured()[name] for name in task.measured]
 
         def objective(encoder: AbstractEncoder, batch: Batch, key: PRNGKeyArray):
+            encoder = computing_in(self.precision, encoder, lambda encoder: encoder.head)
             keys = jax.random.split(key, len(batch.clip))
             clips = jax.vmap(shift)(jnp.asarray(batch.clip), keys)
             vitals = jnp.asarray(batch.vitals)

@@ -25,7 +25,7 @@ from jaxtwin.methods.saving import load_learnt
 from jaxtwin.methods.settings import CLIP_TRAINING
 from jaxtwin.physics.base import read
 from jaxtwin.training import checkpoint
-from jaxtwin.training.settings import TrainingConfig
+from jaxtwin.training.settings import Precision, TrainingConfig
 
 # Volumes do not determine all directions of θ. In the others this prior pulls θ towards the middle
 # of the box; it is too weak to matter where the volumes are informative.
@@ -41,6 +41,7 @@ class PSSL(AbstractClipMethod):
         encoder: Name of the network, or a function that makes one, see `AbstractClipMethod`.
         config: Settings of the training.
         weights_seed: Seed for the encoder's initial weights; by default that of `learn`.
+        precision: In what the encoder is trained, see `AbstractClipMethod`.
     """
 
     # The loss compares EDV and ESV of a clip, which are labels, though not labels of θ.
@@ -49,6 +50,7 @@ class PSSL(AbstractClipMethod):
     encoder: EncoderName | Callable[..., AbstractEncoder] = "tubelet"
     config: TrainingConfig = CLIP_TRAINING
     weights_seed: int | None = None
+    precision: Precision = "float32"
 
     def size(self, task: ClipTask) -> int:
         """Return the number of free parameters; see `AbstractClipMethod`."""

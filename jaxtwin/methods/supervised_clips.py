@@ -12,7 +12,7 @@ from jaxtwin.methods.base import Sees
 from jaxtwin.methods.clip_training import AbstractClipMethod, ClipKnowledge, Decoded
 from jaxtwin.methods.clips import ClipTask
 from jaxtwin.methods.settings import CLIP_TRAINING
-from jaxtwin.training.settings import TrainingConfig
+from jaxtwin.training.settings import Precision, TrainingConfig
 
 
 class SupervisedClips(AbstractClipMethod):
@@ -25,12 +25,14 @@ class SupervisedClips(AbstractClipMethod):
         encoder: Name of the network, or a function that makes one, see `AbstractClipMethod`.
         config: Settings of the training.
         weights_seed: Seed for the encoder's initial weights; by default that of `learn`.
+        precision: In what the encoder is trained, see `AbstractClipMethod`.
     """
 
     sees: ClassVar = Sees("clip", labels=True, cohort=True, physics=False)
     encoder: EncoderName | Callable[..., AbstractEncoder] = "tubelet"
     config: TrainingConfig = CLIP_TRAINING
     weights_seed: int | None = None
+    precision: Precision = "float32"
 
     def size(self, task: ClipTask) -> int:
         """Return the number of readings measured on the clip; see `AbstractClipMethod`."""

@@ -1,6 +1,11 @@
 """Training settings. Imports nothing heavy, so that command lines start quickly."""
 
 import dataclasses
+from typing import Literal, TypeAlias
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+"""In what a network computes while it is trained. Its parameters, the losses and the optimiser are
+float32 in both."""
 
 
 @dataclasses.dataclass(frozen=True)
