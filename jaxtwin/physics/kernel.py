@@ -1,7 +1,6 @@
 """Computations of a patient, or of a block of them, compiled as one function of machine code."""
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,9 +14,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 BLOCK = 512
-"""Bytes of one number of all patients of a block: 128 patients in float32, 64 in float64. All
-numbers of a step of eight states then fit in the first-level cache of a core and half of the
-second; with fewer patients, beginning each loop over them takes longer than the loop."""
+"""Bytes of one number of all patients of a block: 128 patients in float32, 64 in float64. Larger
+blocks leave the cache of a core (gradients 10% slower), smaller ones spend their time on beginning
+each loop over the patients."""
 
 _ONE_FUNCTION = {"inlineable": "false", "xla_cpu_small_call": "true"}
 """Attributes of a call that XLA keeps as a call and compiles for a CPU as one function. XLA sets
@@ -66,7 +65,6 @@ def as_one_function(f: Callable[..., Any], *args: Any) -> Any:
 
 def _bound(program: ClosedJaxpr, inputs: Sequence[Any], lanes: int) -> list[Any]:
     """Call the program as one function if XLA can compile it so, otherwise as usual."""
-    # One vector cannot hold whole numbers or keys beside them without loss.
     floats = inputs and all(jnp.issubdtype(value.dtype, jnp.floating) for value in inputs)
     if floats and _is_compiled(program.jaxpr):
         return _one_function.bind(*inputs, program=program, lanes=lanes)
@@ -99,19 +97,15 @@ def _abstract(*_: Any, program: ClosedJaxpr, lanes: int) -> list[Any]:
 
 
 def _called(*inputs: Any, program: ClosedJaxpr, lanes: int) -> list[Any]:
-    """Call the program with one vector, because XLA aborts at a parameter that it does not read."""
-    vector = jnp.concatenate([value.ravel() for value in inputs])
-    shapes = [value.shape for value in inputs]
+    """Call the program."""
 
-    def from_vector(vector: Any) -> list[Any]:
-        ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1].tolist()
-        parts = jnp.split(vector, ends)
-        dtypes = [value.dtype for value in program.in_avals]
-        values = zip(parts, shapes, dtypes, strict=True)
-        return jaxpr_as_fun(program)(*(v.reshape(s).astype(d) for v, s, d in values))
+    def one_function(*inputs: Any) -> list[Any]:
+        # XLA ends the process at a parameter that the function does not read, so each is read.
+        firsts = [value.ravel()[0].astype(inputs[0].dtype) for value in inputs if value.size]
+        return [*jaxpr_as_fun(program)(*inputs), jnp.sum(jnp.stack(firsts))]
 
     with set_xla_metadata(**_ONE_FUNCTION):
-        return jax.jit(from_vector)(vector)
+        return jax.jit(one_function)(*inputs)[:-1]
 
 
 mlir.register_lowering(_one_function, mlir.lower_fun(_called, multiple_results=True))
@@ -127,11 +121,15 @@ def _batched(
         found = _one_function.bind(*alone, program=program, lanes=lanes)
         return [value[None] for value in found], [0] * len(found)
     bytes_of_one = lanes * max(aval.dtype.itemsize for aval in program.in_avals)
-    wide = min(size, max(1, BLOCK // bytes_of_one))
+    shared = sum(value.size for value, a in zip(inputs, axes, strict=True) if a is None)
+    of_each = sum(value.size for value, a in zip(inputs, axes, strict=True) if a is not None) / size
+    # Directions of one patient's derivative share all but the tangents. Each is computed by itself:
+    # beside patients, they would make every operation one on a table, which XLA does not vectorise.
+    wide = 1 if shared > of_each else min(size, max(1, BLOCK // bytes_of_one))
     number = -(-size // wide)
-    mapped, shared = [], []
+    mapped, unmapped = [], []
     for value, axis in zip(inputs, axes, strict=True):
-        shared.append(value if axis is None else None)
+        unmapped.append(value if axis is None else None)
         if axis is None:
             continue
         last = jnp.moveaxis(value, axis, -1)
@@ -143,7 +141,7 @@ def _batched(
 
     def all_inputs(block: Sequence[Any]) -> list[Any]:
         given = iter(block)
-        return [next(given) if value is None else value for value in shared]
+        return [next(given) if value is None else value for value in unmapped]
 
     shapes = all_inputs([jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in mapped])
     block_program = _without_constants(jax.make_jaxpr(whole)(*shapes))
