@@ -39,6 +39,16 @@ def test_the_version_is_the_installed_one():
     assert jt.__version__ == importlib.metadata.version("jaxtwin")
 
 
+def test_an_orbit_needs_no_heavy_library():
+    """Each takes as long to import as the orbit to compute."""
+    heavy = ("diffrax", "optimistix", "scipy.stats", "matplotlib", "pandas", "av")
+    code = (
+        "import sys, jaxtwin as jt; jt.periodic_orbit; jt.read; jt.record; jt.models.LeftHeart(); "
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
+    assert run(code).strip() == "[]"
+
+
 def test_importing_loads_nothing_heavy():
     heavy = ("jax", "equinox", "diffrax", "scipy", "matplotlib", "av", "pydicom", "orbax", "grain")
     code = f"import sys, jaxtwin; print([m for m in {heavy} if m in sys.modules])"

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,6 @@ from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem,
 from jaxtwin.physics.hoist import hoist
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import RESULTS, Solution, Stats
-from jaxtwin.physics.solve import ode_term
 
 FEWEST = 8
 """Smallest number of steps between two discontinuities, if there are enough steps."""
@@ -106,13 +104,13 @@ class BeatMap(eqx.Module):
     Attributes:
         system: The model.
         p: All parameters of the model.
-        solver: Solver that takes the steps, without error control.
+        solver: `SDIRK2` or a Diffrax solver, which takes the steps, without error control.
         number: Number of steps per period.
     """
 
     system: AbstractRecordedSystem
     p: Any
-    solver: dfx.AbstractSolver
+    solver: Any
     number: int = eqx.field(static=True)
 
     def coarser(self, factor: int) -> "BeatMap":
@@ -179,6 +177,8 @@ class BeatMap(eqx.Module):
         t0, t1 = times[:-1], times[1:]
         if isinstance(self.solver, SDIRK2):
             return self._hoisted_steps(self.solver, t0, t1, at_once)
+
+        from jaxtwin.physics.solve import ode_term  # It imports Diffrax, which SDIRK2 needs not.
 
         def step(beats, y, x):
             t0, t1 = x

@@ -1,9 +1,8 @@
 """The periodic orbit of a driven system, and its gradient."""
 
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,13 +18,18 @@ from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
 from jaxtwin.physics.stage import unsolved
 
+if TYPE_CHECKING:
+    from diffrax import AbstractSolver
+else:
+    AbstractSolver = Any  # Importing Diffrax takes a third of a second, and orbits do not need it.
+
 
 def periodic_orbit(
     system: AbstractPeriodicSystem[State, Any, Outputs],
     p: AbstractParameters,
     *,
     steps: int | None = None,
-    solver: dfx.AbstractSolver = SDIRK2(),
+    solver: SDIRK2 | AbstractSolver = SDIRK2(),
     method: AbstractIteration = NewtonIteration(),
     adjoint: AbstractAdjoint = ImplicitAdjoint(),
     accuracy: float = ACCURACY,
@@ -42,9 +46,9 @@ def periodic_orbit(
         steps: Number of solver steps per period; `system.steps` by default. With 240 steps, the
             left heart's volumes are within 0.03 mL on 256 points of its box, and its pressures
             within 0.05 mmHg (median) and 0.3 mmHg (worst).
-        solver: A Diffrax solver. It takes steps of fixed size without error control, so it must be
-            stable at this step size. A solver with a root finder needs the tolerances of the root
-            finder set.
+        solver: `SDIRK2`, or a Diffrax solver. It takes steps of fixed size without error control,
+            so it must be stable at this step size. A solver with a root finder needs the tolerances
+            of the root finder set.
         method: Iteration that finds the orbit, with its tolerance.
         adjoint: How to differentiate.
         accuracy: Largest discretisation error that counts as success, as `Stats.error` estimates it
@@ -72,9 +76,10 @@ def periodic_orbit(
         raise ValueError(
             f"steps={steps!r}: expected a whole number of at least 1, for a heart about 240"
         )
-    if isinstance(solver, dfx.AbstractRungeKutta) and solver.scan_kind is None:
-        # A loop over stages that both modes can differentiate, as in `dfx.DirectAdjoint`.
-        solver = eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None)
+    if not isinstance(solver, SDIRK2):
+        from jaxtwin.physics.solve import fixed_steps
+
+        solver = fixed_steps(solver)
     if method.max_beats < 1:
         raise ValueError(f"max_beats={method.max_beats}: expected at least one beat")
     p = jax.tree.map(jnp.asarray, p)

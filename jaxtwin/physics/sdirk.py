@@ -1,19 +1,18 @@
 """An implicit solver for small stiff systems whose state is a pytree of scalars."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-import diffrax as dfx
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 
 from jaxtwin.parameters import Scalar
-from jaxtwin.physics.stage import Scalars, Stage, slopes_of, structure, unsolved
+from jaxtwin.physics.stage import Scalars, Stage, slopes_of, structure
 
 _GAMMA = 1 - 0.5**0.5
 
 
-class SDIRK2(dfx.AbstractAdaptiveSolver):
+class SDIRK2(eqx.Module):
     """Singly diagonally implicit Runge-Kutta method of order 2: L-stable, stiffly accurate.
 
     With γ = 1 − 1/√2, the stages are Y_1 = y_0 + γh f(t_0 + γh, Y_1) and
@@ -28,7 +27,7 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
     implicit methods, which stop after one, let flow run backwards through a closing valve until the
     end of the step.) Any other vector field is iterated, with damping, until the stage equations
     hold. The state must be a pytree of scalars; linear invariants are conserved to rounding. Only
-    first derivatives are correct.
+    first derivatives are correct. For Diffrax there is `jaxtwin.physics.solve.DiffraxSDIRK2`.
 
     Attributes:
         newton_iterations: Number of iterations per stage for a piecewise linear vector field.
@@ -37,50 +36,6 @@ class SDIRK2(dfx.AbstractAdaptiveSolver):
 
     newton_iterations: int = 2
     max_iterations: int = 30
-
-    term_structure: ClassVar = dfx.ODETerm
-    interpolation_cls: ClassVar = dfx.ThirdOrderHermitePolynomialInterpolation
-
-    def order(self, terms):
-        """Return the order of the solution."""
-        return 2
-
-    def error_order(self, terms):
-        """Return the order of the local error estimate, from the embedded solution of order 1."""
-        return 2
-
-    def init(self, terms, t0, t1, y0, args):
-        """Return None: the solver has no internal state."""
-        return None
-
-    def func(self, terms, t0, y0, args):
-        """Evaluate the vector field."""
-        return terms.vf(t0, y0, args)
-
-    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        """Take one step; see the class and `diffrax.AbstractSolver.step`."""
-        del solver_state, made_jump
-        y, structure = jax.tree.flatten(y0)
-        t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
-        h = t1 - t0
-
-        def f(t_args, y):
-            t, args = t_args
-            return jax.tree.leaves(terms.vf(t, jax.tree.unflatten(structure, y), args))
-
-        second, rate_h, left = self.advance(f, [(t, args) for t in self.stage_times(t0, t1)], h, y)
-        # The embedded solution of order 1 takes the whole step at the rate of the first stage.
-        error = [v - v0 - r for v, v0, r in zip(second, y, rate_h, strict=True)]
-
-        def tree(leaves):
-            return jax.tree.unflatten(structure, leaves)
-
-        k0, k1 = (tree([h * r for r in f((t, args), v)]) for t, v in ((t0, y), (t1, second)))
-        dense_info = {"y0": y0, "y1": tree(second), "k0": k0, "k1": k1}
-        solved = ~(left > unsolved(left.dtype))
-        failure: Any = dfx.RESULTS.nonlinear_max_steps_reached
-        result = dfx.RESULTS.where(solved, dfx.RESULTS.successful, failure)
-        return tree(second), tree(error), dense_info, None, result
 
     def stage_times(self, t0: Scalar, t1: Scalar) -> tuple[Scalar, Scalar]:
         """Return the times of the two stages of a step from t0 to t1."""

@@ -1,6 +1,6 @@
 """Initial-value problems, solved with Diffrax."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import diffrax as dfx
 import equinox as eqx
@@ -14,6 +14,79 @@ from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractSystem, check_patient, check_rates
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import RESULTS, Outputs, Solution, State, Stats
+from jaxtwin.physics.stage import unsolved
+
+
+class DiffraxSDIRK2(dfx.AbstractAdaptiveSolver):
+    """`SDIRK2` as a solver of Diffrax, with an embedded solution for error control.
+
+    Attributes:
+        method: The method.
+    """
+
+    method: SDIRK2 = SDIRK2()
+
+    term_structure: ClassVar = dfx.ODETerm
+    interpolation_cls: ClassVar = dfx.ThirdOrderHermitePolynomialInterpolation
+
+    def order(self, terms):
+        """Return the order of the solution."""
+        return 2
+
+    def error_order(self, terms):
+        """Return the order of the local error estimate, from the embedded solution of order 1."""
+        return 2
+
+    def init(self, terms, t0, t1, y0, args):
+        """Return None: the solver has no internal state."""
+        return None
+
+    def func(self, terms, t0, y0, args):
+        """Evaluate the vector field."""
+        return terms.vf(t0, y0, args)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        """Take one step; see the class and `diffrax.AbstractSolver.step`."""
+        del solver_state, made_jump
+        y, structure = jax.tree.flatten(y0)
+        t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
+        h = t1 - t0
+
+        def f(t_args, y):
+            t, args = t_args
+            return jax.tree.leaves(terms.vf(t, jax.tree.unflatten(structure, y), args))
+
+        stages = [(t, args) for t in self.method.stage_times(t0, t1)]
+        second, rate_h, left = self.method.advance(f, stages, h, y)
+        # The embedded solution of order 1 takes the whole step at the rate of the first stage.
+        error = [v - v0 - r for v, v0, r in zip(second, y, rate_h, strict=True)]
+
+        def tree(leaves):
+            return jax.tree.unflatten(structure, leaves)
+
+        k0, k1 = (tree([h * r for r in f((t, args), v)]) for t, v in ((t0, y), (t1, second)))
+        dense_info = {"y0": y0, "y1": tree(second), "k0": k0, "k1": k1}
+        solved = ~(left > unsolved(left.dtype))
+        failure: Any = dfx.RESULTS.nonlinear_max_steps_reached
+        result = dfx.RESULTS.where(solved, dfx.RESULTS.successful, failure)
+        return tree(second), tree(error), dense_info, None, result
+
+
+def fixed_steps(solver: Any) -> Any:
+    """Return the solver so that a loop of its steps is differentiable in both modes.
+
+    Raises:
+        ValueError: If it is neither `SDIRK2` nor a Diffrax solver.
+    """
+    if not isinstance(solver, dfx.AbstractSolver):
+        raise ValueError(
+            f"solver is of type {type(solver).__name__}: expected SDIRK2() or a Diffrax solver, "
+            "such as diffrax.Kvaerno3()"
+        )
+    if isinstance(solver, dfx.AbstractRungeKutta) and solver.scan_kind is None:
+        # As in `dfx.DirectAdjoint`.
+        return eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None)
+    return solver
 
 
 def ode_term(system: AbstractSystem) -> dfx.ODETerm:
@@ -52,7 +125,7 @@ def simulate(
     times: Float[Array, " time"],
     *,
     state: Any = None,
-    solver: dfx.AbstractSolver = SDIRK2(),
+    solver: SDIRK2 | dfx.AbstractSolver = SDIRK2(),
     stepsize_controller: dfx.AbstractStepSizeController | None = None,
     adjoint: dfx.AbstractAdjoint = dfx.RecursiveCheckpointAdjoint(),
     max_steps: int = 100_000,
@@ -65,9 +138,9 @@ def simulate(
         p: All parameters of the model.
         times: Times at which to return the solution [s], increasing, from 0 on.
         state: The state at t = 0; by default `system.initial_state(p)`.
-        solver: A Diffrax solver. The default also works in float32, where Diffrax's implicit
-            solvers stall at valves of small resistance: the rounding errors of their stages are
-            larger than the tolerance of these stages.
+        solver: `SDIRK2`, or a Diffrax solver. The default also works in float32, where Diffrax's
+            implicit solvers stall at valves of small resistance: the rounding errors of their
+            stages are larger than the tolerance of these stages.
         stepsize_controller: By default a PID controller with rtol and atol 1e-6 in float64,
             1e-4 in float32, that ends a step at each of the system's discontinuities, in every
             period, and at the end of every period. (This requires a known number of periods: with
@@ -84,6 +157,7 @@ def simulate(
     """
     check_patient(system, p)
     check_rates(system, p)
+    stepper = DiffraxSDIRK2(solver) if isinstance(solver, SDIRK2) else solver
     end = None if isinstance(times, jax.core.Tracer) else _end(times)
     times = jnp.asarray(times, float)
     y0 = system.initial_state(p)
@@ -102,7 +176,7 @@ def simulate(
             )
     solution = dfx.diffeqsolve(
         ode_term(system),
-        solver,
+        stepper,
         t0=0.0,
         t1=times[-1],
         dt0=None,

@@ -91,7 +91,9 @@ def test_directions_are_computed_one_after_the_other():
 
     program = jax.jit(jax.vmap(one)).lower(many)
     np.testing.assert_allclose(program.compile()(many), [one(d) for d in many], rtol=1e-14)
-    call = re.search(r"%one_function[^\n]*\{\n(.*?)\n\}", program.compile().as_text(), re.S)
+    text = program.compile().as_text()
+    assert text
+    call = re.search(r"%one_function[^\n]*\{\n(.*?)\n\}", text, re.S)
     assert call and "[5]" not in call[1]
 
 

@@ -274,3 +274,8 @@ def test_same_shapes_are_traced_once():
         periodic_orbit(Traced(), ExchangeParameters(k=k), steps=50)
         count = count if k == 0.5 else len(traces)
     assert len(traces) == count
+
+
+def test_a_solver_that_is_none():
+    with pytest.raises(ValueError, match="of type str: expected SDIRK2"):
+        periodic_orbit(Leaky(1.0), LeakyParameters(), solver="Kvaerno3")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxtwin.physics.sdirk import SDIRK2
+from jaxtwin.physics.solve import DiffraxSDIRK2
 from jaxtwin.physics.stage import elimination_order, factorise, structure, substitute
 
 
@@ -25,7 +26,7 @@ class Chain(NamedTuple):
 
 def integrate(f, y0, t1, steps, args=None):
     """y(t1) by equal steps of SDIRK2."""
-    term, solver, h = dfx.ODETerm(f), SDIRK2(), t1 / steps
+    term, solver, h = dfx.ODETerm(f), DiffraxSDIRK2(), t1 / steps
 
     def body(y, k):
         return solver.step(term, k * h, (k + 1) * h, y, args, None, made_jump=False)[0], None
@@ -111,7 +112,7 @@ def test_adaptive_steps_in_diffrax_with_dense_output(tolerance):
     times = jnp.linspace(0.0, 3.0, 17)
     solution = dfx.diffeqsolve(
         dfx.ODETerm(forced_oscillator),
-        SDIRK2(),
+        DiffraxSDIRK2(),
         0.0,
         3.0,
         None,
@@ -146,7 +147,7 @@ def test_gradient_matches_finite_differences():
 def test_one_iteration_is_exact_for_a_linear_system():
     def decay(k, iterations):
         term = dfx.ODETerm(lambda t, y, k: [-k * y[0]])
-        solver = SDIRK2(newton_iterations=iterations)
+        solver = DiffraxSDIRK2(SDIRK2(newton_iterations=iterations))
         return solver.step(term, 0.0, 1.0, [jnp.array(1.0)], k, None, made_jump=False)[0][0]
 
     for iterations in (1, 3):
@@ -162,5 +163,7 @@ def test_arguments_need_not_be_arrays():
         return -args["k"] * y if args["law"] == "decay" else args["k"] * y
 
     args = {"k": jnp.array(1.0), "law": "decay"}
-    found = dfx.diffeqsolve(dfx.ODETerm(field), SDIRK2(), 0.0, 1.0, 0.01, jnp.array(1.0), args=args)
+    found = dfx.diffeqsolve(
+        dfx.ODETerm(field), DiffraxSDIRK2(), 0.0, 1.0, 0.01, jnp.array(1.0), args=args
+    )
     np.testing.assert_allclose(np.asarray(found.ys), np.exp(-1.0), rtol=1e-4)
