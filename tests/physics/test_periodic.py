@@ -278,4 +278,4 @@ def test_same_shapes_are_traced_once():
 
 def test_a_solver_that_is_none():
     with pytest.raises(ValueError, match="of type str: expected SDIRK2"):
-        periodic_orbit(Leaky(1.0), LeakyParameters(), solver="Kvaerno3")
+        periodic_orbit(TwoCompartments(), ExchangeParameters(), solver="Kvaerno3")
