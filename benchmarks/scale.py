@@ -163,6 +163,7 @@ def watch(arguments: Arguments, kill_in: int | None) -> Process:
             process.send_signal(signal.SIGKILL)
             break
     code = process.wait()
+    process.stdout.close()  # After a kill it was not read to its end.
     if code != (0 if kill_in is None else -signal.SIGKILL):
         raise RuntimeError(f"a process ended with {code}; its error is above")
     return Process(began, blocks, time.time(), peak, results)
