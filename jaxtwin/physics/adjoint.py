@@ -54,7 +54,8 @@ class AbstractAdjoint(eqx.Module):
 class ImplicitAdjoint(AbstractAdjoint):
     """Differentiate the periodic state by the implicit-function theorem.
 
-    The cost is that of one beat with its Jacobian, however many beats the iteration took. All
+    The cost is that of one beat with its Jacobian and of two tangents (or, in reverse mode,
+    cotangents) of a beat for each direction, however many beats the iteration took. All
     derivatives are 0 if the orbit was not found. Second derivatives raise a NotImplementedError.
     """
 

@@ -131,7 +131,7 @@ class AndersonIteration(AbstractIteration):
     arteries and veins of each circulation, whose rates can be determined from the last beats. So
     its depth is one for up to four states, then (n − 1)/2 of n, at most four: a deeper one follows
     the kinks of valves. Over their boxes, the slowest patient needs 7 beats on the left heart's
-    coarse grid and 13 on that of four chambers, where with depth one it needs 32. The weights add
+    coarse grid and 15 on that of four chambers, where with depth one it needs 32. The weights add
     up to one, so conserved quantities do not change if they are linear in the state; otherwise use
     `BeatIteration`.
     """
