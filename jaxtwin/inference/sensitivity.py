@@ -82,6 +82,8 @@ def sobol_indices(
     names = tuple(system.readings()) if readings is None else tuple(readings)
     free = len(box.names)
     problem = {"num_vars": free, "names": list(box.names), "bounds": [[0.0, 1.0]] * free}
+    # As a sequence, because SALib takes a seed of 0 for none.
+    resampling = np.random.SeedSequence(seed)
     u = sampling.sample(problem, points, calc_second_order=False, seed=seed)
     theta = np.asarray(box.from_unit(jnp.asarray(u, jnp.float32)))
     values, waves, success = map_patients(
@@ -101,7 +103,7 @@ def sobol_indices(
         column = column[kept].astype(float)
         if np.ptp(column) <= 1e-6 * np.abs(column).max():
             return np.zeros((4, free))
-        found = analysis.analyze(problem, column, calc_second_order=False, seed=seed)
+        found = analysis.analyze(problem, column, calc_second_order=False, seed=resampling)
         return np.array([found[key] for key in ("S1", "S1_conf", "ST", "ST_conf")])
 
     rows = [analyse(values[name]) for name in names]

@@ -31,12 +31,13 @@ def test_indices_of_a_curve_are_those_of_the_closed_form():
     problem = {"num_vars": 3, "names": list(BOX.names), "bounds": [[0, 1]] * 3}
     u = sampling.sample(problem, 256, calc_second_order=False, seed=0)
     curves = pressure(np.asarray(BOX.from_unit(jnp.asarray(u))), 6)
+    seed = np.random.SeedSequence(0)
     each = [
-        analysis.analyze(problem, column, calc_second_order=False, seed=0) for column in curves.T
+        analysis.analyze(problem, column, calc_second_order=False, seed=seed) for column in curves.T
     ]
     for key, got in (("S1", found.first), ("ST", found.total), ("ST_conf", found.total_error)):
         expected = np.average([one[key] for one in each], axis=0, weights=curves.var(axis=0))
-        np.testing.assert_allclose(got[0], expected, atol=0.01)
+        np.testing.assert_allclose(got[0], expected, atol=0.002)
     assert found.names == ("P",) and found.left_out == 0
     # The mean over a beat is R: it explains most.
     assert found.total[0, 1] > 0.8 and (found.first <= found.total + 0.05).all()
