@@ -10,9 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxtwin.physics.beat import BeatMap, prepend
 from jaxtwin.physics.coarse import coarse_orbit, comparison
+from jaxtwin.physics.compact import search
 from jaxtwin.physics.fixed_point import CoarseOrbit, FixedPoint, inverse
 from jaxtwin.physics.iteration import AbstractIteration
-from jaxtwin.physics.kernel import as_one_function
+from jaxtwin.physics.kernel import as_one_function, compiled, known_now, linear
 from jaxtwin.physics.stage import stop_gradient
 
 
@@ -27,6 +28,7 @@ class Settled(NamedTuple):
         left: Largest defect left in the equations of its steps, see `Stats`.
         errors: Estimated discretisation errors, see `Stats`.
         coarse: The orbit on the coarser grid.
+        jacobian: The Jacobian of its end by its start, where it is known.
     """
 
     states: Any
@@ -36,6 +38,7 @@ class Settled(NamedTuple):
     left: Float[Array, ""]
     errors: Any
     coarse: CoarseOrbit
+    jacobian: Float[Array, "state state"] | None = None
 
 
 class AbstractAdjoint(eqx.Module):
@@ -77,7 +80,11 @@ class DirectAdjoint(AbstractAdjoint):
     beats: int = 15
 
     def settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
-        """See `AbstractAdjoint`; of the method, only the tolerance is used, by the caller."""
+        """See `AbstractAdjoint`; of the method, only the tolerance is used."""
+        return self._settle(beats, method)
+
+    @compiled
+    def _settle(self, beats: BeatMap, method: AbstractIteration) -> Settled:
         beat = beats.steps(at_once=True)
         y0, _ = jax.lax.scan(
             lambda y, _: (beat(y).end, None), beats.initial_state(), length=self.beats
@@ -126,6 +133,11 @@ def _differentiated_once_jvp(primals, tangents):
 
 @eqx.filter_custom_jvp
 def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
+    return (_settled_compactly if known_now(beats) else _settled_at_speed)(beats, method)
+
+
+@compiled
+def _settled_at_speed(beats: BeatMap, method: AbstractIteration) -> Settled:
     y0 = beats.initial_state()
     coarse = coarse_orbit(beats, y0, method.max_beats)
     compare = comparison(beats, coarse.start, coarse.later)
@@ -141,6 +153,22 @@ def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
     )
 
 
+@compiled
+def _settled_compactly(beats: BeatMap, method: AbstractIteration) -> Settled:
+    found = search(beats, method)
+    coarse = found.found.orbit
+    return Settled(
+        states=found.beat.states,
+        residual=found.residual,
+        repeats=found.residual <= found.tolerance,
+        beats=found.number,
+        left=found.beat.left,
+        errors=comparison(beats, coarse.start, coarse.later)(found.beat),
+        coarse=coarse,
+        jacobian=found.jacobian,
+    )
+
+
 @_settled.def_jvp
 def _settled_jvp(primals, tangents):
     """Tangent of the fixed point y = Φ(y, p) on the surface c(y, p) = c(y_0(p), p).
@@ -148,17 +176,57 @@ def _settled_jvp(primals, tangents):
     dy solves (I − ∂Φ/∂y) dy = ∂Φ/∂p dp with gᵀ dy = dc_0 − ∂c/∂p dp, see `FixedPoint`. The tangent
     of the whole beat is then the sum of the contributions of dp and of each entry of dy.
     """
-    beats, method = primals
-    d_beats, _ = tangents
-    settled = _settled(beats, method)
+    settled = _settled(*primals)
+    linearised = _linearised(primals[0], settled)
+    states = linear(_pushed, linearised, tangents[0], settled.states)
+    nothing: Settled = jax.tree.map(lambda _: None, settled)
+    return settled, nothing._replace(states=states)
+
+
+class _Linearised(NamedTuple):
+    """A periodic beat, linearised.
+
+    Attributes:
+        beats: The beat map.
+        states: The state at each time, [time] on every leaf.
+        newton: The inverse of the matrix of `FixedPoint`.
+        weights: Its weights.
+        repeats: Whether the beat repeats itself.
+        compact: Whether a small program is better than a quick one.
+    """
+
+    beats: BeatMap
+    states: Any
+    newton: Float[Array, "state state"]
+    weights: Float[Array, "conserved state"]
+    repeats: Bool[Array, ""]
+    compact: bool
+
+
+@compiled
+def _linearised(beats: BeatMap, settled: Settled) -> _Linearised:
+    states = jax.tree.map(differentiated_once, settled.states)
+    y = jax.tree.map(lambda leaf: leaf[0], states)
+    jacobian = settled.jacobian
+    if jacobian is None:
+        steps = beats.steps(at_once=True)
+        jacobian = as_one_function(lambda steps, states: steps.jacobian_again(states), steps, states)
+    matrix, weights = FixedPoint.linearised(beats, y, jacobian)
+    compact = settled.jacobian is not None
+    return _Linearised(beats, states, inverse(matrix), weights, settled.repeats, compact)
+
+
+@compiled
+def _pushed(linearised: _Linearised, d_beats: Any) -> Any:
+    """The tangents of the states, [time] on every leaf."""
+    beats, states, newton, weights, repeats, compact = linearised
     # The tangents of an orbit that was not found are 0. Both outputs and inputs are masked: the
     # outputs for forward mode, and the inputs for the cotangents of reverse mode.
 
     def masked(tree):
-        return jax.tree.map(lambda d: jnp.where(settled.repeats, d, jnp.zeros_like(d)), tree)
+        return jax.tree.map(lambda d: jnp.where(repeats, d, jnp.zeros_like(d)), tree)
 
     d_beats = masked(d_beats)
-    states = jax.tree.map(differentiated_once, settled.states)
     y = jax.tree.map(lambda leaf: leaf[0], states)
 
     def departure(beats):
@@ -167,42 +235,52 @@ def _settled_jvp(primals, tangents):
 
     def inputs(beats):
         """What the steps need."""
-        _, constants, xs = beats.steps(at_once=True)
-        return constants, xs
+        steps = beats.steps(at_once=True)
+        return steps.constants, steps.xs
 
-    step, constants, xs = beat_steps = beats.steps(at_once=True)
+    steps = beats.steps(at_once=True)
     _, (d_constants, d_xs) = eqx.filter_jvp(inputs, (beats,), (d_beats,))
     _, d_conserved = eqx.filter_jvp(departure, (beats,), (d_beats,))
-
-    before = jax.tree.map(lambda leaf: leaf[:-1], states)
+    # None if the conserved quantities do not depend on the differentiated inputs.
+    d_right = 0.0 if d_conserved is None else weights.T @ d_conserved
 
     def pushed(given, d_y, d_given):
         """Return the tangents after each step, from the tangent at the start."""
-        constants, before, xs = given
+        steps, states = given
         d_constants, d_xs = d_given
+        before = jax.tree.map(lambda leaf: leaf[:-1], states)
+        after = jax.tree.map(lambda leaf: leaf[1:], states)
 
         # Reverse mode stores the states and recomputes each step: otherwise it would have to read
         # sixty times as much memory.
         @eqx.filter_checkpoint
         def body(d_y, x):
-            _, (d_y, _) = eqx.filter_jvp(step, (constants, *x[0]), (d_constants, d_y, x[1]))
+            (before, x, end), d_x = x
+            given, d_given = (steps.constants, before, x), (d_constants, d_y, d_x)
+            _, d_y = eqx.filter_jvp(lambda *given: steps.again(*given, end), given, d_given)
             return d_y, d_y
 
-        return jax.lax.scan(body, d_y, ((before, xs), d_xs))
+        return jax.lax.scan(body, d_y, ((before, steps.xs, after), d_xs))
 
-    def pushed_end(*args):
-        return pushed(*args)[0]
+    given, d_given = (steps, states), (d_constants, d_xs)
 
-    given, d_given = (constants, before, xs), (d_constants, d_xs)
-    still = jax.tree.map(jnp.zeros_like, y)
-    direct = as_one_function(pushed_end, given, still, d_given)
-    jacobian = as_one_function(lambda steps, y: steps.jacobian(y)[1], beat_steps, y)
-    matrix, weights = FixedPoint.linearised(beats, y, jacobian)
-    right = jnp.stack(jax.tree.leaves(direct))
-    # None if the conserved quantities do not depend on the differentiated inputs.
-    right = right if d_conserved is None else right + weights.T @ d_conserved
-    d_y = jax.tree.unflatten(jax.tree.structure(y), list(inverse(matrix) @ right))
-    # Twice through the beat costs less than storing the columns of its Jacobian after each step.
-    d_states = prepend(d_y, as_one_function(lambda *args: pushed(*args)[1], given, d_y, d_given))
-    nothing: Settled = jax.tree.map(lambda _: None, settled)
-    return settled, nothing._replace(states=masked(d_states))
+    def at_start(d_end):
+        """Solve for the tangent at the start, from that at the end of a beat from 0."""
+        right = jnp.stack(jax.tree.leaves(d_end)) + d_right
+        return jax.tree.unflatten(jax.tree.structure(y), list(newton @ right))
+
+    def body(carry, _):
+        d_y, _ = carry
+        d_end, d_later = as_one_function(pushed, given, d_y, d_given)
+        return (at_start(d_end), prepend(d_y, d_later)), None
+
+    # The first beat gives the tangent at the start, and the second those of all states. Twice
+    # through the beat costs less than storing the columns of its Jacobian after each step.
+    still = jax.tree.map(jnp.zeros_like, (y, states))
+    if compact:
+        (_, d_states), _ = jax.lax.scan(body, still, length=2)
+    else:
+        d_end = as_one_function(lambda *args: pushed(*args)[0], given, still[0], d_given)
+        d_y = at_start(d_end)
+        d_states = prepend(d_y, as_one_function(lambda *args: pushed(*args)[1], given, d_y, d_given))
+    return masked(d_states)

@@ -50,11 +50,14 @@ class Steps(NamedTuple):
 
     Attributes:
         step: Function (constants, y, x) → (y, left) that takes one step; see `Beat.left`.
+        again: Function (constants, y, x, end) → y that takes a step whose end is known, for its
+            derivative.
         constants: Input shared by all steps.
         xs: Inputs of the individual steps, stacked.
     """
 
     step: Callable[[Any, Any, Any], Any]
+    again: Callable[[Any, Any, Any, Any], Any]
     constants: Any
     xs: Any
 
@@ -69,10 +72,7 @@ class Steps(NamedTuple):
 
         start = (y0, jax.tree.map(jnp.abs, y0), jnp.zeros_like(jax.tree.leaves(y0)[0]))
         (y1, size, left), later = jax.lax.scan(body, start, self.xs)
-        # A state that is 0 throughout has changed by 0, not by 0/0.
-        tiny = jnp.finfo(jax.tree.leaves(y0)[0].dtype).tiny
-        change = jax.tree.map(lambda a, b, s: (b - a) / (s + tiny), y0, y1, size)
-        return Beat(y1, change, y0, later, left)
+        return Beat(y1, _change(y0, y1, size), y0, later, left)
 
     def jacobian(self, y0) -> tuple[Any, Float[Array, "state state"]]:
         """The states after each step from y0, and the Jacobian of the last one.
@@ -80,22 +80,74 @@ class Steps(NamedTuple):
         The columns are carried as scalars like the state. As a separate axis (`jax.jacfwd`), they
         would be the innermost axis under vmap, which makes every operation five times slower.
         """
-        leaves, structure = jax.tree.flatten(y0)
-        n = len(leaves)
-        units = [
-            jax.tree.unflatten(
-                structure, [jnp.full_like(leaf, i == j) for i, leaf in enumerate(leaves)]
-            )
-            for j in range(n)
-        ]
 
         def body(carry, x):
             y, columns = carry
             y, push = jax.linearize(lambda y: self.step(self.constants, y, x)[0], y)
             return (y, [push(column) for column in columns]), y
 
-        (_, columns), states = jax.lax.scan(body, (y0, units), self.xs)
-        return states, jnp.stack([jnp.stack(jax.tree.leaves(c)) for c in columns], axis=1)
+        (_, columns), states = jax.lax.scan(body, (y0, _units(y0)), self.xs)
+        return states, _matrix(columns)
+
+    def jacobian_again(self, states) -> Float[Array, "state state"]:
+        """The Jacobian of the end by the start of a beat of known states, [time] on every leaf."""
+
+        def body(columns, x):
+            before, after, x = x
+            _, push = jax.linearize(lambda y: self.again(self.constants, y, x, after), before)
+            return [push(column) for column in columns], None
+
+        before = jax.tree.map(lambda leaf: leaf[:-1], states)
+        after = jax.tree.map(lambda leaf: leaf[1:], states)
+        start = _units(jax.tree.map(lambda leaf: leaf[0], states))
+        return _matrix(jax.lax.scan(body, start, (before, after, self.xs))[0])
+
+    def linearised(self, y0, first, last) -> tuple[Beat, Float[Array, "state state"]]:
+        """The beat of the steps from `first` to before `last`, recorded, and its Jacobian.
+
+        Its states after other steps are 0. One program runs beats of any number of steps.
+        """
+
+        def body(k, carry):
+            beat, columns, size = carry
+            x = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, k, 0, False), self.xs)
+            y, push, left = jax.linearize(
+                lambda y: self.step(self.constants, y, x), beat.end, has_aux=True
+            )
+            later = jax.tree.map(
+                lambda leaf, v: jax.lax.dynamic_update_index_in_dim(leaf, v, k, 0), beat.later, y
+            )
+            size = jax.tree.map(lambda s, v: jnp.maximum(s, jnp.abs(v)), size, y)
+            beat = beat._replace(end=y, later=later, left=jnp.maximum(beat.left, left))
+            return beat, [push(column) for column in columns], size
+
+        total = len(jax.tree.leaves(self.xs)[0])
+        none = jax.tree.map(lambda v: jnp.zeros(total, v.dtype), y0)
+        beat = Beat(y0, None, y0, none, jnp.zeros_like(jax.tree.leaves(y0)[0]))
+        start = (beat, _units(y0), jax.tree.map(jnp.abs, y0))
+        beat, columns, size = jax.lax.fori_loop(first, last, body, start)
+        return beat._replace(change=_change(y0, beat.end, size)), _matrix(columns)
+
+
+def _change(y0, y1, size):
+    """By how much a beat changed each entry, relative to the entry's largest size in it."""
+    # A state that is 0 throughout has changed by 0, not by 0/0.
+    tiny = jnp.finfo(jax.tree.leaves(y0)[0].dtype).tiny
+    return jax.tree.map(lambda a, b, s: (b - a) / (s + tiny), y0, y1, size)
+
+
+def _units(y) -> list[Any]:
+    """The columns of the unit matrix, each as a state."""
+    leaves, structure = jax.tree.flatten(y)
+    return [
+        jax.tree.unflatten(structure, [jnp.full_like(v, i == j) for i, v in enumerate(leaves)])
+        for j in range(len(leaves))
+    ]
+
+
+def _matrix(columns: list[Any]) -> Float[Array, "state state"]:
+    """The matrix of columns that are states."""
+    return jnp.stack([jnp.stack(jax.tree.leaves(c)) for c in columns], axis=1)
 
 
 class BeatMap(eqx.Module):
@@ -161,10 +213,13 @@ class BeatMap(eqx.Module):
             fractions = jnp.interp(fractions, nodes, jumps)
         return period * (1 - 8 * jnp.finfo(period.dtype).eps) * fractions
 
-    def steps(self, *, at_once: bool = False) -> Steps:
+    def steps(
+        self, *, at_once: bool = False, after: Float[Array, " time"] | None = None
+    ) -> Steps:
         """The steps of one beat.
 
         Args:
+            after: Times of another grid, whose steps come before those of this one.
             at_once: Whether what depends on time alone is computed for all steps together, which
                 is quicker to differentiate. Step by step it lies in the order in which every beat
                 reads it, and a batch of hearts that are not differentiated takes 5% less time.
@@ -175,6 +230,8 @@ class BeatMap(eqx.Module):
         check_rates(self.system, self.p)
         times = self.times()
         t0, t1 = times[:-1], times[1:]
+        if after is not None:
+            t0, t1 = jnp.concatenate([after[:-1], t0]), jnp.concatenate([after[1:], t1])
         if isinstance(self.solver, SDIRK2):
             return self._hoisted_steps(self.solver, t0, t1, at_once)
 
@@ -188,7 +245,10 @@ class BeatMap(eqx.Module):
             y, *_ = beats.solver.step(term, t0, t1, y, beats.p, carried, made_jump=False)
             return y, jnp.zeros_like(jax.tree.leaves(y)[0])
 
-        return Steps(step, self, (t0, t1))
+        def again(beats, y, x, end):
+            return step(beats, y, x)[0]
+
+        return Steps(step, again, self, (t0, t1))
 
     def _hoisted_steps(self, solver: SDIRK2, t0, t1, at_once: bool) -> Steps:
         """The steps of our own solver, with all that the state does not enter computed before."""
@@ -209,7 +269,13 @@ class BeatMap(eqx.Module):
             y1, _, left = solver.advance(rates, stages, h, jax.tree.leaves(y))
             return jax.tree.unflatten(structure, y1), left
 
-        return Steps(step, constants, (t1 - t0, stages))
+        def again(constants, y, x, end):
+            h, stages = x
+            stages = [(constants, driven) for driven in stages]
+            flat = jax.tree.leaves(y), jax.tree.leaves(end)
+            return jax.tree.unflatten(structure, solver.advance_again(rates, stages, h, *flat))
+
+        return Steps(step, again, constants, (t1 - t0, stages))
 
     def solution(self, states, result: RESULTS, stats: Stats) -> Solution:
         """Return the states at `times` as a `Solution`."""

@@ -1,10 +1,9 @@
 """The periodic orbit on a coarser grid, used as a starting point and for error estimates."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -37,45 +36,76 @@ def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
     coarse = beats.coarser(COARSENING)
     steps = coarse.steps()
     settled = AndersonIteration(TOLERANCE, max_beats).settle(steps, y0, None)
-    start, unravel = jax.flatten_util.ravel_pytree(settled.next_start)
+    y = settled.next_start
 
-    def linearised(start) -> tuple[CoarseOrbit, Float[Array, " state"], Bool[Array, ""]]:
-        """Return the beat from a start, the next start, and whether that is far from this one."""
-        y = unravel(start)
+    def linearised(y) -> Linearised:
         later, jacobian = as_one_function(lambda steps, y: steps.jacobian(y), steps, y)
-        newton = inverse(FixedPoint.linearised(coarse, y, jacobian).matrix)
-        tiny = jnp.finfo(newton.dtype).tiny
-        sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(later)]) + tiny
-        amplification = jnp.max(jnp.abs(newton) * sizes[None, :] / sizes[:, None])
-        # The Jacobian is finite, but I − ∂Φ/∂y has no inverse.
-        singular = jnp.all(jnp.isfinite(jacobian)) & ~jnp.all(jnp.isfinite(newton))
-        amplification = jnp.where(singular, jnp.inf, amplification)
-        grown = jacobian * sizes[None, :] / sizes[:, None]
-        after: list[Float[Array, ""]] = []
-        for _ in range(6):  # 64 periods, by squaring.
-            grown = jnp.sum(grown[:, :, None] * grown[None, :, :], axis=1)
-            after.append(jnp.max(jnp.abs(grown)))
-        stable = jnp.isfinite(after[-1]) & (after[-1] <= GROWN * after[-2])
-        unstable = jnp.all(jnp.isfinite(jacobian)) & ~stable
-        end = jnp.stack([leaf[-1] for leaf in jax.tree.leaves(later)])
-        correction = newton @ (end - start)
-        far = (jnp.max(jnp.abs(correction) / sizes) > REMAINING) & (amplification <= NEUTRAL)
-        orbit = CoarseOrbit(y, later, newton, amplification, unstable)
-        return orbit, start + correction, far
+        return linearised_orbit(coarse, y, later, jacobian)
 
     def cond(search):
-        _, _, far, number = search
-        return far & (number < max_beats)
+        found, number = search
+        return found.far & (number < max_beats)
 
     def body(search):
-        _, start, _, number = search
-        return *linearised(start), number + 1
+        found, number = search
+        return linearised(found.start), number + 1
 
-    zero = jnp.zeros_like(start[0])
-    later = jax.tree.map(lambda _: jnp.full(coarse.number, zero), y0)
-    newton = jnp.full((start.size,) * 2, zero)
-    orbit = CoarseOrbit(unravel(start), later, newton, zero, jnp.array(False))
-    return jax.lax.while_loop(cond, body, (orbit, start, jnp.array(True), jnp.array(0)))[0]
+    return jax.lax.while_loop(cond, body, (no_orbit(coarse, y), jnp.array(0)))[0].orbit
+
+
+class Linearised(NamedTuple):
+    """A beat on the coarser grid as an orbit, and where Newton's method goes on.
+
+    Attributes:
+        orbit: The beat.
+        start: Newton's next start of a beat.
+        far: Whether that is far from the start of this one.
+    """
+
+    orbit: CoarseOrbit
+    start: Any
+    far: Bool[Array, ""]
+
+
+def linearised_orbit(coarse: BeatMap, y: Any, later: Any, jacobian: Any) -> Linearised:
+    """Linearise a beat on the coarser grid.
+
+    Args:
+        coarse: The map of that grid.
+        y: Where the beat starts.
+        later: The state after each of its steps, [step] on every leaf.
+        jacobian: The Jacobian of its end.
+    """
+    newton = inverse(FixedPoint.linearised(coarse, y, jacobian).matrix)
+    tiny = jnp.finfo(newton.dtype).tiny
+    sizes = jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(later)]) + tiny
+    amplification = jnp.max(jnp.abs(newton) * sizes[None, :] / sizes[:, None])
+    # The Jacobian is finite, but I − ∂Φ/∂y has no inverse.
+    singular = jnp.all(jnp.isfinite(jacobian)) & ~jnp.all(jnp.isfinite(newton))
+    amplification = jnp.where(singular, jnp.inf, amplification)
+    grown = jacobian * sizes[None, :] / sizes[:, None]
+    after: list[Float[Array, ""]] = []
+    for _ in range(6):  # 64 periods, by squaring.
+        grown = jnp.sum(grown[:, :, None] * grown[None, :, :], axis=1)
+        after.append(jnp.max(jnp.abs(grown)))
+    stable = jnp.isfinite(after[-1]) & (after[-1] <= GROWN * after[-2])
+    unstable = jnp.all(jnp.isfinite(jacobian)) & ~stable
+    start = jnp.stack(jax.tree.leaves(y))
+    end = jnp.stack([leaf[-1] for leaf in jax.tree.leaves(later)])
+    correction = newton @ (end - start)
+    far = (jnp.max(jnp.abs(correction) / sizes) > REMAINING) & (amplification <= NEUTRAL)
+    orbit = CoarseOrbit(y, later, newton, amplification, unstable)
+    leaves = [v + d for v, d in zip(jax.tree.leaves(y), correction, strict=True)]
+    return Linearised(orbit, jax.tree.unflatten(jax.tree.structure(y), leaves), far)
+
+
+def no_orbit(coarse: BeatMap, y: Any) -> Linearised:
+    """What `linearised_orbit` returns, before the first beat from y."""
+    leaves = jax.tree.leaves(y)
+    zero = jnp.zeros_like(leaves[0])
+    later = jax.tree.map(lambda _: jnp.full(coarse.number, zero), y)
+    newton = jnp.full((len(leaves),) * 2, zero)
+    return Linearised(CoarseOrbit(y, later, newton, zero, jnp.array(False)), y, jnp.array(True))
 
 
 def comparison(beats: BeatMap, start: Any, later: Any) -> Callable[[Beat], Any]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxtwin.parameters import AbstractParameters
-from jaxtwin.physics.adjoint import AbstractAdjoint, ImplicitAdjoint, held
+from jaxtwin.physics.adjoint import AbstractAdjoint, ImplicitAdjoint, Settled, held
 from jaxtwin.physics.base import AbstractPeriodicSystem, check_patient
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.fixed_point import NEUTRAL
@@ -83,7 +83,8 @@ def periodic_orbit(
     if method.max_beats < 1:
         raise ValueError(f"max_beats={method.max_beats}: expected at least one beat")
     p = jax.tree.map(jnp.asarray, p)
-    orbit = _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy)
+    beats = BeatMap(system, p, solver, steps)
+    orbit = _solution(beats, adjoint.settle(beats, method), accuracy)
     if not throw:
         return orbit
     advice = (
@@ -104,10 +105,8 @@ def periodic_orbit(
 
 
 @compiled
-def _periodic_orbit(system, p, steps, solver, method, adjoint, accuracy) -> Solution:
-    """Compute `periodic_orbit`, compiled once for each structure of the arguments."""
-    beats = BeatMap(system, p, solver, steps)
-    found = adjoint.settle(beats, method)
+def _solution(beats: BeatMap, found: Settled, accuracy: float) -> Solution:
+    """Judge a periodic beat, and return it with the outputs."""
     stats = Stats(found.residual, found.beats, found.left, found.errors)
     result = first_of(
         (~jnp.isfinite(found.residual), RESULTS.diverged),

@@ -182,26 +182,41 @@ class Stage(NamedTuple):
             iterations: Number of iterations if f is piecewise linear.
             most: Largest number of iterations if it is not.
         """
-        held = stop_gradient((self.arguments, self.weight, self.known))
-        fixed = Stage(self.f, self.slopes, *held)
-        y = stop_gradient(y)
+        fixed, y = self._held(), stop_gradient(y)
         if of.piecewise_linear:
             lu = []
             for _ in range(iterations):
-                defect, rows = fixed.linearised(y, of.depends)
-                lu = factorise(rows, of.order)
-                y = [v + s for v, s in zip(y, substitute(lu, defect, of.order), strict=True)]
+                y, lu = fixed._iterated(y, of)
             left = jnp.zeros_like(y[0])
         else:
             y, left = stop_gradient(_damped_newton(fixed, y, of, most))
             # There is no solution if f is not even finite at the start.
             y = [jnp.where(jnp.isnan(left), jnp.nan, v) for v in y]
             lu = factorise(fixed.linearised(y, of.depends)[1], of.order)
+        return self._with_tangent(y, lu, of), left
+
+    def solve_again(self, y: Scalars, of: Structure) -> Scalars:
+        """Return the solution near y, known from before, with its derivative: one iteration."""
+        return self._with_tangent(*self._held()._iterated(stop_gradient(y), of), of)
+
+    def _held(self) -> "Stage":
+        """The same equations without derivatives."""
+        held = stop_gradient((self.arguments, self.weight, self.known))
+        return Stage(self.f, self.slopes, *held)
+
+    def _iterated(self, y: Scalars, of: Structure) -> tuple[Scalars, Rows]:
+        """Run one of Newton's iterations from y, and return its factors, too."""
+        defect, rows = self.linearised(y, of.depends)
+        lu = factorise(rows, of.order)
+        return [v + s for v, s in zip(y, substitute(lu, defect, of.order), strict=True)], lu
+
+    def _with_tangent(self, y: Scalars, lu: Rows, of: Structure) -> Scalars:
+        """Return the solution y with its derivative; lu are the factors there."""
         lu, y = stop_gradient((lu, y))
         rates = self.f(self.arguments, y)
         right = [k + self.weight * r for k, r in zip(self.known, rates, strict=True)]
         solved = substitute(lu, right, of.order)
-        return [_with_tangent_of(v, g) for v, g in zip(y, solved, strict=True)], left
+        return [_with_tangent_of(v, g) for v, g in zip(y, solved, strict=True)]
 
 
 class _Newton(NamedTuple):
