@@ -133,39 +133,32 @@ def _differentiated_once_jvp(primals, tangents):
 
 @eqx.filter_custom_jvp
 def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
-    return (_settled_compactly if known_now(beats) else _settled_at_speed)(beats, method)
+    return _found(beats, method, known_now(beats))
 
 
 @compiled
-def _settled_at_speed(beats: BeatMap, method: AbstractIteration) -> Settled:
-    y0 = beats.initial_state()
-    coarse = coarse_orbit(beats, y0, method.max_beats)
-    compare = comparison(beats, coarse.start, coarse.later)
-    found = method.settle(beats.steps(), y0, coarse, compare)
+def _found(beats: BeatMap, method: AbstractIteration, compact: bool) -> Settled:
+    """Find the periodic beat, by a small program or by a quick one."""
+    if compact:
+        searched = search(beats, method)
+        coarse, beat = searched.found.orbit, searched.beat
+        errors = comparison(beats, coarse.start, coarse.later)(beat)
+        found, jacobian = searched, searched.jacobian
+    else:
+        y0 = beats.initial_state()
+        coarse = coarse_orbit(beats, y0, method.max_beats)
+        compare = comparison(beats, coarse.start, coarse.later)
+        found = method.settle(beats.steps(), y0, coarse, compare)
+        beat, errors, jacobian = found.beat, found.compared, None
     return Settled(
-        states=found.beat.states,
+        states=beat.states,
         residual=found.residual,
         repeats=found.residual <= found.tolerance,
         beats=found.number,
-        left=found.beat.left,
-        errors=found.compared,
+        left=beat.left,
+        errors=errors,
         coarse=coarse,
-    )
-
-
-@compiled
-def _settled_compactly(beats: BeatMap, method: AbstractIteration) -> Settled:
-    found = search(beats, method)
-    coarse = found.found.orbit
-    return Settled(
-        states=found.beat.states,
-        residual=found.residual,
-        repeats=found.residual <= found.tolerance,
-        beats=found.number,
-        left=found.beat.left,
-        errors=comparison(beats, coarse.start, coarse.later)(found.beat),
-        coarse=coarse,
-        jacobian=found.jacobian,
+        jacobian=jacobian,
     )
 
 
@@ -176,8 +169,7 @@ def _settled_jvp(primals, tangents):
     dy solves (I − ∂Φ/∂y) dy = ∂Φ/∂p dp with gᵀ dy = dc_0 − ∂c/∂p dp, see `FixedPoint`. The tangent
     of the whole beat is then the sum of the contributions of dp and of each entry of dy.
     """
-    settled = _settled(*primals)
-    linearised = _linearised(primals[0], settled)
+    settled, linearised = _linearised(*primals, known_now(primals[0]))
     states = linear(_pushed, linearised, tangents[0], settled.states)
     nothing: Settled = jax.tree.map(lambda _: None, settled)
     return settled, nothing._replace(states=states)
@@ -204,7 +196,10 @@ class _Linearised(NamedTuple):
 
 
 @compiled
-def _linearised(beats: BeatMap, settled: Settled) -> _Linearised:
+def _linearised(
+    beats: BeatMap, method: AbstractIteration, compact: bool
+) -> tuple[Settled, _Linearised]:
+    settled = _found(beats, method, compact)
     states = jax.tree.map(differentiated_once, settled.states)
     y = jax.tree.map(lambda leaf: leaf[0], states)
     jacobian = settled.jacobian
@@ -212,8 +207,8 @@ def _linearised(beats: BeatMap, settled: Settled) -> _Linearised:
         steps = beats.steps(at_once=True)
         jacobian = as_one_function(lambda steps, states: steps.jacobian_again(states), steps, states)
     matrix, weights = FixedPoint.linearised(beats, y, jacobian)
-    compact = settled.jacobian is not None
-    return _Linearised(beats, states, inverse(matrix), weights, settled.repeats, compact)
+    newton = inverse(matrix)
+    return settled, _Linearised(beats, states, newton, weights, settled.repeats, compact)
 
 
 @compiled

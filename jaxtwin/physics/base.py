@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool
 
 from jaxtwin.parameters import AbstractParameters, Scalar
 from jaxtwin.physics.channels import MissingChannelError, by_name
-from jaxtwin.physics.kernel import compiled
+from jaxtwin.physics.kernel import compiled, differentiable
 from jaxtwin.physics.solution import Event, Outputs, Reading, Recording, Solution, State
 
 if TYPE_CHECKING:
@@ -313,6 +313,7 @@ def read(
     }
 
 
+@differentiable
 @compiled
 def _own_readings(
     system: AbstractRecordedSystem, names: tuple[str, ...], recording: Recording[Any]

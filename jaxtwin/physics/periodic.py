@@ -13,7 +13,7 @@ from jaxtwin.physics.base import AbstractPeriodicSystem, check_patient
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.fixed_point import NEUTRAL
 from jaxtwin.physics.iteration import AbstractIteration, NewtonIteration
-from jaxtwin.physics.kernel import compiled
+from jaxtwin.physics.kernel import compiled, differentiable
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
 from jaxtwin.physics.stage import unsolved
@@ -104,6 +104,7 @@ def periodic_orbit(
     return eqx.error_if(orbit, ~orbit.success, message)
 
 
+@differentiable
 @compiled
 def _solution(beats: BeatMap, found: Settled, accuracy: float) -> Solution:
     """Judge a periodic beat, and return it with the outputs."""

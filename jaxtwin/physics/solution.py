@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxtwin.physics.kernel import compiled
+from jaxtwin.physics.kernel import compiled, differentiable
 
 State = TypeVar("State")
 """A small named tuple of scalars, one entry per state variable."""
@@ -192,6 +192,7 @@ class Solution(eqx.Module, Generic[State, Outputs]):
             )
         return self._recording(phases)
 
+    @differentiable
     @compiled
     def _recording(self, phases: int) -> Recording[Outputs]:
         """Compute `recording`, compiled as a whole."""
