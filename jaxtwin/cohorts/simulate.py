@@ -1,9 +1,11 @@
 """Simulation of many patients: their periodic orbits, or their transients."""
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Generic
 
 import equinox as eqx
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
@@ -13,7 +15,8 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem, check_recorded, kind_of
 from jaxtwin.physics.record import record
-from jaxtwin.physics.solution import RESULTS, Outputs, Recording
+from jaxtwin.physics.refine import MOST, check_resolved, refinement
+from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Recording
 
 
 class Simulation(eqx.Module, Generic[Outputs]):
@@ -27,7 +30,12 @@ class Simulation(eqx.Module, Generic[Outputs]):
 
 
 def simulate_patient(
-    system: AbstractRecordedSystem, box: Box, phases: int, steps: int, theta: Theta
+    system: AbstractRecordedSystem,
+    box: Box,
+    phases: int,
+    steps: int,
+    theta: Theta,
+    accuracy: float = ACCURACY,
 ) -> Simulation[Any]:
     """Simulate one patient, inside jit, vmap and grad.
 
@@ -37,8 +45,9 @@ def simulate_patient(
         phases: Number of phases of the recording; a divisor of `steps`.
         steps: Solver steps over the system's duration.
         theta: The free parameters' values.
+        accuracy: Largest discretisation error that counts as success, see `record`.
     """
-    solution = record(system, box.complete(theta), steps=steps)
+    solution = record(system, box.complete(theta), steps=steps, accuracy=accuracy)
     stats = solution.stats
     return Simulation(
         solution.recording(phases), solution.success, stats.residual, stats.error, solution.result
@@ -51,6 +60,7 @@ def simulate_cohort(
     theta: Float[np.ndarray, "patient free"],
     *,
     phases: int = 80,
+    accuracy: float = ACCURACY,
     steps: int | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
@@ -60,12 +70,18 @@ def simulate_cohort(
 ) -> Cohort[Any]:
     """Simulate any number of patients in float32: their periodic orbits, or transients.
 
+    All are simulated with the same number of steps, and those whose estimated error is then above
+    the accuracy once more, each with as many steps as its error suggests.
+
     Args:
         system: The model.
         box: The free parameters.
         theta: The free parameters of each patient, one row per patient.
         phases: Number of phases of the recordings; a divisor of `steps`.
-        steps: Solver steps over the system's duration; `system.steps` by default.
+        accuracy: Largest discretisation error that counts as success, relative to the range of a
+            state, see `record`. `error` reports each patient's.
+        steps: Solver steps over the system's duration, for all patients. By default `system.steps`,
+            and as many times more as a patient needs for the accuracy, at most 16.
         chunk: Number of patients simulated together, see `map_patients`.
         mesh: Devices to use, see `map_patients`.
         progress: Wrapper for the iterable of chunks, see `map_patients`.
@@ -75,16 +91,24 @@ def simulate_cohort(
 
     Raises:
         ValueError: If system and box are not one model's, `phases` does not divide the number of
-            solver steps, θ is not a table, a θ is outside the box, or `chunk` is not positive.
+            solver steps, θ is not a table, a θ is outside the box, `chunk` is not positive, or the
+            accuracy is below what float32 resolves.
         RuntimeError: If `throw` is set and a simulation failed.
     """
     check_box(system, box)
-    steps = check_phases(system, phases, steps)
+    check_resolved(accuracy, np.float32)
+    number = check_phases(system, phases, steps)
     theta = np.asarray(theta, np.float32)
     if theta.ndim == 2:
         box.check(theta)
-    function = eqx.Partial(simulate_patient, system, box, phases, steps)
-    simulation = map_patients(function, theta, chunk=chunk, mesh=mesh, progress=progress)
+
+    def simulate(rows: Any, number: int, progress: Progress = iter) -> Simulation[Any]:
+        function = eqx.Partial(simulate_patient, system, box, phases, number, accuracy=accuracy)
+        return map_patients(function, rows, chunk=chunk, mesh=mesh, progress=progress)
+
+    simulation: Any = simulate(theta, number, progress)
+    if steps is None:
+        simulation = _refined(simulate, simulation, theta, system.steps, accuracy)
     cohort = Cohort(
         system,
         box,
@@ -99,6 +123,42 @@ def simulate_cohort(
     if throw and not cohort.success.all():
         raise RuntimeError(cohort.failures())
     return cohort
+
+
+def _refined(
+    simulate: Callable[[Any, int], Simulation[Any]],
+    simulation: Simulation[Any],
+    theta: np.ndarray,
+    steps: int,
+    accuracy: float,
+) -> Simulation[Any]:
+    """Simulate inaccurate patients again, with more steps.
+
+    Args:
+        simulate: Function from rows of θ and a number of steps to their simulations.
+        simulation: The simulations with the system's own number of steps.
+        theta: All rows.
+        steps: The system's own number of steps.
+        accuracy: Largest error that is accepted.
+    """
+    tried = np.ones(len(theta), int)
+    while True:
+        again = (simulation.result == RESULTS.inaccurate) & (tried < MOST)
+        rows = np.flatnonzero(np.asarray(again))
+        if not len(rows):
+            return simulation
+        factors = [refinement(error, accuracy) for error in simulation.error[rows]]
+        tried[rows] = np.minimum(tried[rows] * factors, MOST)
+        for factor in np.unique(tried[rows]):
+            chosen = rows[tried[rows] == factor]
+            finer = simulate(theta[chosen], int(steps * factor))
+
+            def placed(leaf, new, chosen=chosen):
+                leaf = np.array(leaf)
+                leaf[chosen] = new
+                return leaf
+
+            simulation = jax.tree.map(placed, simulation, finer)
 
 
 def check_box(system: Any, box: Any) -> None:

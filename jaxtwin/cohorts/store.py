@@ -17,7 +17,7 @@ from jaxtwin.devices import on_first_host
 from jaxtwin.identity import differences, fingerprint
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, outputs_of
-from jaxtwin.physics.solution import RESULTS, Recording
+from jaxtwin.physics.solution import ACCURACY, RESULTS, Recording
 
 FORMAT = "jaxtwin cohort 2"
 
@@ -32,6 +32,7 @@ def simulate_into(
     theta: Any,
     *,
     phases: int = 80,
+    accuracy: float = ACCURACY,
     steps: int | None = None,
     block: int = 131_072,
     chunk: int | None = None,
@@ -53,7 +54,9 @@ def simulate_into(
         theta: Parameters, one row per patient: an array, or anything with a shape and slices, such
             as a `numpy.memmap` or a Zarr array.
         phases: Number of phases of the recordings; a divisor of `steps`.
-        steps: Solver steps over the system's duration; `system.steps` by default.
+        accuracy: Largest discretisation error that counts as success, see `simulate_cohort`.
+        steps: Solver steps over the system's duration, for all patients; by default as many as each
+            needs for the accuracy, see `simulate_cohort`.
         block: Number of patients written together.
         chunk: Number of patients simulated together, see `simulate_cohort`.
         mesh: Devices to use, see `simulate_cohort`. With several processes, the first one writes.
@@ -66,14 +69,22 @@ def simulate_into(
     check_box(system, box)
     check_whole(block=block)
     theta = check_table(theta, box)
-    steps = check_phases(system, phases, steps)
+    number = check_phases(system, phases, steps)
     n = theta.shape[0]
-    description = _describe(system, box, phases, steps) | {"patients": n, "block": block}
+    description = _describe(system, box, phases, number) | {"patients": n, "block": block}
+    description |= {"accuracy": accuracy, "refined": steps is None}
     group = on_first_host(lambda: _prepare(Path(path), description))
     for start in progress(unfinished(group, theta, block)):
         rows = np.asarray(theta[start : start + block])
         cohort = simulate_cohort(
-            system, box, rows, phases=phases, steps=steps, chunk=chunk, mesh=mesh
+            system,
+            box,
+            rows,
+            phases=phases,
+            accuracy=accuracy,
+            steps=steps,
+            chunk=chunk,
+            mesh=mesh,
         )
         on_first_host(functools.partial(_write, group, start, cohort))
         del cohort

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxtwin.physics.beat import BeatMap, prepend
+from jaxtwin.physics.beat import BeatMap, Steps, prepend
 from jaxtwin.physics.coarse import coarse_orbit, comparison
 from jaxtwin.physics.compact import search
+from jaxtwin.physics.compilation import compiled, known_now, linear
 from jaxtwin.physics.fixed_point import CoarseOrbit, FixedPoint, inverse
 from jaxtwin.physics.iteration import AbstractIteration
-from jaxtwin.physics.kernel import as_one_function, compiled, known_now, linear
+from jaxtwin.physics.kernel import as_one_function
 from jaxtwin.physics.stage import stop_gradient
 
 
@@ -170,7 +171,7 @@ def _settled_jvp(primals, tangents):
     of the whole beat is then the sum of the contributions of dp and of each entry of dy.
     """
     settled, linearised = _linearised(*primals, known_now(primals[0]))
-    states = linear(_pushed, linearised, tangents[0], settled.states)
+    states = linear(_pushed, linearised, tangents[0], like=settled.states)
     nothing: Settled = jax.tree.map(lambda _: None, settled)
     return settled, nothing._replace(states=states)
 
@@ -204,8 +205,7 @@ def _linearised(
     y = jax.tree.map(lambda leaf: leaf[0], states)
     jacobian = settled.jacobian
     if jacobian is None:
-        steps = beats.steps(at_once=True)
-        jacobian = as_one_function(lambda steps, states: steps.jacobian_again(states), steps, states)
+        jacobian = as_one_function(Steps.jacobian_again, beats.steps(at_once=True), states)
     matrix, weights = FixedPoint.linearised(beats, y, jacobian)
     newton = inverse(matrix)
     return settled, _Linearised(beats, states, newton, weights, settled.repeats, compact)
@@ -257,6 +257,12 @@ def _pushed(linearised: _Linearised, d_beats: Any) -> Any:
 
         return jax.lax.scan(body, d_y, ((before, steps.xs, after), d_xs))
 
+    def pushed_end(*args):
+        return pushed(*args)[0]
+
+    def pushed_states(*args):
+        return pushed(*args)[1]
+
     given, d_given = (steps, states), (d_constants, d_xs)
 
     def at_start(d_end):
@@ -275,7 +281,6 @@ def _pushed(linearised: _Linearised, d_beats: Any) -> Any:
     if compact:
         (_, d_states), _ = jax.lax.scan(body, still, length=2)
     else:
-        d_end = as_one_function(lambda *args: pushed(*args)[0], given, still[0], d_given)
-        d_y = at_start(d_end)
-        d_states = prepend(d_y, as_one_function(lambda *args: pushed(*args)[1], given, d_y, d_given))
+        d_y = at_start(as_one_function(pushed_end, given, still[0], d_given))
+        d_states = prepend(d_y, as_one_function(pushed_states, given, d_y, d_given))
     return masked(d_states)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool
 
 from jaxtwin.parameters import AbstractParameters, Scalar
 from jaxtwin.physics.channels import MissingChannelError, by_name
-from jaxtwin.physics.kernel import compiled, differentiable
+from jaxtwin.physics.compilation import compiled, differentiable
 from jaxtwin.physics.solution import Event, Outputs, Reading, Recording, Solution, State
 
 if TYPE_CHECKING:

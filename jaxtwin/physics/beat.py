@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jaxtwin.physics.base import AbstractPeriodicSystem, AbstractRecordedSystem, check_rates
 from jaxtwin.physics.hoist import hoist
 from jaxtwin.physics.sdirk import SDIRK2
-from jaxtwin.physics.solution import RESULTS, Solution, Stats
+from jaxtwin.physics.solution import ACCURACY, RESULTS, Solution, Stats
 
 FEWEST = 8
 """Smallest number of steps between two discontinuities, if there are enough steps."""
@@ -158,17 +158,25 @@ class BeatMap(eqx.Module):
         p: All parameters of the model.
         solver: `SDIRK2` or a Diffrax solver, which takes the steps, without error control.
         number: Number of steps per period.
+        accuracy: Largest discretisation error that is to count as success; how near to a periodic
+            state a search must come follows from it.
     """
 
     system: AbstractRecordedSystem
     p: Any
     solver: Any
     number: int = eqx.field(static=True)
+    accuracy: float = eqx.field(static=True, default=ACCURACY)
 
     def coarser(self, factor: int) -> "BeatMap":
         """Return the same map with the number of steps divided by a factor."""
         fewest = 1 + len(self.system.discontinuities(self.p))
-        return BeatMap(self.system, self.p, self.solver, max(fewest, self.number // factor))
+        number = max(fewest, self.number // factor)
+        return BeatMap(self.system, self.p, self.solver, number, self.accuracy)
+
+    def allowed(self) -> float:
+        """Return the accuracy, or that by default where any is enough."""
+        return min(self.accuracy, ACCURACY)
 
     def initial_state(self) -> Any:
         """Return the system's initial state, with the same dtype for all entries."""
@@ -213,9 +221,7 @@ class BeatMap(eqx.Module):
             fractions = jnp.interp(fractions, nodes, jumps)
         return period * (1 - 8 * jnp.finfo(period.dtype).eps) * fractions
 
-    def steps(
-        self, *, at_once: bool = False, after: Float[Array, " time"] | None = None
-    ) -> Steps:
+    def steps(self, *, at_once: bool = False, after: Float[Array, " time"] | None = None) -> Steps:
         """The steps of one beat.
 
         Args:

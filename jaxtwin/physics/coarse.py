@@ -8,23 +8,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxtwin.physics.beat import Beat, BeatMap
-from jaxtwin.physics.fixed_point import NEUTRAL, CoarseOrbit, FixedPoint, inverse
+from jaxtwin.physics.fixed_point import DISTANCE, NEUTRAL, CoarseOrbit, FixedPoint, inverse
 from jaxtwin.physics.iteration import AndersonIteration
 from jaxtwin.physics.kernel import as_one_function
+from jaxtwin.physics.refine import ORDER
 
 COARSENING = 6
 """Factor by which the coarser grid has fewer steps."""
 TOLERANCE = 1e-3
 """Tolerance on the relative change over the coarse beat; a smaller one would be below its error."""
-REMAINING = 1e-2
-"""Relative distance from the coarse orbit that may remain. Of it, `comparison` takes a fourteenth
-for an error of the finer grid."""
+REMAINING = 1 / 3
+"""Relative distance from the coarse orbit that may remain, as a share of the accuracy. Of it,
+`comparison` takes a fourteenth for an error of the finer grid."""
 GROWN = 3.0
 """Growth of a deviation from 32 to 64 periods, beyond which an orbit is unstable: 3.5% per period.
 One of a conserved quantity neither grows nor decays: at 256 points of each model's box, the growth
 is at most 1%."""
-ORDER = 1.5
-"""Order of the discretisation error, see `comparison`."""
 
 
 def coarse_orbit(beats: BeatMap, y0: Any, max_beats: int) -> CoarseOrbit:
@@ -93,8 +92,10 @@ def linearised_orbit(coarse: BeatMap, y: Any, later: Any, jacobian: Any) -> Line
     start = jnp.stack(jax.tree.leaves(y))
     end = jnp.stack([leaf[-1] for leaf in jax.tree.leaves(later)])
     correction = newton @ (end - start)
-    far = (jnp.max(jnp.abs(correction) / sizes) > REMAINING) & (amplification <= NEUTRAL)
-    orbit = CoarseOrbit(y, later, newton, amplification, unstable)
+    allowed = jnp.maximum(REMAINING * coarse.allowed(), 20 * jnp.finfo(newton.dtype).eps)
+    far = (jnp.max(jnp.abs(correction) / sizes) > allowed) & (amplification <= NEUTRAL)
+    distance = DISTANCE * coarse.allowed()
+    orbit = CoarseOrbit(y, later, newton, amplification, unstable, distance)
     leaves = [v + d for v, d in zip(jax.tree.leaves(y), correction, strict=True)]
     return Linearised(orbit, jax.tree.unflatten(jax.tree.structure(y), leaves), far)
 
@@ -105,7 +106,8 @@ def no_orbit(coarse: BeatMap, y: Any) -> Linearised:
     zero = jnp.zeros_like(leaves[0])
     later = jax.tree.map(lambda _: jnp.full(coarse.number, zero), y)
     newton = jnp.full((len(leaves),) * 2, zero)
-    return Linearised(CoarseOrbit(y, later, newton, zero, jnp.array(False)), y, jnp.array(True))
+    orbit = CoarseOrbit(y, later, newton, zero, jnp.array(False), DISTANCE * coarse.allowed())
+    return Linearised(orbit, y, jnp.array(True))
 
 
 def comparison(beats: BeatMap, start: Any, later: Any) -> Callable[[Beat], Any]:

@@ -9,9 +9,9 @@ from jaxtyping import Array, Bool, Float
 
 from jaxtwin.physics.beat import BeatMap
 
-DISTANCE = 1e-3
-"""Relative distance from the periodic state that a search may leave. It is a thirtieth
-of what `ACCURACY` allows the discretisation."""
+DISTANCE = 1 / 30
+"""Relative distance from the periodic state that a search may leave, as a share of what the
+accuracy allows the discretisation: 1e-3 for `ACCURACY`."""
 NEUTRAL = 5e3
 """Amplification beyond which a direction counts as neutral. It is below 15 at 256 points of each
 model's box. If a conserved quantity is not declared, only rounding limits it, and it is at least
@@ -71,6 +71,7 @@ class CoarseOrbit(NamedTuple):
             how much a change in a beat is amplified until it repeats itself, about 1/(1 − rate) of
             the slowest mode. Infinite where a direction is neutral.
         unstable: Whether a deviation grows from period to period.
+        distance: Relative distance from the periodic state that a search may leave.
     """
 
     start: Any
@@ -78,15 +79,16 @@ class CoarseOrbit(NamedTuple):
     newton: Float[Array, "state state"]
     amplification: Float[Array, ""]
     unstable: Bool[Array, ""]
+    distance: float | Float[Array, ""]
 
     def tightened(self, tolerance: Any) -> Float[Array, ""]:
-        """Tighten a tolerance on the change over a beat so that it leaves at most `DISTANCE`.
+        """Tighten a tolerance on the change over a beat so that it leaves at most `distance`.
 
         A change r leaves r · amplification. Rounding sets a lower limit. The tolerance stays
         as it is where a direction is neutral or the amplification unknown (NaN).
         """
         rounding = 20 * jnp.finfo(self.newton.dtype).eps
-        needed = jnp.maximum(DISTANCE / self.amplification, rounding)
+        needed = jnp.maximum(self.distance / self.amplification, rounding)
         return jnp.where(self.amplification <= NEUTRAL, jnp.minimum(tolerance, needed), tolerance)
 
     def usable(self) -> Bool[Array, ""]:

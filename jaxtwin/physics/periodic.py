@@ -1,6 +1,5 @@
 """The periodic orbit of a driven system, and its gradient."""
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -11,9 +10,10 @@ from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.adjoint import AbstractAdjoint, ImplicitAdjoint, Settled, held
 from jaxtwin.physics.base import AbstractPeriodicSystem, check_patient
 from jaxtwin.physics.beat import BeatMap
+from jaxtwin.physics.compilation import compiled, differentiable
 from jaxtwin.physics.fixed_point import NEUTRAL
 from jaxtwin.physics.iteration import AbstractIteration, NewtonIteration
-from jaxtwin.physics.kernel import compiled, differentiable
+from jaxtwin.physics.refine import solve_accurately
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
 from jaxtwin.physics.stage import unsolved
@@ -43,16 +43,17 @@ def periodic_orbit(
     Args:
         system: The model.
         p: All parameters of the model.
-        steps: Number of solver steps per period; `system.steps` by default. With 240 steps, the
-            left heart's volumes are within 0.03 mL on 256 points of its box, and its pressures
-            within 0.05 mmHg (median) and 0.3 mmHg (worst).
+        steps: Number of solver steps per period. By default `system.steps`, and as many times more
+            as the accuracy needs, see `solve_accurately`. With 240 steps, the left heart's volumes
+            are within 0.03 mL on 256 points of its box, and its pressures within 0.05 mmHg
+            (median) and 0.3 mmHg (worst).
         solver: `SDIRK2`, or a Diffrax solver. It takes steps of fixed size without error control,
             so it must be stable at this step size. A solver with a root finder needs the tolerances
             of the root finder set.
         method: Iteration that finds the orbit, with its tolerance.
         adjoint: How to differentiate.
         accuracy: Largest discretisation error that counts as success, as `Stats.error` estimates it
-            from a coarser grid.
+            from a coarser grid, relative to the range of a state.
         throw: Whether to raise an error if the search failed, in a batch for any patient. With
             `throw=False`, `result` reports the outcome of each patient. Derivatives are 0 in both
             modes if the orbit was not found (it diverged or still changed), so a loss that leaves
@@ -61,7 +62,8 @@ def periodic_orbit(
 
     Raises:
         ValueError: If the system is not periodic, p are not its parameters, `steps` is not positive
-            or does not exceed the number of discontinuities, or the method allows no beats.
+            or does not exceed the number of discontinuities, the accuracy is below the rounding of
+            the parameters' type, or the method allows no beats.
         RuntimeError: If `throw` is set and the search failed. Outside `jax.jit` and `jax.vmap`, the
             message includes the parameters.
     """
@@ -71,11 +73,6 @@ def periodic_orbit(
             f"{type(system).__name__} is not periodic: use `record` or `simulate`, or make it an "
             "AbstractPeriodicSystem"
         )
-    steps = system.steps if steps is None else steps
-    if not isinstance(steps, Integral) or steps < 1:
-        raise ValueError(
-            f"steps={steps!r}: expected a whole number of at least 1, for a heart about 240"
-        )
     if not isinstance(solver, SDIRK2):
         from jaxtwin.physics.solve import fixed_steps
 
@@ -83,8 +80,12 @@ def periodic_orbit(
     if method.max_beats < 1:
         raise ValueError(f"max_beats={method.max_beats}: expected at least one beat")
     p = jax.tree.map(jnp.asarray, p)
-    beats = BeatMap(system, p, solver, steps)
-    orbit = _solution(beats, adjoint.settle(beats, method), accuracy)
+
+    def solve(steps: int) -> Solution:
+        beats = BeatMap(system, p, solver, steps, accuracy)
+        return _solution(beats, adjoint.settle(beats, method))
+
+    orbit = solve_accurately(solve, system, steps, accuracy)
     if not throw:
         return orbit
     advice = (
@@ -106,7 +107,7 @@ def periodic_orbit(
 
 @differentiable
 @compiled
-def _solution(beats: BeatMap, found: Settled, accuracy: float) -> Solution:
+def _solution(beats: BeatMap, found: Settled) -> Solution:
     """Judge a periodic beat, and return it with the outputs."""
     stats = Stats(found.residual, found.beats, found.left, found.errors)
     result = first_of(
@@ -115,7 +116,7 @@ def _solution(beats: BeatMap, found: Settled, accuracy: float) -> Solution:
         (found.coarse.amplification > NEUTRAL, RESULTS.undetermined),
         (~found.repeats, RESULTS.max_beats_reached),
         (found.coarse.unstable, RESULTS.unstable),
-        (~(stats.error <= accuracy), RESULTS.inaccurate),
+        (~(stats.error <= beats.accuracy), RESULTS.inaccurate),
     )
     beats = held(found.repeats, beats)
     return held(found.repeats, beats.solution(found.states, result, stats))

@@ -18,6 +18,7 @@ from jaxtwin.physics.beat import Beat, BeatMap
 from jaxtwin.physics.coarse import COARSENING, comparison
 from jaxtwin.physics.kernel import as_one_function
 from jaxtwin.physics.periodic import periodic_orbit
+from jaxtwin.physics.refine import solve_accurately
 from jaxtwin.physics.sdirk import SDIRK2
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Solution, State, Stats, first_of
 from jaxtwin.physics.stage import stop_gradient, unsolved
@@ -38,20 +39,29 @@ def record(
     Args:
         system: The model.
         p: All parameters of the model.
-        steps: Number of `SDIRK2` steps over the duration, without error control; `system.steps` by
-            default.
+        steps: Number of `SDIRK2` steps over the duration. By default `system.steps`, and as many
+            times more as the accuracy needs, see `solve_accurately`.
         accuracy: Largest discretisation error that counts as success, as `Stats.error` estimates it
-            from a coarser grid.
+            from a coarser grid, relative to the range of a state.
 
     Raises:
-        ValueError: If the system has no duration, or p are not its parameters.
+        ValueError: If the system has no duration, p are not its parameters, or the accuracy is
+            below the rounding of the parameters' type.
     """
     check_recorded(system)
     if isinstance(system, AbstractPeriodicSystem):
         return periodic_orbit(system, p, steps=steps, accuracy=accuracy, throw=False)
     check_patient(system, p)
     p = jax.tree.map(jnp.asarray, p)
-    course = BeatMap(system, p, SDIRK2(), system.steps if steps is None else steps)
+    return solve_accurately(
+        lambda steps: _transient(BeatMap(system, p, SDIRK2(), steps, accuracy)),
+        system,
+        steps,
+        accuracy,
+    )
+
+
+def _transient(course: BeatMap) -> Solution:
     run = _run(course)
     coarse = course.coarser(COARSENING)
     rough = _alone(stop_gradient(coarse), stop_gradient(coarse.initial_state()))
@@ -62,7 +72,7 @@ def record(
     result = first_of(
         (~finite, RESULTS.diverged),
         (run.left > unsolved(run.left.dtype), RESULTS.step_not_solved),
-        (~(stats.error <= accuracy), RESULTS.inaccurate),
+        (~(stats.error <= course.accuracy), RESULTS.inaccurate),
     )
     return held(finite, held(finite, course).solution(run.states, result, stats))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxtwin.physics.kernel import compiled, differentiable
+from jaxtwin.physics.compilation import compiled, differentiable
 
 State = TypeVar("State")
 """A small named tuple of scalars, one entry per state variable."""

@@ -15,7 +15,7 @@ from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clip_training import ClipKnowledge
 from jaxtwin.methods.clips import Clips, ClipTask
 from jaxtwin.physics.base import read, readable_names
-from jaxtwin.physics.kernel import compiled
+from jaxtwin.physics.compilation import compiled
 from jaxtwin.physics.record import record
 from jaxtwin.twin.twin import Twin
 

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.first_answer import count
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
+from jaxtwin.physics import compilation
 from jaxtwin.physics.base import read
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.compact import search
@@ -123,3 +124,12 @@ def test_a_second_patient_compiles_nothing():
     finally:
         jax.monitoring.clear_event_listeners()
     assert not [name for name in events if "compile" in name or "trace" in name]
+
+
+def test_a_compiler_without_one_of_the_quick_options(monkeypatch):
+    assert compilation._quick_options()["xla_backend_optimization_level"] == 0
+    monkeypatch.setattr(compilation, "_QUICKLY", {"xla_no_such_option": True})
+    compilation._quick_options.cache_clear()
+    assert compilation._quick_options() == {}
+    assert compilation.compiled(lambda x: 2 * x)(jnp.array(1.5)) == 3
+    compilation._quick_options.cache_clear()

@@ -9,7 +9,6 @@ import pytest
 
 from jaxtwin import periodic_orbit
 from jaxtwin.models.left_heart import LeftHeart
-from jaxtwin.physics import kernel
 from jaxtwin.physics.kernel import as_one_function
 
 HEART = LeftHeart()
@@ -150,15 +149,6 @@ def test_whole_numbers_and_keys_are_not_rounded():
     found = program(large, key, jnp.float32(1.5))
     assert found[0] == large and jnp.all(found[1] == key) and found[2] == 3
     assert as_one_function(lambda: jnp.ones(2)).sum() == 2
-
-
-def test_a_compiler_without_one_of_the_quick_options(monkeypatch):
-    assert kernel._quick_options()["xla_backend_optimization_level"] == 0
-    monkeypatch.setattr(kernel, "_QUICKLY", {"xla_no_such_option": True})
-    kernel._quick_options.cache_clear()
-    assert kernel._quick_options() == {}
-    assert kernel.compiled(lambda x: 2 * x)(jnp.array(1.5)) == 3
-    kernel._quick_options.cache_clear()
 
 
 def test_the_loops_of_an_orbit():

@@ -75,7 +75,7 @@ def test_too_few_steps_are_not_accurate():
     )
     assert true / 2 < many.stats.error < 5 * true
     assert not periodic_orbit(
-        LeftHeart(), LeftHeartParameters(), accuracy=1e-4, throw=False
+        LeftHeart(), LeftHeartParameters(), steps=240, accuracy=1e-4, throw=False
     ).success
 
 
