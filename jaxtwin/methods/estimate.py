@@ -54,6 +54,19 @@ class Sees:
     beside: bool = False
 
 
+ANY_CURVE = Sees(
+    "curve",
+    labels=False,
+    cohort=False,
+    physics=True,
+    start=False,
+    scale=False,
+    gaps=True,
+    beside=True,
+)
+"""What methods use that need no more than the simulator, whatever is unknown of a curve."""
+
+
 class Estimate(NamedTuple):
     """Estimates of a method for some patients.
 
