@@ -6,4 +6,8 @@ from benchmarks import accelerator
 from benchmarks.accelerator.processes import Arguments, main
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=accelerator.__doc__))
+    main(
+        tyro.cli(
+            Arguments, prog="python -m benchmarks.accelerator", description=accelerator.__doc__
+        )
+    )

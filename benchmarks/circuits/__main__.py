@@ -75,4 +75,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=circuits.__doc__))
+    main(tyro.cli(Arguments, prog="python -m benchmarks.circuits", description=circuits.__doc__))

@@ -17,7 +17,9 @@ from jaxtwin.models.left_heart import SEVEN, LeftHeart
 def main() -> None:
     """Measure and print the series."""
     parser = argparse.ArgumentParser(
-        description=growth.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.growth",
+        description=growth.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="few and small sizes")
     parser.add_argument("--repeats", type=int, default=5)
