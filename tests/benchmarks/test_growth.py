@@ -60,3 +60,8 @@ def test_costs_and_figure():
     assert {ax.get_xlabel() for ax in figure.axes} == {size.name for size in SIZES.values()}
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert len(legend) == 3 and legend[0] == "measured"
+
+
+def test_few_steps_are_measured_however_inaccurate():
+    """Four steps are off by 80%, beyond what `record` takes for success."""
+    assert seconds(chain(1), BOX, 2, 4, 1) > 0
