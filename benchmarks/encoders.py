@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.methods import show
+from benchmarks.markdown import table
 from benchmarks.paper import seeded, torch_or_missing
 from benchmarks.rivals import Missing
 from jaxtwin.data.base import ClipFormat
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
-    print(show(speeds(ClipFormat(), BATCH, arguments.repeats)))
+    print(table(speeds(ClipFormat(), BATCH, arguments.repeats)))
     if arguments.run:
         for name in ("tubelet", "conv3d"):
             print(trained(name, arguments.run, arguments.steps))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What matters on a GPU, in one table of at most ten minutes; see benchmarks/accelerator.py.
+# What matters on a GPU, in one table of at most ten minutes; see benchmarks/accelerator.
 #
 #     python -m pip install -e ".[gpu]"    # first: JAX for CUDA 13, whose driver must be there
 #     benchmarks/gpu.sh                    # writes runs/gpu/table.md and rows.json

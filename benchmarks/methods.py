@@ -19,7 +19,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.markdown import table
 from benchmarks.paper import PAPER
 from benchmarks.rivals import Missing
 from benchmarks.simulate import peak_memory
@@ -239,19 +240,6 @@ def beside_the_paper(repeats: int) -> list[dict[str, Any]]:
     ]
 
 
-def show(rows: Sequence[dict[str, Any]]) -> str:
-    """Return rows as a Markdown table."""
-
-    def cell(value: Any) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-    lines += ["| " + " | ".join(cell(v) for v in row.values()) + " |" for row in rows]
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -264,7 +252,7 @@ def main() -> None:
         print(json.dumps(cost(method, int(n), int(depth) or None)))
         return
     steps = beside_the_paper(1 if arguments.quick else 5)
-    print(show(steps))
+    print(table(steps))
     wanted = [
         (method, n, 0)
         for method in (*LEARNT, *ALONE, "least_squares")
@@ -281,7 +269,7 @@ def main() -> None:
             continue
         costs.append(json.loads(done.stdout.splitlines()[-1]))
         print(" ".join(f"{k}={v}" for k, v in costs[-1].items()), flush=True)
-    print(show(costs))
+    print(table(costs))
     if arguments.json:
         arguments.json.write_text(json.dumps({"steps": steps, "costs": costs}, indent=1))
 

@@ -13,13 +13,13 @@ import argparse
 import ast
 import inspect
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import numpy as np
 
+from benchmarks.timing import timed
 from experiments.models.studies import STUDIES
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import simulate_patient
@@ -53,14 +53,15 @@ def speed(system: Any, box: Box, patients: int, repeats: int) -> tuple[float, fl
     """Return states per second (median), additional duration of the first call [s], failures."""
     theta = box.sample(patients, seed=0).astype(np.float32)
     function = eqx.Partial(extremes, system, box)
-    seconds, failed = [], 0
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
+    failed = 0
+
+    def once() -> None:
+        nonlocal failed
         *_, converged = map_patients(function, theta)
-        seconds.append(time.perf_counter() - began)
         failed = int((~converged).sum())
-    usual = float(np.median(seconds[1:]))
-    return patients / usual, seconds[0] - usual, failed
+
+    usual, first = timed(once, repeats)
+    return patients / usual, first, failed
 
 
 def main() -> None:

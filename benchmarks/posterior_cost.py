@@ -30,7 +30,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.methods import curves, show
+from benchmarks.markdown import table
+from benchmarks.methods import curves
 from benchmarks.rivals import Missing
 from jaxtwin.commands.run import origin
 from jaxtwin.inference.coordinates import PriorCoordinates
@@ -206,14 +207,14 @@ def main() -> None:
     rows, notes = [], []
     try:
         rows.append(sbi(task, *size))
-        print(show(rows), flush=True)
+        print(table(rows), flush=True)
     except Missing as missing:
         notes.append(f"sbi: skipped, not installed: {missing}")
     few, each = arguments.chains
     for found in ours(task, size[0], arguments.steps, *size[1:], (few, each)):
         rows.append(found)
-        print(show([found]), flush=True)
-    print("", show(rows), *notes, sep="\n")
+        print(table([found]), flush=True)
+    print("", table(rows), *notes, sep="\n")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({"rows": rows, "notes": notes, **origin()}, indent=1))
 

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
+from benchmarks.markdown import table
 from benchmarks.simulate import peak_memory
 from jaxtwin.commands.run import origin
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
@@ -290,15 +291,6 @@ def machines(row: dict[str, Any]) -> list[Machine]:
     ]
 
 
-def lines(rows: list[dict[str, Any]]) -> str:
-    """Return rows as a Markdown table."""
-    names = list(rows[0])
-    cells = [
-        [f"{row[n]:,}" if isinstance(row[n], int) else str(row[n]) for n in names] for row in rows
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [names, ["---"] * len(names), *cells])
-
-
 def main(arguments: Arguments) -> None:
     """Run the trial, kill it, resume it, and print what it took."""
     if arguments.quick:
@@ -329,7 +321,7 @@ def main(arguments: Arguments) -> None:
     content = {"origin": origin(), "measured": row, "on_paper": paper}
     print(json.dumps(content["origin"]))
     print(*(f"{name}: {value}" for name, value in row.items()), sep="\n")
-    print("\n100 million patients, on paper:\n", lines(paper), sep="\n")
+    print("\n100 million patients, on paper:\n", table(paper), sep="\n")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -1,5 +1,6 @@
-"""Scripts of the tests in processes of their own, with virtual devices."""
+"""Scripts of the tests in processes of their own, with virtual devices: `run` and `started`."""
 
+import argparse
 import os
 import socket
 import subprocess
@@ -37,6 +38,34 @@ def run(script, folder, *each, devices, code=0):
     if code:
         return []
     return [list(np.load(folder / f"{i}.npz").values()) for i in range(len(each))]
+
+
+def started(parser=None):
+    """In such a script: take the arguments, join the other processes; return arguments and mesh.
+
+    Args:
+        parser: What knows the script's own arguments, if it has any.
+
+    Returns:
+        The arguments, and a mesh of all devices, with two axes, or None if there is only one.
+    """
+    parser = parser or argparse.ArgumentParser()
+    parser.add_argument("--devices", type=int, required=True, help="of each process")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--process", type=int, default=0)
+    parser.add_argument("--address", default=None)
+    parser.add_argument("--cache", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", arguments.devices)
+    jax.config.update("jax_compilation_cache_dir", arguments.cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if arguments.processes > 1:
+        jax.distributed.initialize(arguments.address, arguments.processes, arguments.process)
+    number = jax.device_count()
+    assert number == arguments.devices * arguments.processes
+    assert jax.local_device_count() == arguments.devices
+    return arguments, None if number == 1 else jax.make_mesh((2, number // 2), ("a", "b"))
 
 
 def hosts(number):

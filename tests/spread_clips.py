@@ -1,6 +1,5 @@
 """Script run by test_clips_of_hosts.py in processes of their own: a cache of clips, and batches."""
 
-import argparse
 import itertools
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxtwin.data import cache as cache_module
 from jaxtwin.data import loading
@@ -18,6 +18,7 @@ from jaxtwin.methods.clips import Clips
 from jaxtwin.training.loop import fit
 from jaxtwin.training.progress import silent
 from jaxtwin.training.settings import TrainingConfig
+from tests.processes import started
 
 FORMAT = ClipFormat(frames=8, rate=20.0, size=16)
 BATCH = 8
@@ -64,30 +65,9 @@ def counted(module, name):
     return calls
 
 
-def refused(kind, words, *given):
-    try:
-        ClipCache.build(*given)
-    except kind as error:
-        assert words in str(error), error
-    else:
-        raise AssertionError(f"expected: {words}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--devices", type=int, required=True, help="of each process")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--process", type=int, default=0)
-    parser.add_argument("--address", default=None)
-    parser.add_argument("--cache", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", arguments.devices)
-    jax.config.update("jax_compilation_cache_dir", arguments.cache)
+    arguments, mesh = started()
     several = arguments.processes > 1
-    if several:
-        jax.distributed.initialize(arguments.address, arguments.processes, arguments.process)
-    mesh = jax.make_mesh((2, jax.device_count() // 2), ("a", "b")) if several else None
     cache_module.SHARD = 5
     records = read_echonet(arguments.out / "data").records
     decoded, read = counted(cache_module, "_decode"), counted(loading, "window")
@@ -95,9 +75,11 @@ def main() -> None:
     if several:
         other = records[1:] if arguments.process else records
         own = arguments.out / f"own-{arguments.process}"
-        refused(ValueError, "host 1 differs from host 0", other, FORMAT, arguments.out / "other")
+        with pytest.raises(ValueError, match="host 1 differs from host 0"):
+            ClipCache.build(other, FORMAT, arguments.out / "other")
         assert not decoded
-        refused(OSError, "a common folder", records, FORMAT, own)
+        with pytest.raises(OSError, match="a common folder"):
+            ClipCache.build(records, FORMAT, own)
     decoded.clear()
 
     cache = ClipCache.build(records, FORMAT, arguments.out / "cache")
@@ -108,12 +90,8 @@ def main() -> None:
     names = sorted(int(record.name[1:]) for record, _ in decoded)
     clips_read = len(read)
     if mesh is not None:
-        try:
+        with pytest.raises(ValueError, match=f"a batch of {BATCH + 1} on {mesh.size} devices"):
             clips.shuffled(BATCH + 1, 0, 0, mesh)
-        except ValueError as error:
-            assert f"a batch of {BATCH + 1} on {mesh.size} devices" in str(error), error
-        else:
-            raise AssertionError("it took a batch that the devices cannot share")
     trained = train(clips, arguments.out / "run", mesh)
     np.savez(
         arguments.out / f"{arguments.process}.npz",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import Mesh
 
 import jaxtwin as jt
@@ -14,6 +15,7 @@ from jaxtwin.forward.learning import learn_emulator
 from jaxtwin.imaging.learning import Examples, train_segmentation
 from jaxtwin.imaging.network import CHANNELS, SegmentationNetwork
 from jaxtwin.training import checkpoint
+from tests.processes import started
 from tests.systems import LeakyParameters, Windkessel
 
 BOX = jt.Box.of(LeakyParameters, ("T", "R", "C"))
@@ -58,18 +60,8 @@ def losses(folder: Path) -> list[list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--devices", type=int, required=True, help="of each process")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--process", type=int, default=0)
-    parser.add_argument("--address", default=None)
-    parser.add_argument("--cache", required=True)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--killed-after", type=int, default=0, help="number of states saved")
-    arguments = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", arguments.devices)
-    jax.config.update("jax_compilation_cache_dir", arguments.cache)
-    if arguments.processes > 1:
-        jax.distributed.initialize(arguments.address, arguments.processes, arguments.process)
+    arguments, mesh = started(parser)
     if arguments.killed_after:
         saved = []
         save = checkpoint.save
@@ -81,19 +73,11 @@ def main() -> None:
                 os._exit(7)
 
         checkpoint.save = save_and_die
-    devices = np.array(jax.devices())
-    assert len(devices) == arguments.devices * arguments.processes
-    mesh = None if len(devices) == 1 else jax.make_mesh((2, len(devices) // 2), ("a", "b"))
     train(arguments.out / "run", mesh)
     if mesh is not None:
         odd = jt.TrainingConfig(steps=1, batch_size=mesh.size + 1)
-        try:
+        with pytest.raises(ValueError, match=f"a batch of {mesh.size + 1} on {mesh.size} devices"):
             jt.NeuralPosterior(config=odd, patients=1_024).learn(TASK, mesh=mesh)
-        except ValueError as error:
-            expected = f"a batch of {mesh.size + 1} on {mesh.size} devices"
-            assert expected in str(error), error
-        else:
-            raise AssertionError("it took a batch that the devices cannot share")
     np.savez(arguments.out / f"{arguments.process}.npz", losses(arguments.out / "run"))
 
 

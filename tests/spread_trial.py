@@ -5,7 +5,6 @@ import os
 import signal
 from pathlib import Path
 
-import jax
 import numpy as np
 
 import jaxtwin as jt
@@ -14,6 +13,7 @@ from jaxtwin.methods.posterior import Posterior
 from jaxtwin.models.windkessel import Windkessel, WindkesselParameters
 from jaxtwin.training.progress import silent
 from jaxtwin.treatments import Drug, Nothing, run_posterior_trial, run_trial, run_trial_into
+from tests.processes import started
 from tests.systems import LeakyParameters
 from tests.systems import Windkessel as Leaky
 
@@ -77,22 +77,8 @@ def trials(mesh, folder: Path, kill: bool) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--devices", type=int, required=True, help="of each process")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--process", type=int, default=0)
-    parser.add_argument("--address", default=None)
-    parser.add_argument("--cache", required=True)
     parser.add_argument("--kill", action="store_true", help="in the third block")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", arguments.devices)
-    jax.config.update("jax_compilation_cache_dir", arguments.cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if arguments.processes > 1:
-        jax.distributed.initialize(arguments.address, arguments.processes, arguments.process)
-    devices = np.array(jax.devices())
-    assert len(devices) == arguments.devices * arguments.processes
-    mesh = None if len(devices) == 1 else jax.make_mesh((2, len(devices) // 2), ("a", "b"))
+    arguments, mesh = started(parser)
     found = trials(mesh, arguments.out, arguments.kill) | posteriors(mesh)
     np.savez(arguments.out / f"{arguments.process}.npz", **found)
 

@@ -46,17 +46,16 @@ from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.training.progress import progress_bar
 from jaxtwin.twin.curve_errors import ClipObservation
 from jaxtwin.twin.echo import (
-    POSTERIORS,
     Beside,
     TwinBuilder,
     as_curves,
     estimate,
     measured_beside,
     periods,
-    save_builder,
 )
 from jaxtwin.twin.measurements import ClipMeasurements, keep_measurements, measure_clips
 from jaxtwin.twin.phantoms import Phantoms, with_truth
+from jaxtwin.twin.saving import POSTERIORS, save_builder
 from jaxtwin.twin.signs import Limits
 
 TEACHING = 0.7

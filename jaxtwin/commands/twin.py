@@ -32,8 +32,9 @@ from jaxtwin.methods.pssl_clips import load_pssl
 from jaxtwin.models.left_heart import LeftHeart
 from jaxtwin.training import checkpoint
 from jaxtwin.twin import Twin, build_twin, describe, summary
-from jaxtwin.twin.echo import EchoTwin, TwinBuilder, load_builder
+from jaxtwin.twin.echo import EchoTwin, TwinBuilder
 from jaxtwin.twin.report import describe_echo_twin, summary_of_echo
+from jaxtwin.twin.saving import load_builder
 
 
 def real_clip() -> Path:

@@ -19,7 +19,8 @@ from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import simulate_patient
 from jaxtwin.inference.distribution import FlowDistribution, estimate_at, flow_of
 from jaxtwin.inference.observing import TaskObservation
-from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session, check_counts
+from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Session, check_counts
+from jaxtwin.methods.estimate import ANY_CURVE
 from jaxtwin.methods.posterior import AbstractDistribution, Posterior
 from jaxtwin.methods.tasks import Curves, CurveTask
 
@@ -41,16 +42,7 @@ class ImportanceSampling(AbstractMethod[CurveTask, Curves]):
         proposals: Number of draws of the flow for each patient, more than are asked for.
     """
 
-    sees: ClassVar = Sees(
-        "curve",
-        labels=False,
-        cohort=False,
-        physics=True,
-        start=False,
-        scale=False,
-        gaps=True,
-        beside=True,
-    )
+    sees: ClassVar = ANY_CURVE
     flow: Learnt[CurveTask, Curves]
     proposals: int = 8_000
 

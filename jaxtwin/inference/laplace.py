@@ -13,8 +13,9 @@ from jaxtyping import Array, Float
 from jaxtwin.inference.coordinates import PriorCoordinates
 from jaxtwin.inference.density import curvature, log_density, modes
 from jaxtwin.inference.distribution import estimate_at
-from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Sees, Session, check_counts
+from jaxtwin.methods.base import AbstractMethod, Estimate, Learnt, Session, check_counts
 from jaxtwin.methods.each_patient import Patient, each_patient
+from jaxtwin.methods.estimate import ANY_CURVE
 from jaxtwin.methods.posterior import AbstractDistribution, Posterior
 from jaxtwin.methods.tasks import Curves, CurveTask
 
@@ -35,16 +36,7 @@ class Laplace(AbstractMethod[CurveTask, Curves]):
         iterations: Largest number of iterations from each start.
     """
 
-    sees: ClassVar = Sees(
-        "curve",
-        labels=False,
-        cohort=False,
-        physics=True,
-        start=False,
-        scale=False,
-        gaps=True,
-        beside=True,
-    )
+    sees: ClassVar = ANY_CURVE
     starts: int = 8
     iterations: int = 30
 

@@ -23,7 +23,8 @@ from jaxtwin.inference.distribution import FlowDistribution, shown_row, shown_si
 from jaxtwin.inference.flow import PosteriorFlow
 from jaxtwin.inference.observing import AbstractObservation, TaskObservation, exact_rows
 from jaxtwin.inference.settings import POSTERIOR_TRAINING
-from jaxtwin.methods.base import AbstractTrainedMethod, Learnt, Sees, Session, check_counts
+from jaxtwin.methods.base import AbstractTrainedMethod, Learnt, Session, check_counts
+from jaxtwin.methods.estimate import ANY_CURVE
 from jaxtwin.methods.saving import trained
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.training.loop import epochs, fit
@@ -62,16 +63,7 @@ class NeuralPosterior(AbstractTrainedMethod[CurveTask, Curves]):
             prior, with the task's noise and gaps.
     """
 
-    sees: ClassVar = Sees(
-        "curve",
-        labels=False,
-        cohort=False,
-        physics=True,
-        start=False,
-        scale=False,
-        gaps=True,
-        beside=True,
-    )
+    sees: ClassVar = ANY_CURVE
     config: TrainingConfig = POSTERIOR_TRAINING
     patients: int = 65_536
     width: int = 256

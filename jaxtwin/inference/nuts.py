@@ -25,11 +25,11 @@ from jaxtwin.methods.base import (
     AbstractMethod,
     Estimate,
     Learnt,
-    Sees,
     Session,
     check_counts,
 )
 from jaxtwin.methods.each_patient import Patient, each_patient, patient_of, patient_rows, share
+from jaxtwin.methods.estimate import ANY_CURVE
 from jaxtwin.methods.posterior import AbstractDistribution, Posterior
 from jaxtwin.methods.tasks import Curves, CurveTask
 
@@ -58,16 +58,7 @@ class NUTS(AbstractMethod[CurveTask, Curves]):
         iterations: Largest number of iterations of each fit, if there is no flow.
     """
 
-    sees: ClassVar = Sees(
-        "curve",
-        labels=False,
-        cohort=False,
-        physics=True,
-        start=False,
-        scale=False,
-        gaps=True,
-        beside=True,
-    )
+    sees: ClassVar = ANY_CURVE
     flow: Learnt[CurveTask, Curves] | None = None
     chains: int = 16
     warmup: int = 150

@@ -7,6 +7,7 @@ weighted by importance, which is tighter (Burda, Grosse and Salakhutdinov, "Impo
 autoencoders", ICLR 2016).
 """
 
+import dataclasses
 import hashlib
 from typing import Any, ClassVar
 
@@ -22,8 +23,9 @@ from jaxtwin.inference.distribution import FlowDistribution, shown_row, shown_si
 from jaxtwin.inference.flow import PosteriorFlow
 from jaxtwin.inference.observing import AbstractLikelihood, TaskObservation
 from jaxtwin.inference.settings import VARIATIONAL_TRAINING
-from jaxtwin.methods.base import AbstractTrainedMethod, Learnt, Sees, Session, check_counts
+from jaxtwin.methods.base import AbstractTrainedMethod, Learnt, Session, check_counts
 from jaxtwin.methods.curves import learn_from_curves
+from jaxtwin.methods.estimate import ANY_CURVE
 from jaxtwin.methods.pssl_curves import check_forward
 from jaxtwin.methods.saving import made_with, trained
 from jaxtwin.methods.tasks import Curves, CurveTask
@@ -54,16 +56,7 @@ class VariationalPSSL(AbstractTrainedMethod[CurveTask, Curves]):
         layers: Number of coupling layers.
     """
 
-    sees: ClassVar = Sees(
-        "curve",
-        labels=False,
-        cohort=True,
-        physics=True,
-        start=False,
-        scale=False,
-        gaps=True,
-        beside=True,
-    )
+    sees: ClassVar = dataclasses.replace(ANY_CURVE, cohort=True)
     forward: AbstractForward
     likelihood: AbstractLikelihood = TaskObservation()
     config: TrainingConfig = VARIATIONAL_TRAINING

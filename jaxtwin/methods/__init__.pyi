@@ -1,15 +1,16 @@
 from .base import AbstractMethod as AbstractMethod
-from .base import AbstractTask as AbstractTask
 from .base import AbstractTrainedMethod as AbstractTrainedMethod
-from .base import Estimate as Estimate
 from .base import Learnt as Learnt
-from .base import Sees as Sees
 from .base import Session as Session
 from .clips import Clips as Clips
 from .clips import ClipTask as ClipTask
+from .estimate import AbstractTask as AbstractTask
+from .estimate import Estimate as Estimate
+from .estimate import Sees as Sees
 from .least_squares import LeastSquares as LeastSquares
 from .measured import Channel as Channel
 from .measured import Curves as Curves
+from .misfit import OutOfModelWarning as OutOfModelWarning
 from .neural_ode import ConditionedNeuralODE as ConditionedNeuralODE
 from .neural_ode import NeuralODE as NeuralODE
 from .pinn import PINN as PINN
@@ -26,4 +27,3 @@ from .scores import score_readings as score_readings
 from .supervised_clips import SupervisedClips as SupervisedClips
 from .supervised_curves import SupervisedCurves as SupervisedCurves
 from .tasks import CurveTask as CurveTask
-from .tasks import OutOfModelWarning as OutOfModelWarning

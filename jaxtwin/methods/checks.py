@@ -1,17 +1,57 @@
 """Checks of tasks with curves, and of what was measured."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxtwin.methods.measured import Channel
-from jaxtwin.parameters import Box
+from jaxtwin.methods.measured import Channel, Curves
+from jaxtwin.parameters import Box, NormalPrior
 from jaxtwin.physics.base import AbstractPeriodicSystem, outputs_of, read
 from jaxtwin.physics.channels import Channels, MissingChannelError, by_name
 from jaxtwin.physics.solution import Recording
+
+
+def check_named_once(
+    system: Any, channel: str, beside: Sequence[Channel], hidden: Sequence[str]
+) -> None:
+    """Raise a ValueError if an output of a task stands for two things.
+
+    Args:
+        system: The model.
+        channel: Name of the measured output.
+        beside: What else is measured.
+        hidden: Names of outputs that are to be estimated.
+    """
+    outputs = by_name(outputs_of(system))
+    names = [channel, *(c.name for c in beside if c.name in outputs), *hidden]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"channel {channel!r} is measured, beside {', '.join(c.name for c in beside) or 'none'}"
+            f", and {', '.join(hidden) or 'none'} are hidden: expected each output once"
+        )
+    doubled = [name for name in names if name in system.readings()]
+    if doubled:
+        raise ValueError(
+            f"{', '.join(doubled)} is the name of a channel and of a reading of "
+            f"{type(system).__name__}: rename the reading"
+        )
+
+
+def check_free(box: Box, known: Sequence[str], prior: NormalPrior | None) -> None:
+    """Raise a ValueError unless known parameters are some of the box, and a prior is of all."""
+    if not set(known) < set(box.names) or len(set(known)) < len(known):
+        raise ValueError(
+            f"known parameters {known}: expected some of the free ones, {', '.join(box.names)}, "
+            "each once, and not all"
+        )
+    if prior is not None and len(prior.mean) != len(box.names):
+        raise ValueError(
+            f"a prior of {len(prior.mean)} parameters for a box of {', '.join(box.names)}: make it "
+            "with NormalPrior.of(box, theta)"
+        )
 
 
 def check_measured(
@@ -105,3 +145,79 @@ def warn_of_gaps(values: Float[np.ndarray, "patient sample"], noise: Any) -> Non
         )
     if noise is not None:
         warnings.warn("this method ignores the noise of each sample", stacklevel=4)
+
+
+def check_beside(
+    channel: str,
+    beside: Sequence[Channel],
+    measured: Mapping[str, Curves],
+    patients: int,
+    periodic: bool,
+) -> dict[str, Curves]:
+    """Return what was measured beside a curve, checked; see `Channel.check`.
+
+    Args:
+        channel: Name of the curve's output.
+        beside: What should be measured beside it.
+        measured: What was measured, by name.
+        patients: Number of curves.
+        periodic: Whether curves repeat themselves.
+
+    Raises:
+        ValueError: If something else was measured, or in another number of patients.
+    """
+    names = [each.name for each in beside]
+    if set(measured) != set(names):
+        raise ValueError(
+            f"{', '.join(measured) or 'nothing'} is measured beside {channel}: expected "
+            f"{', '.join(names) or 'nothing'}, as Curves(values, beside="
+            "{NAME: Curves(values of shape [patient, sample])}); NaN where a patient has none"
+        )
+    found = {each.name: each.check(measured[each.name], periodic=periodic) for each in beside}
+    for name, part in found.items():
+        if (number := len(part.values)) != patients:
+            raise ValueError(f"{name} of {number} patients beside {channel} of {patients}")
+    return found
+
+
+def check_labels(
+    measured: Curves, channel: str, patients: int, *, required: bool
+) -> dict[str, Float[np.ndarray, " patient"]]:
+    """Return the labels of curves, "maximum" and "minimum", in float32, as far as there are any.
+
+    Args:
+        measured: The curves.
+        channel: Name of their output.
+        patients: Number of curves.
+        required: Whether both are needed.
+
+    Raises:
+        ValueError: If a label is missing that is required, or is not one number per curve.
+    """
+    found = {}
+    for name in ("maximum", "minimum"):
+        label = getattr(measured, name)
+        if label is None:
+            if required:
+                raise ValueError(
+                    f"the curves have no labels, and this method learns from them: give "
+                    f"Curves(values, known, maximum, minimum), the extremes of {channel} "
+                    "without noise, or choose a method that needs none, such as CurvePSSL"
+                )
+            continue
+        found[name] = np.asarray(label, np.float32)
+        if found[name].shape != (patients,):
+            raise ValueError(
+                f"{name} of shape {found[name].shape}: expected ({patients},), one per curve"
+            )
+    return found
+
+
+def require_period(system: Any, method: Any) -> None:
+    """Raise a ValueError if a method that is periodic by construction gets a transient."""
+    if not isinstance(system, AbstractPeriodicSystem):
+        raise ValueError(
+            f"{type(method).__name__} knows only curves that repeat themselves, and "
+            f"{type(system).__name__} is not an AbstractPeriodicSystem: use P-SSL, "
+            "least squares or supervised regression"
+        )

@@ -18,11 +18,11 @@ from jaxtwin.methods.base import (
     AbstractMethod,
     Estimate,
     Learnt,
-    Sees,
     Session,
     check_counts,
 )
 from jaxtwin.methods.each_patient import Patient, each_patient
+from jaxtwin.methods.estimate import ANY_CURVE
 from jaxtwin.methods.tasks import Curves, CurveTask
 
 
@@ -34,16 +34,7 @@ class LeastSquares(AbstractMethod[CurveTask, Curves]):
         iterations: Largest number of iterations from each start.
     """
 
-    sees: ClassVar = Sees(
-        "curve",
-        labels=False,
-        cohort=False,
-        physics=True,
-        start=False,
-        scale=False,
-        gaps=True,
-        beside=True,
-    )
+    sees: ClassVar = ANY_CURVE
     starts: int = 8
     iterations: int = 30
 

@@ -133,6 +133,15 @@ class Channel:
             share = (place - left).astype(curve.dtype)
         return jnp.asarray(1 - share) * curve[left % n] + share * curve[(left + 1) % n]
 
+    def noisy(
+        self, exact: Float[np.ndarray, "patient sample"], random: np.random.Generator
+    ) -> Float[np.ndarray, "patient sample"]:
+        """Return exact values with the channel's noise, in float32."""
+        noise = self.noise * random.normal(size=exact.shape)
+        if self.unknown_scale:
+            noise = noise * np.sqrt(np.mean(exact**2, axis=1, keepdims=True))
+        return (exact + noise).astype(np.float32)
+
     def compare(
         self,
         got: Float[Array, " phase"],

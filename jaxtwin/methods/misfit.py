@@ -1,5 +1,6 @@
 """Distance between what was measured and what a method gives, as a share of what is allowed."""
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -8,12 +9,50 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxtwin.methods.base import Estimate
-from jaxtwin.methods.measured import Channel
+from jaxtwin.methods.estimate import Estimate
+from jaxtwin.methods.measured import Channel, Curves
 
 # The allowed error of a curve is the sum of the noise, the task's resolution, and this share of the
 # curve's standard deviation, for the error of a network.
 ALLOWED_SHARE = 0.1
+# Errors larger than this multiple of the allowed error are not noise: a good fit is at 1 or below.
+LARGEST_MISFIT = 1.5
+
+
+class OutOfModelWarning(UserWarning):
+    """Warning that a measurement is far from a method's reconstruction of it."""
+
+
+def judge(task: Any, measurements: Curves, found: Estimate) -> Estimate:
+    """Return the estimate with its misfit, and warn if it is large; see `CurveTask.judge`.
+
+    Args:
+        task: A `CurveTask`.
+        measurements: Checked measurements.
+        found: What a method gives.
+    """
+    rows, judged = task.rows(measurements), {}
+    parts = map(task.parts, (rows.values, rows.noise, rows.phases))
+    for channel, values, noise, phases in zip(task.measured_channels, *parts, strict=True):
+        misfit = misfit_of(channel, np.asarray(values), np.asarray(noise), phases, found)
+        if misfit is not None and np.isfinite(values).any():
+            judged[channel.name] = misfit
+    if not judged:
+        return found
+    misfit = np.fmax.reduce(list(judged.values()))
+    far = np.flatnonzero(found.success & (misfit > LARGEST_MISFIT))
+    if far.size:
+        shown = ", ".join(f"patient {i}: {misfit[i]:.3g}" for i in far[:5])
+        warnings.warn(
+            f"{far.size} of {len(misfit)} curves differ from the best fit found for them "
+            f"(misfit above {LARGEST_MISFIT}; {shown}{', ...' * (far.size > 5)}): do not rely "
+            f"on these estimates. Check the unit of {', '.join(judged)}, that the "
+            "first sample is at the system's t = 0, the value of noise, and the known values; "
+            "estimate.misfit contains the misfit of every patient",
+            OutOfModelWarning,
+            stacklevel=4,
+        )
+    return found._replace(misfit=misfit)
 
 
 @eqx.filter_jit

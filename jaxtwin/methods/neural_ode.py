@@ -25,13 +25,14 @@ from jaxtwin.methods.base import (
     Session,
     check_counts,
 )
+from jaxtwin.methods.checks import require_period
 from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves, shown_curves
 from jaxtwin.methods.descent import descend, phase_waves
 from jaxtwin.methods.each_patient import Patient, each_patient
 from jaxtwin.methods.interpolation import ratio
 from jaxtwin.methods.saving import trained
 from jaxtwin.methods.settings import CURVE_TRAINING
-from jaxtwin.methods.tasks import Curves, CurveTask, require_period
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.training.settings import TrainingConfig
 
 Code = Float[Array, " code"]
@@ -132,7 +133,7 @@ class NeuralODE(AbstractMethod[CurveTask, Curves]):
     ) -> Learnt[CurveTask, Curves]:
         """Learn nothing; see `AbstractMethod`."""
         del training, validation
-        require_period(task, self)
+        require_period(task.system, self)
         function = eqx.Partial(fit_patient, self, task)
 
         def answer(curves: Curves) -> Estimate:
@@ -249,7 +250,7 @@ class ConditionedNeuralODE(AbstractTrainedMethod[CurveTask, Curves]):
         self, task: CurveTask, training: Curves, validation: Curves, session: Session
     ) -> Learnt[CurveTask, Curves]:
         """Learn the field and the encoder from the curves; see `AbstractMethod`."""
-        require_period(task, self)
+        require_period(task.system, self)
         shown = shown_curves(task, training)
         first = self._create(task, shown, training, jax.random.key(session.seed))
         mean, spread = float(first.mean), float(first.spread)

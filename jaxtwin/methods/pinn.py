@@ -25,9 +25,10 @@ from jaxtwin.methods.base import (
     Session,
     check_counts,
 )
+from jaxtwin.methods.checks import require_period
 from jaxtwin.methods.descent import descend, phase_waves
 from jaxtwin.methods.each_patient import Patient, each_patient
-from jaxtwin.methods.tasks import Curves, CurveTask, require_period
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.parameters import AbstractParameters
 from jaxtwin.physics.base import AbstractPeriodicSystem
 from jaxtwin.physics.record import record
@@ -110,7 +111,7 @@ class PINN(AbstractMethod[CurveTask, Curves]):
     ) -> Learnt[CurveTask, Curves]:
         """Learn only the scales of the states; see `AbstractMethod`."""
         del training, validation
-        require_period(task, self)
+        require_period(task.system, self)
         scales = jax.tree.map(jnp.asarray, state_scales(task))
         function = eqx.Partial(fit_patient, self, task, scales)
 

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -11,13 +11,9 @@ from jaxtyping import Bool, Float
 
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import check_whole, simulate_patient
+from jaxtwin.methods.estimate import Estimate, Measurements
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem, read
-
-if TYPE_CHECKING:
-    from jaxtwin.methods.base import Estimate
-
-Measurements = TypeVar("Measurements")
 
 
 class Predicted(NamedTuple):
@@ -156,5 +152,5 @@ class AbstractDistribution(abc.ABC, Generic[Measurements]):
         """
 
     @abc.abstractmethod
-    def __call__(self, measurements: Measurements) -> "Estimate":
+    def __call__(self, measurements: Measurements) -> Estimate:
         """Return the estimate at the middle of each patient's posterior."""

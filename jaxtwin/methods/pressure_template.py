@@ -25,7 +25,8 @@ from jaxtwin.methods.base import (
     Session,
     check_counts,
 )
-from jaxtwin.methods.tasks import Curves, CurveTask, require_period
+from jaxtwin.methods.checks import require_period
+from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.physics.base import check_channels, reading
 from jaxtwin.physics.channels import Channels
 from jaxtwin.physics.solution import Recording
@@ -202,7 +203,7 @@ class PressureTemplate(AbstractTrainedMethod[CurveTask, Curves]):
 
     def _check_task(self, task: CurveTask) -> None:
         """Raise a ValueError if the task's system has no such beat, output or scale."""
-        require_period(task, self)
+        require_period(task.system, self)
         check_channels(task.system, self.output)
         reading(task.system, self.scale)
         if self.output == task.channel:

@@ -6,6 +6,7 @@ patient's parameters and a forward model maps them to a recording, which is comp
 measured. Parameters are never used as labels.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -15,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxtwin.forward.base import AbstractForward
-from jaxtwin.methods.base import AbstractTrainedMethod, Estimate, Learnt, Sees, Session
+from jaxtwin.methods.base import AbstractTrainedMethod, Estimate, Learnt, Session
 from jaxtwin.methods.curves import CurveEncoder, blank_curves, learn_from_curves, shown_curves
+from jaxtwin.methods.estimate import ANY_CURVE
 from jaxtwin.methods.saving import made_with, trained
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
@@ -44,16 +46,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
             the noise, it determines the weight of the curve relative to the prior.
     """
 
-    sees: ClassVar = Sees(
-        "curve",
-        labels=False,
-        cohort=True,
-        physics=True,
-        start=False,
-        scale=False,
-        gaps=True,
-        beside=True,
-    )
+    sees: ClassVar = dataclasses.replace(ANY_CURVE, cohort=True)
     forward: AbstractForward
     config: TrainingConfig = CURVE_TRAINING
     create: Callable[..., Any] = CurveEncoder.create

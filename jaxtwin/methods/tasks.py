@@ -1,7 +1,6 @@
 """Tasks with curves: outputs of a system are measured over a beat or a transient."""
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +13,20 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.cohorts.simulate import check_box, check_phases
 from jaxtwin.identity import fingerprint
 from jaxtwin.methods.base import AbstractTask, Estimate, Sees
-from jaxtwin.methods.checks import check_known, check_measured, warn_of_gaps, warn_of_nothing
+from jaxtwin.methods.checks import (
+    check_beside,
+    check_free,
+    check_known,
+    check_labels,
+    check_measured,
+    check_named_once,
+    warn_of_gaps,
+    warn_of_nothing,
+)
 from jaxtwin.methods.interpolation import comparable
 from jaxtwin.methods.measured import Channel, Curves
-from jaxtwin.methods.misfit import misfit_of
+from jaxtwin.methods.misfit import OutOfModelWarning as OutOfModelWarning
+from jaxtwin.methods.misfit import judge
 from jaxtwin.parameters import Box, NormalPrior, Theta
 from jaxtwin.parameters.prior import LARGEST_RAW
 from jaxtwin.physics.base import (
@@ -34,12 +43,6 @@ from jaxtwin.physics.solution import Recording
 # Standard deviation of a logistic variable. With it, a normal prior on the raw parameters is close
 # to a uniform prior on the box.
 RAW_SPREAD = float(np.pi / np.sqrt(3))
-# Errors larger than this multiple of the allowed error are not noise: a good fit is at 1 or below.
-LARGEST_MISFIT = 1.5
-
-
-class OutOfModelWarning(UserWarning):
-    """Warning that a measurement is far from a method's reconstruction of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,31 +104,11 @@ class CurveTask(AbstractTask[Curves]):
             object.__setattr__(self, name, names)
         check_box(self.system, self.box)
         check_channels(self.system, self.channels)
-        if len(set(self.channels)) < len(self.channels):
-            raise ValueError(
-                f"channel {self.channel!r} is measured, beside "
-                f"{', '.join(c.name for c in self.beside) or 'none'}, and "
-                f"{', '.join(self.hidden) or 'none'} are hidden: expected each output once"
-            )
-        if not set(self.known) < set(self.box.names) or len(set(self.known)) < len(self.known):
-            raise ValueError(
-                f"known parameters {self.known}: expected some of the free ones, "
-                f"{', '.join(self.box.names)}, each once, and not all"
-            )
-        if self.prior is not None and len(self.prior.mean) != len(self.box.names):
-            raise ValueError(
-                f"a prior of {len(self.prior.mean)} parameters for a box of "
-                f"{', '.join(self.box.names)}: make it with NormalPrior.of(box, theta)"
-            )
+        check_named_once(self.system, self.channel, self.beside, self.hidden)
+        check_free(self.box, self.known, self.prior)
         if self.samples < 2:
             raise ValueError(f"{self.samples} samples: expected at least 2")
         check_phases(self.system, self.samples)
-        doubled = [name for name in self.channels if name in self.system.readings()]
-        if doubled:
-            raise ValueError(
-                f"{', '.join(doubled)} is the name of a channel and of a reading of "
-                f"{type(self.system).__name__}: rename the reading"
-            )
         check_measured(self.system, self.measured_channels, self.samples, self.channels)
 
     def is_curve(self, channel: Channel) -> bool:
@@ -309,7 +292,7 @@ class CurveTask(AbstractTask[Curves]):
         recording = patients.recording
         own, *beside = self.measured_channels
         curve = np.asarray(getattr(recording.waveforms, self.channel))
-        values = _noisy(own, curve, random)
+        values = own.noisy(curve, random)
         # Of a generator of its own, so that the noise does not depend on what else is measured.
         (other,) = random.spawn(1)
         found = {}
@@ -319,7 +302,7 @@ class CurveTask(AbstractTask[Curves]):
                 exact = np.asarray(jax.vmap(channel.sampled)(waveform))
             else:
                 exact = np.asarray(patients.read([channel.name])[channel.name])[:, None]
-            found[channel.name] = Curves(_noisy(channel, exact, other))
+            found[channel.name] = Curves(channel.noisy(exact, other))
         parts = {self.channel: Curves(values), **found}
         for channel in self.measured_channels:
             whole = channel.check(parts[channel.name], periodic=self.periodic).values
@@ -378,7 +361,9 @@ class CurveTask(AbstractTask[Curves]):
         own, *_ = self.measured_channels
         found = own.check(measurements, periodic=self.periodic)
         values = np.asarray(found.values)
-        beside = self._check_beside(measurements.beside or {}, len(values))
+        beside = check_beside(
+            self.channel, self.beside, measurements.beside or {}, len(values), self.periodic
+        )
         if sees is not None and not sees.beside:
             beside = {
                 name: Curves(np.full(np.shape(part.values), np.nan, np.float32))
@@ -402,40 +387,7 @@ class CurveTask(AbstractTask[Curves]):
                     "this method needs all samples at the phases of the task: leave out the phases "
                     "of the patients, and interpolate the curves"
                 )
-        for name in ("maximum", "minimum"):
-            label = getattr(measurements, name)
-            if label is None:
-                if labels:
-                    raise ValueError(
-                        f"the curves have no labels, and this method learns from them: give "
-                        f"Curves(values, known, maximum, minimum), the extremes of {self.channel} "
-                        "without noise, or choose a method that needs none, such as CurvePSSL"
-                    )
-                continue
-            label = np.asarray(label, np.float32)
-            if label.shape != (n,):
-                raise ValueError(f"{name} of shape {label.shape}: expected ({n},), one per curve")
-            found = found._replace(**{name: label})
-        return found
-
-    def _check_beside(self, measured: Mapping[str, Curves], patients: int) -> dict[str, Curves]:
-        """Check what was measured beside the curve."""
-        names = [channel.name for channel in self.beside]
-        if set(measured) != set(names):
-            raise ValueError(
-                f"{', '.join(measured) or 'nothing'} is measured beside {self.channel}: expected "
-                f"{', '.join(names) or 'nothing'}, as Curves(values, beside="
-                "{NAME: Curves(values of shape [patient, sample])}); NaN where a patient has none"
-            )
-        found = {}
-        for channel in self.beside:
-            part = measured[channel.name]
-            found[channel.name] = channel.check(part, periodic=self.periodic)
-            if (number := len(part.values)) != patients:
-                raise ValueError(
-                    f"{channel.name} of {number} patients beside {self.channel} of {patients}"
-                )
-        return found
+        return found._replace(**check_labels(measurements, self.channel, n, required=labels))
 
     def usable(self, measurements: Curves) -> Bool[np.ndarray, " patient"]:
         """Return in which patients anything was measured; see `AbstractTask`."""
@@ -511,45 +463,4 @@ class CurveTask(AbstractTask[Curves]):
         Warns:
             OutOfModelWarning: If a misfit is above 1.5. The estimates are not changed.
         """
-        rows, judged = self.rows(measurements), {}
-        parts = map(self.parts, (rows.values, rows.noise, rows.phases))
-        for channel, values, noise, phases in zip(self.measured_channels, *parts, strict=True):
-            misfit = misfit_of(channel, np.asarray(values), np.asarray(noise), phases, found)
-            if misfit is not None and np.isfinite(values).any():
-                judged[channel.name] = misfit
-        if not judged:
-            return found
-        misfit = np.fmax.reduce(list(judged.values()))
-        far = np.flatnonzero(found.success & (misfit > LARGEST_MISFIT))
-        if far.size:
-            shown = ", ".join(f"patient {i}: {misfit[i]:.3g}" for i in far[:5])
-            warnings.warn(
-                f"{far.size} of {len(misfit)} curves differ from the best fit found for them "
-                f"(misfit above {LARGEST_MISFIT}; {shown}{', ...' * (far.size > 5)}): do not rely "
-                f"on these estimates. Check the unit of {', '.join(judged)}, that the "
-                "first sample is at the system's t = 0, the value of noise, and the known values; "
-                "estimate.misfit contains the misfit of every patient",
-                OutOfModelWarning,
-                stacklevel=3,
-            )
-        return found._replace(misfit=misfit)
-
-
-def _noisy(
-    channel: Channel, exact: Float[np.ndarray, "patient sample"], random: np.random.Generator
-) -> Float[np.ndarray, "patient sample"]:
-    """Add a channel's noise to exact values."""
-    noise = channel.noise * random.normal(size=exact.shape)
-    if channel.unknown_scale:
-        noise = noise * np.sqrt(np.mean(exact**2, axis=1, keepdims=True))
-    return (exact + noise).astype(np.float32)
-
-
-def require_period(task: CurveTask, method: Any) -> None:
-    """Raise a ValueError if a method that is periodic by construction gets a transient."""
-    if not isinstance(task.system, AbstractPeriodicSystem):
-        raise ValueError(
-            f"{type(method).__name__} knows only curves that repeat themselves, and "
-            f"{type(task.system).__name__} is not an AbstractPeriodicSystem: use P-SSL, "
-            "least squares or supervised regression"
-        )
+        return judge(self, measurements, found)

@@ -30,13 +30,14 @@ from jaxtwin.models.therapies import (
 )
 from jaxtwin.physics.solution import Event
 from jaxtwin.treatments.dosing import ChosenDose, DoseChoice, choose_dose
+from jaxtwin.treatments.effects import Effect
 from jaxtwin.treatments.optimise import Optimum, optimise_intervention
 from jaxtwin.treatments.posterior_trials import (
     PatientEffects,
     PosteriorTrial,
     run_posterior_trial,
 )
-from jaxtwin.treatments.results import Effect, Trial
+from jaxtwin.treatments.results import Trial
 from jaxtwin.treatments.store import StoredTrial, open_trial, run_trial_into
 from jaxtwin.treatments.treat import Outcome, treat
 from jaxtwin.treatments.trials import run_trial, trial_endpoints

@@ -9,7 +9,7 @@ whose simulation fails in an arm are left out of both sides of that arm's differ
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from jaxtwin.cohorts.simulate import check_whole
 from jaxtwin.methods.posterior import Posterior
 from jaxtwin.models.intervention import AbstractIntervention
 from jaxtwin.physics.solution import Event, Reading
-from jaxtwin.treatments.results import Effect, subgroups
+from jaxtwin.treatments.effects import AbstractTrial, Effect
 from jaxtwin.treatments.trials import plan_trial, simulate_arms
 
 
@@ -46,8 +46,13 @@ class PatientEffects(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PosteriorTrial:
+class PosteriorTrial(AbstractTrial):
     """Results of a trial of posteriors: endpoints of every draw of every patient in every arm.
+
+    Means of effects are over each patient's draws, then over patients. The interval of a difference
+    contains the sampling of patients and what is not known of each, see `mean_over_draws`; the
+    standard deviation that standardises it is that of all patients' draws together. Patients none
+    of whose draws can be used have failed.
 
     Attributes:
         posterior: The patients, with the draws that were simulated.
@@ -117,47 +122,6 @@ class PosteriorTrial:
         mean, low, high, positive = found
         return PatientEffects(mean, low, high, positive, draws)
 
-    def effects(
-        self,
-        endpoint: str,
-        *,
-        control: str,
-        by: Callable[[Mapping[str, np.ndarray]], Sequence[str]] | None = None,
-        seed: int = 0,
-    ) -> list[Effect]:
-        """Compute the paired effect of each arm other than the control on an endpoint.
-
-        Means are over each patient's draws, then over patients. The interval of the difference
-        contains the sampling of patients and what is not known of each, see `mean_over_draws`; the
-        standard deviation that standardises it is that of all patients' draws together. Patients
-        none of whose draws can be used have failed.
-
-        Args:
-            endpoint: Name of the endpoint.
-            control: Name of the control arm.
-            by: Function from the control arm's endpoints, averaged over each patient's draws, to
-                the name of each patient's subgroup, such as `ef_level`; effects are then also
-                computed for the subgroups.
-            seed: Seed for the bootstrap.
-
-        Raises:
-            ValueError: If there is no such arm or endpoint, or `by` does not return a subgroup for
-                each patient.
-        """
-        before = self._values(endpoint, control)
-        groups = {"all": np.ones(len(before), bool)}
-        if by is not None:
-            known = self.success[self._index(control)].any(axis=1)
-            means = {name: _mean(values) for name, values in self.arm(control).items()}
-            level = subgroups(by, means, len(before))
-            groups |= {str(name): known & (level == name) for name in sorted(set(level[known]))}
-        return [
-            _effect(arm, endpoint, name, before[inside], self._values(endpoint, arm)[inside], seed)
-            for arm in self.arms
-            if arm != control
-            for name, inside in groups.items()
-        ]
-
     def event_probabilities(self) -> dict[str, dict[str, Float[np.ndarray, " patient"]]]:
         """Return the probability of each safety event in each patient, by arm.
 
@@ -175,15 +139,40 @@ class PosteriorTrial:
             table[arm] = shares
         return table
 
-    def _index(self, arm: str) -> int:
-        if arm not in self.arms:
-            raise ValueError(f"no arm {arm!r}: the trial has {', '.join(self.arms)}")
-        return self.arms.index(arm)
+    def _patients(
+        self, arm: str
+    ) -> tuple[dict[str, Float[np.ndarray, " patient"]], Bool[np.ndarray, " patient"]]:
+        means = {name: _mean(values) for name, values in self.arm(arm).items()}
+        return means, self.success[self._index(arm)].any(axis=1)
 
-    def _values(self, endpoint: str, arm: str) -> np.ndarray:
-        if not isinstance(endpoint, str) or endpoint not in self.values:
-            raise ValueError(f"no endpoint {endpoint!r}: there are {', '.join(self.values)}")
-        return self.values[endpoint][self._index(arm)]
+    def _effect(
+        self,
+        names: tuple[str, str, str],
+        before: Float[np.ndarray, "patient draw"],
+        after: Float[np.ndarray, "patient draw"],
+        seed: int,
+    ) -> Effect:
+        both = np.isfinite(before) & np.isfinite(after)
+        change = np.where(both, after - before, np.nan)
+        kept = both.any(axis=1)
+        # Each patient has the same weight, however many draws are left.
+        weights = (both / np.maximum(both.sum(axis=1, keepdims=True), 1))[kept]
+        difference = mean_over_draws(change, seed=seed)
+        n = int(kept.sum())
+        spread = 0.0
+        if n > 1:
+            squares = np.sum(weights * (change[kept] - difference.mean) ** 2, where=both[kept])
+            spread = float(np.sqrt(squares / (n - 1)))
+        return Effect(
+            *names,
+            len(before),
+            len(before) - n,
+            float(np.mean(_mean(np.where(both, before, np.nan))[kept])) if n else np.nan,
+            float(np.mean(_mean(np.where(both, after, np.nan))[kept])) if n else np.nan,
+            difference,
+            difference.mean / spread if spread > 0 else np.nan,
+            float(1 - both[kept].mean()) if n else np.nan,
+        )
 
 
 def run_posterior_trial(
@@ -250,31 +239,3 @@ def _mean(values: Float[np.ndarray, "patient draw"]) -> Float[np.ndarray, " pati
     counts = usable.sum(axis=1)
     total = np.sum(values, axis=1, where=usable)
     return np.divide(total, counts, out=np.full(len(values), np.nan), where=counts > 0)
-
-
-def _effect(
-    arm: str, endpoint: str, group: str, before: np.ndarray, after: np.ndarray, seed: int
-) -> Effect:
-    both = np.isfinite(before) & np.isfinite(after)
-    change = np.where(both, after - before, np.nan)
-    kept = both.any(axis=1)
-    # Each patient has the same weight, however many draws are left.
-    weights = (both / np.maximum(both.sum(axis=1, keepdims=True), 1))[kept]
-    difference = mean_over_draws(change, seed=seed)
-    n = int(kept.sum())
-    spread = 0.0
-    if n > 1:
-        squares = np.sum(weights * (change[kept] - difference.mean) ** 2, where=both[kept])
-        spread = float(np.sqrt(squares / (n - 1)))
-    return Effect(
-        arm,
-        endpoint,
-        group,
-        len(before),
-        len(before) - n,
-        float(np.mean(_mean(np.where(both, before, np.nan))[kept])) if n else np.nan,
-        float(np.mean(_mean(np.where(both, after, np.nan))[kept])) if n else np.nan,
-        difference,
-        difference.mean / spread if spread > 0 else np.nan,
-        float(1 - both[kept].mean()) if n else np.nan,
-    )

@@ -7,7 +7,7 @@ for effect in trial.effects("output", control="no pump", by=ef_level): ...
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from jaxtwin.models.intervention import AbstractIntervention
 from jaxtwin.parameters import Box
 from jaxtwin.physics.base import AbstractRecordedSystem
 from jaxtwin.physics.solution import Event, Reading
-from jaxtwin.treatments.results import Effect, count_events, paired_effects
+from jaxtwin.treatments.effects import AbstractPatientTrial
 from jaxtwin.treatments.trials import Arms, Plan, plan_trial, simulate_arms
 
 FORMAT = "jaxtwin trial 1"
@@ -142,7 +142,7 @@ def open_trial(path: str | Path) -> "StoredTrial":
 
 
 @dataclasses.dataclass(frozen=True)
-class StoredTrial:
+class StoredTrial(AbstractPatientTrial):
     """Results of a trial on disk, with the analyses of a `Trial`.
 
     An analysis holds the endpoint it is of in two arms, and those that `by` asks for, about 30
@@ -187,27 +187,8 @@ class StoredTrial:
         """
         return self.group["success"][self._index(arm)] == 1
 
-    def effects(
-        self,
-        endpoint: str,
-        *,
-        control: str,
-        by: Callable[[Mapping[str, np.ndarray]], Sequence[str]] | None = None,
-        seed: int = 0,
-    ) -> list[Effect]:
-        """Compute the paired effect of each arm other than the control; see `Trial.effects`."""
-        return paired_effects(
-            self.arms, self.arm, self.success, endpoint, control=control, by=by, seed=seed
-        )
-
-    def events(self) -> dict[str, dict[str, int]]:
-        """Count the patients with each safety event, by arm; see `Trial.events`."""
-        return count_events(self.arms, self.arm, self.success, self.safety)
-
-    def _index(self, arm: str) -> int:
-        if arm not in self.arms:
-            raise ValueError(f"no arm {arm!r}: the trial has {', '.join(self.arms)}")
-        return self.arms.index(arm)
+    def _succeeded(self, arm: str) -> Bool[np.ndarray, " patient"]:
+        return self.success(arm)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 from .build import build_twin as build_twin
 from .echo import EchoTwin as EchoTwin
 from .echo import TwinBuilder as TwinBuilder
-from .echo import load_builder as load_builder
-from .echo import save_builder as save_builder
+from .saving import load_builder as load_builder
+from .saving import save_builder as save_builder
 from .twin import Twin as Twin
 from .twin import describe as describe
 from .twin import load_twin as load_twin

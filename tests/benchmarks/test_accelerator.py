@@ -5,10 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import pytest
 
-from benchmarks import accelerator
-from benchmarks.accelerator import HEADER, PARTS, Arguments, run, table
+from benchmarks.accelerator import processes
+from benchmarks.accelerator.parts import GRADIENT_WORK, PARTS, row
+from benchmarks.accelerator.processes import HEADER, Arguments, run, table
+from jaxtwin.data.base import ClipFormat
+from jaxtwin.encoders.create import create_encoder
+from jaxtwin.training.precision import computing_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +28,7 @@ def pretend(monkeypatch, program):
         folder = command[command.index("--out") + 1]
         return run_it([sys.executable, "-c", program, folder], **options)
 
-    monkeypatch.setattr(accelerator.subprocess, "run", instead)
+    monkeypatch.setattr(processes.subprocess, "run", instead)
 
 
 ONE_ROW = """
@@ -55,28 +62,49 @@ def test_all_parts_are_told(monkeypatch, tmp_path, capsys):
         assert 0 < limit <= PARTS[part][1]
         if part == "gradient":
             return [], "ended with 1: no memory"
-        return [{"part": part, **accelerator.row("states", 65_536, 5.0123456e6, "state")}], ""
+        return [{"part": part, **row("states", 65_536, 5.0123456e6, "state")}], ""
 
-    monkeypatch.setattr(accelerator, "run", measured)
+    monkeypatch.setattr(processes, "run", measured)
     with pytest.raises(SystemExit):
-        accelerator.main(Arguments(out=tmp_path))
+        processes.main(Arguments(out=tmp_path))
     told = json.loads((tmp_path / "rows.json").read_text())
     assert {row["part"] for row in told["rows"]} == set(PARTS) - {"gradient"}
     assert told["notes"] == ["gradient: ended with 1: no memory; see gradient.log"]
     assert "cores" in told["machine"] and told["versions"]["jax"]
     text = (tmp_path / "table.md").read_text()
     assert text in capsys.readouterr().out
-    assert "| forward | states | 65,536 | 5,012,000.0 | state | – | – |" in text
+    assert "| forward | states | 65,536 | 5,012,000 | state | – | – |" in text
     assert all(name in text for name in HEADER)
 
 
 def test_shares_and_ceilings_are_shown():
     rows = [
-        {"part": "ceilings", **accelerator.row("product", "8 × 8", 6.7e14, "FLOP")},
-        {"part": "encoder", **accelerator.row("step", 16, 1e4, "clip", share_of_peak=0.123)},
+        {"part": "ceilings", **row("product", "8 × 8", 6.7e14, "FLOP")},
+        {"part": "encoder", **row("step", 16, 1e4, "clip", share_of_peak=0.123)},
     ]
     text = table(rows, [], "a GPU")
     assert "| 6.7e+14 | FLOP |" in text and "| 12% |" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("tubelet", "float32"), pytest.param("conv3d", "bfloat16", marks=pytest.mark.slow)],
+)
+def test_operations_are_those_that_xla_counts(name, precision):
+    """In bfloat16, conv3d has XLA's own 3D convolutions on a CPU, too."""
+    format = ClipFormat()
+    encoder = create_encoder(name, format, 3, key=jax.random.key(0))
+    arrays, rest = eqx.partition(encoder, eqx.is_inexact_array)
+
+    def loss(arrays, clip):
+        encoder = computing_in(precision, eqx.combine(arrays, rest), lambda encoder: encoder.head)
+        return jnp.mean(encoder(clip) ** 2)
+
+    clip = jax.ShapeDtypeStruct((format.frames, format.size, format.size), jnp.uint8)
+    gradient = jax.jit(jax.grad(loss))
+    with jax.enable_x64(False):
+        counted = gradient.lower(arrays, clip).cost_analysis()["flops"]
+    assert counted == pytest.approx(GRADIENT_WORK[name], rel=0.02)
 
 
 def test_unknown_parts():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import methods
+from benchmarks.markdown import table
 from benchmarks.models import lines_of, speed
 from benchmarks.rivals import RIVALS, Missing
 from benchmarks.simulate import HEADER, Series, measure
@@ -84,7 +85,7 @@ def test_what_methods_cost(monkeypatch):
     row = methods.cost("least_squares", 2, None)
     assert tuple(row) == methods.HEADER and row["patients"] == 2 and row["step_ms"] is None
     assert row["all_twins_s"] > 0 and row["new_patient_ms"] > 0 and row["peak_MB"] > 100
-    assert "| least_squares | 2 |" in methods.show([row])
+    assert "| least_squares | 2 |" in table([row])
 
     # By the clock of a loaded machine, more steps may take less time: the durations are given.
     def durations(*values):

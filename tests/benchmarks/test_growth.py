@@ -1,4 +1,4 @@
-"""The chain of compartments by which growth is measured: its closed form, and its work."""
+"""Growth: the chain of compartments by which it is measured, its costs, and their figure."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.first_answer import count
-from benchmarks.growth import ChainParameters, chain, seconds
+from benchmarks.growth.chain import ChainParameters, chain
+from benchmarks.growth.figure import draw
+from benchmarks.growth.measure import SIZES, Series, seconds
 from jaxtwin.parameters import Box
 from jaxtwin.physics.beat import BeatMap
 from jaxtwin.physics.periodic import periodic_orbit
@@ -39,3 +41,27 @@ def test_work_grows_linearly_with_the_states():
 def test_an_orbit_that_is_not_found_is_no_measurement():
     with pytest.raises(RuntimeError, match="2 of 2 orbits were not found"):
         seconds(chain(1), BOX, 2, 1, 1)
+
+
+def test_costs_and_figure():
+    """On the axes of the figure, twice the size for twice the time is a line of 45 degrees."""
+    doubled = [Series(kind, (1, 2, 4), (8, 8, 8), (0.1, 0.2, 0.4)) for kind in SIZES]
+    rows = {series.kind: series.rows() for series in doubled}
+    assert [row["µs per beat and state"] for row in rows["states"]] == pytest.approx([12_500.0] * 3)
+    assert [row["beats/s"] for row in rows["patients"]] == pytest.approx([80.0, 40.0, 20.0])
+    figure = draw(doubled)
+    figure.draw_without_rendering()
+    for ax, series in zip(figure.axes, doubled, strict=True):
+        measured, expected = ax.get_lines()
+        (x, y) = ax.transData.transform(measured.get_xydata())[[0, -1]].T
+        assert y[1] - y[0] == pytest.approx(x[1] - x[0])
+        values = [0.1] * 3 if series.kind == "devices" else series.seconds
+        np.testing.assert_allclose(np.asarray(expected.get_ydata()), values)
+    assert {ax.get_xlabel() for ax in figure.axes} == {size.name for size in SIZES.values()}
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(legend) == 3 and legend[0] == "measured"
+
+
+def test_few_steps_are_measured_however_inaccurate():
+    """Four steps are off by 80%, beyond what `record` takes for success."""
+    assert seconds(chain(1), BOX, 2, 4, 1) > 0

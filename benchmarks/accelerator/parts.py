@@ -1,47 +1,16 @@
-"""What matters on a GPU, in one table of at most ten minutes; `benchmarks/gpu.sh` runs it.
-
-    python -m benchmarks.accelerator                     # sizes for a GPU, or small ones on a CPU
-    python -m benchmarks.accelerator --quick             # small sizes everywhere
-    python -m benchmarks.accelerator --parts forward     # some parts
-
-Every part has a process and a time limit of its own: what one has measured before it fails or is
-late stays in the table, with a line that says why the rest is missing. `table.md` and `rows.json`
-in `--out` have the rows, the device, and the versions.
-
-- ceilings: what the device can do at most, measured: operations a second of a product of matrices
-  (float32 as JAX computes it by default, which on NVIDIA's GPUs since Ampere is TF32, and
-  bfloat16), and bytes a second of a copy.
-- forward, gradient: periodic states of the left heart a second, and with the gradients of both
-  volumes by seven parameters; float32.
-- emulator: simulations a second for its training set, and steps of its training.
-- encoder: clips a second in a training step of the encoders (gradient and AdamW, on a batch that is
-  on the device), in both precisions. Its operations, counted by XLA, give the share of the ceiling.
-- segmentation: frames and clips (of 12 frames) a second in the real training loop, with
-  augmentation and the transfer of batches, in both precisions.
-- posterior: steps of the training of a neural posterior, and draws a second.
-- orbit, gradient_of_one: time to a first answer in a fresh process without any compiled program.
-
-`first_s` is the duration of the first call beyond that of a later one: mostly compilation.
-"""
+"""What is measured: every part yields rows, each as soon as it has it."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import tyro
+from benchmarks.timing import timed
 
 # Nothing that imports JAX is imported here: two parts time its import.
 
 Row: TypeAlias = dict[str, Any]
-HEADER = ("part", "what", "size", "per_second", "unit", "first_s", "share_of_peak")
-REPEATS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,20 +74,6 @@ def row(what: str, size: Any, per_second: float | None, unit: str, **others: Any
         for name, value in values.items()
     }
     return {"what": what, "size": size, "unit": unit, **rounded}
-
-
-def timed(function: Callable[[], Any], repeats: int = REPEATS) -> tuple[float, float]:
-    """Return the median duration [s] of a call, and how much longer the first one took [s]."""
-    import jax
-    import numpy as np
-
-    seconds = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        jax.block_until_ready(function())
-        seconds.append(time.perf_counter() - began)
-    usual = float(np.median(seconds[1:]))
-    return usual, max(seconds[0] - usual, 0.0)
 
 
 def matrix_ceiling(n: int, precision: str) -> float:
@@ -204,9 +159,12 @@ def emulator(sizes: Sizes) -> Iterator[Row]:
     )
 
 
-FORWARD_WORK = {"tubelet": 0.12e9, "conv3d": 0.79e9}
-"""Operations of a forward pass of one clip, as XLA counts them; the gradient takes twice as many
-more."""
+GRADIENT_WORK = {"tubelet": 0.34e9, "conv3d": 2.2e9}
+"""Operations of the gradient of one clip's loss, as XLA counts them.
+
+Conv3d's are those of XLA's own 3D convolutions. On a CPU in float32 it computes them otherwise, in
+3.2e9 operations; its share of the peak counts the 2.2e9 there, too.
+"""
 
 
 def encoder(sizes: Sizes) -> Iterator[Row]:
@@ -216,12 +174,12 @@ def encoder(sizes: Sizes) -> Iterator[Row]:
     for precision in ("float32", "bfloat16"):
         peak = matrix_ceiling(sizes.matrix, precision)
         for name in ("tubelet", "conv3d"):
-            if (name, precision) == ("conv3d", "bfloat16") and _on_a_cpu():
+            if (name, precision) == ("conv3d", "bfloat16") and on_a_cpu():
                 continue  # XLA's own 3D convolutions, which take minutes there.
             for batch in sizes.clips:
                 step = encoder_step(name, batch, precision)
                 seconds, first = timed(step)
-                work = 3 * FORWARD_WORK[name] * batch
+                work = GRADIENT_WORK[name] * batch
                 yield row(
                     f"training step of {name}, {precision}",
                     batch,
@@ -317,122 +275,8 @@ PARTS: dict[str, tuple[Callable[[Sizes], Iterator[Row]], float]] = {
 """Function that yields the rows, and its time limit [s]."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Measure what matters on a GPU.
-
-    Attributes:
-        out: Folder for the table and its rows.
-        quick: Small sizes on a GPU too; a CPU always has them.
-        parts: Parts to measure, in this order.
-        minutes: Time limit of all of them.
-        patience: What a part's own time limit is multiplied by, for slower devices.
-        part: Part to measure in this process (internal).
-    """
-
-    out: Path = Path("runs/gpu")
-    quick: bool = False
-    parts: tuple[str, ...] = tuple(PARTS)
-    minutes: float = 10.0
-    patience: float = 1.0
-    part: str | None = None
-
-    def __post_init__(self):
-        unknown = set(self.parts) - set(PARTS)
-        if unknown:
-            raise ValueError(f"no parts {unknown}: expected some of {', '.join(PARTS)}")
-
-
-def measure(part: str, file: Path, quick: bool) -> None:
-    """Append the rows of one part to a file, each as soon as it is measured."""
-    timed_import = part in ("orbit", "gradient_of_one")
-    small = quick or (not timed_import and _on_a_cpu())
-    with file.open("a") as lines:
-        for found in PARTS[part][0](QUICK if small else FULL):
-            lines.write(json.dumps({"part": part, **found}) + "\n")
-            lines.flush()
-
-
-def _on_a_cpu() -> bool:
+def on_a_cpu() -> bool:
+    """Return whether JAX computes on a CPU."""
     import jax
 
     return jax.default_backend() == "cpu"
-
-
-def run(part: str, folder: Path, quick: bool, limit: float) -> tuple[list[Row], str]:
-    """Measure a part in a process of its own; return its rows, and what went wrong ("" if not)."""
-    if limit <= 0:
-        return [], "no time was left"
-    file = folder / f"{part}.jsonl"
-    file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "benchmarks.accelerator", "--part", part, "--out", str(folder)]
-    command += ["--quick"] if quick else []
-    # Every part compiles: what a first call takes is in the table.
-    kept = {name: x for name, x in os.environ.items() if "COMPILATION_CACHE" not in name}
-    wrong = ""
-    with (folder / f"{part}.log").open("w+") as log:
-        try:
-            done = subprocess.run(command, stdout=log, stderr=log, timeout=limit, env=kept)
-            if done.returncode:
-                log.seek(0)
-                last = (log.read().strip().splitlines() or ["no output"])[-1]
-                wrong = f"ended with {done.returncode}: {last[:300]}"
-        except subprocess.TimeoutExpired:
-            wrong = f"stopped after {limit:.0f} s"
-    text = file.read_text() if file.exists() else ""
-    # A process that was stopped may have left half a line.
-    return [json.loads(line) for line in text.splitlines(True) if line.endswith("\n")], wrong
-
-
-def table(rows: list[Row], notes: list[str], heading: str) -> str:
-    """Return the rows as a Markdown table."""
-
-    def cell(name: str, value: Any) -> str:
-        if value is None:
-            return "–"
-        if name == "share_of_peak":
-            return f"{100 * value:.2g}%"
-        if name == "per_second" and value >= 1e9:
-            return f"{value:.3g}"
-        return f"{value:,.4g}" if isinstance(value, float) and value < 1e4 else f"{value:,}"
-
-    def show(name: str, value: Any) -> str:
-        return value if isinstance(value, str) else cell(name, value)
-
-    lines = [heading, "", "| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
-    for found in rows:
-        lines.append("| " + " | ".join(show(name, found.get(name)) for name in HEADER) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
-
-
-def main(arguments: Arguments) -> None:
-    """Measure all parts, and write the table after each."""
-    if arguments.part is not None:
-        measure(arguments.part, arguments.out / f"{arguments.part}.jsonl", arguments.quick)
-        return
-    # Otherwise every process, this one too, would reserve most of the GPU's memory at once.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    from jaxtwin.commands.run import origin
-
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    began, rows, notes = time.monotonic(), [], []
-    told = origin()
-    heading = f"{told['machine']}; jaxtwin at {told['commit']}, JAX {told['versions']['jax']}"
-    for part in arguments.parts:
-        left = 60 * arguments.minutes - (time.monotonic() - began)
-        limit = min(PARTS[part][1] * arguments.patience, left)
-        found, wrong = run(part, arguments.out, arguments.quick, limit)
-        rows += found
-        if wrong:
-            notes.append(f"{part}: {wrong}; see {part}.log")
-        content = {"rows": rows, "notes": notes, "seconds": time.monotonic() - began, **told}
-        (arguments.out / "rows.json").write_text(json.dumps(content, indent=1) + "\n")
-        (arguments.out / "table.md").write_text(table(rows, notes, heading))
-    print((arguments.out / "table.md").read_text())
-    print(f"{time.monotonic() - began:.0f} s in all; written to {arguments.out}")
-    if notes:
-        raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
