@@ -168,9 +168,7 @@ class Emulator(AbstractForward):
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
     def _warn_outside(self, theta: Float[np.ndarray, "*patient free"]) -> None:
-        # Inside jit, JAX would trace the comparison, although all its values are known.
-        with jax.ensure_compile_time_eval():
-            inside = np.asarray(self.box.contains(jnp.asarray(theta)))
+        inside = np.asarray(self.box.contains(theta))
         if not inside.all():
             warnings.warn(
                 f"{np.sum(~inside)} of {inside.size} θ are outside the box on which this emulator "

@@ -173,5 +173,5 @@ def probabilities(
         some = frames[start : start + _TOGETHER]
         # Padded, so that one compilation serves any number of frames.
         padded = np.resize(some, (_TOGETHER, *some.shape[1:]))
-        found.append(np.asarray(_probabilities(network, jnp.asarray(padded)))[: len(some)])
+        found.append(np.asarray(_probabilities(network, padded))[: len(some)])
     return np.concatenate(found)

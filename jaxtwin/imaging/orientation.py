@@ -170,11 +170,11 @@ def ways_shown(
 
     The first is upright, the next three turned by quarters, the last four the same mirrored.
     """
-    return np.asarray(_ways(network, jnp.asarray(_small(pictures), jnp.float32) / 255), float)
+    return np.asarray(_ways(network, _small(pictures)), float)
 
 
 @eqx.filter_jit
 def _ways(
-    network: OrientationNetwork, pictures: Float[Array, "picture height width"]
+    network: OrientationNetwork, pictures: UInt8[Array, "picture height width"]
 ) -> Float[Array, " way"]:
-    return jax.nn.log_softmax(network(pictures))
+    return jax.nn.log_softmax(network(pictures.astype(jnp.float32) / 255))

@@ -62,7 +62,6 @@ def modes(
         starts: Where they start.
         patient: What was measured.
     """
-
     import optimistix as optx  # Takes a sixth of a second; the rest of the module does without.
 
     def function(z: Any, patient: Patient) -> Any:

@@ -79,7 +79,7 @@ class OpenDirections(NamedTuple):
             before: Draws of the prior.
             count: Number of directions; by default all.
         """
-        own, prior = (np.asarray(box.to_unit(jnp.asarray(x)), float) for x in (theta, before))
+        own, prior = (np.asarray(box.to_unit(np.asarray(x)), float) for x in (theta, before))
         variance, axes = np.linalg.eigh(np.cov(own / prior.std(axis=0), rowvar=False))
         order = np.argsort(-variance)[:count]
         return cls(box.names, np.sqrt(variance[order].clip(0)), axes.T[order])

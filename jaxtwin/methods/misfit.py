@@ -4,7 +4,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -54,9 +53,9 @@ def misfit_of(
     if recording is None:
         return None
     if channel.name in recording.waveforms.channel_names:
-        got = jnp.asarray(recording.waveforms[channel.name])
+        got = np.asarray(recording.waveforms[channel.name])
         weight = np.where(there, 1 / np.maximum(noise, channel.resolution), 0)
-        off = _compared(channel, got, jnp.asarray(values), jnp.asarray(weight), phases)
+        off = _compared(channel, got, values, weight, phases)
         error = size(np.asarray(off) / np.where(there, weight, 1))
     elif channel.name in recording.maximum.channel_names and not channel.unknown_scale:
         ends = (

@@ -233,7 +233,8 @@ class CurveTask(AbstractTask[Curves]):
         if row is None:
             return [None] * len(self.measured_channels)
         ends = np.cumsum([len(channel.phases) for channel in self.measured_channels])
-        return jnp.split(jnp.asarray(row), ends[:-1], axis=-1)
+        split = np.split if isinstance(row, np.ndarray) else jnp.split
+        return split(row, ends[:-1], axis=-1)
 
     def seen(
         self,

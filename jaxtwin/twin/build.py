@@ -65,7 +65,7 @@ def build_twin(
     got = learnt.estimate(Clips.from_arrays(clip[None], task.format, [vitals]))
     assert got.features is not None
     emulated = {name: float(values[0]) for name, values in got.readings.items()}
-    distance = float(familiarity.distance(jnp.asarray(got.features[0])))
+    distance = float(familiarity.distance(got.features[0]))
     threshold = float(familiarity.threshold)
     familiar = distance <= threshold
     verdict = Verdict(
