@@ -85,11 +85,14 @@ class Familiarity(eqx.Module):
         self, features: Float[Array | np.ndarray, "*batch feature"]
     ) -> Float[np.ndarray, "*batch"]:
         """Return the squared Mahalanobis distance divided by the number of features."""
-        mean, axes, variances = (np.asarray(x) for x in (self.mean, self.axes, self.variances))
-        centred = np.asarray(features) - mean
+        mean, axes, variances = (
+            np.asarray(x, float) for x in (self.mean, self.axes, self.variances)
+        )
+        centred = np.asarray(features, float) - mean
         along = centred @ axes.T
-        outside = np.sum(centred**2, axis=-1) - np.sum(along**2, axis=-1)
-        total = np.sum(along**2 / variances, axis=-1) + np.maximum(outside, 0) / float(self.rest)
+        # Not the difference of two sums of squares, of which little but rounding may be left.
+        outside = np.sum((centred - along @ axes) ** 2, axis=-1)
+        total = np.sum(along**2 / variances, axis=-1) + outside / float(self.rest)
         return np.asarray(total / centred.shape[-1])
 
     def recognises(

@@ -292,7 +292,7 @@ def load_emulator(folder: str | Path, system: AbstractRecordedSystem) -> Emulato
         depth=kept["depth"],
     )
     # Only the shapes are needed: drawing weights, to replace them at once, would take seconds.
-    emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
+    emulator = eqx.filter_eval_shape(lambda: make(key=jax.random.key(0)))
     network, mean, spread = checkpoint.load(
         folder, (emulator.network, emulator.mean, emulator.spread)
     )

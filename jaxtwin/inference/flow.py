@@ -6,13 +6,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flowjax.bijections import (
-    AbstractBijection,
-    Chain,
-    Coupling,
-    Invert,
-    RationalQuadraticSpline,
-)
+from flowjax.bijections import AbstractBijection, Chain, Invert, RationalQuadraticSpline, Vmap
+from flowjax.utils import get_ravelled_pytree_constructor
 from jaxtyping import Array, Float, PRNGKeyArray
 
 KNOTS = 8
@@ -44,6 +39,52 @@ class Roll(AbstractBijection):
     def inverse_and_log_det(self, y: Any, condition: Any = None) -> tuple[Any, Any]:
         """Shift backwards."""
         return jnp.roll(y, -self.shift), jnp.zeros(())
+
+
+class Coupling(AbstractBijection):
+    """Splines of the last coordinates, which a network of the first ones and the condition gives.
+
+    Flowjax's own coupling layer draws weights while it is built, so that a flow could not be
+    rebuilt from shapes alone.
+
+    Attributes:
+        shape: Shape of the vector.
+        cond_shape: Shape of the condition.
+        conditioner: The network.
+        fixed: Number of the first coordinates, which stay as they are.
+    """
+
+    shape: tuple[int, ...]
+    cond_shape: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    conditioner: eqx.nn.MLP
+    fixed: int = eqx.field(static=True)
+
+    def __init__(self, size: int, condition: int, width: int, *, key: PRNGKeyArray):
+        self.shape, self.cond_shape, self.fixed = (size,), (condition,), size // 2
+        # Places of the knots along both axes, and the slopes there.
+        outputs = (size - self.fixed) * (2 * (KNOTS + 1) + KNOTS + 2)
+        self.conditioner = eqx.nn.MLP(
+            self.fixed + condition, outputs, width, 2, jax.nn.silu, key=key
+        )
+
+    def transform_and_log_det(self, x: Any, condition: Any = None) -> tuple[Any, Any]:
+        """Apply the splines."""
+        first, last = jnp.split(x, [self.fixed])
+        last, volume = self._splines(first, condition).transform_and_log_det(last)
+        return jnp.concatenate([first, last]), volume
+
+    def inverse_and_log_det(self, y: Any, condition: Any = None) -> tuple[Any, Any]:
+        """Apply the inverse splines."""
+        first, last = jnp.split(y, [self.fixed])
+        last, volume = self._splines(first, condition).inverse_and_log_det(last)
+        return jnp.concatenate([first, last]), volume
+
+    def _splines(self, first: Any, condition: Any) -> Vmap:
+        spline = RationalQuadraticSpline(knots=KNOTS, interval=INTERVAL)
+        make, _ = get_ravelled_pytree_constructor(spline, eqx.is_inexact_array)
+        found = self.conditioner(jnp.concatenate([first, condition]))
+        found = found.reshape(self.shape[0] - self.fixed, -1)
+        return Vmap(eqx.filter_vmap(make)(found), in_axes=eqx.if_array(0))
 
 
 class PosteriorFlow(eqx.Module):
@@ -99,26 +140,9 @@ class PosteriorFlow(eqx.Module):
         )
         affine = eqx.nn.Linear(summaries, size + size * (size + 1) // 2, key=second)
         affine = jax.tree.map(jnp.zeros_like, affine)
-        # Not `flowjax.flows.coupling_flow`, whose permutations cannot be built in `eval_shape`.
         bijections = []
         for i, key in enumerate(jax.random.split(third, layers)):
-            # The constructor keeps an array, which must not be one of `eval_shape`. The network,
-            # whose weights take seconds to draw, is made after it.
-            with jax.ensure_compile_time_eval():
-                layer = Coupling(
-                    jax.random.key(0),
-                    transformer=RationalQuadraticSpline(knots=KNOTS, interval=INTERVAL),
-                    untransformed_dim=size // 2,
-                    dim=size,
-                    cond_dim=summaries,
-                    nn_width=1,
-                    nn_depth=0,
-                )
-            network = layer.conditioner
-            network = eqx.nn.MLP(
-                network.in_size, network.out_size, layer_width, 2, jax.nn.silu, key=key
-            )
-            layer = eqx.tree_at(lambda layer: layer.conditioner, layer, network)
+            layer = Coupling(size, summaries, layer_width, key=key)
             bijections += [layer, Roll((size,), max(size // 2 - i % 2, 1))]
         flow = Invert(Chain(bijections))
         there = np.isfinite(shown).any(axis=0)
