@@ -1,6 +1,7 @@
 """Distributions of patients' parameters that a flow has learnt."""
 
 import dataclasses
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +19,7 @@ from jaxtwin.inference.flow import PosteriorFlow
 from jaxtwin.methods.base import Estimate
 from jaxtwin.methods.posterior import AbstractDistribution, Posterior
 from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.physics.kernel import SMALL, compiled
 
 TOGETHER = 50
 """Number of patients whose draws are made together."""
@@ -181,7 +183,7 @@ def check_as_learnt(task: CurveTask, measurements: Curves) -> None:
             )
 
 
-@eqx.filter_jit
+@compiled
 def _shown(task: CurveTask, *row: Any) -> Float[Array, "patient input"]:
     return jax.vmap(lambda *one: shown_row(task, *one))(*row)
 
@@ -191,7 +193,13 @@ def _features(flow: PosteriorFlow, shown: Any) -> Float[Array, "patient summary"
     return jax.vmap(flow.summarise)(shown)
 
 
-@eqx.filter_jit
+def _draws_at_once(*args: Any) -> int:
+    """Return the number of draws that `_sample` makes; more than it says if others follow."""
+    _, _, shown, _, _, _, draws, _ = args
+    return len(shown) * draws if len(shown) < TOGETHER else SMALL + 1
+
+
+@functools.partial(compiled, size=_draws_at_once)
 def _sample(
     flow: PosteriorFlow,
     coordinates: PriorCoordinates,

@@ -2,20 +2,20 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.methods.base import Estimate
 from jaxtwin.methods.measured import Channel
+from jaxtwin.physics.kernel import compiled
 
 # The allowed error of a curve is the sum of the noise, the task's resolution, and this share of the
 # curve's standard deviation, for the error of a network.
 ALLOWED_SHARE = 0.1
 
 
-@eqx.filter_jit
+@compiled
 def _compared(channel: Channel, got: Array, values: Array, weight: Array, phases: Any) -> Array:
     return jax.vmap(channel.compare)(got, values, weight, phases)
 

@@ -9,7 +9,6 @@ measured. Parameters are never used as labels.
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +20,7 @@ from jaxtwin.methods.saving import made_with, trained
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.physics.channels import select
+from jaxtwin.physics.kernel import compiled
 from jaxtwin.training.settings import TrainingConfig
 
 
@@ -105,7 +105,7 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         """Return the function from curves to an estimate."""
         check_forward(task, self.forward)
 
-        @eqx.filter_jit
+        @compiled
         def apply(known, values):
             def one(known, values):
                 theta = task.theta(knowledge(known, values), known)

@@ -203,11 +203,18 @@ _QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": 
 patient, twice as long for a batch."""
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any], *, size: Callable[..., int] | None = None
+) -> Callable[..., Any]:
     """Return the function compiled, quickly where it is called with one patient's values on a CPU.
 
     Outside of `jax.jit`, `jax.vmap` and `jax.grad`, one patient's result takes a millisecond to
     compute and a thousand times as long to compile.
+
+    Args:
+        function: The function.
+        size: Function of the same arguments that returns how many values are computed from; by
+            default the number of values in all arrays, which for a network are its weights.
     """
     optimised = eqx.filter_jit(function)
 
@@ -218,16 +225,21 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        return (quick() if _computed_now(args) and _quick_options() else optimised)(*args)
+        values = _values(*args) if size is None else size(*args)
+        soon = values <= SMALL and _computed_now(args)
+        return (quick() if soon and _quick_options() else optimised)(*args)
 
     return call
 
 
+def _values(*args: Any) -> int:
+    """Return the number of values in all arrays."""
+    return sum(x.size for x in jax.tree.leaves(args) if isinstance(x, jax.Array | np.ndarray))
+
+
 def _computed_now(args: Any) -> bool:
-    """Return whether the values are known and few, and not in a program that is being traced."""
-    arrays = [x for x in jax.tree.leaves(args) if isinstance(x, jax.Array | np.ndarray)]
-    traced = any(isinstance(x, Tracer) for x in (*arrays, jnp.zeros(())))
-    return not traced and sum(x.size for x in arrays) <= SMALL
+    """Return whether the values are known, and not in a program that is being traced."""
+    return not any(isinstance(x, Tracer) for x in (*jax.tree.leaves(args), jnp.zeros(())))
 
 
 @functools.cache
