@@ -135,7 +135,7 @@ class Box(Generic[P]):
             for name, low, high in zip(self.names, self.low, self.high, strict=True)
         )
 
-    def complete(self, theta: Theta) -> P:
+    def complete(self, theta: Theta | Float[np.ndarray, " free"]) -> P:
         """Return all parameters of one patient: θ, the box's fixed values and defaults.
 
         Raises:
@@ -152,8 +152,9 @@ class Box(Generic[P]):
                 f"for each of {', '.join(self.names)}; for many patients, use "
                 "jax.vmap(box.complete)"
             )
-        free = dict(zip(self.names, theta, strict=True))
-        return self.parameters(**free, **dict(self.fixed))
+        # Taking the numbers out of an array of JAX would compile a program.
+        values = jax.device_put(list(theta)) if isinstance(theta, np.ndarray) else theta
+        return self.parameters(**dict(zip(self.names, values, strict=True)), **dict(self.fixed))
 
     def to_unit(
         self, theta: Float[Array | np.ndarray, "*batch free"]

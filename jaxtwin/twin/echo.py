@@ -44,6 +44,7 @@ from jaxtwin.parameters import NormalPrior
 from jaxtwin.training import checkpoint
 from jaxtwin.twin.build import simulate_twin
 from jaxtwin.twin.signs import SIGNS, Limits, Observation, observe, reason
+from jaxtwin.twin.simulation import Beats, simulate_patients
 from jaxtwin.twin.twin import Twin
 
 Beside: TypeAlias = Mapping[str, Float[np.ndarray, " clip"]]
@@ -181,7 +182,7 @@ class TwinBuilder:
         """
         found, got = self.examine(recording, pixel, cuff)
         curve, verdict = found.curve, found.verdict
-        if got is None or curve is None:
+        if got is None or got.theta is None or curve is None:
             return found
         measured = {
             "EDV": (curve.EDV, curve.EDV_error),
@@ -191,10 +192,14 @@ class TwinBuilder:
         }
         errors = {f"{name}_error": getattr(curve, f"{name}_error") for name in VOLUMES}
         posterior = self.posterior(curve, found.measured.pixel is not None, cuff)
-        compatible, draws = self.compatible(posterior)
+        beats = self._simulate(np.concatenate([got.theta, posterior.theta[0]]))
+        draws = beats.others()
+        compatible = self.compatible(posterior, draws)
         try:
             check_support(measured, draws)
-            twin = simulate_twin(self.learnt, got, measured, verdict, errors, compatible=compatible)
+            twin = simulate_twin(
+                self.learnt, got, beats, measured, verdict, errors, compatible=compatible
+            )
         except IncompatibleError as error:
             refused = Verdict("refused", (*verdict.reasons, str(error)), verdict.signs)
             return found._replace(verdict=refused)
@@ -233,18 +238,21 @@ class TwinBuilder:
         theta = found.theta.reshape(1, -1, found.theta.shape[-1])
         return found._replace(theta=theta, success=found.success.all(keepdims=True))
 
-    def compatible(self, posterior: Posterior) -> tuple[Compatible, Predicted]:
-        """Summarise and simulate the draws of one patient's posterior.
+    def compatible(self, posterior: Posterior, predicted: Predicted) -> Compatible:
+        """Summarise the draws of one patient's posterior.
 
         Args:
             posterior: What `posterior` returned.
+            predicted: Simulations of its draws.
         """
-        task = self.learnt.task
-        predicted = posterior.simulate(waveforms=task.channels, phases=task.samples)
         values = {**posterior.parameters(), **predicted.readings}
         values = {name: x[0].astype(float) for name, x in values.items()}
         draws = posterior.theta.shape[1]
-        return summarise(values, self.before, int(predicted.success.sum()), draws), predicted
+        return summarise(values, self.before, int(predicted.success.sum()), draws)
+
+    def _simulate(self, theta: Float[np.ndarray, "patient free"]) -> Beats:
+        task = self.learnt.task
+        return simulate_patients(task.system, task.box, theta, task.channels, task.samples)
 
     def verdicts(
         self,
