@@ -1,12 +1,13 @@
 """Conditional normalising flows: the distribution of z given what a network is shown."""
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flowjax.bijections import AbstractBijection, Chain, Invert, RationalQuadraticSpline, Vmap
+from flowjax.bijections import AbstractBijection, Invert, RationalQuadraticSpline, Vmap
 from flowjax.utils import get_ravelled_pytree_constructor
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -18,27 +19,6 @@ SMALLEST = 1e-3
 """Smallest scale of the affine layer, as a share of the prior's standard deviation."""
 ONE = 0.5413
 """Inverse softplus of 1."""
-
-
-class Roll(AbstractBijection):
-    """Cyclic shift, after which the next layer transforms other coordinates.
-
-    Attributes:
-        shape: Shape of the vector.
-        shift: Number of places.
-    """
-
-    shape: tuple[int, ...]
-    shift: int = eqx.field(static=True)
-    cond_shape: ClassVar[None] = None  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def transform_and_log_det(self, x: Any, condition: Any = None) -> tuple[Any, Any]:
-        """Shift forwards."""
-        return jnp.roll(x, self.shift), jnp.zeros(())
-
-    def inverse_and_log_det(self, y: Any, condition: Any = None) -> tuple[Any, Any]:
-        """Shift backwards."""
-        return jnp.roll(y, -self.shift), jnp.zeros(())
 
 
 class Coupling(AbstractBijection):
@@ -85,6 +65,60 @@ class Coupling(AbstractBijection):
         found = self.conditioner(jnp.concatenate([first, condition]))
         found = found.reshape(self.shape[0] - self.fixed, -1)
         return Vmap(eqx.filter_vmap(make)(found), in_axes=eqx.if_array(0))
+
+
+class Layers(AbstractBijection):
+    """Coupling layers, each followed by a cyclic shift, so that the next transforms others.
+
+    Attributes:
+        shape: Shape of the vector.
+        cond_shape: Shape of the condition.
+        bijections: The layers, and None in place of the shifts, which have nothing to learn.
+    """
+
+    shape: tuple[int, ...]
+    cond_shape: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    bijections: tuple[Coupling | None, ...]
+
+    def __init__(self, layers: Sequence[Coupling]):
+        self.shape, self.cond_shape = layers[0].shape, layers[0].cond_shape
+        # In the places that they have in saved flows.
+        self.bijections = tuple(x for layer in layers for x in (layer, None))
+
+    def transform_and_log_det(self, x: Any, condition: Any = None) -> tuple[Any, Any]:
+        """Apply layer and shift, from the first to the last; unrolled, as most training is here."""
+        total = jnp.zeros((), x.dtype)
+        for layer, shift in zip(self._couplings, self._shifts, strict=True):
+            x, volume = layer.transform_and_log_det(x, condition)
+            x, total = jnp.roll(x, shift), total + volume
+        return x, total
+
+    def inverse_and_log_det(self, y: Any, condition: Any = None) -> tuple[Any, Any]:
+        """Undo shift and layer, from the last to the first.
+
+        This is a loop, which compiles in the time of one layer: most draws are made once.
+        """
+        parts = [eqx.partition(layer, eqx.is_array) for layer in self._couplings]
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *(arrays for arrays, _ in parts))
+        back = np.stack([np.roll(np.arange(len(y)), -shift) for shift in self._shifts])
+
+        def undo(carry: Any, layer: Any) -> tuple[Any, None]:
+            (y, total), (arrays, order) = carry, layer
+            coupling = eqx.combine(arrays, parts[0][1])
+            y, volume = coupling.inverse_and_log_det(y[order], condition)
+            return (y, total + volume), None
+
+        found, _ = jax.lax.scan(undo, (y, jnp.zeros((), y.dtype)), (stacked, back), reverse=True)
+        return found
+
+    @property
+    def _couplings(self) -> list[Coupling]:
+        return [layer for layer in self.bijections if layer is not None]
+
+    @property
+    def _shifts(self) -> list[int]:
+        (size,) = self.shape
+        return [max(size // 2 - i % 2, 1) for i in range(len(self._couplings))]
 
 
 class PosteriorFlow(eqx.Module):
@@ -140,11 +174,8 @@ class PosteriorFlow(eqx.Module):
         )
         affine = eqx.nn.Linear(summaries, size + size * (size + 1) // 2, key=second)
         affine = jax.tree.map(jnp.zeros_like, affine)
-        bijections = []
-        for i, key in enumerate(jax.random.split(third, layers)):
-            layer = Coupling(size, summaries, layer_width, key=key)
-            bijections += [layer, Roll((size,), max(size // 2 - i % 2, 1))]
-        flow = Invert(Chain(bijections))
+        keys = jax.random.split(third, layers)
+        flow = Invert(Layers([Coupling(size, summaries, layer_width, key=key) for key in keys]))
         there = np.isfinite(shown).any(axis=0)
         shown = np.where(there, shown, np.float32(0))  # What nobody has.
         mean, spread = np.nanmean(shown, axis=0), np.nanstd(shown, axis=0)
