@@ -106,16 +106,16 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         check_forward(task, self.forward)
 
         @compiled
-        def apply(known, values):
-            def one(known, values):
-                theta = task.theta(knowledge(known, values), known)
+        def apply(known, values, phases):
+            def one(known, values, phases):
+                theta = task.theta(knowledge(known, task.seen(values, phases)), known)
                 return theta, self.forward(theta)
 
-            return jax.vmap(one)(known, values)
+            return jax.vmap(one)(known, values, phases)
 
         def answer(curves: Curves) -> Estimate:
-            shown = shown_curves(task, curves)
-            theta, got = jax.tree.map(np.asarray, apply(shown.known, shown.values))
+            rows = task.rows(curves)
+            theta, got = jax.tree.map(np.asarray, apply(rows.known, rows.values, rows.phases))
             recording = select(task.channels, got)
             finite = [
                 np.isfinite(leaf).reshape(len(theta), -1).all(axis=1)
