@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxtwin.physics.kernel import compiled
+
 
 class Familiarity(eqx.Module):
     """Gaussian model of the training clips' features, with a threshold for unfamiliar clips.
@@ -70,7 +72,7 @@ class Familiarity(eqx.Module):
             jnp.asarray(np.maximum(rest, floor)),
             jnp.asarray(jnp.inf, training.dtype),
         )
-        distances = gaussian.distance(held_out)
+        distances = np.asarray(gaussian.distance(held_out))
         threshold = jnp.asarray(np.quantile(distances, quantile))
         return eqx.tree_at(lambda g: g.threshold, gaussian, threshold)
 
@@ -81,22 +83,20 @@ class Familiarity(eqx.Module):
         shapes = ((features,), (rows, features), (rows,), (), ())
         return cls(*(np.zeros(shape, np.float32) for shape in shapes))
 
+    @compiled
     def distance(
         self, features: Float[Array | np.ndarray, "*batch feature"]
-    ) -> Float[np.ndarray, "*batch"]:
+    ) -> Float[Array, "*batch"]:
         """Return the squared Mahalanobis distance divided by the number of features."""
-        mean, axes, variances = (
-            np.asarray(x, float) for x in (self.mean, self.axes, self.variances)
-        )
-        centred = np.asarray(features, float) - mean
-        along = centred @ axes.T
+        centred = features - self.mean.reshape((1,) * (features.ndim - 1) + (-1,))
+        along = centred @ self.axes.T
         # Not the difference of two sums of squares, of which little but rounding may be left.
-        outside = np.sum((centred - along @ axes) ** 2, axis=-1)
-        total = np.sum(along**2 / variances, axis=-1) + outside / float(self.rest)
-        return np.asarray(total / centred.shape[-1])
+        outside = jnp.sum((centred - along @ self.axes) ** 2, axis=-1)
+        scaled = along**2 / self.variances.reshape((1,) * (features.ndim - 1) + (-1,))
+        return (jnp.sum(scaled, axis=-1) + outside / self.rest) / features.shape[-1]
 
     def recognises(
         self, features: Float[Array | np.ndarray, "*batch feature"]
-    ) -> Bool[np.ndarray, "*batch"]:
+    ) -> Bool[Array, "*batch"]:
         """Return whether clips with these features resemble the training clips."""
-        return np.asarray(self.distance(features) <= float(self.threshold))
+        return self.distance(features) <= self.threshold

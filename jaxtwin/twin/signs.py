@@ -160,8 +160,8 @@ class Limits(eqx.Module):
     ) -> Float[np.ndarray, "clip sign"]:
         """Return the signs of strangeness of some clips."""
         quality = np.array([one.quality for one in seen])
-        pictures = self.picture.distance(_statistics(seen))
-        beats = self.beat.distance(_shapes(features))
+        pictures = np.asarray(self.picture.distance(_statistics(seen)))
+        beats = np.asarray(self.beat.distance(_shapes(features)))
         shapes, periods = _by_pace(_shapes(features))
         pace = np.abs([self.pace(shape)[0] for shape in shapes] - periods[:, 0])
         ways = np.array([one.ways for one in seen])
