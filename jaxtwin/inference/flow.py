@@ -105,8 +105,9 @@ class Layers(AbstractBijection):
         def undo(carry: Any, layer: Any) -> tuple[Any, None]:
             (y, total), (arrays, order) = carry, layer
             coupling = eqx.combine(arrays, parts[0][1])
-            y, volume = coupling.inverse_and_log_det(y[order], condition)
-            return (y, total + volume), None
+            before, volume = coupling.inverse_and_log_det(y[order], condition)
+            # In x64 mode the splines compute in float64.
+            return (before.astype(y.dtype), (total + volume).astype(y.dtype)), None
 
         found, _ = jax.lax.scan(undo, (y, jnp.zeros((), y.dtype)), (stacked, back), reverse=True)
         return found
