@@ -92,7 +92,7 @@ def _twin(run: Path) -> dict[str, float]:
 
     programs: list[str] = []
 
-    def listen(event: str, seconds: float, **told: str | int) -> None:
+    def listen(event: str, duration_secs: float, **told: Any) -> None:
         if event.endswith("jaxpr_to_mlir_module_duration"):
             programs.append(str(told.get("fun_name")))
 

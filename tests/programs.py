@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -11,7 +12,7 @@ def programs() -> Iterator[list[str]]:
     """Collect the names of the programs that are made meanwhile, found in a cache or not."""
     names: list[str] = []
 
-    def listen(event: str, seconds: float, **told: str | int) -> None:
+    def listen(event: str, duration_secs: float, **told: Any) -> None:
         if event.endswith("jaxpr_to_mlir_module_duration"):
             names.append(str(told.get("fun_name")))
 

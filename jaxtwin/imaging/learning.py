@@ -152,9 +152,9 @@ def segmentation_loss(
 
 @eqx.filter_jit
 def _probabilities(
-    network: SegmentationNetwork, frames: UInt8[Array, "batch channel height width"]
+    network: SegmentationNetwork, frames: UInt8[Array | np.ndarray, "batch channel height width"]
 ) -> Float[Array, "batch height width label"]:
-    return jax.nn.softmax(jax.vmap(network)(frames.astype(jnp.float32) / 255))
+    return jax.nn.softmax(jax.vmap(network)(jnp.asarray(frames, jnp.float32) / 255))
 
 
 def label(

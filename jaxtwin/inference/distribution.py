@@ -100,7 +100,7 @@ class FlowDistribution(AbstractDistribution[Curves]):
             place = np.arange(start, start + together).clip(max=n - 1)
             rows: Any = (place, *(None if x is None else np.asarray(x)[place] for x in columns))
             if mesh is not None:
-                rows = jax.tree.map(lambda x: spread(x, mesh), rows)
+                rows = tuple(None if x is None else spread(x, mesh) for x in rows)
             theta, ratio = fetch(_sample(learnt, rows, key, draws, mesh))
             return theta[: n - start], ratio[: n - start]
 

@@ -35,7 +35,7 @@ class Coupling(AbstractBijection):
     """
 
     shape: tuple[int, ...]
-    cond_shape: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    cond_shape: tuple[int, ...] | None
     conditioner: eqx.nn.MLP
     fixed: int = eqx.field(static=True)
 
@@ -77,7 +77,7 @@ class Layers(AbstractBijection):
     """
 
     shape: tuple[int, ...]
-    cond_shape: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    cond_shape: tuple[int, ...] | None
     bijections: tuple[Coupling | None, ...]
 
     def __init__(self, layers: Sequence[Coupling]):

@@ -14,12 +14,10 @@ def ratio(x: Float[Array, "..."], size: Float[Array, ""]) -> Float[Array, "..."]
     return x / jnp.where(size > 0, size, 1.0)
 
 
-def comparable(
-    curve: Float[Array | np.ndarray, "*batch sample"],
-) -> Float[Array | np.ndarray, "*batch sample"]:
+def comparable(curve: Float[Array | np.ndarray, "*batch sample"]) -> Any:
     """Rotate a curve, between samples by its Fourier series, so that its first harmonic is cosine.
 
-    Curves that differ in their start alone are then equal. Computed by NumPy for its arrays.
+    Curves that differ in their start alone are then equal. Those of NumPy are rotated by NumPy.
     """
     xp = np if isinstance(curve, np.ndarray) else jnp
     harmonics = xp.fft.rfft(curve)

@@ -156,12 +156,10 @@ class Box(Generic[P]):
         values = jax.device_put(list(theta)) if isinstance(theta, np.ndarray) else theta
         return self.parameters(**dict(zip(self.names, values, strict=True)), **dict(self.fixed))
 
-    def to_unit(
-        self, theta: Float[Array | np.ndarray, "*batch free"]
-    ) -> Float[Array | np.ndarray, "*batch free"]:
+    def to_unit(self, theta: Float[Array | np.ndarray, "*batch free"]) -> Any:
         """Return the position u of θ in the box: 0 at the lower bound, 1 at the upper bound.
 
-        Computed by NumPy for one of its arrays.
+        Arrays of NumPy give one of NumPy.
         """
         xp = np if isinstance(theta, np.ndarray) else jnp
         low, high = self._corners(theta)
@@ -199,7 +197,7 @@ class Box(Generic[P]):
     ) -> Bool[Array | np.ndarray | np.bool, "*batch"]:
         """Return whether θ lies in the closed box; False for NaN.
 
-        Computed by NumPy for one of its arrays.
+        Arrays of NumPy give one of NumPy.
         """
         low, high = self._corners(theta)
         return ((theta >= low) & (theta <= high)).all(axis=-1)
