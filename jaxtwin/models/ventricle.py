@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
@@ -29,9 +30,9 @@ class VentricleOutputs(NamedTuple):
 def _stroke_work(beat: Recording[Any]) -> Any:
     """Return the area of the pressure-volume loop, which runs anticlockwise [mmHg·mL]."""
     P, V = beat.waveforms.P_lv, beat.waveforms.V_lv
-    along = ((P[..., :-1] + P[..., 1:]) * (V[..., 1:] - V[..., :-1])).sum(-1)
-    closing = (P[..., -1] + P[..., 0]) * (V[..., 0] - V[..., -1])
-    return -(along + closing) / 2
+    roll = np.roll if isinstance(P, np.ndarray) else jnp.roll
+    P_next, V_next = roll(P, -1, -1), roll(V, -1, -1)
+    return -((P + P_next) / 2 * (V_next - V)).sum(-1)
 
 
 READINGS: dict[str, Reading] = {
