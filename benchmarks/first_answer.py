@@ -12,8 +12,9 @@
 - twin_s: after `import jaxtwin`, the networks of a saved run, a phantom's recording, its twin.
 
 Each is the median of a few processes. `equations` counts the traced equations of orbit and gradient
-(those inside loops once), which compilation takes time for; unlike seconds they do not depend on
-the machine.
+(those inside loops once), and `twin_programs` the programs that the twin needs, which compilation
+takes time for; unlike seconds they do not depend on the machine. `twin_cpu_s` is the processor time
+of the twin, of all cores together.
 """
 
 import dataclasses
@@ -59,7 +60,7 @@ def measure(part: str, run: Path | None) -> dict[str, float]:
 
     if part == "twin":
         assert run is not None
-        return {"twin_s": _twin(run)}
+        return _twin(run)
     heart = jt.models.LeftHeart()
     p, orbit, read = heart.parameters(), jt.periodic_orbit, jt.read
     imported = time.perf_counter()
@@ -79,14 +80,23 @@ def measure(part: str, run: Path | None) -> dict[str, float]:
     return {"import_s": imported - began, name: time.perf_counter() - imported}
 
 
-def _twin(run: Path) -> float:
-    began = time.perf_counter()
+def _twin(run: Path) -> dict[str, float]:
+    began, busy = time.perf_counter(), time.process_time()
+    from jax import monitoring
+
     from jaxtwin.commands.twin import load_run
     from jaxtwin.data.echonet import read_echonet
     from jaxtwin.data.recording import read_recording
     from jaxtwin.imaging.examples import read_labels
     from jaxtwin.twin.echo import TwinBuilder
 
+    programs: list[str] = []
+
+    def listen(event: str, duration_secs: float, **told: Any) -> None:
+        if event.endswith("jaxpr_to_mlir_module_duration"):
+            programs.append(str(told.get("fun_name")))
+
+    monitoring.register_event_duration_secs_listener(listen)
     builder = load_run(run)
     assert isinstance(builder, TwinBuilder)
     for record in read_echonet(run / "phantom").split("TEST"):
@@ -95,7 +105,11 @@ def _twin(run: Path) -> float:
             break
     else:
         raise ValueError(f"{run} makes no twin of any of its unseen phantoms: train for longer")
-    return time.perf_counter() - began
+    return {
+        "twin_s": time.perf_counter() - began,
+        "twin_cpu_s": time.process_time() - busy,
+        "twin_programs": len(programs),
+    }
 
 
 def equations() -> dict[str, int]:

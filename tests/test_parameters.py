@@ -199,6 +199,21 @@ def test_bound_never_leaves_the_box(raw, dtype):
     assert SEVEN.contains(theta)
 
 
+@pytest.mark.parametrize("logarithmic", [(), ("R_a", "E_max")])
+def test_arrays_of_numpy_stay_so(logarithmic):
+    box = Box.of(SEVEN.parameters, SEVEN.names, logarithmic=logarithmic)
+    theta = box.sample(16, seed=0).astype(np.float32)
+    for rows in (theta, theta[3]):
+        u, inside = box.to_unit(rows), box.contains(rows)
+        assert isinstance(u, np.ndarray) and u.dtype == np.float32
+        assert isinstance(inside, np.ndarray | np.bool)
+        np.testing.assert_allclose(u, box.to_unit(jnp.asarray(rows)), atol=1e-6)
+        np.testing.assert_array_equal(inside, box.contains(jnp.asarray(rows)))
+    p = box.complete(theta[3])
+    for name, value in zip(box.names, theta[3], strict=True):
+        assert isinstance(getattr(p, name), jax.Array) and getattr(p, name) == value
+
+
 def test_contains_takes_the_faces_and_refuses_nan():
     inside = jnp.array([BOX.low, BOX.high, [jnp.nan, 1.0], [1.0, 10.1], [-0.1, 1.0]])
     np.testing.assert_array_equal(BOX.contains(inside), [True, True, False, False, False])

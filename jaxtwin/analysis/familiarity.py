@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxtwin.physics.compilation import compiled
+
 
 class Familiarity(eqx.Module):
     """Gaussian model of the training clips' features, with a threshold for unfamiliar clips.
@@ -22,11 +24,11 @@ class Familiarity(eqx.Module):
         threshold: Largest distance of a familiar clip.
     """
 
-    mean: Float[Array, " feature"]
-    axes: Float[Array, "axis feature"]
-    variances: Float[Array, " axis"]
-    rest: Float[Array, ""]
-    threshold: Float[Array, ""]
+    mean: Float[Array | np.ndarray, " feature"]
+    axes: Float[Array | np.ndarray, "axis feature"]
+    variances: Float[Array | np.ndarray, " axis"]
+    rest: Float[Array | np.ndarray, ""]
+    threshold: Float[Array | np.ndarray, ""]
 
     @classmethod
     def fit(
@@ -70,7 +72,7 @@ class Familiarity(eqx.Module):
             jnp.asarray(np.maximum(rest, floor)),
             jnp.asarray(jnp.inf, training.dtype),
         )
-        distances = np.asarray(gaussian.distance(jnp.asarray(held_out)))
+        distances = np.asarray(gaussian.distance(held_out))
         threshold = jnp.asarray(np.quantile(distances, quantile))
         return eqx.tree_at(lambda g: g.threshold, gaussian, threshold)
 
@@ -79,18 +81,22 @@ class Familiarity(eqx.Module):
         """Return zeros in the shapes that `fit` gives, into which a saved model is loaded."""
         rows = min(axes, features - 1)
         shapes = ((features,), (rows, features), (rows,), (), ())
-        return cls(*(jnp.zeros(shape, jnp.float32) for shape in shapes))
+        return cls(*(np.zeros(shape, np.float32) for shape in shapes))
 
-    @eqx.filter_jit
-    def distance(self, features: Float[Array, "*batch feature"]) -> Float[Array, "*batch"]:
+    @compiled
+    def distance(
+        self, features: Float[Array | np.ndarray, "*batch feature"]
+    ) -> Float[Array, "*batch"]:
         """Return the squared Mahalanobis distance divided by the number of features."""
         centred = features - self.mean.reshape((1,) * (features.ndim - 1) + (-1,))
         along = centred @ self.axes.T
-        outside = jnp.sum(centred**2, axis=-1) - jnp.sum(along**2, axis=-1)
+        # Not the difference of two sums of squares, of which little but rounding may be left.
+        outside = jnp.sum((centred - along @ self.axes) ** 2, axis=-1)
         scaled = along**2 / self.variances.reshape((1,) * (features.ndim - 1) + (-1,))
-        total = jnp.sum(scaled, axis=-1) + jnp.maximum(outside, 0) / self.rest
-        return total / features.shape[-1]
+        return (jnp.sum(scaled, axis=-1) + outside / self.rest) / features.shape[-1]
 
-    def recognises(self, features: Float[Array, "*batch feature"]) -> Bool[Array, "*batch"]:
+    def recognises(
+        self, features: Float[Array | np.ndarray, "*batch feature"]
+    ) -> Bool[Array, "*batch"]:
         """Return whether clips with these features resemble the training clips."""
         return self.distance(features) <= self.threshold

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 
 def information_bits(
@@ -34,4 +33,16 @@ def information_bits(
     low, high = (np.searchsorted(before, draws, side) for side in ("left", "right"))
     random = np.random.default_rng(0).random(len(draws))
     u = (low + random * (high - low + 1)) / (len(before) + 1)
-    return max(-float(stats.differential_entropy(u, method="ebrahimi")) / np.log(2), 0.0)
+    return max(-_entropy(np.sort(u)) / np.log(2), 0.0)
+
+
+def _entropy(ordered: Float[np.ndarray, " draw"]) -> float:
+    """Return the differential entropy of sorted draws [nats].
+
+    Ebrahimi, Pflughoeft and Soofi, "Two measures of sample entropy", Statistics & Probability
+    Letters 20(3), 1994. SciPy has it in `scipy.stats`, which takes half a second to import.
+    """
+    n = len(ordered)
+    window, place = int(np.sqrt(n) + 0.5), np.arange(n)
+    low, high = np.maximum(place - window, 0), np.minimum(place + window, n - 1)
+    return float(np.mean(np.log(n * (ordered[high] - ordered[low]) / (high - low))))

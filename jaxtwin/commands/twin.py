@@ -8,21 +8,12 @@ a JSON file with a verdict, all numbers and their units. Research use only.
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from jaxtwin import plotting
 from jaxtwin.commands.run import Run
 from jaxtwin.commands.settings import EXAMPLE, TwinConfig
-from jaxtwin.commands.twin_figures import (
-    draw_corner,
-    draw_echo_twin,
-    draw_loop,
-    draw_pressures,
-    write_film,
-)
 from jaxtwin.data.recording import read_clip, read_recording
 from jaxtwin.data.vitals import PLAUSIBLE, VitalName, Vitals
 from jaxtwin.forward.emulator import load_emulator
@@ -36,6 +27,9 @@ from jaxtwin.twin.echo import EchoTwin, TwinBuilder
 from jaxtwin.twin.report import describe_echo_twin, summary_of_echo
 from jaxtwin.twin.saving import load_builder
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def real_clip() -> Path:
     """Return the path of the real apical four-chamber recording included in pydicom."""
@@ -44,8 +38,13 @@ def real_clip() -> Path:
     return Path(str(examples.get_path("ybr_color")))
 
 
-def draw_twin(twin: Twin) -> Figure:
+def draw_twin(twin: Twin) -> "Figure":
     """Draw the pressure-volume loop, and pressures and volume over two beats."""
+    from matplotlib.figure import Figure
+
+    from jaxtwin import plotting
+    from jaxtwin.commands.twin_figures import draw_loop, draw_pressures
+
     times, out = np.asarray(twin.solution.times), twin.solution.outputs
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplot_mosaic([["loop", "pressure"], ["loop", "volume"]], height_ratios=[2, 1])
@@ -73,6 +72,9 @@ def write_twin(run: Run, name: str, twin: Twin) -> None:
 
 def write_echo_twin(run: Run, name: str, found: EchoTwin) -> dict[str, Any]:
     """Write figure, moving picture, label maps and JSON file; return the JSON file's content."""
+    # A twin needs no figures, and matplotlib takes half a second to import.
+    from jaxtwin.commands.twin_figures import draw_corner, draw_echo_twin, write_film
+
     run.figure(name, draw_echo_twin(found))
     if found.posterior is not None:
         run.figure(name.replace("twin_", "corner_", 1), draw_corner(found))

@@ -4,12 +4,10 @@ Only the tags named in this file are ever parsed, so that a patient's identity c
 output, a message or a warning.
 """
 
-import struct
 import warnings
 from pathlib import Path
 
 import pydicom
-from pydicom.valuerep import STANDARD_VR
 
 from jaxtwin.data.base import EchoVideo, UnreadableClipError
 from jaxtwin.data.dicom_pixels import read_frames
@@ -45,35 +43,6 @@ TAGS = [
 ]
 CENTIMETRES = 3  # code of the unit of a region's pixels
 DEPTHS = (40.0, 400.0)  # [mm]; no scan of the heart is shallower or deeper
-# Types of elements ("value representations"), as they follow an element's number in most files.
-TYPES = {vr.value.encode() for vr in STANDARD_VR}
-
-
-def is_dicom(path: Path) -> bool:
-    """Return whether a file is DICOM by its content, or is named as such."""
-    with path.open("rb") as file:
-        beginning = file.read(132)
-    # A 128-byte preamble of any content precedes the prefix DICM. Some archives leave out both.
-    return (
-        beginning[128:] == b"DICM"
-        or _begins_with_element(beginning)
-        or path.suffix.lower() in {".dcm", ".dicom"}
-    )
-
-
-def _begins_with_element(beginning: bytes) -> bool:
-    """Return whether a file begins with an element of the first group of a data set or its header.
-
-    Its group is 2 or 8, and it is followed by a type of two letters or by a length.
-    """
-    if len(beginning) < 8:
-        return False
-    for order in ("<", ">"):
-        group, element = struct.unpack(f"{order}HH", beginning[:4])
-        length = struct.unpack(f"{order}L", beginning[4:8])[0]
-        if group in {2, 8} and element < 0x100:
-            return beginning[4:6] in TYPES or (order == "<" and 0 < length <= 256)
-    return False
 
 
 def read_dicom(path: Path) -> EchoVideo:

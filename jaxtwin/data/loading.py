@@ -1,9 +1,8 @@
 """Batches of clips, loaded with Grain."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -64,6 +63,8 @@ def batches(
     """
     if len(indices) == 0:
         raise ValueError("no clips to train on: choose a split that is not empty")
+    import grain  # Nothing else needs it, and whoever has a trained network does without.
+
     length = cache.format.frames
 
     def draw(index: int, random: np.random.Generator) -> Batch:
@@ -125,7 +126,8 @@ def _example(record: Record, clip: UInt8[np.ndarray, "frames size size"]) -> Bat
     return Batch(clip, edv, esv, vitals)
 
 
-def _closing(iterator: grain.DatasetIterator[Batch]) -> Iterator[Batch]:
+def _closing(iterator: Any) -> Iterator[Batch]:
+    """Yield from one of Grain's iterators, and close it at the end."""
     try:
         yield from iterator
     finally:

@@ -168,9 +168,7 @@ class Emulator(AbstractForward):
         return _predict(self, jnp.asarray(theta, jnp.float32))
 
     def _warn_outside(self, theta: Float[np.ndarray, "*patient free"]) -> None:
-        # Inside jit, JAX would trace the comparison, although all its values are known.
-        with jax.ensure_compile_time_eval():
-            inside = np.asarray(self.box.contains(jnp.asarray(theta)))
+        inside = np.asarray(self.box.contains(theta))
         if not inside.all():
             warnings.warn(
                 f"{np.sum(~inside)} of {inside.size} θ are outside the box on which this emulator "
@@ -294,7 +292,7 @@ def load_emulator(folder: str | Path, system: AbstractRecordedSystem) -> Emulato
         depth=kept["depth"],
     )
     # Only the shapes are needed: drawing weights, to replace them at once, would take seconds.
-    emulator = eqx.filter_eval_shape(make, key=jax.random.key(0))
+    emulator = eqx.filter_eval_shape(lambda: make(key=jax.random.key(0)))
     network, mean, spread = checkpoint.load(
         folder, (emulator.network, emulator.mean, emulator.spread)
     )

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import stats
 
 from jaxtwin.data.simpson import ATRIUM, MYOCARDIUM
 from jaxtwin.imaging.beats import find_beats
@@ -193,7 +192,9 @@ def even_weights(EF: Float[np.ndarray, " clip"]) -> Float[np.ndarray, " clip"]:
     """
     if np.ptp(EF) < 1:
         return np.ones(len(EF))
-    weight = 1 / stats.gaussian_kde(EF, KERNEL)(EF)
+    from scipy.stats import gaussian_kde  # Takes half a second; curves do not need it.
+
+    weight = 1 / gaussian_kde(EF, KERNEL)(EF)
     weight = np.minimum(weight / np.median(weight), MOST_WEIGHT)
     return weight / weight.mean()
 

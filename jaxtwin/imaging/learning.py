@@ -152,9 +152,9 @@ def segmentation_loss(
 
 @eqx.filter_jit
 def _probabilities(
-    network: SegmentationNetwork, frames: UInt8[Array, "batch channel height width"]
+    network: SegmentationNetwork, frames: UInt8[Array | np.ndarray, "batch channel height width"]
 ) -> Float[Array, "batch height width label"]:
-    return jax.nn.softmax(jax.vmap(network)(frames.astype(jnp.float32) / 255))
+    return jax.nn.softmax(jax.vmap(network)(jnp.asarray(frames, jnp.float32) / 255))
 
 
 def label(
@@ -173,5 +173,5 @@ def probabilities(
         some = frames[start : start + _TOGETHER]
         # Padded, so that one compilation serves any number of frames.
         padded = np.resize(some, (_TOGETHER, *some.shape[1:]))
-        found.append(np.asarray(_probabilities(network, jnp.asarray(padded)))[: len(some)])
+        found.append(np.asarray(_probabilities(network, padded))[: len(some)])
     return np.concatenate(found)

@@ -5,6 +5,7 @@ network says how (Gidaris, Singh and Komodakis, "Unsupervised representation lea
 image rotations", ICLR 2018).
 """
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from jaxtwin.encoders.base import convolve2d, he_kernel, layer_norm
 from jaxtwin.imaging.augmentation import augment
+from jaxtwin.physics.compilation import compiled
 from jaxtwin.training.loop import Fitted, TrainingConfig, epochs, fit
 from jaxtwin.training.muon import muon_optimiser
 from jaxtwin.training.precision import check_precision, computing_in
@@ -170,11 +172,11 @@ def ways_shown(
 
     The first is upright, the next three turned by quarters, the last four the same mirrored.
     """
-    return np.asarray(_ways(network, jnp.asarray(_small(pictures), jnp.float32) / 255), float)
+    return np.asarray(_ways(network, _small(pictures)), float)
 
 
-@eqx.filter_jit
+@functools.partial(compiled, size=lambda network, pictures: pictures.size)
 def _ways(
-    network: OrientationNetwork, pictures: Float[Array, "picture height width"]
+    network: OrientationNetwork, pictures: UInt8[Array, "picture height width"]
 ) -> Float[Array, " way"]:
-    return jax.nn.log_softmax(network(pictures))
+    return jax.nn.log_softmax(network(pictures.astype(jnp.float32) / 255))

@@ -162,5 +162,5 @@ def load_segmenter(folder: str | Path) -> Segmenter:
     """
     kept = checkpoint.config(Path(folder), kind="segmenter")
     widths = tuple(kept["widths"])
-    blank = eqx.filter_eval_shape(SegmentationNetwork, widths, key=jax.random.key(0))
+    blank = eqx.filter_eval_shape(lambda: SegmentationNetwork(widths, key=jax.random.key(0)))
     return Segmenter(checkpoint.load(Path(folder), blank), kept["dice"])

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optimistix as optx
 from jaxtyping import Array, Float
 
 from jaxtwin.cohorts.simulate import simulate_patient
@@ -63,6 +62,7 @@ def modes(
         starts: Where they start.
         patient: What was measured.
     """
+    import optimistix as optx  # Takes a sixth of a second; the rest of the module does without.
 
     def function(z: Any, patient: Patient) -> Any:
         return residuals(task, coordinates, z, patient)

@@ -1,6 +1,7 @@
 """Distributions of patients' parameters that a flow has learnt."""
 
 import dataclasses
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +19,7 @@ from jaxtwin.inference.flow import PosteriorFlow
 from jaxtwin.methods.base import Estimate
 from jaxtwin.methods.posterior import AbstractDistribution, Posterior
 from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.physics.compilation import SMALL, compiled
 
 TOGETHER = 50
 """Number of patients whose draws are made together."""
@@ -84,20 +86,22 @@ class FlowDistribution(AbstractDistribution[Curves]):
         self, measurements: Curves, draws: int, seed: int, mesh: Mesh | None = None
     ) -> tuple[Float[np.ndarray, "patient draw free"], Float[np.ndarray, "patient draw"]]:
         """Return draws, and the logarithm of prior density over this density at each [nats]."""
-        shown = self._shown(measurements)
-        known = np.asarray(measurements.known, np.float32)
+        check_as_learnt(self.task, measurements)
+        table = self.task.rows(measurements)
+        columns = table.known, table.values, table.phases
         key = jax.random.key(seed)
+        learnt = self.task, self.coordinates, self.flow
         devices = 1 if mesh is None else mesh.size
-        n = len(shown)
+        n = len(table.values)
         together = devices * min(TOGETHER, -(-n // devices))
 
         def some(start: int) -> tuple[np.ndarray, np.ndarray]:
             # Every call has the same shape, so that it compiles once.
             place = np.arange(start, start + together).clip(max=n - 1)
-            rows: tuple[Any, Any, Any] = (shown[place], known[place], place)
+            rows: Any = (place, *(None if x is None else np.asarray(x)[place] for x in columns))
             if mesh is not None:
-                rows = (spread(rows[0], mesh), spread(rows[1], mesh), spread(rows[2], mesh))
-            theta, ratio = fetch(_sample(self.flow, self.coordinates, *rows, key, draws, mesh))
+                rows = tuple(None if x is None else spread(x, mesh) for x in rows)
+            theta, ratio = fetch(_sample(learnt, rows, key, draws, mesh))
             return theta[: n - start], ratio[: n - start]
 
         # All processes of a mesh must run the parts in the same order.
@@ -181,7 +185,7 @@ def check_as_learnt(task: CurveTask, measurements: Curves) -> None:
             )
 
 
-@eqx.filter_jit
+@compiled
 def _shown(task: CurveTask, *row: Any) -> Float[Array, "patient input"]:
     return jax.vmap(lambda *one: shown_row(task, *one))(*row)
 
@@ -191,18 +195,24 @@ def _features(flow: PosteriorFlow, shown: Any) -> Float[Array, "patient summary"
     return jax.vmap(flow.summarise)(shown)
 
 
-@eqx.filter_jit
+def _draws_at_once(learnt: Any, rows: Any, key: Any, draws: int, mesh: Mesh | None) -> int:
+    """Return the number of draws that `_sample` makes, or many if more are to follow."""
+    del learnt, key, mesh
+    return len(rows[0]) * draws if len(rows[0]) < TOGETHER else SMALL + 1
+
+
+@functools.partial(compiled, size=_draws_at_once)
 def _sample(
-    flow: PosteriorFlow,
-    coordinates: PriorCoordinates,
-    shown: Any,
-    known: Any,
-    place: Any,
+    learnt: tuple[CurveTask, PriorCoordinates, PosteriorFlow],
+    rows: tuple[Any, ...],
     key: Any,
     draws: int,
     mesh: Mesh | None,
 ) -> tuple[Float[Array, "patient draw free"], Float[Array, "patient draw"]]:
-    def one(shown, known, place):
+    task, coordinates, flow = learnt
+
+    def one(place, known, values, phases):
+        shown = shown_row(task, known, values, phases)
         z, density = flow.sample(shown, jax.random.fold_in(key, place), draws)
         prior = -0.5 * jnp.sum(z**2 + np.log(2 * np.pi), axis=-1)
         return jax.vmap(coordinates.theta, (0, None))(z, known), prior - density
@@ -213,7 +223,7 @@ def _sample(
         some = jax.shard_map(
             some, mesh=mesh, in_specs=over_all, out_specs=over_all, check_vma=False
         )
-    return some(shown, known, place)
+    return some(*rows)
 
 
 @eqx.filter_jit

@@ -1,18 +1,14 @@
 """Conditional normalising flows: the distribution of z given what a network is shown."""
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flowjax.bijections import (
-    AbstractBijection,
-    Chain,
-    Coupling,
-    Invert,
-    RationalQuadraticSpline,
-)
+from flowjax.bijections import AbstractBijection, Invert, RationalQuadraticSpline, Vmap
+from flowjax.utils import get_ravelled_pytree_constructor
 from jaxtyping import Array, Float, PRNGKeyArray
 
 KNOTS = 8
@@ -25,25 +21,105 @@ ONE = 0.5413
 """Inverse softplus of 1."""
 
 
-class Roll(AbstractBijection):
-    """Cyclic shift, after which the next layer transforms other coordinates.
+class Coupling(AbstractBijection):
+    """Splines of the last coordinates, which a network of the first ones and the condition gives.
+
+    Flowjax's own coupling layer draws weights while it is built, so that a flow could not be
+    rebuilt from shapes alone.
 
     Attributes:
         shape: Shape of the vector.
-        shift: Number of places.
+        cond_shape: Shape of the condition.
+        conditioner: The network.
+        fixed: Number of the first coordinates, which stay as they are.
     """
 
     shape: tuple[int, ...]
-    shift: int = eqx.field(static=True)
-    cond_shape: ClassVar[None] = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    cond_shape: tuple[int, ...] | None
+    conditioner: eqx.nn.MLP
+    fixed: int = eqx.field(static=True)
+
+    def __init__(self, size: int, condition: int, width: int, *, key: PRNGKeyArray):
+        self.shape, self.cond_shape, self.fixed = (size,), (condition,), size // 2
+        # Places of the knots along both axes, and the slopes there.
+        outputs = (size - self.fixed) * (2 * (KNOTS + 1) + KNOTS + 2)
+        self.conditioner = eqx.nn.MLP(
+            self.fixed + condition, outputs, width, 2, jax.nn.silu, key=key
+        )
 
     def transform_and_log_det(self, x: Any, condition: Any = None) -> tuple[Any, Any]:
-        """Shift forwards."""
-        return jnp.roll(x, self.shift), jnp.zeros(())
+        """Apply the splines."""
+        first, last = jnp.split(x, [self.fixed])
+        last, volume = self._splines(first, condition).transform_and_log_det(last)
+        return jnp.concatenate([first, last]), volume
 
     def inverse_and_log_det(self, y: Any, condition: Any = None) -> tuple[Any, Any]:
-        """Shift backwards."""
-        return jnp.roll(y, -self.shift), jnp.zeros(())
+        """Apply the inverse splines."""
+        first, last = jnp.split(y, [self.fixed])
+        last, volume = self._splines(first, condition).inverse_and_log_det(last)
+        return jnp.concatenate([first, last]), volume
+
+    def _splines(self, first: Any, condition: Any) -> Vmap:
+        spline = RationalQuadraticSpline(knots=KNOTS, interval=INTERVAL)
+        make, _ = get_ravelled_pytree_constructor(spline, eqx.is_inexact_array)
+        found = self.conditioner(jnp.concatenate([first, condition]))
+        found = found.reshape(self.shape[0] - self.fixed, -1)
+        return Vmap(eqx.filter_vmap(make)(found), in_axes=eqx.if_array(0))
+
+
+class Layers(AbstractBijection):
+    """Coupling layers, each followed by a cyclic shift, so that the next transforms others.
+
+    Attributes:
+        shape: Shape of the vector.
+        cond_shape: Shape of the condition.
+        bijections: The layers, and None in place of the shifts, which have nothing to learn.
+    """
+
+    shape: tuple[int, ...]
+    cond_shape: tuple[int, ...] | None
+    bijections: tuple[Coupling | None, ...]
+
+    def __init__(self, layers: Sequence[Coupling]):
+        self.shape, self.cond_shape = layers[0].shape, layers[0].cond_shape
+        # In the places that they have in saved flows.
+        self.bijections = tuple(x for layer in layers for x in (layer, None))
+
+    def transform_and_log_det(self, x: Any, condition: Any = None) -> tuple[Any, Any]:
+        """Apply layer and shift, from the first to the last; unrolled, as most training is here."""
+        total = jnp.zeros((), x.dtype)
+        for layer, shift in zip(self._couplings, self._shifts, strict=True):
+            x, volume = layer.transform_and_log_det(x, condition)
+            x, total = jnp.roll(x, shift), total + volume
+        return x, total
+
+    def inverse_and_log_det(self, y: Any, condition: Any = None) -> tuple[Any, Any]:
+        """Undo shift and layer, from the last to the first.
+
+        This is a loop, which compiles in the time of one layer: most draws are made once.
+        """
+        parts = [eqx.partition(layer, eqx.is_array) for layer in self._couplings]
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *(arrays for arrays, _ in parts))
+        back = np.stack([np.roll(np.arange(len(y)), -shift) for shift in self._shifts])
+
+        def undo(carry: Any, layer: Any) -> tuple[Any, None]:
+            (y, total), (arrays, order) = carry, layer
+            coupling = eqx.combine(arrays, parts[0][1])
+            before, volume = coupling.inverse_and_log_det(y[order], condition)
+            # In x64 mode the splines compute in float64.
+            return (before.astype(y.dtype), (total + volume).astype(y.dtype)), None
+
+        found, _ = jax.lax.scan(undo, (y, jnp.zeros((), y.dtype)), (stacked, back), reverse=True)
+        return found
+
+    @property
+    def _couplings(self) -> list[Coupling]:
+        return [layer for layer in self.bijections if layer is not None]
+
+    @property
+    def _shifts(self) -> list[int]:
+        (size,) = self.shape
+        return [max(size // 2 - i % 2, 1) for i in range(len(self._couplings))]
 
 
 class PosteriorFlow(eqx.Module):
@@ -99,28 +175,8 @@ class PosteriorFlow(eqx.Module):
         )
         affine = eqx.nn.Linear(summaries, size + size * (size + 1) // 2, key=second)
         affine = jax.tree.map(jnp.zeros_like, affine)
-        # Not `flowjax.flows.coupling_flow`, whose permutations cannot be built in `eval_shape`.
-        bijections = []
-        for i, key in enumerate(jax.random.split(third, layers)):
-            # The constructor keeps an array, which must not be one of `eval_shape`. The network,
-            # whose weights take seconds to draw, is made after it.
-            with jax.ensure_compile_time_eval():
-                layer = Coupling(
-                    jax.random.key(0),
-                    transformer=RationalQuadraticSpline(knots=KNOTS, interval=INTERVAL),
-                    untransformed_dim=size // 2,
-                    dim=size,
-                    cond_dim=summaries,
-                    nn_width=1,
-                    nn_depth=0,
-                )
-            network = layer.conditioner
-            network = eqx.nn.MLP(
-                network.in_size, network.out_size, layer_width, 2, jax.nn.silu, key=key
-            )
-            layer = eqx.tree_at(lambda layer: layer.conditioner, layer, network)
-            bijections += [layer, Roll((size,), max(size // 2 - i % 2, 1))]
-        flow = Invert(Chain(bijections))
+        keys = jax.random.split(third, layers)
+        flow = Invert(Layers([Coupling(size, summaries, layer_width, key=key) for key in keys]))
         there = np.isfinite(shown).any(axis=0)
         shown = np.where(there, shown, np.float32(0))  # What nobody has.
         mean, spread = np.nanmean(shown, axis=0), np.nanstd(shown, axis=0)

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.stats import spearmanr
 
 from jaxtwin.cohorts.batching import map_patients
 from jaxtwin.cohorts.simulate import check_whole, simulate_cohort
@@ -80,7 +79,7 @@ class OpenDirections(NamedTuple):
             before: Draws of the prior.
             count: Number of directions; by default all.
         """
-        own, prior = (np.asarray(box.to_unit(jnp.asarray(x)), float) for x in (theta, before))
+        own, prior = (np.asarray(box.to_unit(np.asarray(x)), float) for x in (theta, before))
         variance, axes = np.linalg.eigh(np.cov(own / prior.std(axis=0), rowvar=False))
         order = np.argsort(-variance)[:count]
         return cls(box.names, np.sqrt(variance[order].clip(0)), axes.T[order])
@@ -171,6 +170,8 @@ def trade_offs(
     Returns:
         Spearman's rank correlation of each pair, the strongest first.
     """
+    from scipy.stats import spearmanr  # Takes half a second; nothing else here needs it.
+
     names = [name for name, x in draws.items() if np.ptp(x) > 0]
     found = {}
     for i, first in enumerate(names):

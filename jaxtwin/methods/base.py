@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
@@ -208,8 +207,8 @@ class Learnt(Generic[Task, Measurements]):
                     f"expected {expected}"
                 )
         if found.theta is not None:
-            theta = jnp.asarray(found.theta)[np.asarray(found.success)]
-            outside = ~np.asarray(box.contains(theta)) if len(theta) else np.zeros(0, bool)
+            theta = np.asarray(found.theta)[np.asarray(found.success)]
+            outside = ~np.asarray(box.contains(theta))
             if outside.any():
                 warnings.warn(
                     f"{np.sum(outside)} of {patients} patients have parameters outside the box "

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxtwin.methods.base import Session
 from jaxtwin.methods.tasks import Curves, CurveTask
+from jaxtwin.physics.compilation import compiled
 from jaxtwin.training.loop import Fitted, epochs, fit
 from jaxtwin.training.settings import TrainingConfig
 
@@ -93,7 +94,7 @@ def shown_curves(task: CurveTask, curves: Curves) -> Curves:
     return rows._replace(values=np.asarray(_shown(task, rows.values, rows.phases)))
 
 
-@eqx.filter_jit
+@compiled
 def _shown(task: CurveTask, *row: Any) -> Float[Array, "patient input"]:
     return jax.vmap(task.seen)(*row)
 

@@ -14,14 +14,16 @@ def ratio(x: Float[Array, "..."], size: Float[Array, ""]) -> Float[Array, "..."]
     return x / jnp.where(size > 0, size, 1.0)
 
 
-def comparable(curve: Float[Array, " sample"]) -> Float[Array, " sample"]:
+def comparable(curve: Float[Array | np.ndarray, "*batch sample"]) -> Any:
     """Rotate a curve, between samples by its Fourier series, so that its first harmonic is cosine.
 
-    Curves that differ in their start alone are then equal.
+    Curves that differ in their start alone are then equal. Those of NumPy are rotated by NumPy.
     """
-    harmonics = jnp.fft.rfft(curve)
-    turn = jnp.angle(harmonics[1]) * jnp.arange(len(harmonics))
-    return jnp.fft.irfft(harmonics * jnp.exp(-1j * turn), len(curve))
+    xp = np if isinstance(curve, np.ndarray) else jnp
+    harmonics = xp.fft.rfft(curve)
+    order = np.arange(harmonics.shape[-1], dtype=curve.dtype)
+    turn = xp.angle(harmonics[..., 1:2]) * order.reshape((1,) * (curve.ndim - 1) + (-1,))
+    return xp.fft.irfft(harmonics * xp.exp(-1j * turn), curve.shape[-1])
 
 
 def filled(

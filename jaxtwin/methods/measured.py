@@ -196,7 +196,8 @@ class Channel:
         evenly = np.exp(-2j * np.pi * np.arange(len(values)) / len(values))
         evenly = jnp.asarray(evenly, wave.dtype)
         angle = jnp.angle(jnp.sum(evenly * start)) - jnp.angle(harmonics[1])
-        for _ in range(TURNS):
+
+        def newton(_: Any, angle: Any) -> Any:
             whole = turned(angle)
             got = self.sampled(whole, phases)
             factor, first = self._factor(got, values, share), jnp.sum(wave * whole)
@@ -205,8 +206,9 @@ class Channel:
             slope = jnp.sum(there * share * self.sampled(turned(angle, 1j * order), phases))
             slope = ratio((jnp.conj(first) * slope).imag, jnp.abs(first) ** 2)
             slope = jax.lax.stop_gradient(slope).clip(0.2, 2)
-            angle = angle + jnp.angle(jnp.conj(first) * (factor * first + off)) / slope
-        return turned(angle)
+            return angle + jnp.angle(jnp.conj(first) * (factor * first + off)) / slope
+
+        return turned(jax.lax.fori_loop(0, TURNS, newton, angle))
 
     def seen(
         self,
@@ -277,5 +279,5 @@ class Channel:
             values, noise = values / unit, None if noise is None else noise / unit
         if self.unknown_start and noise is None and phases is None:
             whole = np.isfinite(values).all(axis=1, keepdims=True)
-            values = np.where(whole, jax.vmap(comparable)(jnp.asarray(values)), values)
+            values = np.where(whole, comparable(values), values)
         return Curves(values, noise=noise, phases=phases)

@@ -3,14 +3,13 @@
 import warnings
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from jaxtwin.methods.estimate import Estimate
 from jaxtwin.methods.measured import Channel, Curves
+from jaxtwin.physics.compilation import compiled
 
 # The allowed error of a curve is the sum of the noise, the task's resolution, and this share of the
 # curve's standard deviation, for the error of a network.
@@ -55,7 +54,7 @@ def judge(task: Any, measurements: Curves, found: Estimate) -> Estimate:
     return found._replace(misfit=misfit)
 
 
-@eqx.filter_jit
+@compiled
 def _compared(channel: Channel, got: Array, values: Array, weight: Array, phases: Any) -> Array:
     return jax.vmap(channel.compare)(got, values, weight, phases)
 
@@ -93,9 +92,9 @@ def misfit_of(
     if recording is None:
         return None
     if channel.name in recording.waveforms.channel_names:
-        got = jnp.asarray(recording.waveforms[channel.name])
+        got = np.asarray(recording.waveforms[channel.name])
         weight = np.where(there, 1 / np.maximum(noise, channel.resolution), 0)
-        off = _compared(channel, got, jnp.asarray(values), jnp.asarray(weight), phases)
+        off = _compared(channel, got, values, weight, phases)
         error = size(np.asarray(off) / np.where(there, weight, 1))
     elif channel.name in recording.maximum.channel_names and not channel.unknown_scale:
         ends = (

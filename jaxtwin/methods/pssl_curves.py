@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +22,7 @@ from jaxtwin.methods.saving import made_with, trained
 from jaxtwin.methods.settings import CURVE_TRAINING
 from jaxtwin.methods.tasks import Curves, CurveTask
 from jaxtwin.physics.channels import select
+from jaxtwin.physics.compilation import compiled
 from jaxtwin.training.settings import TrainingConfig
 
 
@@ -98,17 +98,17 @@ class CurvePSSL(AbstractTrainedMethod[CurveTask, Curves]):
         """Return the function from curves to an estimate."""
         check_forward(task, self.forward)
 
-        @eqx.filter_jit
-        def apply(known, values):
-            def one(known, values):
-                theta = task.theta(knowledge(known, values), known)
+        @compiled
+        def apply(known, values, phases):
+            def one(known, values, phases):
+                theta = task.theta(knowledge(known, task.seen(values, phases)), known)
                 return theta, self.forward(theta)
 
-            return jax.vmap(one)(known, values)
+            return jax.vmap(one)(known, values, phases)
 
         def answer(curves: Curves) -> Estimate:
-            shown = shown_curves(task, curves)
-            theta, got = jax.tree.map(np.asarray, apply(shown.known, shown.values))
+            rows = task.rows(curves)
+            theta, got = jax.tree.map(np.asarray, apply(rows.known, rows.values, rows.phases))
             recording = select(task.channels, got)
             finite = [
                 np.isfinite(leaf).reshape(len(theta), -1).all(axis=1)

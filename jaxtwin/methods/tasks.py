@@ -1,6 +1,7 @@
 """Tasks with curves: outputs of a system are measured over a beat or a transient."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -113,7 +114,12 @@ class CurveTask(AbstractTask[Curves]):
 
     def is_curve(self, channel: Channel) -> bool:
         """Return whether a channel is an output of the system, not a reading."""
-        return channel.name in by_name(outputs_of(self.system))
+        return channel.name in self._outputs
+
+    @functools.cached_property
+    def _outputs(self) -> frozenset[str]:
+        """Names of the system's outputs, to find which it is traced."""
+        return frozenset(by_name(outputs_of(self.system)))
 
     @property
     def periodic(self) -> bool:
@@ -216,7 +222,8 @@ class CurveTask(AbstractTask[Curves]):
         if row is None:
             return [None] * len(self.measured_channels)
         ends = np.cumsum([len(channel.phases) for channel in self.measured_channels])
-        return jnp.split(jnp.asarray(row), ends[:-1], axis=-1)
+        split = np.split if isinstance(row, np.ndarray) else jnp.split
+        return split(row, ends[:-1], axis=-1)
 
     def seen(
         self,

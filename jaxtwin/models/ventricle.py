@@ -30,7 +30,8 @@ class VentricleOutputs(NamedTuple):
 def _stroke_work(beat: Recording[Any]) -> Any:
     """Return the area of the pressure-volume loop, which runs anticlockwise [mmHg·mL]."""
     P, V = beat.waveforms.P_lv, beat.waveforms.V_lv
-    P_next, V_next = jnp.roll(P, -1, -1), jnp.roll(V, -1, -1)
+    roll = np.roll if isinstance(P, np.ndarray) else jnp.roll
+    P_next, V_next = roll(P, -1, -1), roll(V, -1, -1)
     return -((P + P_next) / 2 * (V_next - V)).sum(-1)
 
 

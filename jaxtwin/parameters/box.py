@@ -135,7 +135,7 @@ class Box(Generic[P]):
             for name, low, high in zip(self.names, self.low, self.high, strict=True)
         )
 
-    def complete(self, theta: Theta) -> P:
+    def complete(self, theta: Theta | Float[np.ndarray, " free"]) -> P:
         """Return all parameters of one patient: θ, the box's fixed values and defaults.
 
         Raises:
@@ -152,20 +152,24 @@ class Box(Generic[P]):
                 f"for each of {', '.join(self.names)}; for many patients, use "
                 "jax.vmap(box.complete)"
             )
-        free = dict(zip(self.names, theta, strict=True))
-        return self.parameters(**free, **dict(self.fixed))
+        # Taking the numbers out of an array of JAX would compile a program.
+        values = jax.device_put(list(theta)) if isinstance(theta, np.ndarray) else theta
+        return self.parameters(**dict(zip(self.names, values, strict=True)), **dict(self.fixed))
 
-    def to_unit(self, theta: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
-        """Return the position u of θ in the box: 0 at the lower bound, 1 at the upper bound."""
+    def to_unit(self, theta: Float[Array | np.ndarray, "*batch free"]) -> Any:
+        """Return the position u of θ in the box: 0 at the lower bound, 1 at the upper bound.
+
+        Arrays of NumPy give one of NumPy.
+        """
+        xp = np if isinstance(theta, np.ndarray) else jnp
         low, high = self._corners(theta)
         u = (theta - low) / (high - low)
         if not self.logarithmic:
             return u
+        scaled = self._scaled.reshape(low.shape)
         # The logarithm of a linear parameter is not used, and must not be NaN, nor its gradient.
-        theta, low, high = (
-            jnp.where(self._scaled, x, 1.0 + k) for k, x in enumerate((theta, low, high))
-        )
-        return jnp.where(self._scaled, jnp.log(theta / low) / jnp.log(high / low), u)
+        theta, low, high = (xp.where(scaled, x, 1.0 + k) for k, x in enumerate((theta, low, high)))
+        return xp.where(scaled, xp.log(theta / low) / xp.log(high / low), u)
 
     def from_unit(self, u: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         """Return θ at position u in the box."""
@@ -174,9 +178,11 @@ class Box(Generic[P]):
         theta = jnp.where(u < 0.5, low + (high - low) * u, high - (high - low) * (1 - u))
         if not self.logarithmic:
             return theta
-        ratio = jnp.where(self._scaled, high, 1.0) / jnp.where(self._scaled, low, 1.0)
+        is_scaled = self._scaled.reshape(low.shape)
+        ratio = np.where(is_scaled, high, 1.0) / np.where(is_scaled, low, 1.0)
+        ratio = ratio.astype(low.dtype)
         scaled = jnp.where(u < 0.5, low * ratio**u, high / ratio ** (1 - u))
-        return jnp.where(self._scaled, scaled, theta)
+        return jnp.where(is_scaled, scaled, theta)
 
     def bound(self, raw: Float[Array, "*batch free"]) -> Float[Array, "*batch free"]:
         """Map a point of ℝⁿ to θ in the box, by a sigmoid for each parameter."""
@@ -186,10 +192,15 @@ class Box(Generic[P]):
         """Return the inverse of `bound`; infinite on the faces of the box."""
         return jax.scipy.special.logit(self.to_unit(theta))
 
-    def contains(self, theta: Float[Array, "*batch free"]) -> Bool[Array, "*batch"]:
-        """Return whether θ lies in the closed box; False for NaN."""
+    def contains(
+        self, theta: Float[Array | np.ndarray, "*batch free"]
+    ) -> Bool[Array | np.ndarray | np.bool, "*batch"]:
+        """Return whether θ lies in the closed box; False for NaN.
+
+        Arrays of NumPy give one of NumPy.
+        """
         low, high = self._corners(theta)
-        return jnp.all((theta >= low) & (theta <= high), axis=-1)
+        return ((theta >= low) & (theta <= high)).all(axis=-1)
 
     def check(self, theta: Float[Array | np.ndarray, "*batch free"]) -> None:
         """Raise a ValueError that names the parameters of a concrete θ outside the box."""
@@ -244,13 +255,15 @@ class Box(Generic[P]):
         return np.array([name in self.logarithmic for name in self.names])
 
     def _corners(
-        self, like: Float[Array, "*batch free"]
-    ) -> tuple[Float[Array, "*batch free"], Float[Array, "*batch free"]]:
+        self, like: Float[Array | np.ndarray, "*batch free"]
+    ) -> tuple[Float[np.ndarray, "*one free"], Float[np.ndarray, "*one free"]]:
+        """Return the lower and upper bounds with as many axes as θ."""
         self._check_length(like)
         # An integer type would round the bounds.
         dtype = like.dtype if jnp.issubdtype(like.dtype, jnp.floating) else float
-        low, high = jnp.asarray(self.low, dtype), jnp.asarray(self.high, dtype)
-        return jnp.broadcast_to(low, like.shape), jnp.broadcast_to(high, like.shape)
+        shape = (1,) * (like.ndim - 1) + (-1,)
+        low, high = (np.asarray(x, dtype).reshape(shape) for x in (self.low, self.high))
+        return low, high
 
     def _check_length(self, theta: Any) -> None:
         if np.shape(theta)[-1:] != (len(self.names),):

@@ -28,8 +28,16 @@ _QUICKLY = {
 patient, twice as long for a batch."""
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function compiled, and quickly if called with one patient's values on a CPU."""
+def compiled(
+    function: Callable[..., Any], *, size: Callable[..., int] | None = None
+) -> Callable[..., Any]:
+    """Return the function compiled, and quickly if called with one patient's values on a CPU.
+
+    Args:
+        function: The function.
+        size: Function of the same arguments that returns how many values are computed from; by
+            default the number of values in all arrays, which for a network are its weights.
+    """
     optimised = eqx.filter_jit(function)
 
     @functools.cache
@@ -39,7 +47,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        return (quick() if known_now(args) and _quick_options() else optimised)(*args)
+        few = (_values(args) if size is None else size(*args)) <= SMALL
+        soon = few and not _is_traced(args) and _quick_options()
+        return (quick() if soon else optimised)(*args)
 
     return call
 
@@ -144,9 +154,17 @@ ad.primitive_transposes[_linear] = lambda cotangents, *inputs, backward, **_: ba
 
 def known_now(args: Any) -> bool:
     """Return whether the values are known and few, and not in a program that is being traced."""
-    arrays = [x for x in jax.tree.leaves(args) if isinstance(x, jax.Array | np.ndarray)]
-    traced = _in_program() or any(isinstance(x, Tracer) for x in arrays)
-    return not traced and sum(x.size for x in arrays) <= SMALL
+    return _values(args) <= SMALL and not _is_traced(args)
+
+
+def _values(args: Any) -> int:
+    """Return the number of values in all arrays."""
+    return sum(x.size for x in jax.tree.leaves(args) if isinstance(x, jax.Array | np.ndarray))
+
+
+def _is_traced(args: Any) -> bool:
+    """Return whether values are not known yet."""
+    return _in_program() or any(isinstance(x, Tracer) for x in jax.tree.leaves(args))
 
 
 def _in_program() -> bool:

@@ -214,6 +214,7 @@ def load(folder: Path, like: Tree) -> Tree:
 
     def replace(path, leaf):
         name = jax.tree_util.keystr(path)
-        return jax.numpy.asarray(stored[name]) if name in wanted else leaf
+        # `jnp.asarray` would compile a program for each shape.
+        return jax.device_put(stored[name]) if name in wanted else leaf
 
     return jax.tree_util.tree_map_with_path(replace, like)

@@ -14,9 +14,8 @@ from jaxtwin.forward.base import AbstractForward
 from jaxtwin.methods.base import Estimate, Learnt
 from jaxtwin.methods.clip_training import ClipKnowledge
 from jaxtwin.methods.clips import Clips, ClipTask
-from jaxtwin.physics.base import read, readable_names
-from jaxtwin.physics.compilation import compiled
-from jaxtwin.physics.record import record
+from jaxtwin.physics.base import readable_names
+from jaxtwin.twin.simulation import Beats, simulate_patients
 from jaxtwin.twin.twin import Twin
 
 # Largest difference between forward model and simulation, as a share of the method's validation
@@ -65,7 +64,7 @@ def build_twin(
     got = learnt.estimate(Clips.from_arrays(clip[None], task.format, [vitals]))
     assert got.features is not None
     emulated = {name: float(values[0]) for name, values in got.readings.items()}
-    distance = float(familiarity.distance(jnp.asarray(got.features[0])))
+    distance = float(familiarity.distance(got.features[0]))
     threshold = float(familiarity.threshold)
     familiar = distance <= threshold
     verdict = Verdict(
@@ -78,14 +77,22 @@ def build_twin(
         ),
         {"features": distance / threshold},
     )
+    assert got.theta is not None
     return simulate_twin(
-        learnt, got, _with_errors(learnt, emulated, vitals), verdict, learnt.validation, about=about
+        learnt,
+        got,
+        simulate_patients(task.system, task.box, np.asarray(got.theta)),
+        _with_errors(learnt, emulated, vitals),
+        verdict,
+        learnt.validation,
+        about=about,
     )
 
 
 def simulate_twin(
     learnt: Learnt[Any, Any],
     got: Estimate,
+    beats: Beats,
     measured: Mapping[str, tuple[float, float]],
     verdict: Verdict,
     errors: Mapping[str, float],
@@ -93,11 +100,12 @@ def simulate_twin(
     about: Sequence[str] | None = None,
     compatible: Compatible | None = None,
 ) -> Twin:
-    """Simulate the patient of an estimate, and compare with the method's forward model.
+    """Make the twin of an estimate's patient, and compare it with the method's forward model.
 
     Args:
         learnt: The method, with a forward model.
         got: Its estimate of one patient.
+        beats: Simulations, of which the first is this patient's.
         measured: Measured readings with their errors.
         verdict: Whether to believe the measurement.
         errors: Typical error of each reading, `EDV_error` and so on, with which differences of the
@@ -114,9 +122,8 @@ def simulate_twin(
     assert isinstance(forward, AbstractForward)
     theta, system = got.theta[0], task.system
     emulated = {name: float(got.readings[name][0]) for name in _told(got, errors)}
-    p = task.box.complete(jnp.asarray(theta))
-    solution, readings = _simulated(system, p)
-    simulated = {name: float(value) for name, value in readings.items()}
+    p = task.box.complete(np.asarray(theta))
+    solution, simulated = beats.first()
     if about is None:
         allowed = readable_names(system, lambda: forward(jnp.asarray(theta)))
         about = list(allowed)
@@ -130,7 +137,7 @@ def simulate_twin(
             f"{verdict.kind.capitalize()}: {'; '.join(verdict.reasons)}. Do not rely on any number "
             "below."
         )
-    if not bool(solution.success):
+    if not beats.success[0]:
         warnings.append(
             f"The simulation at these parameters did not settle into a beat (residual "
             f"{float(solution.stats.residual):.1e}): the simulated numbers are meaningless."
@@ -154,13 +161,6 @@ def simulate_twin(
         verdict=verdict,
         warnings=tuple(warnings),
     )
-
-
-@compiled
-def _simulated(system: Any, p: Any) -> tuple[Any, dict[str, Any]]:
-    """Return a patient's beat and all its readings; compiled once for all twins of a system."""
-    solution = record(system, p)
-    return solution, read(system, solution)
 
 
 def _told(got: Estimate, errors: Mapping[str, float]) -> list[str]:

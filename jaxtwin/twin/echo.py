@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,6 +29,7 @@ from jaxtwin.methods.posterior import Posterior, Predicted
 from jaxtwin.methods.tasks import Curves, CurveTask, OutOfModelWarning
 from jaxtwin.twin.build import simulate_twin
 from jaxtwin.twin.signs import SIGNS, Limits, Observation, observe, reason
+from jaxtwin.twin.simulation import TOGETHER, Beats, simulate_patients
 from jaxtwin.twin.twin import Twin
 
 Beside: TypeAlias = Mapping[str, Float[np.ndarray, " clip"]]
@@ -161,10 +163,14 @@ class TwinBuilder:
         Raises:
             ValueError: If the networks have not learnt to use such a blood pressure.
         """
-        found, got = self.examine(recording, pixel, cuff)
-        curve, verdict = found.curve, found.verdict
-        if got is None or curve is None:
-            return found
+        with ThreadPoolExecutor(1) as beside:
+            # Of the first twin, the simulation takes as long to compile as all before it to run.
+            beside.submit(self._compile)
+            found, got = self.examine(recording, pixel, cuff)
+            curve, verdict = found.curve, found.verdict
+            if got is None or got.theta is None or curve is None:
+                return found
+            posterior = self.posterior(curve, found.measured.pixel is not None, cuff)
         measured = {
             "EDV": (curve.EDV, curve.EDV_error),
             "ESV": (curve.ESV, curve.ESV_error),
@@ -172,11 +178,14 @@ class TwinBuilder:
             **{name: (value, CUFF_ERROR) for name, value in cuff.items()},
         }
         errors = {f"{name}_error": getattr(curve, f"{name}_error") for name in VOLUMES}
-        posterior = self.posterior(curve, found.measured.pixel is not None, cuff)
-        compatible, draws = self.compatible(posterior)
+        beats = self._simulate(np.concatenate([got.theta, posterior.theta[0]]))
+        draws = beats.others()
+        compatible = self.compatible(posterior, draws)
         try:
             check_support(measured, draws)
-            twin = simulate_twin(self.learnt, got, measured, verdict, errors, compatible=compatible)
+            twin = simulate_twin(
+                self.learnt, got, beats, measured, verdict, errors, compatible=compatible
+            )
         except IncompatibleError as error:
             refused = Verdict("refused", (*verdict.reasons, str(error)), verdict.signs)
             return found._replace(verdict=refused)
@@ -215,18 +224,27 @@ class TwinBuilder:
         theta = found.theta.reshape(1, -1, found.theta.shape[-1])
         return found._replace(theta=theta, success=found.success.all(keepdims=True))
 
-    def compatible(self, posterior: Posterior) -> tuple[Compatible, Predicted]:
-        """Summarise and simulate the draws of one patient's posterior.
+    def compatible(self, posterior: Posterior, predicted: Predicted) -> Compatible:
+        """Summarise the draws of one patient's posterior.
 
         Args:
             posterior: What `posterior` returned.
+            predicted: Simulations of its draws.
         """
-        task = self.learnt.task
-        predicted = posterior.simulate(waveforms=task.channels, phases=task.samples)
         values = {**posterior.parameters(), **predicted.readings}
         values = {name: x[0].astype(float) for name, x in values.items()}
         draws = posterior.theta.shape[1]
-        return summarise(values, self.before, int(predicted.success.sum()), draws), predicted
+        return summarise(values, self.before, int(predicted.success.sum()), draws)
+
+    def _compile(self) -> None:
+        """Simulate the middle of the box, so that patients are simulated at once afterwards."""
+        box = self.learnt.task.box
+        middle = (np.asarray(box.low) + np.asarray(box.high)) / 2
+        self._simulate(np.tile(middle.astype(np.float32), (TOGETHER, 1)))
+
+    def _simulate(self, theta: Float[np.ndarray, "patient free"]) -> Beats:
+        task = self.learnt.task
+        return simulate_patients(task.system, task.box, theta, task.channels, task.samples)
 
     def verdicts(
         self,

@@ -65,7 +65,8 @@ def load_builder(folder: str | Path, forward: AbstractForward) -> TwinBuilder:
     """
     folder = Path(folder)
     orientation = checkpoint.load(
-        folder / "orientation", eqx.filter_eval_shape(OrientationNetwork, key=jax.random.key(0))
+        folder / "orientation",
+        eqx.filter_eval_shape(lambda: OrientationNetwork(key=jax.random.key(0))),
     )
     kept = checkpoint.config(folder / "calibration", kind="calibration")
     calibrations = tuple(

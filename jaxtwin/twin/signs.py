@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -161,16 +160,17 @@ class Limits(eqx.Module):
     ) -> Float[np.ndarray, "clip sign"]:
         """Return the signs of strangeness of some clips."""
         quality = np.array([one.quality for one in seen])
-        pictures = np.asarray(self.picture.distance(jnp.asarray(_statistics(seen))))
-        beats = np.asarray(self.beat.distance(jnp.asarray(_shapes(features))))
+        pictures = np.asarray(self.picture.distance(_statistics(seen)))
+        beats = np.asarray(self.beat.distance(_shapes(features)))
         shapes, periods = _by_pace(_shapes(features))
         pace = np.abs([self.pace(shape)[0] for shape in shapes] - periods[:, 0])
         ways = np.array([one.ways for one in seen])
         turned = -np.logaddexp(ways[:, 0], ways[:, MIRRORED])
         mirrored = ways[:, MIRRORED] - ways[:, 0]
         numbers = np.array([_numbers(curve) for curve in curves])
-        off = numbers - self.centre
-        rare = np.maximum(-off / self.below, off / self.above).max(axis=1)
+        centre, below, above = (np.asarray(x) for x in (self.centre, self.below, self.above))
+        off = numbers - centre
+        rare = np.maximum(-off / below, off / above).max(axis=1)
         return np.column_stack([quality, pictures, turned, mirrored, beats, pace, misfit, rare])
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from jaxtwin.commands.twin import load_run
 from jaxtwin.twin.echo import TwinBuilder
 from jaxtwin.twin.signs import LEAST, SIGNS
 from tests.experiments.test_published import discs, write
+from tests.test_first_twin import HEAVY
 
 SMALL = [
     "--preset=tiny",
@@ -26,6 +29,21 @@ SMALL = [
     *("--clips", "40", "6", "6"),
     "--orientation.steps=20",
 ]
+FIRST_TWIN = """
+import sys
+from pathlib import Path
+from jaxtwin.commands.twin import load_run
+from jaxtwin.data.recording import read_recording
+from tests.programs import programs
+
+run = Path(sys.argv[1])
+with programs() as made:
+    builder = load_run(run)
+    for path in sorted((run / "phantom" / "Videos").glob("*.avi")):
+        if builder.build(read_recording(path)).twin is not None:
+            break
+print(len(made), [name for name in sys.argv[2:] if name in sys.modules])
+"""
 SCORES = {
     *("EF_error", "EF_error_resimulated", "curve_error_percent", "systolic_error_with_cuff"),
     *("trusted", "trusted_and_wrong", "rank_E_max"),
@@ -85,6 +103,11 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
         if twin["measured"] is not None:
             assert set(twin["measured"]) == {"EDV", "ESV", "EF", "period"}
             assert all(entry["error"] > 0 for entry in twin["measured"].values())
+
+    first = [sys.executable, "-c", FIRST_TWIN, str(trained), *HEAVY]
+    done = subprocess.run(first, capture_output=True, text=True, check=True)
+    made, heavy = done.stdout.split(maxsplit=1)
+    assert int(made) <= 14 and heavy.strip() == "[]", done.stdout
 
     # With a cuff, another twin; its period is that of the clip.
     cuff = tmp_path / "cuff"

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import signal
 
-from jaxtwin.imaging.beats import find_beats
+from jaxtwin.imaging.beats import _detrended, _peaks, find_beats
 
 
 def curve(times, period, EDV=100.0, ESV=40.0, start=0.3):
@@ -128,3 +129,17 @@ def test_the_error_of_one_beat_is_that_of_its_noise():
     # To first order in the errors of EDV and ESV.
     expected = np.hypot(noisy.ESV_error, noisy.EDV_error * noisy.ESV / noisy.EDV) / noisy.EDV
     assert noisy.EF_error == pytest.approx(100 * expected)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_peaks_are_those_of_scipy(seed):
+    random = np.random.default_rng(seed)
+    values = random.normal(size=random.integers(3, 90))
+    values = np.cumsum(values) if seed % 3 == 0 else values
+    # With flat maxima; equally high ones within the distance are kept in another order.
+    flat, distance = seed % 2, int(random.integers(1, 9))
+    values, distance = (np.round(2 * values) / 2, 1) if flat else (values, distance)
+    prominence = random.uniform(0, 2)
+    expected, _ = signal.find_peaks(values, distance=distance, prominence=prominence)
+    np.testing.assert_array_equal(_peaks(values, prominence, distance), expected)
+    np.testing.assert_allclose(_detrended(values), signal.detrend(values), atol=1e-12)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import differential_entropy, norm
 
-from jaxtwin.analysis.information import information_bits
+from jaxtwin.analysis.information import _entropy, information_bits
 from jaxtwin.inference import c2st, calibrate, crps, ranks, tarp
 
 RANDOM = np.random.default_rng(0)
@@ -72,6 +72,13 @@ def test_halving_a_range_is_a_bit_whatever_the_unit():
     assert abs(information_bits(draws, before) - 1) < 0.08
     assert abs(information_bits(draws**3, before**3) - 1) < 0.08
     assert information_bits(np.full(50, 2.0), np.full(50, 2.0)) == 0
+
+
+@pytest.mark.parametrize("n", [10, 57, 800])
+def test_the_entropy_is_that_of_scipy(n):
+    draws = np.random.default_rng(n).normal(size=n)
+    expected = differential_entropy(draws, method="ebrahimi")
+    np.testing.assert_allclose(_entropy(np.sort(draws)), expected, rtol=1e-12)
 
 
 def test_information_of_a_number_with_few_values():

@@ -114,6 +114,13 @@ def test_a_turned_curve_is_compared_as_before_if_it_is_complete():
     np.testing.assert_allclose(got, comparable(wave()) - measured, atol=1e-6)
 
 
+def test_arrays_of_numpy_are_turned_by_numpy():
+    curves = np.stack([np.asarray(wave(0.3, 0.6)), np.asarray(wave())]).astype(np.float32)
+    turned = comparable(curves)
+    assert isinstance(turned, np.ndarray) and turned.dtype == np.float32
+    np.testing.assert_allclose(turned, jax.vmap(comparable)(jnp.asarray(curves)), atol=1e-5)
+
+
 @EVERY_KIND
 def test_gradients_are_finite_where_values_are_not(channel):
     """In float32, under jit and vmap; one patient has nothing, another everything."""
