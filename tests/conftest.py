@@ -22,6 +22,24 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
+LITTLE = "jax_disable_most_optimizations"
+"""JAX's option for programs that take longer to compile than to run."""
+SMALL_PROGRAMS = {"benchmarks", "experiments", "tests", "training", "treatments"}
+"""Folders whose longer tests have many small programs, too, and measure no solver's error."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let XLA optimise little in tests that compile for longer than they compute.
+
+    These are the default tests. The longer ones of solvers, models and methods run what users run,
+    and so do all with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+    """
+    if LITTLE.upper() not in os.environ:
+        longer = item.get_closest_marker("slow") is not None
+        jax.config.update(LITTLE, not longer or item.path.parent.name in SMALL_PROGRAMS)
+
+
 MOST_MAPS = 25_000
 """Number of memory maps of a worker beyond which its compiled programs are released."""
 

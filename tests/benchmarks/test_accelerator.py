@@ -119,6 +119,7 @@ def test_the_script_runs_here(tmp_path):
     command = ["bash", str(ROOT / "benchmarks/gpu.sh"), "--quick", "--out", str(tmp_path)]
     command += ["--patience", "9", "--minutes", "60", "--parts", *parts]
     environment = {"PYTHON": sys.executable, "PATH": "/usr/bin:/bin"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # It compiles for longer than it measures.
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]

@@ -43,7 +43,8 @@ def test_blocks_must_be_several(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(tmp_path):
+def test_killed_and_resumed(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # Of its processes, which compile.
     main(Arguments(tmp_path / "large", quick=True, json=tmp_path / "rows.json"))
     content = json.loads((tmp_path / "rows.json").read_text())
     row = content["measured"]
