@@ -141,10 +141,9 @@ def _settled(beats: BeatMap, method: AbstractIteration) -> Settled:
 def _found(beats: BeatMap, method: AbstractIteration, compact: bool) -> Settled:
     """Find the periodic beat, by a small program or by a quick one."""
     if compact:
-        searched = search(beats, method)
-        coarse, beat = searched.found.orbit, searched.beat
+        found = search(beats, method)
+        beat, coarse, jacobian = found.beat, found.coarse, found.jacobian
         errors = comparison(beats, coarse.start, coarse.later)(beat)
-        found, jacobian = searched, searched.jacobian
     else:
         y0 = beats.initial_state()
         coarse = coarse_orbit(beats, y0, method.max_beats)
@@ -154,7 +153,7 @@ def _found(beats: BeatMap, method: AbstractIteration, compact: bool) -> Settled:
     return Settled(
         states=beat.states,
         residual=found.residual,
-        repeats=found.residual <= found.tolerance,
+        repeats=found.residual <= coarse.tightened(method.tolerance),
         beats=found.number,
         left=beat.left,
         errors=errors,

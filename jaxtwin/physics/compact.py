@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxtwin.physics.beat import Beat, BeatMap
+from jaxtwin.physics.beat import Beat, BeatMap, Steps
 from jaxtwin.physics.coarse import COARSENING, TOLERANCE, Linearised, linearised_orbit, no_orbit
 from jaxtwin.physics.fixed_point import CoarseOrbit
 from jaxtwin.physics.iteration import AbstractIteration, AndersonIteration
@@ -35,7 +35,6 @@ class Search(NamedTuple):
         beat: The last beat.
         jacobian: That of its end by its start.
         residual: Its residual.
-        tolerance: Tolerance on the residual on the full grid.
     """
 
     phase: Int[Array, ""]
@@ -47,7 +46,6 @@ class Search(NamedTuple):
     beat: Beat
     jacobian: Float[Array, "state state"]
     residual: Float[Array, ""]
-    tolerance: Float[Array, ""]
 
     @property
     def coarse(self) -> CoarseOrbit:
@@ -64,13 +62,10 @@ def search(beats: BeatMap, method: AbstractIteration) -> Search:
     total = coarse.number + beats.number
     dtype = jax.tree.leaves(y0)[0].dtype
 
-    def run(steps, y, first, last):
-        return steps.linearised(y, first, last)
-
     def body(s: Search) -> Search:
         on_full = s.phase == REPEATING
         first, last = jnp.where(on_full, coarse.number, 0), jnp.where(on_full, total, coarse.number)
-        beat, jacobian = as_one_function(run, steps, s.start, first, last)
+        beat, jacobian = as_one_function(Steps.linearised, steps, s.start, first, last)
         residual, number = beat.residual(), s.number + 1
         after_settling, extrapolated = settling.next_start(s.start, beat, s.extrapolated)
         later = jax.tree.map(lambda leaf: leaf[: coarse.number], beat.later)
@@ -78,7 +73,7 @@ def search(beats: BeatMap, method: AbstractIteration) -> Search:
         corrected, carried = method.init(y0, found.orbit)
         following, still_carried = method.next_start(s.start, beat, s.carried)
 
-        changed = residual > jnp.where(on_full, s.tolerance, TOLERANCE)
+        changed = residual > jnp.where(on_full, s.coarse.tightened(method.tolerance), TOLERANCE)
         goes_on = jnp.where(s.phase == CORRECTING, found.far, changed)
         goes_on &= number < method.max_beats
         phase = s.phase + jnp.where(goes_on, 0, 1)
@@ -94,15 +89,14 @@ def search(beats: BeatMap, method: AbstractIteration) -> Search:
 
         return Search(
             phase,
-            jnp.where(goes_on, number, jnp.where(phase == FOUND, number, 0)),
+            jnp.where(goes_on | (phase == FOUND), number, 0),
             of_phase(after_settling, either(goes_on, found.start, corrected), following),
-            of_phase(extrapolated, s.extrapolated, s.extrapolated),
+            extrapolated,
             of_phase(s.found, found, s.found),
             of_phase(s.carried, carried, still_carried),
             beat,
             jacobian,
             residual,
-            of_phase(s.tolerance, found.orbit.tightened(s.tolerance), s.tolerance),
         )
 
     found = no_orbit(coarse, y0)
@@ -118,7 +112,6 @@ def search(beats: BeatMap, method: AbstractIteration) -> Search:
         Beat(y0, still, y0, later, jnp.zeros((), dtype)),
         found.orbit.newton,
         jnp.array(jnp.inf, dtype),
-        jnp.array(method.tolerance, dtype),
     )
     found = jax.lax.while_loop(lambda s: s.phase < FOUND, body, start)
     later = jax.tree.map(lambda leaf: leaf[coarse.number :], found.beat.later)

@@ -69,9 +69,7 @@ class AbstractIteration(eqx.Module):
         def body(loop):
             beat, compared = run(loop.next_start)
             following, carried = self.next_start(loop.next_start, beat, loop.carried)
-            return Settled(
-                following, carried, beat, compared, beat.residual(), tolerance, loop.number + 1
-            )
+            return Settled(following, carried, beat, compared, beat.residual(), loop.number + 1)
 
         # Traced once for its shapes and for the loop.
         @functools.partial(jax.jit, inline=True)
@@ -82,7 +80,7 @@ class AbstractIteration(eqx.Module):
         shapes = jax.eval_shape(run, y0)
         beat, compared = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         residual = jnp.full_like(jax.tree.leaves(y0)[0], jnp.inf)
-        first = Settled(start, carried, beat, compared, residual, tolerance, jnp.array(0))
+        first = Settled(start, carried, beat, compared, residual, jnp.array(0))
         return jax.lax.while_loop(cond, body, first)
 
 
@@ -95,7 +93,6 @@ class Settled(NamedTuple):
         beat: The last beat.
         compared: What was computed from it.
         residual: That of the last beat; infinite before the first.
-        tolerance: Tolerance on it.
         number: How many beats were run.
     """
 
@@ -104,7 +101,6 @@ class Settled(NamedTuple):
     beat: Beat
     compared: Any
     residual: Float[Array, ""]
-    tolerance: Float[Array, ""]
     number: Int[Array, ""]
 
 
