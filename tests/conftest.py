@@ -22,6 +22,21 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
+LITTLE = "jax_disable_most_optimizations"
+"""JAX's option for programs that take longer to compile than to run."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let XLA optimise little in the default tests, most of which compile more than they compute.
+
+    Simulations of many patients take nine times as long, so the longer tests, which have some, run
+    what users run. So do all with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+    """
+    if LITTLE.upper() not in os.environ:
+        jax.config.update(LITTLE, item.get_closest_marker("slow") is None)
+
+
 MOST_MAPS = 25_000
 """Number of memory maps of a worker beyond which its compiled programs are released."""
 
