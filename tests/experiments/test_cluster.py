@@ -103,7 +103,14 @@ vasodilator = { effect = -0.25 }
 def jaxtwin(folder, *flags, each, code=0):
     """Run the command in one process for each dictionary of variables; return what they said."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("XLA_", "JAX_", "SLURM_"))}
-    kept |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    kept |= {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "2",
+        # What SLURM's processes compile, those of Kubernetes have compiled before.
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "jaxtwin.cli", "trial", str(folder / "small.toml"), *flags],
