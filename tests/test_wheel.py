@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.experiments.commands import SMALL
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -46,8 +48,10 @@ def run(installed, tmp_path_factory):
     cache = Path(tempfile.gettempdir()) / "jaxtwin-tests-experiments"
     environment = {
         **kept,
+        # As of the tests of experiments, one of which trains alike.
         "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # As of the tests of experiments.
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "XLA_FLAGS": "--xla_backend_optimization_level=1",
     }
 
     def run(command: str, *arguments: str, status: int = 0) -> str:
@@ -80,7 +84,7 @@ def test_trained_and_twins_built_away_from_the_clone(run, installed):
     assert "no problems" in run("jaxtwin", "check", "jaxtwin.models.windkessel:Windkessel")
     code = "from pydicom import examples; print(examples.get_path('ybr_color'))"
     clip = run("python", "-c", code).strip()
-    run("jaxtwin", "train", "--preset", "tiny", "--out", "trained")
+    run("jaxtwin", "train", *SMALL, "--out", "trained")
     output = run("jaxtwin", "twin", clip, "--run", "trained", "--out", "twins")
     assert "twin_examples_ybr_color.json" in output
     # It shows less than two beats.
