@@ -24,20 +24,17 @@ gc.set_threshold(100_000, 50, 100)
 
 LITTLE = "jax_disable_most_optimizations"
 """JAX's option for programs that take longer to compile than to run."""
-SMALL_PROGRAMS = {"benchmarks", "experiments", "tests", "training", "treatments"}
-"""Folders whose longer tests have many small programs, too, and measure no solver's error."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let XLA optimise little in tests that compile for longer than they compute.
+    """Let XLA optimise little in the default tests, most of which compile more than they compute.
 
-    These are the default tests. The longer ones of solvers, models and methods run what users run,
-    and so do all with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+    Simulations of many patients take nine times as long, so the longer tests, which have some, run
+    what users run. So do all with JAX_DISABLE_MOST_OPTIMIZATIONS=0.
     """
     if LITTLE.upper() not in os.environ:
-        longer = item.get_closest_marker("slow") is not None
-        jax.config.update(LITTLE, not longer or item.path.parent.name in SMALL_PROGRAMS)
+        jax.config.update(LITTLE, item.get_closest_marker("slow") is None)
 
 
 MOST_MAPS = 25_000
