@@ -1,0 +1,251 @@
+"""What bounds the simulator: operations and bytes a patient beside this machine's peaks.
+
+    python -m benchmarks.bound [--json F]    # two minutes
+
+Operations and bytes (see `benchmarks.work`) are those of the traced program of a chunk of patients,
+as `map_patients` runs it, divided by their number. All patients of a chunk wait for the slowest: its
+iterations count, and what each patient needs by itself is a row of its own. Peaks are of the same
+kind of program: functions of machine code for blocks of 128 patients in float32, on the same
+threads. They take turns with the simulations. Times are core seconds (the process's CPU time), the
+least of the turns, so that other load on the machine enters little.
+
+The least times are of each resource by itself. A perfect program could use multiply-adds and
+dividers at the same time; a program with one instruction for each operation, none fused, takes the
+sum of the row "one by one". "Each waiting for the last" is the longest chain of operations that
+need each other: the time of a program of which a core overlaps nothing, neither independent
+operations nor the sixteen vectors of a block.
+"""
+
+import dataclasses
+import functools
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax.extend.core import jaxpr_as_fun
+
+from benchmarks.models import extremes
+from benchmarks.simulate import volumes
+from benchmarks.work import blocks, inner, longest, size_of, times, with_iterations, work
+from experiments.models.studies import STUDIES
+from jaxtwin.cohorts.batching import default_chunk, map_patients
+from jaxtwin.commands.run import origin
+from jaxtwin.models.left_heart import SEVEN
+from jaxtwin.parameters import Box
+from jaxtwin.physics.kernel import as_one_function
+
+L2 = 512 * 1024
+"""Bytes of the second cache of a core."""
+KINDS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "addition": lambda y, a, b: y + a,
+    "multiply-add": lambda y, a, b: y * a + b,
+    "div": lambda y, a, b: a / (y + b),
+    "max": lambda y, a, b: jnp.maximum(y + a, b),
+    "sqrt": lambda y, a, b: jnp.sqrt(y + a),
+    "exp": lambda y, a, b: jnp.exp(a - y),
+    "log": lambda y, a, b: jnp.log(y + b),
+}
+"""A link of a chain of each kind; an addition keeps XLA from leaving out a kind of its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Compare the simulator with this machine's peaks.
+
+    Attributes:
+        patients: Number of patients.
+        repeats: Number of turns.
+        json: File to write the numbers to.
+    """
+
+    patients: int = 4_096
+    repeats: int = 7
+    json: Path | None = None
+
+
+def links(kind: str, chains: int, length: int, loops: int) -> Callable[[Any], Any]:
+    """Return a function of one patient: `loops` times through chains of `length` links each."""
+
+    def run(x: Any, a: Any, b: Any) -> Any:
+        def body(ys: Any, _: Any) -> Any:
+            for _ in range(length):
+                ys = [KINDS[kind](y, a, b) for y in ys]
+            return ys, None
+
+        return jax.lax.scan(body, [x + i for i in range(chains)], length=loops)[0]
+
+    return lambda theta: jnp.stack(as_one_function(run, *theta))
+
+
+def negated(numbers: int, loops: int) -> Callable[[Any], Any]:
+    """Return a function of one patient that reads and writes some numbers again and again."""
+
+    def run(x: Any) -> Any:
+        start = x * jnp.arange(numbers, dtype=x.dtype)
+        return jax.lax.scan(lambda y, _: (-y, None), start, length=loops)[0][0]
+
+    return lambda theta: as_one_function(run, theta[0])
+
+
+def peaks(patients: int) -> dict[str, tuple[Callable[[], Any], float]]:
+    """Return computations by name, with the operations or bytes of each."""
+    theta = np.random.default_rng(0).uniform(0.9, 1.1, (patients, 3)).astype(np.float32)
+    shapes = {kind: (4, 2, 500) for kind in KINDS} | {"addition": (8, 8, 200)}
+    shapes |= {"multiply-add": (4, 4, 500)}
+    found = {kind: (links(kind, *shape), np.prod(shape)) for kind, shape in shapes.items()}
+    for kind, length in (("addition", 512), ("div", 64)):
+        found[f"{kind}, waiting"] = links(kind, 1, length, 20), 20 * length
+    found["bytes in L2"] = negated(256, 200), 200 * 256 * 2 * 4
+    calls = {
+        name: (functools.partial(map_patients, function, theta), float(patients * number))
+        for name, (function, number) in found.items()
+    }
+    # XLA cannot compile operations on large arrays as part of one function.
+    large = jnp.ones(2**25, jnp.float32)
+    again = jax.jit(lambda x: -x)
+    return calls | {
+        "bytes in memory": (lambda: jax.block_until_ready(again(large)), 2.0 * large.nbytes)
+    }
+
+
+def core_seconds(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Return the least CPU time and duration of each call, in turns, after a first one."""
+    for call in calls.values():
+        call()
+    least = {name: [np.inf, np.inf] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            call()
+            took = time.process_time() - cpu, time.perf_counter() - wall
+            least[name] = [min(pair) for pair in zip(least[name], took, strict=True)]
+    return least
+
+
+def waiting(length: float) -> dict[str, float]:
+    """Return weights of operations in a chain, in additions, from that of a division.
+
+    Functions are polynomials with divisions or roots, about as long as four divisions.
+    """
+    return {"div": length, "sqrt": length, "max": 2, "min": 2, "exp": 4 * length, "log": 4 * length}
+
+
+def counted(function: Any, theta: np.ndarray, weights: dict[str, float]) -> dict[str, Any]:
+    """Return the work of a patient, its longest chain, iterations, and the compiled step."""
+    chunk = default_chunk(theta.dtype)
+    one = jax.make_jaxpr(function)(theta[0])
+    together = jax.make_jaxpr(jax.vmap(function))(theta[:chunk]).jaxpr
+    own = map_patients(lambda x: jnp.stack(with_iterations(one, [x])[1]), theta)
+    slowest = np.mean([own[i : i + chunk].max(0) for i in range(0, len(own), chunk)], axis=0)
+    needed = times(work(together, iter(own.mean(0))), 1 / chunk)
+    calls = blocks(together, iter(slowest))
+    programs = [(call.params["program"].jaxpr, n) for call, n in calls]
+    largest = max((program for program, _ in programs), key=lambda p: size_of(p.invars + p.outvars))
+    return {
+        "work": times(work(together, iter(slowest)), 1 / chunk),
+        "needed": needed,
+        "chain": sum(n * longest(program, weights) for program, n in programs) * 128 / chunk,
+        "iterations": own.mean(0).tolist(),
+        "iterations of the slowest": slowest.tolist(),
+        "bytes of a block": size_of(largest.invars + largest.outvars),
+        "step": compiled_step(largest),
+    }
+
+
+def compiled_step(block: Any) -> dict[str, float]:
+    """Return operations a patient of one step as traced and as compiled, and its loops."""
+    scan = next(e for e in block.eqns if e.primitive.name == "scan")
+    body = scan.params["jaxpr"]
+    compiled = jax.jit(jaxpr_as_fun(body)).lower(*body.in_avals).compile()
+    lanes = max(aval.size for aval in body.in_avals)
+    return {
+        "traced": work(inner(scan)[0]).total() / lanes,
+        "compiled": compiled.cost_analysis()["flops"] / lanes,
+        "loops over patients": compiled.as_text().count(" fusion("),
+    }
+
+
+def least_times(found: dict[str, Any], rate: dict[str, float]) -> dict[str, float]:
+    """Return the least core time of a patient by what may bound it [µs].
+
+    Args:
+        found: What `counted` returned.
+        rate: Operations or bytes in a core second.
+    """
+    count: Counter[str] = found["work"]
+    costly = {"max": count["max"] + count["min"]} | {k: count[k] for k in ("div", "sqrt")}
+    costly |= {kind: count[kind] for kind in ("exp", "log")}
+    single, addition = count["operation"], 1 / rate["addition"]
+    slow = {kind: n * (1 / rate[kind] - addition) for kind, n in costly.items()}
+    streamed, chunk = count["streamed"], count["chunk"]
+    seconds = {
+        "multiply-adds": single / 2 / rate["multiply-add"],
+        "divisions": costly["div"] / rate["div"],
+        "maxima": slow["max"],
+        "roots and functions": slow["sqrt"] + slow["exp"] + slow["log"],
+        "one by one": single * addition + sum(slow.values()),
+        "each waiting for the last": found["chain"] / rate["addition, waiting"],
+        "bytes, from L2": (streamed + count["carried"] + chunk) / rate["bytes in L2"],
+        "bytes, from memory": (streamed + chunk) / rate["bytes in memory"],
+    }
+    return {name: 1e6 * value for name, value in seconds.items()}
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Count, measure, and print the tables."""
+    four: Any = STUDIES["four_chambers"].task
+    models: dict[str, tuple[Any, Box]] = {
+        "left heart": (volumes, SEVEN),
+        "four chambers": (eqx.Partial(extremes, four.system, four.box), four.box),
+    }
+    n = arguments.patients
+    theta = {name: box.sample(n, seed=0).astype(np.float32) for name, (_, box) in models.items()}
+    ceilings = peaks(n)
+    calls = {name: call for name, (call, _) in ceilings.items()}
+    calls |= {
+        name: functools.partial(map_patients, function, theta[name])
+        for name, (function, _) in models.items()
+    }
+    least = core_seconds(calls, arguments.repeats)
+    rate = {name: number / least[name][0] for name, (_, number) in ceilings.items()}
+    print("| peak | billions in a core second |\n|---|---|")
+    print(*(f"| {name} | {value / 1e9:.2f} |" for name, value in rate.items()), sep="\n")
+    weights = waiting(rate["addition, waiting"] / rate["div, waiting"])
+    result: dict[str, Any] = {"rate": rate, **origin()}
+    for name, (function, _) in models.items():
+        found = counted(function, theta[name], weights)
+        took = 1e6 * least[name][0] / n
+        bounds = least_times(found, rate)
+        result[name] = {**found, "least_us": bounds, "us": took, "per_second": n / least[name][1]}
+        print(
+            f"\n| {name} | a patient | µs of a core | share of what is measured |\n|---|---|---|---|"
+        )
+        print(f"| measured | {n / least[name][1]:,.0f} a second | {took:.1f} | |")
+        print(*(f"| {k} | | {v:.1f} | {v / took:.0%} |" for k, v in bounds.items()), sep="\n")
+        for kind, number in sorted(found["work"].items()):
+            needed = found["needed"][kind]
+            print(f"| {kind} | {number:,.0f} ({needed:,.0f} without waiting) | | |")
+        for kind in (
+            "chain",
+            "iterations",
+            "iterations of the slowest",
+            "bytes of a block",
+            "step",
+        ):
+            print(f"| {kind} | {found[kind]} | | |")
+    print(f"\nA block of 128 patients {'fits' if L2 else ''} into {L2:,} bytes of L2 or not.")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(result, indent=1))
+    return result
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))
