@@ -3,17 +3,18 @@
     python -m benchmarks.bound [--json F]    # two minutes
 
 Operations and bytes (see `benchmarks.work`) are those of the traced program of a chunk of patients,
-as `map_patients` runs it, divided by their number. All patients of a chunk wait for the slowest: its
-iterations count, and what each patient needs by itself is a row of its own. Peaks are of the same
+as `map_patients` runs it, divided by their number. All patients of a chunk wait for the slowest,
+whose iterations count; beside them are those that a patient needs on average. Peaks are of the same
 kind of program: functions of machine code for blocks of 128 patients in float32, on the same
 threads. They take turns with the simulations. Times are core seconds (the process's CPU time), the
 least of the turns, so that other load on the machine enters little.
 
-The least times are of each resource by itself. A perfect program could use multiply-adds and
-dividers at the same time; a program with one instruction for each operation, none fused, takes the
-sum of the row "one by one". "Each waiting for the last" is the longest chain of operations that
-need each other: the time of a program of which a core overlaps nothing, neither independent
-operations nor the sixteen vectors of a block.
+Each least time is of one resource by itself, and a program that used all of them at once would take
+the longest. "One by one" is a program with one instruction for each operation and nothing at the
+same time. "Each waiting for the last" is the longest chain of operations that need each other, of a
+core that overlaps neither the others nor the sixteen vectors of a block. "Between loops" are the
+numbers that the compiled step's loops over the patients hand to each other through the first cache,
+for all operations as for those of the step; XLA computes some operations in several of these loops.
 """
 
 import dataclasses
@@ -40,10 +41,12 @@ from jaxtwin.cohorts.batching import default_chunk, map_patients
 from jaxtwin.commands.run import origin
 from jaxtwin.models.left_heart import SEVEN
 from jaxtwin.parameters import Box
-from jaxtwin.physics.kernel import as_one_function
+from jaxtwin.physics.kernel import BLOCK, as_one_function
 
 L2 = 512 * 1024
 """Bytes of the second cache of a core."""
+LOOPS = "coarse beats", "Newton's steps", "beats"
+"""The while loops of a search."""
 KINDS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "addition": lambda y, a, b: y + a,
     "multiply-add": lambda y, a, b: y * a + b,
@@ -98,22 +101,23 @@ def negated(numbers: int, loops: int) -> Callable[[Any], Any]:
 def peaks(patients: int) -> dict[str, tuple[Callable[[], Any], float]]:
     """Return computations by name, with the operations or bytes of each."""
     theta = np.random.default_rng(0).uniform(0.9, 1.1, (patients, 3)).astype(np.float32)
-    shapes = {kind: (4, 2, 500) for kind in KINDS} | {"addition": (8, 8, 200)}
-    shapes |= {"multiply-add": (4, 4, 500)}
+    shapes = {kind: (4, 2, 8_000) for kind in KINDS}
+    shapes |= {"addition": (8, 8, 8_000), "multiply-add": (4, 4, 16_000)}
     found = {kind: (links(kind, *shape), np.prod(shape)) for kind, shape in shapes.items()}
     for kind, length in (("addition", 512), ("div", 64)):
-        found[f"{kind}, waiting"] = links(kind, 1, length, 20), 20 * length
-    found["bytes in L2"] = negated(256, 200), 200 * 256 * 2 * 4
+        found[f"{kind}, waiting"] = links(kind, 1, length, 400), 400 * length
+    for place, numbers in (("L1", 16), ("L2", 256)):
+        loops = 2**19 // numbers
+        found[f"bytes in {place}"] = negated(numbers, loops), 2 * 4 * numbers * loops
     calls = {
         name: (functools.partial(map_patients, function, theta), float(patients * number))
         for name, (function, number) in found.items()
     }
     # XLA cannot compile operations on large arrays as part of one function.
-    large = jnp.ones(2**25, jnp.float32)
-    again = jax.jit(lambda x: -x)
-    return calls | {
-        "bytes in memory": (lambda: jax.block_until_ready(again(large)), 2.0 * large.nbytes)
-    }
+    large = jnp.ones(2**24, jnp.float32)
+    again = jax.jit(lambda x: jax.lax.fori_loop(0, 16, lambda _, y: -y, x))
+    memory = (lambda: jax.block_until_ready(again(large)), 16 * 2.0 * large.nbytes)
+    return calls | {"bytes in memory": memory}
 
 
 def core_seconds(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -152,7 +156,9 @@ def counted(function: Any, theta: np.ndarray, weights: dict[str, float]) -> dict
     return {
         "work": times(work(together, iter(slowest)), 1 / chunk),
         "needed": needed,
-        "chain": sum(n * longest(program, weights) for program, n in programs) * 128 / chunk,
+        "chain": sum(n * longest(program, weights) for program, n in programs)
+        * (BLOCK // 4)
+        / chunk,
         "iterations": own.mean(0).tolist(),
         "iterations of the slowest": slowest.tolist(),
         "bytes of a block": size_of(largest.invars + largest.outvars),
@@ -161,14 +167,16 @@ def counted(function: Any, theta: np.ndarray, weights: dict[str, float]) -> dict
 
 
 def compiled_step(block: Any) -> dict[str, float]:
-    """Return operations a patient of one step as traced and as compiled, and its loops."""
+    """Return one step's operations a patient, traced and compiled, its loops, and their bytes."""
     scan = next(e for e in block.eqns if e.primitive.name == "scan")
     body = scan.params["jaxpr"]
     compiled = jax.jit(jaxpr_as_fun(body)).lower(*body.in_avals).compile()
     lanes = max(aval.size for aval in body.in_avals)
+    cost = compiled.cost_analysis()
     return {
         "traced": work(inner(scan)[0]).total() / lanes,
-        "compiled": compiled.cost_analysis()["flops"] / lanes,
+        "compiled": cost["flops"] / lanes,
+        "bytes between loops": cost["bytes accessed"] / lanes,
         "loops over patients": compiled.as_text().count(" fusion("),
     }
 
@@ -185,7 +193,8 @@ def least_times(found: dict[str, Any], rate: dict[str, float]) -> dict[str, floa
     costly |= {kind: count[kind] for kind in ("exp", "log")}
     single, addition = count["operation"], 1 / rate["addition"]
     slow = {kind: n * (1 / rate[kind] - addition) for kind, n in costly.items()}
-    streamed, chunk = count["streamed"], count["chunk"]
+    streamed, chunk, step = count["streamed"], count["chunk"], found["step"]
+    steps = (single + costly["div"] + costly["max"]) / step["traced"]
     seconds = {
         "multiply-adds": single / 2 / rate["multiply-add"],
         "divisions": costly["div"] / rate["div"],
@@ -193,10 +202,31 @@ def least_times(found: dict[str, Any], rate: dict[str, float]) -> dict[str, floa
         "roots and functions": slow["sqrt"] + slow["exp"] + slow["log"],
         "one by one": single * addition + sum(slow.values()),
         "each waiting for the last": found["chain"] / rate["addition, waiting"],
-        "bytes, from L2": (streamed + count["carried"] + chunk) / rate["bytes in L2"],
-        "bytes, from memory": (streamed + chunk) / rate["bytes in memory"],
+        "between loops, from L1": steps * step["bytes between loops"] / rate["bytes in L1"],
+        "loops' inputs and outputs, from L2": (streamed + chunk) / rate["bytes in L2"],
+        "loops' inputs and outputs, from memory": (streamed + chunk) / rate["bytes in memory"],
     }
     return {name: 1e6 * value for name, value in seconds.items()}
+
+
+def show(name: str, row: dict[str, Any]) -> None:
+    """Print a model's table."""
+    print(f"\n{name}: {row['per_second']:,.0f} a second, {row['us']:.1f} µs of a core a patient")
+    print("\n| bound | µs of a core | share of measured |\n|---|---|---|")
+    print(
+        *(f"| {k} | {v:.2f} | {v / row['us']:.0%} |" for k, v in row["least_us"].items()), sep="\n"
+    )
+    print("\n| a patient | counted | without waiting for the slowest |\n|---|---|---|")
+    for kind, number in sorted(row["work"].items()):
+        print(f"| {kind} | {number:,.0f} | {row['needed'][kind]:,.0f} |")
+    slowest, own = row["iterations of the slowest"], row["iterations"]
+    for kind, a, b in zip(LOOPS, slowest, own, strict=True):
+        print(f"| {kind} | {a:.2f} | {b:.2f} |")
+    size = row["bytes of a block"]
+    print(
+        f"\nA block's inputs and outputs: {size:,} bytes, of L2 {size / L2:.0%}. A compiled step:"
+    )
+    print(", ".join(f"{kind} {number:,.0f}" for kind, number in row["step"].items()))
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
@@ -225,23 +255,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         took = 1e6 * least[name][0] / n
         bounds = least_times(found, rate)
         result[name] = {**found, "least_us": bounds, "us": took, "per_second": n / least[name][1]}
-        print(
-            f"\n| {name} | a patient | µs of a core | share of what is measured |\n|---|---|---|---|"
-        )
-        print(f"| measured | {n / least[name][1]:,.0f} a second | {took:.1f} | |")
-        print(*(f"| {k} | | {v:.1f} | {v / took:.0%} |" for k, v in bounds.items()), sep="\n")
-        for kind, number in sorted(found["work"].items()):
-            needed = found["needed"][kind]
-            print(f"| {kind} | {number:,.0f} ({needed:,.0f} without waiting) | | |")
-        for kind in (
-            "chain",
-            "iterations",
-            "iterations of the slowest",
-            "bytes of a block",
-            "step",
-        ):
-            print(f"| {kind} | {found[kind]} | | |")
-    print(f"\nA block of 128 patients {'fits' if L2 else ''} into {L2:,} bytes of L2 or not.")
+        show(name, result[name])
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(result, indent=1))
     return result

@@ -19,19 +19,72 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var, jaxpr_as_fun
 
 SINGLE = set(
-    "abs add add_any and ceil clamp eq floor ge gt is_finite le lt mul ne neg not or round "
-    "select_n sign square sub xor".split()
+    [
+        "abs",
+        "add",
+        "add_any",
+        "and",
+        "ceil",
+        "clamp",
+        "eq",
+        "floor",
+        "ge",
+        "gt",
+        "is_finite",
+        "le",
+        "lt",
+        "mul",
+        "ne",
+        "neg",
+        "not",
+        "or",
+        "round",
+        "select_n",
+        "sign",
+        "square",
+        "sub",
+        "xor",
+    ]
 )
 """Operations of one instruction, or two, for a vector of numbers."""
-COSTLY = set("cos div exp log max min pow sin sqrt tanh".split())
+COSTLY = set(["cos", "div", "exp", "log", "max", "min", "pow", "sin", "sqrt", "tanh"])
 """Operations that are counted apart; maxima, because XLA adds instructions for NaN."""
 REDUCTIONS = set(
-    "argmax argmin cummax reduce_and reduce_max reduce_min reduce_or reduce_sum".split()
+    [
+        "argmax",
+        "argmin",
+        "cummax",
+        "reduce_and",
+        "reduce_max",
+        "reduce_min",
+        "reduce_or",
+        "reduce_sum",
+    ]
 )
 FREE = set(
-    "broadcast_in_dim concatenate convert_element_type copy copy_p dynamic_slice "
-    "dynamic_update_slice expand_dims gather iota pad platform_index reshape rev slice split "
-    "squeeze stack stop_gradient transpose unstack".split()
+    [
+        "broadcast_in_dim",
+        "concatenate",
+        "convert_element_type",
+        "copy",
+        "copy_p",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "expand_dims",
+        "gather",
+        "iota",
+        "pad",
+        "platform_index",
+        "reshape",
+        "rev",
+        "slice",
+        "split",
+        "squeeze",
+        "stack",
+        "stop_gradient",
+        "transpose",
+        "unstack",
+    ]
 )
 """Operations that move numbers."""
 
