@@ -106,9 +106,9 @@ def peaks(patients: int) -> dict[str, tuple[Callable[[], Any], float]]:
     found = {kind: (links(kind, *shape), np.prod(shape)) for kind, shape in shapes.items()}
     for kind, length in (("addition", 512), ("div", 64)):
         found[f"{kind}, waiting"] = links(kind, 1, length, 400), 400 * length
-    for place, numbers in (("L1", 16), ("L2", 256)):
-        loops = 2**19 // numbers
-        found[f"bytes in {place}"] = negated(numbers, loops), 2 * 4 * numbers * loops
+    # Each addition is a loop over the patients, which reads two numbers and writes one.
+    found["bytes in L1"] = links("addition", 8, 1, 20_000), 8 * 20_000 * 3 * 4
+    found["bytes in L2"] = negated(256, 2_000), 2_000 * 256 * 2 * 4
     calls = {
         name: (functools.partial(map_patients, function, theta), float(patients * number))
         for name, (function, number) in found.items()
@@ -134,14 +134,6 @@ def core_seconds(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str,
     return least
 
 
-def waiting(length: float) -> dict[str, float]:
-    """Return weights of operations in a chain, in additions, from that of a division.
-
-    Functions are polynomials with divisions or roots, about as long as four divisions.
-    """
-    return {"div": length, "sqrt": length, "max": 2, "min": 2, "exp": 4 * length, "log": 4 * length}
-
-
 def counted(function: Any, theta: np.ndarray, weights: dict[str, float]) -> dict[str, Any]:
     """Return the work of a patient, its longest chain, iterations, and the compiled step."""
     chunk = default_chunk(theta.dtype)
@@ -149,13 +141,12 @@ def counted(function: Any, theta: np.ndarray, weights: dict[str, float]) -> dict
     together = jax.make_jaxpr(jax.vmap(function))(theta[:chunk]).jaxpr
     own = map_patients(lambda x: jnp.stack(with_iterations(one, [x])[1]), theta)
     slowest = np.mean([own[i : i + chunk].max(0) for i in range(0, len(own), chunk)], axis=0)
-    needed = times(work(together, iter(own.mean(0))), 1 / chunk)
     calls = blocks(together, iter(slowest))
     programs = [(call.params["program"].jaxpr, n) for call, n in calls]
     largest = max((program for program, _ in programs), key=lambda p: size_of(p.invars + p.outvars))
     return {
         "work": times(work(together, iter(slowest)), 1 / chunk),
-        "needed": needed,
+        "needed": times(work(together, iter(own.mean(0))), 1 / chunk),
         "chain": sum(n * longest(program, weights) for program, n in programs)
         * (BLOCK // 4)
         / chunk,
@@ -188,12 +179,11 @@ def least_times(found: dict[str, Any], rate: dict[str, float]) -> dict[str, floa
         found: What `counted` returned.
         rate: Operations or bytes in a core second.
     """
-    count: Counter[str] = found["work"]
-    costly = {"max": count["max"] + count["min"]} | {k: count[k] for k in ("div", "sqrt")}
-    costly |= {kind: count[kind] for kind in ("exp", "log")}
-    single, addition = count["operation"], 1 / rate["addition"]
+    count: Counter[str] = found["work"] + Counter(max=found["work"]["min"])
+    single, addition, step = count["operation"], 1 / rate["addition"], found["step"]
+    costly = {kind: count[kind] for kind in ("div", "max", "sqrt", "exp", "log")}
     slow = {kind: n * (1 / rate[kind] - addition) for kind, n in costly.items()}
-    streamed, chunk, step = count["streamed"], count["chunk"], found["step"]
+    moved = count["streamed"] + count["chunk"]
     steps = (single + costly["div"] + costly["max"]) / step["traced"]
     seconds = {
         "multiply-adds": single / 2 / rate["multiply-add"],
@@ -203,8 +193,8 @@ def least_times(found: dict[str, Any], rate: dict[str, float]) -> dict[str, floa
         "one by one": single * addition + sum(slow.values()),
         "each waiting for the last": found["chain"] / rate["addition, waiting"],
         "between loops, from L1": steps * step["bytes between loops"] / rate["bytes in L1"],
-        "loops' inputs and outputs, from L2": (streamed + chunk) / rate["bytes in L2"],
-        "loops' inputs and outputs, from memory": (streamed + chunk) / rate["bytes in memory"],
+        "loops' inputs and outputs, from L2": moved / rate["bytes in L2"],
+        "loops' inputs and outputs, from memory": moved / rate["bytes in memory"],
     }
     return {name: 1e6 * value for name, value in seconds.items()}
 
@@ -213,19 +203,16 @@ def show(name: str, row: dict[str, Any]) -> None:
     """Print a model's table."""
     print(f"\n{name}: {row['per_second']:,.0f} a second, {row['us']:.1f} µs of a core a patient")
     print("\n| bound | µs of a core | share of measured |\n|---|---|---|")
-    print(
-        *(f"| {k} | {v:.2f} | {v / row['us']:.0%} |" for k, v in row["least_us"].items()), sep="\n"
-    )
+    for bound, least in row["least_us"].items():
+        print(f"| {bound} | {least:.2f} | {least / row['us']:.0%} |")
     print("\n| a patient | counted | without waiting for the slowest |\n|---|---|---|")
     for kind, number in sorted(row["work"].items()):
         print(f"| {kind} | {number:,.0f} | {row['needed'][kind]:,.0f} |")
     slowest, own = row["iterations of the slowest"], row["iterations"]
     for kind, a, b in zip(LOOPS, slowest, own, strict=True):
         print(f"| {kind} | {a:.2f} | {b:.2f} |")
-    size = row["bytes of a block"]
-    print(
-        f"\nA block's inputs and outputs: {size:,} bytes, of L2 {size / L2:.0%}. A compiled step:"
-    )
+    share = row["bytes of a block"] / L2
+    print(f"\nA block's inputs and outputs: {share:.0%} of L2. A compiled step:")
     print(", ".join(f"{kind} {number:,.0f}" for kind, number in row["step"].items()))
 
 
@@ -248,7 +235,10 @@ def main(arguments: Arguments) -> dict[str, Any]:
     rate = {name: number / least[name][0] for name, (_, number) in ceilings.items()}
     print("| peak | billions in a core second |\n|---|---|")
     print(*(f"| {name} | {value / 1e9:.2f} |" for name, value in rate.items()), sep="\n")
-    weights = waiting(rate["addition, waiting"] / rate["div, waiting"])
+    division = rate["addition, waiting"] / rate["div, waiting"]
+    # A function is a polynomial with a division, about as long as four of them.
+    weights = {"div": division, "sqrt": division, "max": 2, "min": 2}
+    weights |= dict.fromkeys(("exp", "log"), 4 * division)
     result: dict[str, Any] = {"rate": rate, **origin()}
     for name, (function, _) in models.items():
         found = counted(function, theta[name], weights)

@@ -18,73 +18,18 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var, jaxpr_as_fun
 
-SINGLE = set(
-    [
-        "abs",
-        "add",
-        "add_any",
-        "and",
-        "ceil",
-        "clamp",
-        "eq",
-        "floor",
-        "ge",
-        "gt",
-        "is_finite",
-        "le",
-        "lt",
-        "mul",
-        "ne",
-        "neg",
-        "not",
-        "or",
-        "round",
-        "select_n",
-        "sign",
-        "square",
-        "sub",
-        "xor",
-    ]
+SINGLE = (
+    "abs add add_any and ceil clamp eq floor ge gt is_finite le lt mul ne neg not or round "
+    "select_n sign square sub xor"
 )
 """Operations of one instruction, or two, for a vector of numbers."""
-COSTLY = set(["cos", "div", "exp", "log", "max", "min", "pow", "sin", "sqrt", "tanh"])
+COSTLY = "cos div exp log max min pow sin sqrt tanh"
 """Operations that are counted apart; maxima, because XLA adds instructions for NaN."""
-REDUCTIONS = set(
-    [
-        "argmax",
-        "argmin",
-        "cummax",
-        "reduce_and",
-        "reduce_max",
-        "reduce_min",
-        "reduce_or",
-        "reduce_sum",
-    ]
-)
-FREE = set(
-    [
-        "broadcast_in_dim",
-        "concatenate",
-        "convert_element_type",
-        "copy",
-        "copy_p",
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "expand_dims",
-        "gather",
-        "iota",
-        "pad",
-        "platform_index",
-        "reshape",
-        "rev",
-        "slice",
-        "split",
-        "squeeze",
-        "stack",
-        "stop_gradient",
-        "transpose",
-        "unstack",
-    ]
+REDUCTIONS = "argmax argmin cummax reduce_and reduce_max reduce_min reduce_or reduce_sum"
+FREE = (
+    "broadcast_in_dim concatenate convert_element_type copy copy_p dynamic_slice "
+    "dynamic_update_slice expand_dims gather iota pad platform_index reshape rev slice split "
+    "squeeze stack stop_gradient transpose unstack"
 )
 """Operations that move numbers."""
 
@@ -111,22 +56,21 @@ def times(count: Counter[str], n: float) -> Counter[str]:
 def operations_of(equation: Any) -> Counter[str]:
     """Return the operations of an equation without loops, by kind."""
     name, numbers = equation.primitive.name, equation.outvars[0].aval.size
-    if name in SINGLE:
+    if name in SINGLE.split():
         return Counter(operation=numbers)
-    if name in COSTLY:
+    if name in COSTLY.split():
         return Counter({name: numbers})
     if name == "integer_pow":
         y = equation.params["y"]
         products = abs(y).bit_length() + abs(y).bit_count() - 2
         return Counter(operation=numbers * products) + Counter(div=numbers * (y < 0))
-    if name in REDUCTIONS:
-        # XLA's loops over a patient's numbers; few compared with the rest.
+    if name in REDUCTIONS.split():
         return Counter(operation=equation.invars[0].aval.size)
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         shape = equation.invars[0].aval.shape
         return Counter(operation=2 * numbers * math.prod(shape[i] for i in contracted))
-    return Counter() if name in FREE else Counter({f"not counted: {name}": numbers})
+    return Counter() if name in FREE.split() else Counter({f"not counted: {name}": numbers})
 
 
 def work(
@@ -168,7 +112,7 @@ def work(
         elif name == "cond":
             branches = [work(branch, None, block) for branch in inner(equation)]
             total += max(branches, key=Counter.total)
-        elif name in REDUCTIONS or not inner(equation):
+        elif name in REDUCTIONS.split() or not inner(equation):
             total += operations_of(equation)
         else:
             for program in inner(equation)[:1]:  # Others are derivatives.
@@ -186,7 +130,7 @@ def longest(jaxpr: Jaxpr, weights: dict[str, float]) -> float:
     ends: dict[Var, float] = {}
     for equation in jaxpr.eqns:
         begin = max((ends.get(v, 0.0) for v in equation.invars if isinstance(v, Var)), default=0.0)
-        if equation.primitive.name not in REDUCTIONS and (programs := inner(equation)):
+        if equation.primitive.name not in REDUCTIONS.split() and (programs := inner(equation)):
             own = equation.params.get("length", 1) * max(longest(p, weights) for p in programs)
         else:
             own = sum(weights.get(name, 1.0) for name in operations_of(equation))
