@@ -20,6 +20,7 @@ for all operations as for those of the step; XLA computes some operations in sev
 import dataclasses
 import functools
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from benchmarks.models import extremes
 from benchmarks.simulate import volumes
-from benchmarks.work import blocks, inner, longest, size_of, times, with_iterations, work
+from benchmarks.work import blocks, compiled_step, longest, size_of, times, with_iterations, work
 from experiments.models.studies import STUDIES
 from jaxtwin.cohorts.batching import default_chunk, map_patients
 from jaxtwin.commands.run import origin
@@ -43,10 +44,8 @@ from jaxtwin.models.left_heart import SEVEN
 from jaxtwin.parameters import Box
 from jaxtwin.physics.kernel import BLOCK, as_one_function
 
-L2 = 512 * 1024
-"""Bytes of the second cache of a core."""
-LOOPS = "coarse beats", "Newton's steps", "beats"
-"""The while loops of a search."""
+L2 = 512 * 1024  # Bytes of the second cache of a core.
+LOOPS = "coarse beats", "Newton's steps", "beats"  # The while loops of a search.
 KINDS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "addition": lambda y, a, b: y + a,
     "multiply-add": lambda y, a, b: y * a + b,
@@ -103,21 +102,20 @@ def peaks(patients: int) -> dict[str, tuple[Callable[[], Any], float]]:
     theta = np.random.default_rng(0).uniform(0.9, 1.1, (patients, 3)).astype(np.float32)
     shapes = {kind: (4, 2, 8_000) for kind in KINDS}
     shapes |= {"addition": (8, 8, 8_000), "multiply-add": (4, 4, 16_000)}
-    found = {kind: (links(kind, *shape), np.prod(shape)) for kind, shape in shapes.items()}
+    found = {kind: (links(kind, *shape), math.prod(shape)) for kind, shape in shapes.items()}
     for kind, length in (("addition", 512), ("div", 64)):
         found[f"{kind}, waiting"] = links(kind, 1, length, 400), 400 * length
     # Each addition is a loop over the patients, which reads two numbers and writes one.
     found["bytes in L1"] = links("addition", 8, 1, 20_000), 8 * 20_000 * 3 * 4
     found["bytes in L2"] = negated(256, 2_000), 2_000 * 256 * 2 * 4
-    calls = {
-        name: (functools.partial(map_patients, function, theta), float(patients * number))
-        for name, (function, number) in found.items()
-    }
+    calls: dict[str, tuple[Callable[[], Any], float]] = {}
+    for name, (function, number) in found.items():
+        calls[name] = functools.partial(map_patients, function, theta), float(patients * number)
     # XLA cannot compile operations on large arrays as part of one function.
     large = jnp.ones(2**24, jnp.float32)
     again = jax.jit(lambda x: jax.lax.fori_loop(0, 16, lambda _, y: -y, x))
-    memory = (lambda: jax.block_until_ready(again(large)), 16 * 2.0 * large.nbytes)
-    return calls | {"bytes in memory": memory}
+    calls["bytes in memory"] = lambda: jax.block_until_ready(again(large)), 32.0 * large.nbytes
+    return calls
 
 
 def core_seconds(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -142,14 +140,13 @@ def counted(function: Any, theta: np.ndarray, weights: dict[str, float]) -> dict
     own = map_patients(lambda x: jnp.stack(with_iterations(one, [x])[1]), theta)
     slowest = np.mean([own[i : i + chunk].max(0) for i in range(0, len(own), chunk)], axis=0)
     calls = blocks(together, iter(slowest))
-    programs = [(call.params["program"].jaxpr, n) for call, n in calls]
-    largest = max((program for program, _ in programs), key=lambda p: size_of(p.invars + p.outvars))
+    programs = [(call.params["program"], n) for call, n in calls]
+    largest = max((p.jaxpr for p, _ in programs), key=lambda p: size_of(p.invars + p.outvars))
     return {
         "work": times(work(together, iter(slowest)), 1 / chunk),
         "needed": times(work(together, iter(own.mean(0))), 1 / chunk),
-        "chain": sum(n * longest(program, weights) for program, n in programs)
-        * (BLOCK // 4)
-        / chunk,
+        "chain": sum(n * longest(p.jaxpr, weights) for p, n in programs) * (BLOCK // 4) / chunk,
+        "inside_us": [inside(program, n, chunk) for program, n in programs],
         "iterations": own.mean(0).tolist(),
         "iterations of the slowest": slowest.tolist(),
         "bytes of a block": size_of(largest.invars + largest.outvars),
@@ -157,19 +154,21 @@ def counted(function: Any, theta: np.ndarray, weights: dict[str, float]) -> dict
     }
 
 
-def compiled_step(block: Any) -> dict[str, float]:
-    """Return one step's operations a patient, traced and compiled, its loops, and their bytes."""
-    scan = next(e for e in block.eqns if e.primitive.name == "scan")
-    body = scan.params["jaxpr"]
-    compiled = jax.jit(jaxpr_as_fun(body)).lower(*body.in_avals).compile()
-    lanes = max(aval.size for aval in body.in_avals)
-    cost = compiled.cost_analysis()
-    return {
-        "traced": work(inner(scan)[0]).total() / lanes,
-        "compiled": cost["flops"] / lanes,
-        "bytes between loops": cost["bytes accessed"] / lanes,
-        "loops over patients": compiled.as_text().count(" fusion("),
-    }
+def inside(program: Any, often: float, chunk: int) -> float:
+    """Return the core time of a patient in one of the block's functions, called so often [µs].
+
+    Its inputs are random numbers near one: no branch depends on them.
+    """
+    numbers = np.random.default_rng(0)
+    shapes = [(aval.shape, aval.dtype) for aval in program.in_avals]
+    given = [jnp.asarray(numbers.uniform(0.5, 1.5, shape), dtype) for shape, dtype in shapes]
+
+    def call() -> None:
+        for _ in range(20):
+            jax.block_until_ready(run(*given))
+
+    run = jax.jit(functools.partial(as_one_function, jaxpr_as_fun(program)))
+    return 1e6 * core_seconds({"": call}, 3)[""][0] / 20 * often / chunk
 
 
 def least_times(found: dict[str, Any], rate: dict[str, float]) -> dict[str, float]:
@@ -208,9 +207,11 @@ def show(name: str, row: dict[str, Any]) -> None:
     print("\n| a patient | counted | without waiting for the slowest |\n|---|---|---|")
     for kind, number in sorted(row["work"].items()):
         print(f"| {kind} | {number:,.0f} | {row['needed'][kind]:,.0f} |")
-    slowest, own = row["iterations of the slowest"], row["iterations"]
-    for kind, a, b in zip(LOOPS, slowest, own, strict=True):
-        print(f"| {kind} | {a:.2f} | {b:.2f} |")
+    each = zip(LOOPS, row["iterations of the slowest"], row["iterations"], strict=True)
+    print(*(f"| {kind} | {a:.2f} | {b:.2f} |" for kind, a, b in each), sep="\n")
+    parts = zip(LOOPS, row["inside_us"], strict=True)
+    print("\nIn functions of blocks:", *(f"{kind} {us:.1f} µs," for kind, us in parts))
+    print(f"in between {row['us'] - sum(row['inside_us']):.1f} µs.")
     share = row["bytes of a block"] / L2
     print(f"\nA block's inputs and outputs: {share:.0%} of L2. A compiled step:")
     print(", ".join(f"{kind} {number:,.0f}" for kind, number in row["step"].items()))
@@ -227,18 +228,14 @@ def main(arguments: Arguments) -> dict[str, Any]:
     theta = {name: box.sample(n, seed=0).astype(np.float32) for name, (_, box) in models.items()}
     ceilings = peaks(n)
     calls = {name: call for name, (call, _) in ceilings.items()}
-    calls |= {
-        name: functools.partial(map_patients, function, theta[name])
-        for name, (function, _) in models.items()
-    }
+    for name, (function, _) in models.items():
+        calls[name] = functools.partial(map_patients, function, theta[name])
     least = core_seconds(calls, arguments.repeats)
     rate = {name: number / least[name][0] for name, (_, number) in ceilings.items()}
-    print("| peak | billions in a core second |\n|---|---|")
-    print(*(f"| {name} | {value / 1e9:.2f} |" for name, value in rate.items()), sep="\n")
+    rows = [f"| {name} | {value / 1e9:.2f} |" for name, value in rate.items()]
+    print("| peak | billions in a core second |\n|---|---|", *rows, sep="\n")
     division = rate["addition, waiting"] / rate["div, waiting"]
-    # A function is a polynomial with a division, about as long as four of them.
-    weights = {"div": division, "sqrt": division, "max": 2, "min": 2}
-    weights |= dict.fromkeys(("exp", "log"), 4 * division)
+    weights = dict(div=division, sqrt=division, max=2, min=2, exp=4 * division, log=4 * division)
     result: dict[str, Any] = {"rate": rate, **origin()}
     for name, (function, _) in models.items():
         found = counted(function, theta[name], weights)

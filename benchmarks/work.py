@@ -190,3 +190,19 @@ def _counting(params: dict[str, Any], given: list[Any]) -> Any:
         lambda c: (c[0] + 1, *body(*given[first:second], *c[1:])),
         (jnp.array(0), *given[second:]),
     )
+
+
+def compiled_step(block: Any) -> dict[str, float]:
+    """Return one step's operations a patient, traced and compiled, its loops, and their bytes."""
+    scan = next(e for e in block.eqns if e.primitive.name == "scan")
+    body = scan.params["jaxpr"]
+    compiled = jax.jit(jaxpr_as_fun(body)).lower(*body.in_avals).compile()
+    lanes = max(aval.size for aval in body.in_avals)
+    cost, text = compiled.cost_analysis(), compiled.as_text()
+    assert cost is not None and text is not None
+    return {
+        "traced": work(inner(scan)[0]).total() / lanes,
+        "compiled": cost["flops"] / lanes,
+        "bytes between loops": cost["bytes accessed"] / lanes,
+        "loops over patients": text.count(" fusion("),
+    }
