@@ -6,15 +6,14 @@ Operations and bytes (see `benchmarks.work`) are those of the traced program of 
 as `map_patients` runs it, divided by their number. All patients of a chunk wait for the slowest,
 whose iterations count; beside them are those that a patient needs on average. Peaks are of the same
 kind of program: functions of machine code for blocks of 128 patients in float32, on the same
-threads. They take turns with the simulations. Times are core seconds (the process's CPU time), the
-least of the turns, so that other load on the machine enters little.
+threads. They take turns with the simulations. Times are core seconds (CPU time), the least of the
+turns, so that other load enters little. The functions of the blocks are also timed by themselves.
 
-Each least time is of one resource by itself, and a program that used all of them at once would take
-the longest. "One by one" is a program with one instruction for each operation and nothing at the
-same time. "Each waiting for the last" is the longest chain of operations that need each other, of a
-core that overlaps neither the others nor the sixteen vectors of a block. "Between loops" are the
-numbers that the compiled step's loops over the patients hand to each other through the first cache,
-for all operations as for those of the step; XLA computes some operations in several of these loops.
+Each least time is of one resource by itself. "One by one" is a program with one instruction for
+each operation and nothing at the same time. "Each waiting for the last" is the longest chain of
+operations that need each other, if nothing overlaps, not even the sixteen vectors of a block.
+"Between loops" are the numbers that a compiled step's loops over the patients hand to each other
+through the first cache, for all operations as for those of the step.
 """
 
 import dataclasses
@@ -235,7 +234,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
     rows = [f"| {name} | {value / 1e9:.2f} |" for name, value in rate.items()]
     print("| peak | billions in a core second |\n|---|---|", *rows, sep="\n")
     division = rate["addition, waiting"] / rate["div, waiting"]
-    weights = dict(div=division, sqrt=division, max=2, min=2, exp=4 * division, log=4 * division)
+    weights = dict(div=division, sqrt=division, max=2, exp=4 * division, log=4 * division)
     result: dict[str, Any] = {"rate": rate, **origin()}
     for name, (function, _) in models.items():
         found = counted(function, theta[name], weights)
