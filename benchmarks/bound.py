@@ -210,9 +210,9 @@ def show(name: str, row: dict[str, Any]) -> None:
         print(f"| {kind} | {number:,.0f} | {row['needed'][kind]:,.0f} |")
     each = zip(LOOPS, row["iterations of the slowest"], row["iterations"], strict=True)
     print(*(f"| {kind} | {a:.2f} | {b:.2f} |" for kind, a, b in each), sep="\n")
-    parts = dict(zip(LOOPS, row["inside_us"], strict=True))
-    parts["outside"] = row["us"] - sum(parts.values())
-    print("\nµs in functions of blocks:", *(f"{kind} {us:.1f}" for kind, us in parts.items()))
+    inside_us = row["inside_us"]
+    parts = zip((*LOOPS, "outside"), (*inside_us, row["us"] - sum(inside_us)), strict=True)
+    print("\nµs in functions of blocks:", *(f"{kind} {us:.1f}" for kind, us in parts))
     print(f"A block's inputs and outputs: {row['bytes of a block'] / L2:.0%} of L2.", end=" Step: ")
     print(", ".join(f"{kind} {number:,.0f}" for kind, number in row["step"].items()))
 
