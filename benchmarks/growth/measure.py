@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from benchmarks.growth.chain import ChainParameters, chain
 from benchmarks.timing import timed
-from jaxtwin.cohorts.batching import map_patients
+from jaxtwin.cohorts.batching import default_chunk, map_patients
 from jaxtwin.models.left_heart import SEVEN, LeftHeart
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.record import record
@@ -99,7 +99,9 @@ def seconds(
     function = eqx.Partial(beat, system, box, steps)
 
     def once() -> None:
-        _, success = map_patients(function, theta, chunk=min(patients, 512), mesh=mesh)
+        _, success = map_patients(
+            function, theta, chunk=min(patients, default_chunk(theta.dtype)), mesh=mesh
+        )
         if not success.all():
             raise RuntimeError(f"{(~success).sum()} of {patients} orbits were not found")
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from jaxtwin.devices import check_mesh, fetch, spread
 from jaxtwin.parameters import Box, Theta
+from jaxtwin.physics.kernel import BLOCK
 
 Progress = Callable[[Iterable], Iterable]
 """Wrapper for the iterable of chunks of a long computation, such as `tqdm`."""
@@ -23,11 +24,11 @@ Progress = Callable[[Iterable], Iterable]
 def default_chunk(dtype: Any) -> int:
     """Return the number of patients computed together on one device.
 
-    On a CPU this is 512 in float32 and 256 in float64: with fewer, the overhead of each small
-    operation dominates; with more, the data no longer fit in the cache. On an accelerator it is
-    131,072, which takes about 3 GB.
+    On a CPU this is one block of `as_one_function`, 128 in float32 and 64 in float64. Larger chunks
+    are computed block by block, which takes copies, and all of them wait for the slowest patient:
+    chunks of 512 took 12 to 30% longer. On an accelerator it is 131,072, which takes about 3 GB.
     """
-    return 2048 // np.dtype(dtype).itemsize if jax.default_backend() == "cpu" else 131_072
+    return BLOCK // np.dtype(dtype).itemsize if jax.default_backend() == "cpu" else 131_072
 
 
 def map_patients(
