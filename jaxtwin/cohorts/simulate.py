@@ -15,7 +15,7 @@ from jaxtwin.cohorts.cohort import Cohort
 from jaxtwin.parameters import Box, Theta
 from jaxtwin.physics.base import AbstractRecordedSystem, check_recorded, kind_of
 from jaxtwin.physics.record import record
-from jaxtwin.physics.refine import MOST, check_resolved, refinement
+from jaxtwin.physics.refine import MOST, check_resolved, needs_more, refinement
 from jaxtwin.physics.solution import ACCURACY, RESULTS, Outputs, Recording
 
 
@@ -71,7 +71,8 @@ def simulate_cohort(
     """Simulate any number of patients in float32: their periodic orbits, or transients.
 
     All are simulated with the same number of steps, and those whose estimated error is then above
-    the accuracy once more, each with as many steps as its error suggests.
+    the accuracy once more, each with as many steps as its error suggests; so are those for whom the
+    equations of a step were not solved.
 
     Args:
         system: The model.
@@ -132,7 +133,7 @@ def _refined(
     steps: int,
     accuracy: float,
 ) -> Simulation[Any]:
-    """Simulate inaccurate patients again, with more steps.
+    """Simulate patients again who need more steps.
 
     Args:
         simulate: Function from rows of θ and a number of steps to their simulations.
@@ -143,8 +144,7 @@ def _refined(
     """
     tried = np.ones(len(theta), int)
     while True:
-        again = (simulation.result == RESULTS.inaccurate) & (tried < MOST)
-        rows = np.flatnonzero(np.asarray(again))
+        rows = np.flatnonzero(np.asarray(needs_more(simulation.result)) & (tried < MOST))
         if not len(rows):
             return simulation
         factors = [refinement(error, accuracy) for error in simulation.error[rows]]

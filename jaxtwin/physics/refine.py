@@ -26,7 +26,8 @@ def solve_accurately(
     """Solve with as many steps as the accuracy needs.
 
     If the estimated error of a solution with the system's own number of steps is too large, the
-    number is doubled as often as the order of the method suggests, up to `MOST` times the system's.
+    number is doubled as often as the order of the method suggests, up to `MOST` times the system's;
+    it is doubled, too, where the equations of a step were not solved.
     Where values are not known yet, under `jax.jit` and `jax.vmap`, the number of steps cannot
     depend on them: there it is the system's own, and `result` reports who needs more.
 
@@ -48,7 +49,12 @@ def solve_accurately(
         )
     found = solve(int(number))
     check_resolved(accuracy, jax.tree.leaves(found.stats.errors)[0].dtype)
-    while steps is None and number < MOST * system.steps and _is_inaccurate(found):
+    while (
+        steps is None
+        and number < MOST * system.steps
+        and _fails(found)
+        and needs_more(found.result)
+    ):
         factor = refinement(found.stats.error, accuracy)
         number = min(number * factor, MOST * system.steps)
         found = solve(number)
@@ -74,8 +80,14 @@ def check_resolved(accuracy: float, dtype: Any) -> None:
         )
 
 
-def _is_inaccurate(found: Solution) -> bool:
+def needs_more(result: RESULTS) -> Any:
+    """Return where a solution failed for lack of steps."""
+    return (result == RESULTS.inaccurate) | (result == RESULTS.step_not_solved)
+
+
+def _fails(found: Solution) -> bool:
+    """Return whether a solution is known to have failed."""
     try:
-        return bool(found.result == RESULTS.inaccurate)
+        return not found.success
     except jax.errors.TracerBoolConversionError:
         return False

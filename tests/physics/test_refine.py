@@ -124,11 +124,13 @@ def test_a_stiff_circuit(accuracy):
     theta = box.sample(32, seed=0)
     cohort = simulate_cohort(Stiff(), box, theta, phases=60, accuracy=accuracy)
     exact = simulate_cohort(Stiff(), box, theta, phases=60, steps=16 * 240, accuracy=1.0)
-    assert cohort.success.all() and cohort.failures() and (cohort.error <= accuracy).all()
+    assert cohort.success.all() and (cohort.error <= accuracy).all()
 
-    def error(found, there):
+    def errors(name):
+        found, there = (getattr(c.recording.waveforms, name) for c in (cohort, exact))
         return np.abs(found - there).max(axis=1) / np.ptp(there, axis=1)
 
-    waves = cohort.recording.waveforms, exact.recording.waveforms
-    worst = [error(getattr(waves[0], name), getattr(waves[1], name)) for name in ("V_lv", "P_sat")]
-    assert np.max(worst) <= accuracy
+    assert max(errors(name).max() for name in ("V_lv", "V_rv", "P_sat", "P_pat")) <= accuracy
+    # The fastest states are those of the arteries' roots: there the estimate may be half the error.
+    fast = np.array([errors(name) for name in ("P_sas", "P_pas")])
+    assert np.median(fast) <= accuracy and fast.max() <= 3 * accuracy
