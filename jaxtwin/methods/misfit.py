@@ -63,7 +63,7 @@ def misfit_of(
     channel: Channel,
     values: Float[np.ndarray, "patient sample"],
     noise: Float[np.ndarray, "patient sample"],
-    phases: Float[Array, "patient sample"] | None,
+    phases: Float[Array | np.ndarray, "patient sample"] | None,
     found: Estimate,
 ) -> Float[np.ndarray, " patient"] | None:
     """Return each patient's misfit of one channel; see `CurveTask.judge`.

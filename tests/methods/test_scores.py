@@ -83,7 +83,9 @@ class Coarse(Windkessel):
     steps = 16
 
 
-def test_an_estimate_that_cannot_be_simulated_is_warned_of():
+def test_an_estimate_that_cannot_be_simulated_is_warned_of(monkeypatch):
+    # With no more steps than its own.
+    monkeypatch.setattr("jaxtwin.cohorts.simulate.MOST", 1)
     box = Box.of(Windkessel.parameters, ("R", "C"))
     theta = np.array([[2.0, 2.0], [1.9, 2.0], [2.0, 1.9]], np.float32)
     task = CurveTask(Coarse(), box, "P", 0.01, samples=16)
