@@ -99,7 +99,8 @@ def test_training_twins_of_recordings_and_strangers(tmp_path, run_in_one):
     first = [sys.executable, "-c", FIRST_TWIN, str(trained), *HEAVY]
     done = subprocess.run(first, capture_output=True, text=True, check=True)
     made, heavy = done.stdout.split(maxsplit=1)
-    assert int(made) <= 15 and heavy.strip() == "[]", done.stdout
+    # 15 for one clip, and a few where clips of other lengths are refused before. They were 177.
+    assert int(made) <= 20 and heavy.strip() == "[]", done.stdout
 
     # With a cuff, another twin; its period is that of the clip.
     cuff = tmp_path / "cuff"
