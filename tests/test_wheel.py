@@ -51,7 +51,6 @@ def run(installed, tmp_path_factory):
         # As of the tests of experiments, one of which trains alike.
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "XLA_FLAGS": "--xla_backend_optimization_level=1",
     }
 
     def run(command: str, *arguments: str, status: int = 0) -> str:

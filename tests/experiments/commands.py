@@ -31,8 +31,6 @@ def _start(
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         # Small programs too: a run has many, and each process would compile them again.
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        # Compiles in a tenth to a quarter less time programs that simulate as fast.
-        "XLA_FLAGS": "--xla_backend_optimization_level=1",
     }
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
