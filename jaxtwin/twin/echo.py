@@ -165,7 +165,7 @@ class TwinBuilder:
         """
         with ThreadPoolExecutor(1) as beside:
             # Of the first twin, the simulation takes as long to compile as all before it to run.
-            beside.submit(self._compile)
+            compiling = beside.submit(self._compile)
             found, got = self.examine(recording, pixel, cuff)
             curve, verdict = found.curve, found.verdict
             if got is None or got.theta is None or curve is None:
@@ -178,6 +178,7 @@ class TwinBuilder:
             **{name: (value, CUFF_ERROR) for name, value in cuff.items()},
         }
         errors = {f"{name}_error": getattr(curve, f"{name}_error") for name in VOLUMES}
+        compiling.result()  # Whatever went wrong there is raised here.
         beats = self._simulate(np.concatenate([got.theta, posterior.theta[0]]))
         draws = beats.others()
         compatible = self.compatible(posterior, draws)
