@@ -48,6 +48,18 @@ def likelihood(errors, patient, values, task=TASK):
     return errors.log_likelihood(task, recording, T_c, values, noise)
 
 
+def test_volumes_of_a_poor_regression_stay_possible_and_likelihoods_finite(patient):
+    # Errors of exp(300): a regression on a few clips, of a patient unlike all of them.
+    errors = observation(300 * np.eye(N + 1))
+    _, curve, T_c = patient
+    keys = jax.random.split(jax.random.key(0), 64)
+    rows, _ = jax.vmap(lambda key: errors(TASK, curve, T_c, key))(keys)
+    largest = np.asarray(rows).max(axis=1)
+    assert np.isfinite(rows).all() and (largest >= 0.99).all() and (largest <= 1_001).all()
+    assert (largest > 900).any() and (np.asarray(rows) == 0).any()
+    assert np.isfinite([likelihood(errors, patient, row) for row in rows[:4]]).all()
+
+
 def test_a_wrong_size_is_as_unlikely_as_its_error_says(patient):
     errors = observation(SPREAD * np.eye(1, N + 1, N))
     _, curve, _ = patient

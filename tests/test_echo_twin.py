@@ -2,6 +2,7 @@
 
 import json
 
+import equinox as eqx
 import imageio.v3 as iio
 import jax
 import jax.numpy as jnp
@@ -16,18 +17,20 @@ from jaxtwin.commands.twin_figures import (
     scaled_volume,
     write_film,
 )
+from jaxtwin.data.base import EchoVideo
 from jaxtwin.data.echonet import Record
 from jaxtwin.data.vitals import UNKNOWN
-from jaxtwin.imaging.calibration import VolumeCurve, turned
+from jaxtwin.imaging.calibration import CurveCalibration, VolumeCurve, curve_features, turned
 from jaxtwin.imaging.network import SegmentationNetwork
 from jaxtwin.imaging.orientation import OrientationNetwork
 from jaxtwin.imaging.segmenter import Segmenter
 from jaxtwin.methods.base import Estimate
+from jaxtwin.methods.least_squares import LeastSquares
 from jaxtwin.models.left_heart import NINE
-from jaxtwin.twin.echo import EchoTwin, as_curves, with_cuff
-from jaxtwin.twin.measurements import measure_clips
+from jaxtwin.twin.echo import EchoTwin, TwinBuilder, as_curves, with_cuff
+from jaxtwin.twin.measurements import ClipMeasurements, measure_clips
 from jaxtwin.twin.report import describe_echo_twin, summary_of_echo
-from jaxtwin.twin.signs import SIGNS, reason
+from jaxtwin.twin.signs import SIGNS, Limits, reason
 from tests.imaging.test_quality import clip, measured
 
 CURVE = VolumeCurve(
@@ -133,3 +136,48 @@ def test_a_clip_that_cannot_be_read_is_named_and_spoils_no_other(tmp_path, capsy
     )
     assert capsys.readouterr().out.startswith("skipped broken: ")
     assert found.names == ["broken"] and not found.found(False, (0.0, np.inf)).any()
+
+
+def measuring(EDV: float) -> CurveCalibration:
+    """A calibration that finds this end-diastolic volume in every clip [mL]."""
+    some = curve_features(measured(*clip()))
+    assert some is not None
+    blank = CurveCalibration.blank(len(some.values), 80, 3)
+    blank = eqx.tree_at(lambda c: (c.size.spread, c.shape.spread), blank, replace_fn=np.ones_like)
+    return eqx.tree_at(lambda c: c.size.level, blank, np.log([EDV]))
+
+
+def test_a_volume_that_no_ventricle_has_is_refused(monkeypatch):
+    monkeypatch.setattr(Segmenter, "measure", lambda *_: measured(*clip()))
+    learnt = LeastSquares().learn(curve_task(NINE))
+    builder = TwinBuilder(
+        Segmenter(SegmentationNetwork((4, 4, 4, 4), key=jax.random.key(0)), 0.0),
+        OrientationNetwork(key=jax.random.key(0)),
+        (measuring(1e30), measuring(1e30)),
+        learnt,
+        Limits.blank(),
+        (learnt, learnt),
+        {},
+    )
+    frames, _ = clip()
+    twin, got = builder.examine(EchoVideo(frames, np.arange(len(frames)) / 50))
+    assert got is None and twin.verdict.kind == "refused"
+    assert "end-diastolic volume of 1e+30 mL: expected 1 to 1000 mL" in twin.verdict.reasons[0]
+
+
+def test_clips_with_an_impossible_volume_are_not_learnt_from():
+    features = curve_features(measured(*clip()))
+    assert features is not None
+    table = np.stack([features.values] * 3)
+    table[1, :] = np.nan  # without a beat
+    clips = ClipMeasurements(
+        ["a", "b", "c"],
+        *(np.zeros((3, n)) for n in (8, 4, 8)),
+        np.stack([table, table]),
+        *(np.full(3, 0.8), np.full(3, 0.01)),
+    )
+    curves, kept = clips.possible_curves(measuring(110.0), False, (0.4, 1.7))
+    assert [round(curve.EDV) for curve in curves] == [110, 110]
+    assert kept.tolist() == [True, False, True]
+    curves, kept = clips.possible_curves(measuring(0.2), False, (0.4, 1.7))
+    assert not curves and not kept.any()

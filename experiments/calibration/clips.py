@@ -88,8 +88,9 @@ def learn_pssl(config: Config, folder: Path, scaled: bool) -> Learnt[CurveTask, 
     real = config.run / "measured_data_train.npz"
     if not scaled and real.exists():
         measured = ClipMeasurements.load(real)
-        measured = measured.take(measured.found(False, periods(task)))
-        training = together(training, as_curves(task, measured.curves(calibration, False)))
+        found, _ = measured.possible_curves(calibration, False, periods(task))
+        if found:
+            training = together(training, as_curves(task, found))
     method = VariationalPSSL(
         encoder.forward, observation, config.clip_variational, width=128, depth=2
     )

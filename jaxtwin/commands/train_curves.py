@@ -275,11 +275,16 @@ def train_curves(config: PSSLConfig, run: Run) -> dict[str, Any]:
     if data is not None:
         records = data.split("TRAIN")
         real = measure("data_train", records, False)
-        kept = real.found(False, periods(task))
+        found, kept = real.possible_curves(calibrations[1], False, periods(task))
+        print(
+            f"learning from {len(found)} of {len(records)} clips; the others have no beat, or a "
+            "volume that no left ventricle has"
+        )
         theirs = {
             c.name: np.array([getattr(r.vitals, c.name) for r in records])[kept] for c in CUFF
         }
-        given.append(as_curves(task, real.take(kept).curves(calibrations[1], False), theirs))
+        if found:
+            given.append(as_curves(task, found, theirs))
     learnt = CurvePSSL(forward=emulator, config=config.curve).learn(
         task,
         together(*given),

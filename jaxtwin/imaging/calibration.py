@@ -24,6 +24,9 @@ OF_SHAPE = np.array([0, *SHAPE, SHAPE[-1] + 1, SHAPE[-1] + 2])  # with EDV, qual
 KERNEL = 0.25  # width of the kernels of a density, in standard deviations
 MOST_WEIGHT = 8.0
 """Largest weight of a clip with a rare ejection fraction, relative to the median."""
+EDV_RANGE = (1.0, 1_000.0)
+"""End-diastolic volumes that a left ventricle can have [mL], a newborn's and the largest included.
+Of a clip unlike all that it was learnt from, a regression may say anything."""
 PENALTIES = np.logspace(-4, 0, 17)  # relative to the number of clips
 
 
@@ -52,6 +55,11 @@ class VolumeCurve(NamedTuple):
     EDV_error: float
     ESV_error: float
     EF_error: float
+
+    @property
+    def possible(self) -> bool:
+        """Whether a left ventricle can have this volume, see `EDV_RANGE`."""
+        return EDV_RANGE[0] <= self.EDV <= EDV_RANGE[1]
 
 
 def turned(curve: Float[np.ndarray, "*batch phase"]) -> Float[np.ndarray, "*batch phase"]:

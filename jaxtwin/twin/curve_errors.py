@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxtwin.imaging.calibration import CurveCalibration, Ridge, fit_ridge, turned
+from jaxtwin.imaging.calibration import EDV_RANGE, CurveCalibration, Ridge, fit_ridge, turned
 from jaxtwin.inference.observing import AbstractLikelihood, AbstractObservation, observe
 from jaxtwin.methods.interpolation import comparable
 from jaxtwin.methods.tasks import CurveTask
 
 SIZES = 16
 """Number of sizes of a clip's errors of which the likelihood is the mean."""
+SMALLEST_VOLUME = 1e-3
+"""Smallest volume [mL], and smallest one relative to EDV, whose logarithm is taken."""
 SMALLEST_AXIS = 0.02
 """Smallest principal axis of the errors that counts, relative to the largest."""
 
@@ -90,7 +92,9 @@ class ClipObservation(AbstractObservation, AbstractLikelihood):
         normal = jax.random.normal(second, self.root.shape[:1], row.dtype)
         size = jax.random.choice(third, jnp.asarray(self.sizes))
         found = self._expected(exact[:n], T_c) + size * normal @ jnp.asarray(self.root)
-        shape, EDV = found[:-1], jnp.exp(found[-1])
+        # A volume that no ventricle has is not measured: such a clip gets no twin. Of a few clips,
+        # the regression would also say volumes that overflow.
+        shape, EDV = found[:-1], jnp.exp(found[-1].clip(*np.log(EDV_RANGE)))
         volume = EDV * jnp.exp(shape - jnp.max(shape))
         low, high = task.box.low, task.box.high
         column = task.box.names.index(task.known[0])
@@ -115,7 +119,8 @@ class ClipObservation(AbstractObservation, AbstractLikelihood):
         weight = jnp.where(jnp.arange(len(noise)) < n, 0, 1 / jnp.maximum(noise, task.resolutions))
         beside = -0.5 * jnp.sum(task.errors(recording, values, weight, phases) ** 2)
         got = self._expected(getattr(recording.waveforms, task.channel), known[0])
-        off = _unscaled(jnp.concatenate([jnp.log(values[:n]), jnp.log(jnp.max(values[:n]))[None]]))
+        volume = jnp.log(jnp.maximum(values[:n], SMALLEST_VOLUME))
+        off = _unscaled(jnp.concatenate([volume, jnp.max(volume)[None]]))
         directions, spread = self._axes
         distance = jnp.sum((directions @ (off - _unscaled(got)) / spread) ** 2)
         sizes = np.quantile(self.sizes, (np.arange(SIZES) + 0.5) / SIZES)
@@ -124,9 +129,9 @@ class ClipObservation(AbstractObservation, AbstractLikelihood):
 
     def _expected(self, curve: Float[Array, " sample"], T_c: Any) -> Float[Array, " output"]:
         """Return the calibrated shape and logarithm of EDV that a true curve has on average."""
-        curve = jnp.maximum(curve, 1e-3)
+        curve = jnp.maximum(curve, SMALLEST_VOLUME)
         EDV = jnp.max(curve)
-        shape = jnp.log(jnp.maximum(comparable(curve) / EDV, 1e-3))
+        shape = jnp.log(jnp.maximum(comparable(curve) / EDV, SMALLEST_VOLUME))
         features = jnp.concatenate([shape, jnp.log(EDV)[None], jnp.log(T_c)[None]])
         fit = jax.tree.map(jnp.asarray, self.regression)
         return (features - fit.mean) / fit.spread @ fit.weights + fit.level

@@ -15,6 +15,7 @@ from jaxtwin.analysis.verdict import FAR, Kind, Verdict, refuse
 from jaxtwin.data.base import EchoVideo
 from jaxtwin.data.vitals import CUFF_ERROR
 from jaxtwin.imaging.calibration import (
+    EDV_RANGE,
     CurveCalibration,
     CurveFeatures,
     VolumeCurve,
@@ -138,6 +139,14 @@ class TwinBuilder:
             verdict = refuse(
                 f"a beat of {curve.period:.2f} s: the twin's circuit has beats of {low:.2f} to "
                 f"{high:.2f} s"
+            )
+            return EchoTwin(verdict, found, curve, None, cuff), None
+        if not curve.possible:
+            low, high = EDV_RANGE
+            verdict = refuse(
+                f"an end-diastolic volume of {curve.EDV:.3g} mL: expected {low:g} to {high:g} mL; "
+                "the cavity's outline or the size of a pixel is wrong, or the clip is unlike all "
+                "that the networks have learnt from"
             )
             return EchoTwin(verdict, found, curve, None, cuff), None
         got = estimate(self.learnt, [curve], {n: np.array([x]) for n, x in cuff.items()})

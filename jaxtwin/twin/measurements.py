@@ -104,6 +104,21 @@ class ClipMeasurements(NamedTuple):
         """Return the calibrated curve of each clip; all need to have one."""
         return [calibration(features) for features in self.curve_features(scaled)]
 
+    def possible_curves(
+        self, calibration: CurveCalibration, scaled: bool, periods: tuple[float, float]
+    ) -> tuple[list[VolumeCurve], Bool[np.ndarray, " clip"]]:
+        """Return the calibrated curves that a left ventricle can have, and which clips have one.
+
+        Args:
+            calibration: From features to curves.
+            scaled: Whether the size of a pixel is known.
+            periods: Range of their periods [s].
+        """
+        kept = self.found(scaled, periods)
+        curves = self.take(kept).curves(calibration, scaled)
+        kept[kept] = [curve.possible for curve in curves]
+        return [curve for curve in curves if curve.possible], kept
+
 
 def measure_clips(
     segmenter: Segmenter,
