@@ -99,9 +99,11 @@ class Cohort(Generic[Outputs]):
         """
         names = self.system.readings() if names is None else names
         names = [names] if isinstance(names, str) else names
-        return {
-            name: np.asarray(reading(self.system, name).function(self.recording)) for name in names
-        }
+        with np.errstate(divide="ignore", invalid="ignore"):  # The readings of failed patients.
+            return {
+                name: np.asarray(reading(self.system, name).function(self.recording))
+                for name in names
+            }
 
     def within(self, limits: Limits) -> Bool[np.ndarray, " patient"]:
         """Return which patients were simulated successfully with all readings within the limits.

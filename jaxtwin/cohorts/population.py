@@ -37,6 +37,9 @@ _EXTREME = 3.5
 _SLACK = 1e-4
 """Weight of |λ|²/2: how far means may be missed where the box has no such patients."""
 
+_LEFT = 1e-6
+"""Gradient at which the search for λ ends: how far means may be missed for lack of steps."""
+
 _GROUPS, _DEGREES, _SPREAD = 6, 8, 1.4
 """Number of multivariate t distributions in a proposal, their degrees of freedom, and their scale
 relative to the patients' covariance: heavier tails than the density that they stand for."""
@@ -280,8 +283,19 @@ def _tilted(
         slack = _SLACK * multipliers
         return value + float(slack @ multipliers) / 2, w @ centred + slack
 
+    def hessian(multipliers: np.ndarray) -> np.ndarray:
+        w, _ = tilted(multipliers)
+        mean = w @ centred
+        return (centred.T * w) @ centred - np.outer(mean, mean) + _SLACK * np.eye(len(mean))
+
+    # With second derivatives some ten evaluations are enough, instead of a few hundred.
     found = minimize(
-        objective, np.zeros(len(means)), jac=True, method="L-BFGS-B", options={"maxiter": 1_000}
+        objective,
+        np.zeros(len(means)),
+        jac=True,
+        hess=hessian,
+        method="trust-exact",
+        options={"gtol": _LEFT, "maxiter": 1_000},
     )
     return tilted(found.x)[0]
 
