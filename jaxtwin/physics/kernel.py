@@ -16,6 +16,10 @@ BLOCK = 512
 blocks leave the cache of a core (gradients 10% slower), smaller ones spend their time on beginning
 each loop over the patients."""
 
+MOST_DIRECTIONS = 32
+"""Largest number of rows that may be the directions of a derivative. As few patients are hardly
+slower one after the other."""
+
 _ONE_FUNCTION = {"inlineable": "false", "xla_cpu_small_call": "true"}
 """Attributes of a call that XLA keeps as a call and compiles for a CPU as one function. XLA sets
 the second one itself for a loop of less than a kilobyte. JAX gives them to the calls inside too,
@@ -123,7 +127,9 @@ def _batched(
     of_each = sum(value.size for value, a in zip(inputs, axes, strict=True) if a is not None) / size
     # Directions of one patient's derivative share all but the tangents. Each is computed by itself:
     # beside patients, they would make every operation one on a table, which XLA does not vectorise.
-    wide = 1 if shared > of_each else min(size, max(1, BLOCK // bytes_of_one))
+    # Many patients may share more than they have of their own, too, such as the times of all steps.
+    directions = shared > of_each and size <= MOST_DIRECTIONS
+    wide = 1 if directions else min(size, max(1, BLOCK // bytes_of_one))
     number = -(-size // wide)
     mapped, unmapped = [], []
     for value, axis in zip(inputs, axes, strict=True):

@@ -160,3 +160,28 @@ def test_the_loops_of_an_orbit():
     np.testing.assert_allclose(at_once, jnp.tile(orbit(p), (70, 1)), atol=1e-9)
     # Outside of any program too, where it is compiled quickly.
     np.testing.assert_allclose(periodic_orbit(HEART, p).outputs.V_lv, orbit(p), atol=1e-9)
+
+
+@pytest.mark.parametrize(("rows", "together"), [(7, {1}), (128, {128}), (300, {128})])
+def test_patients_who_share_the_times_are_computed_together(rows, together):
+    """What they share is more than what each has, as with the directions of a derivative."""
+    times = jnp.linspace(0.0, 1.0, 240, dtype=jnp.float32)
+
+    def f(x):
+        return as_one_function(
+            lambda t, x: jax.lax.scan(lambda y, t: (y + t * x, y), x, t), times, x
+        )
+
+    def widths(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "one_function":
+                yield equation.params["lanes"]
+            for value in equation.params.values():
+                inner = getattr(value, "jaxpr", value)
+                if hasattr(inner, "eqns"):
+                    yield from widths(inner)
+
+    x = jnp.arange(rows, dtype=jnp.float32)
+    assert set(widths(jax.make_jaxpr(jax.vmap(f))(x).jaxpr)) == together
+    last, _ = jax.jit(jax.vmap(f))(x)
+    np.testing.assert_allclose(last, x * (1 + times.sum()), rtol=1e-5)
