@@ -4,8 +4,11 @@ from pathlib import Path
 
 from jaxtwin.exchange.equations import Equations
 from jaxtwin.exchange.errors import ModelFileError
+from jaxtwin.exchange.expression import TIME, Expression, symbols
 from jaxtwin.exchange.system import LoadedPeriodicSystem, LoadedSystem, system_of
 
+FORMATS = (".xml", ".sbml")
+"""Suffixes of the files that can be read."""
 LARGEST = 20_000_000
 """Largest size of a file [bytes]."""
 
@@ -65,10 +68,43 @@ def read_equations(path: Path) -> Equations:
             f"{path.name} has {path.stat().st_size:,} bytes: expected at most {LARGEST:,}"
         )
     text = path.read_bytes()
-    if path.suffix.lower() not in (".xml", ".sbml"):
+    if path.suffix.lower() not in FORMATS:
         raise ModelFileError(f"{path.name}: expected a file of SBML (.xml, .sbml)")
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise ModelFileError(f"{path.name} declares entities, which are refused")
     from jaxtwin.exchange.sbml import read_sbml
 
     return read_sbml(text, path.name)
+
+
+def describe(equations: Equations) -> str:
+    """Return a table of a model's states and parameters, and when its equations switch."""
+    rows = [("state", one.name, "", one.unit, one.meaning) for one in equations.states]
+    rows += [
+        ("parameter", one.name, f"{value:g}", one.unit, one.meaning)
+        for one, value in equations.parameters
+    ]
+    rows += [("computed", one.name, "", one.unit, one.meaning) for one, _ in equations.assigned]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, (*widths, 0), strict=True)).rstrip()
+        for row in rows
+    ]
+    depends = any(TIME in set(symbols(e)) for e in (*equations.rates, *_assigned(equations)))
+    if not depends:
+        driven = "not driven: the equations do not depend on time"
+    elif equations.jumps:
+        driven = f"driven, with {len(equations.jumps)} times at which it switches"
+    else:
+        driven = "driven smoothly"
+    return "\n".join(
+        [
+            f"{equations.name}: {len(equations.states)} states, {len(equations.parameters)} "
+            f"parameters, time in {equations.time_unit}; {driven}",
+            *lines,
+        ]
+    )
+
+
+def _assigned(equations: Equations) -> list[Expression]:
+    return [expression for _, expression in equations.assigned]

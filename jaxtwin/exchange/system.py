@@ -53,7 +53,7 @@ class AbstractLoaded(AbstractSystem[Any, Any, Any]):
         """Return the times at which the file's expressions switch."""
         if not self.equations.jumps:
             return ()
-        values, length = self._fixed(p), self._length(p)
+        values, length = self.constants(p), self._length(p)
         times = [_scalar(jump, values, 0.0) for jump in self.equations.jumps]
         # Others are moved to the end, where a step ends anyway.
         return tuple(jnp.where((t > 0) & (t < length), t, length) for t in times)
@@ -81,8 +81,8 @@ class AbstractLoaded(AbstractSystem[Any, Any, Any]):
             values[name] = _scalar(expressions[name], values, 0.0)
         return values
 
-    def _fixed(self, p: Any) -> dict[str, Any]:
-        """Return the values of parameters and of what is computed once."""
+    def constants(self, p: Any) -> dict[str, Any]:
+        """Return the values of parameters and of what is computed once, by name."""
         values = self._parameters(p)
         if not self.equations.fixed:
             return values
@@ -91,7 +91,7 @@ class AbstractLoaded(AbstractSystem[Any, Any, Any]):
 
     def _values(self, t: Any, state: Any, p: Any) -> dict[str, Any]:
         """Return the values of all variables at a time."""
-        values = self._fixed(p) | state._asdict()
+        values = self.constants(p) | state._asdict()
         for one, expression in self.equations.assigned:
             values[one.name] = as_number(evaluate(expression, values, t))
         return values

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxtwin as jt
+from jaxtwin.cli import main
 from jaxtwin.exchange.errors import ModelFileError, UnsupportedModelError
 from jaxtwin.exchange.load import read_equations
 from tests.exchange.sbml_documents import MODELS, document
@@ -221,3 +222,19 @@ def test_two_hundred_damaged_files_are_read_or_refused(tmp_path):
         except (ModelFileError, UnsupportedModelError):
             refused += 1
     assert refused > 100
+
+
+def test_the_command_lists_a_model_or_what_is_not_supported(tmp_path, capsys):
+    path = tmp_path / "infusion.xml"
+    path.write_text(document(**MODELS["infusion"]))
+    with pytest.raises(SystemExit) as end:
+        main(["check", str(path)])
+    said = capsys.readouterr().out
+    assert end.value.code == 0 and "1 states, 6 parameters" in said
+    assert "driven, with 2 times at which it switches" in said
+    path.write_text(
+        document(parameters={"x": 1.0}, rates={"x": "1"}, events={"E": ("x > 2", {"x": "0"})})
+    )
+    with pytest.raises(SystemExit) as end:
+        main(["check", str(path)])
+    assert end.value.code == 1 and "event E" in capsys.readouterr().out
