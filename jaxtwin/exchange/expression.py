@@ -11,6 +11,8 @@ import numpy as np
 
 DEEPEST = 200
 """Largest depth of an expression. Deeper ones would exhaust Python's stack when evaluated."""
+ITERATIONS = 8
+"""Number of steps of Newton's method for an equation. The last one has the derivatives."""
 TIME = "<time>"
 """Operator without arguments that stands for the time. No id in a file can be equal to it."""
 
@@ -34,7 +36,21 @@ class Call(NamedTuple):
     arguments: tuple["Expression", ...] = ()
 
 
-Expression: TypeAlias = float | Symbol | Call
+class Solution(NamedTuple):
+    """The unknown of an equation, by Newton's method.
+
+    Attributes:
+        unknown: Its name.
+        residual: What is zero at the solution.
+        guess: Where the search begins.
+    """
+
+    unknown: str
+    residual: "Expression"
+    guess: float
+
+
+Expression: TypeAlias = float | Symbol | Call | Solution
 
 
 def _power(base: Any, exponent: Any) -> Any:
@@ -181,6 +197,8 @@ def evaluate(expression: Expression, values: Mapping[str, Any], t: Any) -> Any:
     """
     if isinstance(expression, Symbol):
         return values[expression.name]
+    if isinstance(expression, Solution):
+        return _solved(expression, values, t)
     if isinstance(expression, Call):
         if expression.operator == TIME:
             return t
@@ -192,6 +210,23 @@ def evaluate(expression: Expression, values: Mapping[str, Any], t: Any) -> Any:
             return _constant(expression.operator, found)
         return OPERATORS[expression.operator](*found)
     return expression
+
+
+def _solved(equation: Solution, values: Mapping[str, Any], t: Any) -> Any:
+    """Return the solution of an equation, with its derivatives (implicit function theorem)."""
+
+    def residual(x: Any) -> Any:
+        inside = {**values, equation.unknown: x}
+        return jnp.asarray(evaluate(equation.residual, inside, t), float)
+
+    def step(x: Any) -> Any:
+        value, slope = jax.jvp(residual, (x,), (jnp.ones_like(x),))
+        return x - value / slope
+
+    x = jnp.asarray(equation.guess, float)
+    for _ in range(ITERATIONS):
+        x = jax.lax.stop_gradient(step(x))
+    return step(x)
 
 
 def as_number(x: Any) -> Any:
@@ -221,6 +256,8 @@ def symbols(expression: Expression) -> Iterator[str]:
             yield TIME
         for argument in expression.arguments:
             yield from symbols(argument)
+    elif isinstance(expression, Solution):
+        yield from (name for name in symbols(expression.residual) if name != expression.unknown)
 
 
 def replaced(expression: Expression, by: Mapping[str, Expression]) -> Expression:
@@ -229,6 +266,10 @@ def replaced(expression: Expression, by: Mapping[str, Expression]) -> Expression
         return by.get(expression.name, expression)
     if isinstance(expression, Call):
         return Call(expression.operator, tuple(replaced(x, by) for x in expression.arguments))
+    if isinstance(expression, Solution):
+        unknown = by.get(expression.unknown, Symbol(expression.unknown))
+        assert isinstance(unknown, Symbol)
+        return Solution(unknown.name, replaced(expression.residual, by), expression.guess)
     return expression
 
 
@@ -238,3 +279,5 @@ def calls(expression: Expression) -> Iterator[Call]:
         yield expression
         for argument in expression.arguments:
             yield from calls(argument)
+    elif isinstance(expression, Solution):
+        yield from calls(expression.residual)

@@ -7,7 +7,7 @@ from jaxtwin.exchange.errors import ModelFileError
 from jaxtwin.exchange.expression import TIME, Expression, symbols
 from jaxtwin.exchange.system import LoadedPeriodicSystem, LoadedSystem, system_of
 
-FORMATS = (".xml", ".sbml")
+FORMATS = (".xml", ".sbml", ".cellml")
 """Suffixes of the files that can be read."""
 LARGEST = 20_000_000
 """Largest size of a file [bytes]."""
@@ -20,7 +20,7 @@ def load_model(
     period: float | str | None = None,
     steps: int = 240,
 ) -> LoadedSystem | LoadedPeriodicSystem:
-    """Load a model from a file of SBML (.xml, .sbml).
+    """Load a model from a file of SBML (.xml, .sbml) or CellML (.cellml, .xml).
 
     Names, units and values are those of the file; time is in its unit, `system.time_unit`. Ids that
     Python cannot have as names are changed, see `jaxtwin.exchange.equations.python_names`. Initial
@@ -69,9 +69,15 @@ def read_equations(path: Path) -> Equations:
         )
     text = path.read_bytes()
     if path.suffix.lower() not in FORMATS:
-        raise ModelFileError(f"{path.name}: expected a file of SBML (.xml, .sbml)")
+        raise ModelFileError(
+            f"{path.name}: expected a file of SBML (.xml, .sbml) or CellML (.cellml, .xml)"
+        )
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise ModelFileError(f"{path.name} declares entities, which are refused")
+    if path.suffix.lower() == ".cellml" or (b"cellml.org/cellml/" in text and b"<sbml" not in text):
+        from jaxtwin.exchange.cellml import read_cellml
+
+        return read_cellml(text, path)
     from jaxtwin.exchange.sbml import read_sbml
 
     return read_sbml(text, path.name)
