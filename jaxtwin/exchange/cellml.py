@@ -20,29 +20,19 @@ from jaxtwin.exchange.expression import (
     Solution,
     Symbol,
     replaced,
-    symbols,
 )
 
 LARGEST_IMPORT = 5_000_000
 """Largest size of an imported file [bytes]."""
 MOST_IMPORTS = 50
 """Largest number of imported files."""
-_OPERATORS = {
-    "power": "power",
-    "log": "log",
-    "ceiling": "ceiling",
-    **{
-        name: name
-        for name in (
-            "plus minus times divide abs exp ln floor max min rem eq neq lt leq gt geq and or xor "
-            "not sin cos tan sec csc cot sinh cosh tanh sech csch coth true false"
-        ).split()
-    },
-    **{
-        f"a{name}": f"arc{name}"
-        for name in "sin cos tan sec csc cot sinh cosh tanh sech csch coth".split()
-    },
-}
+_ANGLES = ("sin", "cos", "tan", "sec", "csc", "cot")
+_ANGLES = (*_ANGLES, *(f"{name}h" for name in _ANGLES))
+_SAME = ("plus", "minus", "times", "divide", "power", "abs", "exp", "ln", "floor", "ceiling", "max")
+_SAME = (*_SAME, "min", "rem", "eq", "neq", "lt", "leq", "gt", "geq", "and", "or", "xor", "not")
+_OPERATORS = {name: name for name in (*_SAME, *_ANGLES, "true", "false")}
+_OPERATORS |= {f"a{name}": f"arc{name}" for name in _ANGLES}
+"""Our names of libCellML's operators."""
 _SHORT = {
     "second": "s",
     "litre": "L",
@@ -86,7 +76,9 @@ def read_cellml(text: bytes, path: Path) -> Equations:
     if not found.isValid():
         reasons = [analyser.error(i).description() for i in range(analyser.errorCount())]
         declined = [Declined("model", "", " ".join(reason.split())) for reason in reasons[:20]]
-        raise UnsupportedModelError(path.name, declined or [Declined("model", "", "is not solvable")])
+        raise UnsupportedModelError(
+            path.name, declined or [Declined("model", "", "is not solvable")]
+        )
     return _Reader(libcellml, found, model.name(), path.name).equations()
 
 
@@ -142,7 +134,8 @@ def _imported(libcellml: Any, importer: Any, url: str, path: Path, seen: set[str
     beside = path.parent / url
     if Path(url).name != url or not beside.is_file() or len(seen) > MOST_IMPORTS:
         raise ModelFileError(
-            f"{path.name} imports {url[:200]!r}: expected at most {MOST_IMPORTS} files, all beside it"
+            f"{path.name} imports {url[:200]!r}: expected at most {MOST_IMPORTS} files, all "
+            "beside it"
         )
     text = beside.read_bytes()
     if len(text) > LARGEST_IMPORT or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
@@ -285,7 +278,9 @@ class _Reader:
         if len(parts) == 1:
             return Call("root", (2.0, self.expression(parts[0], depth + 1)))
         degree = parts[0].leftChild() or parts[0]
-        return Call("root", (self.expression(degree, depth + 1), self.expression(parts[1], depth + 1)))
+        return Call(
+            "root", (self.expression(degree, depth + 1), self.expression(parts[1], depth + 1))
+        )
 
     def _values(self, variables: list[Any]) -> dict[str, float]:
         """Return the initial values that are numbers, in the variables' own units."""
@@ -314,7 +309,9 @@ class _Reader:
             return Call("times", (factor or 1.0, Symbol(name)))
 
     def _assemble(self, kinds: Mapping[str, list[Any]], rules: dict[str, Expression]) -> Equations:
-        named = {kind: [self.ids[self._key(x.variable())] for x in some] for kind, some in kinds.items()}
+        named = {
+            kind: [self.ids[self._key(x.variable())] for x in some] for kind, some in kinds.items()
+        }
         parameters: dict[str, float] = {}
         initial: dict[str, Expression] = {}
         fixed = {name: rules[name] for name in named["fixed"] if name in rules}
@@ -341,11 +338,15 @@ class _Reader:
             else:
                 initial[name] = value
         assigned = {name: rules[name] for name in named["assigned"] if name in rules}
-        missing = [n for n in (*named["assigned"], *named["fixed"], *named["state"]) if n not in rules]
+        missing = [
+            n for n in (*named["assigned"], *named["fixed"], *named["state"]) if n not in rules
+        ]
         self.declined += [Declined("variable", name, "has no equation") for name in missing]
         if self.declined:
             raise UnsupportedModelError(self.file, self.declined)
-        return self._named(variables, parameters, starts, named["state"], initial, assigned, fixed, rules)
+        return self._named(
+            variables, parameters, starts, named["state"], initial, assigned, fixed, rules
+        )
 
     def _named(
         self,
@@ -368,7 +369,9 @@ class _Reader:
 
         def variable(one: str) -> Variable:
             if one in starts:
-                return Variable(name[one], _unit(variables[starts[one]]), f"{starts[one]} at the start")
+                return Variable(
+                    name[one], _unit(variables[starts[one]]), f"{starts[one]} at the start"
+                )
             return Variable(name[one], _unit(variables[one]))
 
         order = in_order(assigned)

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxtwin.exchange.equations import Equations, Variable, in_order
 from jaxtwin.exchange.expression import as_number, evaluate
@@ -116,13 +118,80 @@ class LoadedPeriodicSystem(AbstractLoaded, AbstractPeriodicSystem[Any, Any, Any]
 
     Attributes:
         digest: Digest of the equations.
+        constants_of_motion: Weights of the states in each quantity that stays constant, such as a
+            circulation's volume, see `conserved_sums`.
     """
 
     digest: str = eqx.field(static=True)
+    constants_of_motion: tuple[tuple[float, ...], ...] = eqx.field(static=True, default=())
 
     def period(self, p: Any) -> Scalar:
         """Return the period."""
         return self._length(p)
+
+    def conserved(self, state: Any, p: Any) -> tuple[Scalar, ...]:
+        """Return the sums of states that stay constant."""
+        del p
+        found: Any = tuple(
+            sum(w * x for w, x in zip(weights, state, strict=True) if w)
+            for weights in self.constants_of_motion
+        )
+        return found
+
+
+def conserved_sums(system: AbstractLoaded) -> tuple[tuple[float, ...], ...]:
+    """Return the weights of all sums of states that no state changes.
+
+    They are the vectors orthogonal to the rates at random states and times: what the equations
+    conserve whatever the state. Of a sum of some states, weights are 1; they are found to 1e-6, and
+    taken as the nearest of 0, 1 and −1 if they are as close as that.
+    """
+    with jax.enable_x64(True):
+        p = system.parameters()
+        start, tree = jax.tree.flatten(system.initial_state(p))
+        middle, n = np.array([float(x) for x in start]), len(start)
+        random = np.random.default_rng(0)
+        spread = np.where(middle == 0, 1.0, np.abs(middle))
+        states = middle + 0.3 * spread * random.uniform(-1, 1, (20 * n + 50, n))
+        times = random.uniform(0, float(system._length(p)), len(states))
+
+        def rates(t: Any, y: Any) -> Any:
+            state = jax.tree.unflatten(tree, list(y))
+            return jnp.stack(jax.tree.leaves(system.vector_field(t, state, p)))
+
+        found = np.asarray(jax.jit(jax.vmap(rates))(jnp.asarray(times), jnp.asarray(states)))
+    found = found[np.isfinite(found).all(axis=1)]
+    scale = np.abs(found).max(axis=0, initial=0.0)
+    moving = np.flatnonzero(scale > 0)
+    if not len(found) or not len(moving):
+        return ()
+    # Relative to the largest rate of all, so that small states do not look constant.
+    _, size, directions = np.linalg.svd(found[:, moving] / np.linalg.norm(found, axis=1)[:, None])
+    null = directions[np.sum(size > 1e-9 * size[0]) :]
+    weights = np.zeros((len(null), n))
+    weights[:, moving] = _reduced(null)
+    nearest = np.round(weights)
+    weights = np.where(
+        (np.abs(weights - nearest) < 1e-6) & (np.abs(nearest) <= 1), nearest, weights
+    )
+    still = np.eye(n)[[i for i in range(n) if i not in moving]]
+    return tuple(tuple(row) for row in np.concatenate([weights, still]).tolist())
+
+
+def _reduced(vectors: np.ndarray) -> np.ndarray:
+    """Return a basis of the same space in reduced echelon form."""
+    rows = vectors.copy()
+    used: list[int] = []
+    for i in range(len(rows)):
+        free = np.abs(rows[i])
+        free[used] = 0
+        j = int(np.argmax(free))
+        rows[i] /= rows[i, j]
+        for k in range(len(rows)):
+            if k != i:
+                rows[k] -= rows[k, j] * rows[i]
+        used.append(j)
+    return rows
 
 
 class _Extreme(NamedTuple):
@@ -203,7 +272,9 @@ def system_of(
         },
     )
     text = repr((equations, length, periodic))
-    return kind(hashlib.sha256(text.encode()).hexdigest()[:16])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    made = kind(digest)
+    return kind(digest, conserved_sums(made)) if periodic else made
 
 
 def _class(name: str, base: Any, content: Mapping[str, Any]) -> Any:
