@@ -1,18 +1,24 @@
 """Models of others: which files are read, and whether they are solved as their authors say.
 
-    pip install "jaxtwin[sbml]"
-    python -m benchmarks.exchange --sbml DIR [--json FILE]    # two minutes
+    pip install "jaxtwin[sbml,cellml]"
+    python -m benchmarks.exchange --sbml DIR                  # two minutes
+    python -m benchmarks.exchange --cellml DIR [--json FILE]  # some minutes
 
-DIR is a checkout of the SBML test suite (github.com/sbmlteam/sbml-test-suite), or its folder
-`cases/semantic`. Of every case the document of the highest level and version is read. Its equations
-are integrated by LSODA (SciPy, 1e-10, float64), so that the errors are those of reading, and
-compared with the case's results at its times: an error of 1 is its tolerance, absolute plus
-relative. What is declined is counted by construct.
+- --sbml: a checkout of the SBML test suite (github.com/sbmlteam/sbml-test-suite), or its folder
+  `cases/semantic`. Of every case the document of the highest level and version is read. Its
+  equations are integrated by LSODA (SciPy, 1e-10, float64), so that the errors are those of
+  reading, and compared with the case's results at its times: an error of 1 is its tolerance,
+  absolute plus relative.
+- --cellml: a folder with CellML files, such as a checkout of the Physiome repository's models. There
+  are no results to compare with: `finite` says whether the rates at the beginning are numbers.
+
+What is declined is counted by construct.
 """
 
 import argparse
 import csv
 import json
+import re
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -118,6 +124,8 @@ def construct(one: Declined) -> str:
     if one.construct == "event":
         _, _, rest = one.reason.partition(" ")
         return f"event: {one.reason if one.reason.startswith(('its', 'has')) else rest}"
+    if one.construct == "model":  # What libCellML says; names are in quotation marks.
+        return "model: " + re.sub(r"'[^']*'", "…", one.reason)[:80]
     where = one.where if one.construct == "function" else ""
     return f"{one.construct} {where}".strip()
 
@@ -146,32 +154,77 @@ def sbml(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def cellml(folder: Path) -> list[dict[str, Any]]:
+    """Return a row for every CellML file in a folder and those in it."""
+    rows = []
+    for path in sorted(folder.rglob("*.cellml")):
+        row: dict[str, Any] = {
+            "file": str(path.relative_to(folder)),
+            "loaded": True,
+            "declined": [],
+        }
+        try:
+            system = load_model(path, duration=1.0)
+            p = system.parameters()
+            rates = system.vector_field(jnp.zeros(()), system.initial_state(p), p)
+            row["finite"] = bool(np.isfinite(np.array(jax.tree.leaves(rates), float)).all())
+        except UnsupportedModelError as error:
+            row |= {"loaded": False, "declined": [str(one) for one in error.declined]}
+            row["constructs"] = sorted({construct(one) for one in error.declined})
+        except ModelFileError as error:
+            what = "import that is not beside it" if "beside" in str(error) else "damaged file"
+            row |= {"loaded": False, "declined": [str(error)], "constructs": [what]}
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"no CellML file in {folder}")
+    return rows
+
+
+def said(rows: list[dict[str, Any]]) -> str:
+    """Return a table of what was declined."""
+    counts = Counter(one for row in rows for one in row.get("constructs", ()))
+    some = [{"construct": what, "files": n} for what, n in counts.most_common(25)]
+    return table(some) if some else "nothing was declined"
+
+
 def main() -> None:
-    """Read every case and print the counts."""
+    """Read every file and print the counts."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.exchange",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--sbml", type=Path, required=True, help="folder of the SBML test suite")
+    parser.add_argument("--sbml", type=Path, help="folder of the SBML test suite")
+    parser.add_argument("--cellml", type=Path, help="folder with CellML files")
     parser.add_argument("--json", type=Path, help="also write a row for each file")
     given = parser.parse_args()
+    if not (given.sbml or given.cellml):
+        parser.error("expected --sbml DIR, --cellml DIR or both")
     jax.config.update("jax_enable_x64", True)
     warnings.simplefilter("ignore")
-    rows = sbml(given.sbml)
-    loaded = [row for row in rows if row["loaded"]]
-    right = [row for row in loaded if row["error"] <= 1]
+    found: dict[str, Any] = {}
     print(json.dumps(origin()))
-    print(f"{len(rows)} cases, {len(loaded)} loaded, {len(right)} of these within their tolerance")
-    for row in loaded:
-        if row["error"] > 1:
-            print(f"  {row['file']}: {row['error']:.3g} tolerances")
-    counts = Counter(construct for row in rows for construct in row.get("constructs", ()))
-    print(
-        "", table([{"construct": what, "cases": n} for what, n in counts.most_common(25)]), sep="\n"
-    )
+    if given.sbml:
+        rows = found["sbml"] = sbml(given.sbml)
+        loaded = [row for row in rows if row["loaded"]]
+        right = [row for row in loaded if row["error"] <= 1]
+        print(
+            f"{len(rows)} cases, {len(loaded)} loaded, {len(right)} of these within their tolerance"
+        )
+        for row in loaded:
+            if row["error"] > 1:
+                print(f"  {row['file']}: {row['error']:.3g} tolerances")
+        print("", said(rows), sep="\n")
+    if given.cellml:
+        rows = found["cellml"] = cellml(given.cellml)
+        loaded = [row for row in rows if row["loaded"]]
+        finite = [row for row in loaded if row["finite"]]
+        print(
+            f"{len(rows)} CellML files, {len(loaded)} loaded, {len(finite)} of these with finite rates"
+        )
+        print("", said(rows), sep="\n")
     if given.json:
-        given.json.write_text(json.dumps({"sbml": rows, **origin()}, indent=1) + "\n")
+        given.json.write_text(json.dumps({**found, **origin()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from jaxtwin.exchange.expression import (
     Solution,
     Symbol,
     replaced,
+    with_rates,
 )
 
 LARGEST_IMPORT = 5_000_000
@@ -62,7 +63,7 @@ def read_cellml(text: bytes, path: Path) -> Equations:
             'CellML needs libCellML: pip install "jaxtwin[cellml]" (or libcellml)'
         ) from None
     parser = libcellml.Parser(False)
-    model = parser.parseModel(text.decode("utf-8", "replace"))
+    model = parser.parseModel(_without_ids(text))
     _check(parser, path.name, "is not valid CellML")
     if model is None or (not model.componentCount() and not model.hasImports()):
         raise ModelFileError(f"{path.name} is not valid CellML: it has no component")
@@ -80,6 +81,13 @@ def read_cellml(text: bytes, path: Path) -> Equations:
             path.name, declined or [Declined("model", "", "is not solvable")]
         )
     return _Reader(libcellml, found, model.name(), path.name).equations()
+
+
+def _without_ids(text: bytes) -> str:
+    """Return a document without ids of metadata, which libCellML does not expect in formulas."""
+    return re.sub(
+        r"""\s(?:cmeta:)?id\s*=\s*("[^"]*"|'[^']*')""", "", text.decode("utf-8", "replace")
+    )
 
 
 def _check(logger: Any, name: str, what: str) -> None:
@@ -141,7 +149,7 @@ def _imported(libcellml: Any, importer: Any, url: str, path: Path, seen: set[str
     if len(text) > LARGEST_IMPORT or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise ModelFileError(f"{url}, which {path.name} imports, is too large or declares entities")
     parser = libcellml.Parser(False)
-    found = parser.parseModel(text.decode("utf-8", "replace"))
+    found = parser.parseModel(_without_ids(text))
     _check(parser, url, "is not valid CellML")
     importer.addModel(found, url)
     return [found]
@@ -183,6 +191,9 @@ class _Reader:
             self.declined.append(Declined("model", self.name, "has no variable of integration"))
         if self.declined:
             raise UnsupportedModelError(self.file, self.declined)
+        rates = {self.ids[self._key(one.variable())]: one for one in kinds["state"]}
+        rates = {name: rules[name] for name in rates if name in rules}
+        rules = {name: with_rates(rule, rates) for name, rule in rules.items()}
         return self._assemble(kinds, rules)
 
     def _name(self, variables: list[Any]) -> None:
@@ -210,7 +221,7 @@ class _Reader:
     ) -> None:
         kind = equation.typeAsString(equation.type())
         ast = equation.ast()
-        if kind == "constant":
+        if ast is None:  # A constant, whose value is its initial value.
             return
         left, right = ast.leftChild(), ast.rightChild()
         if kind == "nla":
@@ -243,6 +254,8 @@ class _Reader:
             if found is not None and found.typeAsString(found.type()) == "variable_of_integration":
                 return Call(TIME)
             return Symbol(self.ids[self._key(variable)])
+        if kind == "diff":
+            return Call("rateOf", (Symbol(self.ids[self._key(node.rightChild().variable())]),))
         parts = [child for child in (node.leftChild(), node.rightChild()) if child is not None]
         if kind == "piecewise":
             return Call("piecewise", tuple(self._pieces(parts, depth)))

@@ -273,6 +273,29 @@ def replaced(expression: Expression, by: Mapping[str, Expression]) -> Expression
     return expression
 
 
+def with_rates(
+    expression: Expression, rates: Mapping[str, Expression], depth: int = 0
+) -> Expression:
+    """Return an expression with `rateOf(x)` replaced by the rate of x.
+
+    Raises:
+        KeyError: If something else than a variable with a rate of its own is in it.
+        RecursionError: If a rate needs itself.
+    """
+    if depth > DEEPEST:
+        raise RecursionError("a rate needs itself")
+    if isinstance(expression, Solution):
+        residual = with_rates(expression.residual, rates, depth + 1)
+        return Solution(expression.unknown, residual, expression.guess)
+    if not isinstance(expression, Call):
+        return expression
+    if expression.operator == "rateOf":
+        (of,) = expression.arguments
+        return with_rates(rates[of.name if isinstance(of, Symbol) else ""], rates, depth + 1)
+    parts = (with_rates(x, rates, depth + 1) for x in expression.arguments)
+    return Call(expression.operator, tuple(parts))
+
+
 def calls(expression: Expression) -> Iterator[Call]:
     """Return all operators in an expression with their arguments."""
     if isinstance(expression, Call):

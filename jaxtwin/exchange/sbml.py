@@ -21,6 +21,7 @@ from jaxtwin.exchange.expression import (
     evaluate,
     replaced,
     symbols,
+    with_rates,
 )
 from jaxtwin.exchange.units import unit_name
 
@@ -481,24 +482,19 @@ class _Reader:
             assigned[name] = Call("plus", (Symbol(smooth), *parts))
 
     def _with_rates_written_out(self, *parts: dict[str, Expression]) -> list[dict[str, Expression]]:
-        """Replace rateOf(x) by the rate of x."""
+        """Replace rateOf(x) by the rate of x, which is 0 of a constant."""
         rates, assigned, _ = parts
-
-        def written(expression: Expression, depth: int = 0) -> Expression:
-            if not isinstance(expression, Call):
-                return expression
-            if expression.operator != "rateOf":
-                return Call(
-                    expression.operator, tuple(written(x, depth) for x in expression.arguments)
-                )
-            of = expression.arguments[0] if len(expression.arguments) == 1 else None
-            if not isinstance(of, Symbol) or of.name in assigned or depth > DEEPEST:
-                name = of.name if isinstance(of, Symbol) else ""
-                self.decline("rateOf", name, "is not of a variable with a rate of its own")
-                return math.nan
-            return written(rates.get(of.name, 0.0), depth + 1)
-
-        return [{name: written(e) for name, e in part.items()} for part in parts]
+        constant = dict.fromkeys((n for n in self.values if n not in assigned), 0.0)
+        found = []
+        for part in parts:
+            found.append({})
+            for name, expression in part.items():
+                try:
+                    found[-1][name] = with_rates(expression, constant | rates)
+                except (KeyError, RecursionError):
+                    reason = "is not of a variable with a rate of its own"
+                    self.decline("rateOf", "", f"{reason} (in {name})")
+        return found
 
     def _check_known(self, parameters: Mapping[str, float], *parts: dict[str, Expression]) -> None:
         rates, assigned, initial = parts

@@ -136,7 +136,7 @@ def test_a_periodic_system(tmp_path):
                 "rates": {"x": "rateOf(y)"},
                 "rules": {"y": "x"},
             },
-            "rateOf y",
+            "rateOf: is not of a variable",
         ),
     ],
 )
