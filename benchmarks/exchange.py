@@ -9,8 +9,8 @@
   equations are integrated by LSODA (SciPy, 1e-10, float64), so that the errors are those of
   reading, and compared with the case's results at its times: an error of 1 is its tolerance,
   absolute plus relative.
-- --cellml: a folder with CellML files, such as a checkout of the Physiome repository's models. There
-  are no results to compare with: `finite` says whether the rates at the beginning are numbers.
+- --cellml: a folder with CellML files, such as those of the Physiome repository. There are no
+  results to compare with: `finite` says whether the rates at the beginning are numbers.
 
 What is declined is counted by construct.
 """
@@ -220,7 +220,8 @@ def main() -> None:
         loaded = [row for row in rows if row["loaded"]]
         finite = [row for row in loaded if row["finite"]]
         print(
-            f"{len(rows)} CellML files, {len(loaded)} loaded, {len(finite)} of these with finite rates"
+            f"{len(rows)} CellML files, {len(loaded)} loaded, {len(finite)} of these with rates "
+            "that are finite"
         )
         print("", said(rows), sep="\n")
     if given.json:
