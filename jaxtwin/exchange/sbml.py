@@ -115,7 +115,7 @@ class _Reader:
         self.lib, self.document, self.model, self.name = libsbml, document, model, name
         self.declined: list[Declined] = []
         self.nodes = 0
-        self.operators = _operators(libsbml)
+        self.operators = operators_of(libsbml)
         self.functions = {f.getId(): f for f in _list(model.getListOfFunctionDefinitions())}
         self.compartments = {c.getId(): c for c in _list(model.getListOfCompartments())}
         self.species = {s.getId(): s for s in _list(model.getListOfSpecies())}
@@ -569,7 +569,7 @@ def _list(some: Any) -> Iterator[Any]:
         yield some.get(i)
 
 
-def _operators(lib: Any) -> dict[int, str]:
+def operators_of(lib: Any) -> dict[int, str]:
     """Return our names of libSBML's operators."""
     found = {
         lib.AST_PLUS: "plus",
