@@ -14,6 +14,7 @@ from .cohorts.draw import draw_splits as draw_splits
 from .cohorts.simulate import simulate_cohort as simulate_cohort
 from .cohorts.store import read_cohort as read_cohort
 from .cohorts.store import simulate_into as simulate_into
+from .exchange.load import load_model as load_model
 from .forward.emulator import Emulator as Emulator
 from .forward.emulator import load_emulator as load_emulator
 from .forward.learning import learn_emulator as learn_emulator
@@ -38,7 +39,6 @@ from .parameters.box import Box as Box
 from .parameters.declaration import AbstractParameters as AbstractParameters
 from .parameters.declaration import Scalar as Scalar
 from .parameters.declaration import parameter as parameter
-from .physics.adjoint import DirectAdjoint as DirectAdjoint
 from .physics.adjoint import ImplicitAdjoint as ImplicitAdjoint
 from .physics.base import AbstractPeriodicSystem as AbstractPeriodicSystem
 from .physics.base import AbstractRecordedSystem as AbstractRecordedSystem

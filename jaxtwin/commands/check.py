@@ -1,4 +1,4 @@
-"""The command `jaxtwin check`, which runs `check_system` on a given class."""
+"""The command `jaxtwin check`, which checks a class of the user's, or a model file of others."""
 
 import dataclasses
 import importlib
@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 from jaxtwin.commands.settings import CheckConfig
+from jaxtwin.exchange.errors import UnsupportedModelError
+from jaxtwin.exchange.load import FORMATS, describe, read_equations
 from jaxtwin.physics.base import AbstractSystem
 from jaxtwin.physics.check import check_system
 from jaxtwin.physics.check.report import place_of
@@ -17,8 +19,15 @@ def check(config: CheckConfig) -> int:
     """Print the report and return the exit status: 1 if there are problems.
 
     Raises:
-        ValueError: If there is no such class, or it is not a system.
+        ValueError: If there is no such class, or it is not a system; or no such file.
     """
+    if Path(config.system).suffix.lower() in FORMATS:
+        try:
+            print(describe(read_equations(Path(config.system))))
+        except UnsupportedModelError as error:
+            print(error)
+            return 1
+        return 0
     system = load_system(config.system)
     try:
         report = check_system(system)

@@ -341,7 +341,8 @@ class CheckConfig:
 
     Attributes:
         system: Class to check, as MODULE:CLASS, in an installed module or in a .py file in the
-            working directory.
+            working directory. Or a model file (SBML: .xml, .sbml), whose states and parameters are
+            listed, or what in it is not supported.
     """
 
-    system: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODULE:CLASS")]
+    system: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODULE:CLASS or FILE")]

@@ -49,7 +49,7 @@ class Box(Generic[P]):
     def of(
         cls,
         parameters: type[Of],
-        names: Sequence[str] | str,
+        names: Sequence[str] | str | Mapping[str, tuple[float, float]],
         bounds: Mapping[str, tuple[float, float]] | None = None,
         *,
         fixed: Mapping[str, float] | None = None,
@@ -58,10 +58,12 @@ class Box(Generic[P]):
         """Make a box in which the named parameters are free within their declared bounds.
 
             Box.of(LeftHeartParameters, ("T_c", "E_max"), fixed={"R_s": 1.3})
+            Box.of(system.parameters, {"k1": (0.1, 2.0)})
 
         Args:
             parameters: The model's parameter class.
-            names: Names of the free parameters; a single name may be given as a string.
+            names: Names of the free parameters; a single name may be given as a string. Or their
+                bounds (low, high) by name.
             bounds: Bounds (low, high) by name that replace the declared ones.
             fixed: Known values of parameters that are not free, the same for all patients.
                 Parameters that are neither free nor named here keep their defaults.
@@ -78,6 +80,8 @@ class Box(Generic[P]):
                 is outside them.
         """
         specs = _specs_of(parameters)
+        if isinstance(names, Mapping):
+            bounds = {**names, **(bounds or {})}
         names = (names,) if isinstance(names, str) else tuple(names)
         bounds, fixed = dict(bounds or {}), dict(fixed or {})
         unknown = [name for name in names if name not in specs]

@@ -316,7 +316,7 @@ def slopes_of(
     fixed = eqx.filter(arguments, arrays_are, inverse=True)
 
     @functools.partial(jax.jit, inline=True)
-    def traced(arrays: Any, y: Scalars) -> tuple[Scalars, list[Scalars]]:
+    def traced(arrays: Any, y: Scalars) -> tuple[Any, Any]:  # A constant rate is no JAX array.
         value, pushforward = jax.linearize(lambda y: f(eqx.combine(arrays, fixed), y), y)
         linear = jax.make_jaxpr(pushforward)(y)
         columns = []

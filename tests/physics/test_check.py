@@ -110,7 +110,6 @@ def test_infinite_slopes_at_a_switch_are_named():
 @pytest.mark.parametrize(
     ("system", "what", "remedy"),
     [
-        (NoBounds(), "no parameter has bounds", "between patients"),
         (Undeclared(), "Bare.k has no specification", "parameter"),
         (Oscillator(field=lambda t, s, p: Named(s.v)), r"returns Named\(x\)", "every state var"),
         (Oscillator(field=lambda t, s, p: jnp.stack([s.v, s.x])), "returns a ", "own type"),
@@ -252,3 +251,8 @@ def test_what_is_wrong_is_named(system, what, remedy):
     assert re.search(what, report.problems[0].what, re.DOTALL), str(report)
     assert remedy in report.problems[0].remedy
     assert "1 problem" in str(report)
+
+
+def test_without_bounds_it_says_where_to_give_them():
+    report = check_system(NoBounds())
+    assert "of which 0 have bounds: give those of the free ones to Box.of" in str(report)

@@ -14,7 +14,7 @@ from jaxtwin.physics.quantity import output_quantities
 
 
 def check_parameters(system: AbstractSystem, report: Report) -> None:
-    """Check that all parameters are declared, and that at least one has bounds."""
+    """Check that all parameters are declared."""
     kind: Any = system.parameters
     if isinstance(kind, AbstractParameters):
         name = type(kind).__name__
@@ -37,14 +37,10 @@ def check_parameters(system: AbstractSystem, report: Report) -> None:
     free = [spec.name for spec in specs.values() if spec.bounds is not None]
     bare = [spec.name for spec in specs.values() if not spec.unit]
     report.facts["parameters"] = f"{len(specs)}, of which {len(free)} have bounds"
+    if not free:
+        report.facts["parameters"] += ": give those of the free ones to Box.of"
     if bare:
         report.facts["parameters without a unit"] = ", ".join(bare)
-    if not free:
-        report.problem(
-            "no parameter has bounds, so there is nothing for a twin to learn",
-            "give bounds to the parameters that differ between patients: "
-            "parameter(1.0, (0.5, 2.0), …)",
-        )
 
 
 class MethodError(Exception):

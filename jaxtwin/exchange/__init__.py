@@ -1,0 +1,1 @@
+"""Models of others, read from the files in which they are published."""
