@@ -172,9 +172,12 @@ def test_clips_with_an_impossible_volume_are_not_learnt_from():
     table[1, :] = np.nan  # without a beat
     clips = ClipMeasurements(
         ["a", "b", "c"],
-        *(np.zeros((3, n)) for n in (8, 4, 8)),
-        np.stack([table, table]),
-        *(np.full(3, 0.8), np.full(3, 0.01)),
+        quality=np.zeros((3, 8)),
+        picture=np.zeros((3, 4)),
+        ways=np.zeros((3, 8)),
+        features=np.stack([table, table]),
+        period=np.full(3, 0.8),
+        period_error=np.full(3, 0.01),
     )
     curves, kept = clips.possible_curves(measuring(110.0), False, (0.4, 1.7))
     assert [round(curve.EDV) for curve in curves] == [110, 110]
