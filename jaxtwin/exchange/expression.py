@@ -13,6 +13,8 @@ DEEPEST = 200
 """Largest depth of an expression. Deeper ones would exhaust Python's stack when evaluated."""
 ITERATIONS = 8
 """Number of steps of Newton's method for an equation. The last one has the derivatives."""
+UNSOLVED = 1e-4
+"""Change in the last step, relative to 1 and the unknown, beyond which there is no solution."""
 TIME = "<time>"
 """Operator without arguments that stands for the time. No id in a file can be equal to it."""
 
@@ -213,7 +215,10 @@ def evaluate(expression: Expression, values: Mapping[str, Any], t: Any) -> Any:
 
 
 def _solved(equation: Solution, values: Mapping[str, Any], t: Any) -> Any:
-    """Return the solution of an equation, with its derivatives (implicit function theorem)."""
+    """Return the solution of an equation, with its derivatives (implicit function theorem).
+
+    NaN if Newton's method has not converged, so that the simulation fails instead of going on.
+    """
 
     def residual(x: Any) -> Any:
         inside = {**values, equation.unknown: x}
@@ -226,7 +231,8 @@ def _solved(equation: Solution, values: Mapping[str, Any], t: Any) -> Any:
     x = jnp.asarray(equation.guess, float)
     for _ in range(ITERATIONS):
         x = jax.lax.stop_gradient(step(x))
-    return step(x)
+    found = step(x)
+    return jnp.where(jnp.abs(found - x) <= UNSOLVED * (1 + jnp.abs(x)), found, jnp.nan)
 
 
 def as_number(x: Any) -> Any:

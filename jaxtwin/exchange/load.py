@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jaxtwin.exchange.equations import Equations
 from jaxtwin.exchange.errors import ModelFileError
-from jaxtwin.exchange.expression import TIME, Expression, symbols
+from jaxtwin.exchange.expression import TIME, symbols
 from jaxtwin.exchange.system import LoadedPeriodicSystem, LoadedSystem, system_of
 
 FORMATS = (".xml", ".sbml", ".cellml")
@@ -96,7 +96,8 @@ def describe(equations: Equations) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, (*widths, 0), strict=True)).rstrip()
         for row in rows
     ]
-    depends = any(TIME in set(symbols(e)) for e in (*equations.rates, *_assigned(equations)))
+    assigned = [expression for _, expression in equations.assigned]
+    depends = any(TIME in set(symbols(e)) for e in (*equations.rates, *assigned))
     if not depends:
         driven = "not driven: the equations do not depend on time"
     elif equations.jumps:
@@ -110,7 +111,3 @@ def describe(equations: Equations) -> str:
             *lines,
         ]
     )
-
-
-def _assigned(equations: Equations) -> list[Expression]:
-    return [expression for _, expression in equations.assigned]

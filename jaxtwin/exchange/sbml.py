@@ -47,6 +47,21 @@ class Event(NamedTuple):
     early: bool
 
 
+def library() -> Any:
+    """Return libSBML.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    try:
+        import libsbml
+    except ImportError:
+        raise ImportError(
+            'SBML needs libSBML: pip install "jaxtwin[sbml]" (or python-libsbml)'
+        ) from None
+    return libsbml
+
+
 def read_sbml(text: bytes, name: str) -> Equations:
     """Return the equations of an SBML document.
 
@@ -59,12 +74,7 @@ def read_sbml(text: bytes, name: str) -> Equations:
         ModelFileError: If the document is not valid.
         UnsupportedModelError: If it uses what is not supported.
     """
-    try:
-        import libsbml
-    except ImportError:
-        raise ImportError(
-            'SBML needs libSBML: pip install "jaxtwin[sbml]" (or python-libsbml)'
-        ) from None
+    libsbml = library()
     document = libsbml.readSBMLFromString(text.decode("utf-8", "replace"))
     if document.getNumErrors(libsbml.LIBSBML_SEV_ERROR) + document.getNumErrors(
         libsbml.LIBSBML_SEV_FATAL
@@ -318,7 +328,7 @@ class _Reader:
             if law is None or law.getMath() is None:
                 self.decline("reaction", name, "has no kinetic law")
                 continue
-            if reaction.getFast() and reaction.getLevel() < 4 and reaction.isSetFast():
+            if reaction.isSetFast() and reaction.getFast():
                 self.decline("reaction", name, "is fast: needs a solver of equations")
                 continue
             scope: dict[str, Expression] = {}
@@ -483,8 +493,9 @@ class _Reader:
 
     def _with_rates_written_out(self, *parts: dict[str, Expression]) -> list[dict[str, Expression]]:
         """Replace rateOf(x) by the rate of x, which is 0 of a constant."""
-        rates, assigned, _ = parts
-        constant = dict.fromkeys((n for n in self.values if n not in assigned), 0.0)
+        rates, assigned, initial = parts
+        known = (*self.values, *initial)
+        constant = dict.fromkeys((name for name in known if name not in assigned), 0.0)
         found = []
         for part in parts:
             found.append({})

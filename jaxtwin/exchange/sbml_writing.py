@@ -1,11 +1,12 @@
 """Systems as SBML, so that others can check them with their own tools."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxtwin.exchange.equations import Equations, Variable
 from jaxtwin.exchange.expression import TIME, Call, Expression, Solution, Symbol
-from jaxtwin.exchange.sbml import operators_of
+from jaxtwin.exchange.sbml import library, operators_of
 from jaxtwin.exchange.traced import equations_of
 from jaxtwin.physics.base import AbstractRecordedSystem
 
@@ -30,8 +31,8 @@ def save_sbml(path: str | Path, system: AbstractRecordedSystem, p: Any = None) -
 
 def sbml_of(equations: Equations) -> str:
     """Return equations as an SBML document."""
-    import libsbml
-
+    libsbml = library()
+    kinds = {name: kind for kind, name in operators_of(libsbml).items()}
     document = libsbml.SBMLDocument(3, 2)
     model = document.createModel()
     model.setId(equations.name)
@@ -45,15 +46,15 @@ def sbml_of(equations: Equations) -> str:
     for one, expression in starting:
         made = model.createInitialAssignment()
         made.setSymbol(one.name)
-        made.setMath(_node(libsbml, expression))
+        made.setMath(_node(libsbml, kinds, expression))
     for one, expression in zip(equations.states, equations.rates, strict=True):
         made = model.createRateRule()
         made.setVariable(one.name)
-        made.setMath(_node(libsbml, expression))
+        made.setMath(_node(libsbml, kinds, expression))
     for one, expression in equations.assigned:
         made = model.createAssignmentRule()
         made.setVariable(one.name)
-        made.setMath(_node(libsbml, expression))
+        made.setMath(_node(libsbml, kinds, expression))
     return libsbml.writeSBMLToString(document)
 
 
@@ -67,7 +68,7 @@ def _quantity(model: Any, one: Variable, *, constant: bool) -> Any:
     return made
 
 
-def _node(libsbml: Any, expression: Expression) -> Any:
+def _node(libsbml: Any, kinds: Mapping[str, int], expression: Expression) -> Any:
     """Return an expression as a node of libSBML's."""
     if isinstance(expression, Symbol):
         node = libsbml.ASTNode(libsbml.AST_NAME)
@@ -78,10 +79,9 @@ def _node(libsbml: Any, expression: Expression) -> Any:
     if isinstance(expression, Call):
         if expression.operator == TIME:
             return libsbml.ASTNode(libsbml.AST_NAME_TIME)
-        kinds = {name: kind for kind, name in operators_of(libsbml).items()}
         node = libsbml.ASTNode(kinds[expression.operator])
         for argument in expression.arguments:
-            node.addChild(_node(libsbml, argument))
+            node.addChild(_node(libsbml, kinds, argument))
         return node
     node = libsbml.ASTNode(libsbml.AST_REAL)
     node.setValue(float(expression))

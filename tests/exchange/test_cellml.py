@@ -7,6 +7,7 @@ import pytest
 
 import jaxtwin as jt
 from jaxtwin.exchange.errors import ModelFileError, UnsupportedModelError
+from jaxtwin.exchange.expression import Call, Solution, Symbol, evaluate
 from jaxtwin.exchange.load import read_equations
 
 UNITS = """
@@ -127,6 +128,14 @@ def test_an_equation_for_an_unknown_is_solved_with_its_derivatives(file):
     np.testing.assert_allclose(moving, moving[0], rtol=1e-5)
     slope = jax.grad(lambda x: system.outputs(0.0, system.states(x), p).y)(2.0)
     np.testing.assert_allclose(slope, 1 / (1 + 3 * 1.0**2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [2.0, 3.0])
+def test_an_equation_without_a_solution_gives_no_number(power):
+    """x² + 5 = 0 has none; x³ + 5 = 0 has one, far from where the search begins."""
+    residual = Call("plus", (Call("power", (Symbol("x"), power)), 5.0))
+    found = evaluate(Solution("x", residual, 1.0), {}, 0.0)
+    np.testing.assert_allclose(found, np.nan if power == 2 else -np.cbrt(5.0), rtol=1e-6)
 
 
 def test_a_closed_loop_conserves_its_volume(file):

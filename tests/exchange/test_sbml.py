@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import roadrunner
 
 import jaxtwin as jt
 from jaxtwin.cli import main
@@ -34,7 +35,6 @@ def declined(tmp_path, **parts):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_as_another_simulator(name, load):
-    roadrunner = pytest.importorskip("roadrunner")
     system = load(steps=960, **MODELS[name])
     found = jt.record(system, system.parameters()).recording(40).waveforms
     other = roadrunner.RoadRunner(document(**MODELS[name]))

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import roadrunner
 
 import jaxtwin as jt
 from jaxtwin.exchange.errors import UnsupportedModelError
@@ -18,7 +19,6 @@ END = {LeftHeart: 3.0, GlucoseTest: 180.0, Lung: 8.0, Windkessel: 3.0}
 
 @pytest.mark.parametrize("kind", END)
 def test_as_another_simulator(kind, tmp_path):
-    roadrunner = pytest.importorskip("roadrunner")
     system, path = kind(), tmp_path / "written.xml"
     p = system.parameters()
     save_sbml(path, system, p)
